@@ -1,0 +1,6 @@
+//! Drivers that run a local program: the table of their specs.
+
+use super::DriverSpec;
+
+/// Every driver name of this transport.
+pub(super) static SPECS: &[DriverSpec] = &[];

@@ -1,0 +1,232 @@
+//! Drivers: one protocol dialect each.
+//!
+//! # Writing a driver
+//!
+//! A driver file has two halves: the [`Driver`] trait, and the bytes as pure functions with their
+//! unit tests. Models of one dialect are rows of data in the transport's table (`SPECS` in the
+//! folder's `mod.rs`), not files. A driver says what went wrong in a [`DriverError`]; which PDU
+//! and which outlet it was, retries, pauses, reboots and queueing are the worker's. It keeps a
+//! session (a login, an open port) between calls and leaves it in [`Driver::rest`]. It reports
+//! success only on evidence from the PDU.
+//!
+//! Invariant: a driver knows `request`, `settings`, this file and `transport`; no other driver, no
+//! thread, no retry, and not its PDU's name in messages.
+
+pub mod command;
+pub mod http;
+pub mod registry;
+pub mod serial;
+pub mod simulated;
+pub mod snmp;
+pub mod ssh;
+pub mod tcp;
+pub mod telnet;
+pub mod usb;
+
+use crate::request::{Outlet, State, Switch};
+use crate::settings::{Settings, SettingsError};
+use crate::transport::{Deadline, TransportError, TransportErrorKind};
+use std::fmt;
+use std::ops::RangeInclusive;
+
+/// One PDU's driver. It is built by its [`DriverSpec`], owned by one worker thread, and asked one
+/// thing at a time.
+pub trait Driver: Send {
+    /// Could this PDU have such an outlet? No I/O: asked before a request is queued.
+    fn check(&self, outlet: &Outlet) -> Result<(), DriverError>;
+
+    /// Puts `outlet` into the state `to`; returns once the PDU has confirmed it.
+    fn switch(
+        &mut self,
+        outlet: &Outlet,
+        to: Switch,
+        deadline: Deadline,
+    ) -> Result<(), DriverError>;
+
+    /// Reads the outlet's state from the PDU itself, never from memory.
+    fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
+        let _ = (outlet, deadline);
+        Err(DriverError::CannotRead)
+    }
+
+    /// The queue has run dry, or another call failed: leave the session, so that others can log
+    /// in. Errors are of no use to anybody and are swallowed.
+    fn rest(&mut self, deadline: Deadline) {
+        let _ = deadline;
+    }
+}
+
+/// Why a driver call failed. Lower case, no full stop, expected and got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DriverError {
+    /// This PDU cannot have such an outlet.
+    NoSuchOutlet {
+        /// Which outlets it has, as `outlets 1 to 8`.
+        expected: String,
+    },
+    /// The state cannot be read from this kind of PDU.
+    CannotRead,
+    /// The PDU did not accept the user or password.
+    LoginRefused(String),
+    /// The PDU understood and refused, or reported a failure of its own: its words.
+    Refused(String),
+    /// The PDU answered something else, or the state read back is not the one asked for.
+    Unexpected {
+        /// What should have come.
+        expected: String,
+        /// What came, see [`crate::transport::printable`].
+        got: String,
+    },
+    /// Something is missing on this machine: a program, an option of the config that only shows at
+    /// run time.
+    Setup(String),
+    /// The way to the PDU failed.
+    Transport(TransportError),
+}
+
+impl DriverError {
+    /// Does a further attempt make sense? A timeout: yes. A wrong outlet: never.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::NoSuchOutlet { .. }
+            | Self::CannotRead
+            | Self::LoginRefused(_)
+            | Self::Refused(_)
+            | Self::Setup(_) => false,
+            Self::Unexpected { .. } => true,
+            Self::Transport(error) => error.is_transient(),
+        }
+    }
+
+    /// May the PDU have carried out the command all the same? `false` only when it certainly did
+    /// not: then a reboot whose off failed so needs no on.
+    pub fn may_have_acted(&self) -> bool {
+        match self {
+            Self::NoSuchOutlet { .. }
+            | Self::CannotRead
+            | Self::LoginRefused(_)
+            | Self::Refused(_)
+            | Self::Setup(_) => false,
+            Self::Unexpected { .. } => true,
+            Self::Transport(error) => error.may_have_acted(),
+        }
+    }
+
+    /// Did the PDU as a whole fail to answer, so that its other outlets would fail as well?
+    pub fn is_pdu_away(&self) -> bool {
+        match self {
+            Self::Transport(error) => error.kind != TransportErrorKind::Garbled,
+            Self::NoSuchOutlet { .. }
+            | Self::CannotRead
+            | Self::LoginRefused(_)
+            | Self::Refused(_)
+            | Self::Unexpected { .. }
+            | Self::Setup(_) => false,
+        }
+    }
+}
+
+impl From<TransportError> for DriverError {
+    fn from(error: TransportError) -> Self {
+        Self::Transport(error)
+    }
+}
+
+impl fmt::Display for DriverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSuchOutlet { expected } => write!(f, "no such outlet: expected {expected}"),
+            Self::CannotRead => f.write_str("the state cannot be read from this kind of PDU"),
+            Self::LoginRefused(words) => write!(f, "login refused: {words}"),
+            Self::Refused(words) => write!(f, "the PDU refused: {words}"),
+            Self::Unexpected { expected, got } => write!(f, "expected {expected}, got {got}"),
+            Self::Setup(what) => f.write_str(what),
+            Self::Transport(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for DriverError {}
+
+/// Makes a driver of a PDU's settings. Checks them whole and does no I/O, so that `--check` works
+/// on a machine without PDUs and a dead PDU never stops the daemon from starting.
+pub trait Build: Sync {
+    /// Builds the driver, or says which key is wrong.
+    fn build(&self, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError>;
+}
+
+impl<F> Build for F
+where
+    F: Fn(&Settings) -> Result<Box<dyn Driver>, SettingsError> + Sync,
+{
+    fn build(&self, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+        self(settings)
+    }
+}
+
+/// One key that a driver reads, for the documentation and for warnings about unknown keys.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// As written in the config.
+    pub name: &'static str,
+    /// `number`, `text`, `flag`, `list`: what the value must be.
+    pub kind: &'static str,
+    /// The default as written in JSON; `required` or `none` where there is none.
+    pub default: &'static str,
+    /// What it is for; lower case, no full stop.
+    pub about: &'static str,
+}
+
+/// Everything anybody needs to know about a driver name: `--list-drivers`, the man page, the
+/// README's table, `--check` and the workers are all served from here.
+#[derive(Clone, Copy)]
+pub struct DriverSpec {
+    /// The values of `driver` that select it.
+    pub names: &'static [&'static str],
+    /// Are the names accepted in any letter case?
+    pub any_case: bool,
+    /// Maker and models.
+    pub models: &'static str,
+    /// How the bytes travel: the folder's name.
+    pub transport: &'static str,
+    /// The keys it reads beside those every PDU has (`ip` and `hostname` included where read).
+    pub keys: &'static [Key],
+    /// Which outlet ids it takes, as `1 to 8`.
+    pub outlets: &'static str,
+    /// Can it read states?
+    pub reads_back: bool,
+    /// How it was verified: real peer, simulator, captured frames; and every remaining doubt.
+    pub verified_by: &'static str,
+    /// Seconds one attempt may take when the config does not say.
+    pub timeout: u64,
+    /// Makes the driver.
+    pub build: &'static dyn Build,
+}
+
+impl fmt::Debug for DriverSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DriverSpec")
+            .field("names", &self.names)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Seconds one attempt over a network, serial line or USB may take.
+pub const DEVICE_TIMEOUT: u64 = 30;
+
+/// Seconds one attempt of a local command may take.
+pub const COMMAND_TIMEOUT: u64 = 300;
+
+/// The outlet as a number within `range`, or the error that names the range.
+pub fn outlet_number(outlet: &Outlet, range: RangeInclusive<u32>) -> Result<u32, DriverError> {
+    outlet
+        .number()
+        .filter(|number| range.contains(number))
+        .ok_or_else(|| DriverError::NoSuchOutlet {
+            expected: if range.start() == range.end() {
+                format!("outlet {}", range.start())
+            } else {
+                format!("outlets {} to {}", range.start(), range.end())
+            },
+        })
+}

@@ -1,0 +1,161 @@
+//! The list of the transports' tables, and look-up by name.
+
+use super::{DriverSpec, command, http, serial, simulated, snmp, ssh, tcp, telnet, usb};
+
+static TABLES: &[&[DriverSpec]] = &[
+    simulated::SPECS,
+    command::SPECS,
+    snmp::SPECS,
+    http::SPECS,
+    telnet::SPECS,
+    ssh::SPECS,
+    tcp::SPECS,
+    serial::SPECS,
+    usb::SPECS,
+];
+
+/// Names of the Python program that have no driver here yet.
+pub static NOT_BUILT_YET: &[&str] = &[
+    // snmp
+    "cyberpower81001",
+    "cyberpower41001",
+    "ip9258",
+    "snmpv1",
+    "snmpv3",
+    "snmpv2c",
+    // http
+    "anel_netpwrctrlhome",
+    "anel_netpwrctrladv",
+    "anel_netpwrctrlio",
+    "anel_netpwrctrlpro",
+    "esphome-http",
+    "home-assistant-http",
+    "intellinet",
+    "ip9850",
+    "LindyIPowerClassic8",
+    "netiojson",
+    "sainsmart",
+    "servertechpro2",
+    "SERVO",
+    "shelly_gen2",
+    "sonoff_s20_tasmota",
+    "brennenstuhl_wspl01_tasmota",
+    "tasmota",
+    "ubus",
+    // telnet
+    "apc7900",
+    "apc7920",
+    "apc7921",
+    "apc7932",
+    "apc7952",
+    "apc8959",
+    "apc9210",
+    "apc9218",
+    "ap9218",
+    "apc9606",
+    "ap9606",
+    "gude1202",
+    "netio4",
+    "synnetbooter",
+    // ssh
+    "acme",
+    "ubntmfi3port",
+    "ubntmfi6port",
+    "ubntmfi8port",
+    // tcp
+    "devantech_eth002",
+    "devantech_eth0621",
+    "devantech_eth484",
+    "devantech_eth008",
+    "devantech_eth8020",
+    "devantech_ds2824",
+    "devantech_ds378",
+    "egpms",
+    "modbustcp",
+    "tplink",
+    // serial
+    "conrad197720",
+    "devantech_USB-RLY02",
+    "devantech_USB-RLY82",
+    "devantech_USB-RLY04",
+    "devantech_USB-RLY06",
+    "devantech_USB-RLY08B",
+    "devantech_USB-RLY16",
+    "devantech_USB-RLY16L",
+    "devantech_USB-OPTO-RLY88",
+    "devantech_USB-OPTO-RLY816",
+    "NumatoUSB1",
+    "NumatoUSB2",
+    "NumatoUSB4",
+    "NumatoUSB8",
+    "NumatoUSB16",
+    "NumatoUSB32",
+    "NumatoUSB64",
+    // usb
+    "ClewareUsbSwitch4",
+    "ClewareUsbSwitch8",
+    "EG-PMS",
+    "EG-PM2",
+    "vusbhid",
+    "YKUSH",
+    "YKUSHXS",
+    "YKUSH3",
+    // command
+    "bcu",
+    "uhubctl",
+    "localcmdline",
+];
+
+/// Every spec, in the order of the documentation.
+pub fn specs() -> impl Iterator<Item = &'static DriverSpec> {
+    TABLES.iter().copied().flatten()
+}
+
+/// The spec that a config's `driver` value selects.
+pub fn find(name: &str) -> Option<&'static DriverSpec> {
+    specs().find(|spec| {
+        spec.names
+            .iter()
+            .any(|own| *own == name || (spec.any_case && own.eq_ignore_ascii_case(name)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_name_selects_one_spec_and_every_spec_is_documented() {
+        let mut seen = HashSet::new();
+        for spec in specs() {
+            assert!(!spec.names.is_empty());
+            for name in spec.names {
+                let folded = if spec.any_case {
+                    name.to_ascii_lowercase()
+                } else {
+                    (*name).to_owned()
+                };
+                assert!(seen.insert(folded), "{name} is there twice");
+            }
+            for text in [spec.models, spec.transport, spec.outlets, spec.verified_by] {
+                assert!(!text.is_empty(), "{:?} lacks documentation", spec.names);
+            }
+            assert!(spec.timeout > 0);
+            let mut keys = HashSet::new();
+            for key in spec.keys {
+                assert!(
+                    keys.insert(key.name),
+                    "{:?}: key {} is there twice",
+                    spec.names,
+                    key.name
+                );
+                assert!(!key.about.is_empty() && !key.kind.is_empty() && !key.default.is_empty());
+            }
+        }
+        assert!(
+            NOT_BUILT_YET.iter().all(|name| find(name).is_none()),
+            "a built driver is still listed as not built"
+        );
+    }
+}

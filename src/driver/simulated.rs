@@ -1,0 +1,187 @@
+//! A PDU that lives in the daemon: for trying the program, and a lab's scripts, without hardware.
+
+use super::{DEVICE_TIMEOUT, Driver, DriverError, DriverSpec, Key, outlet_number};
+use crate::request::{Outlet, State, Switch};
+use crate::settings::{self, Settings, SettingsError};
+use crate::transport::{Deadline, TransportError, TransportErrorKind};
+use serde::Deserialize;
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// The one row.
+pub(super) static SPECS: &[DriverSpec] = &[DriverSpec {
+    names: &["simulated"],
+    any_case: false,
+    models: "a PDU inside the daemon, for trials and tests",
+    transport: "simulated",
+    keys: &[
+        Key {
+            name: "outlets",
+            kind: "number",
+            default: "8",
+            about: "how many outlets it has, counted from 1",
+        },
+        Key {
+            name: "start",
+            kind: "text",
+            default: "\"off\"",
+            about: "the outlets' state when the daemon starts: on or off",
+        },
+        Key {
+            name: "latency",
+            kind: "number",
+            default: "0",
+            about: "seconds each command takes",
+        },
+        Key {
+            name: "refuse_outlets",
+            kind: "list",
+            default: "[]",
+            about: "outlets whose switching it refuses",
+        },
+        Key {
+            name: "hang_outlets",
+            kind: "list",
+            default: "[]",
+            about: "outlets whose commands are never answered",
+        },
+        Key {
+            name: "fail_every",
+            kind: "number",
+            default: "0",
+            about: "each so-manieth command is lost: nothing switched, no answer",
+        },
+        Key {
+            name: "lose_every",
+            kind: "number",
+            default: "0",
+            about: "each so-manieth answer is lost: switched, but not confirmed",
+        },
+    ],
+    outlets: "1 to `outlets`",
+    reads_back: true,
+    verified_by: "the test suite",
+    timeout: DEVICE_TIMEOUT,
+    build: &build,
+}];
+
+#[derive(Deserialize)]
+#[serde(default)]
+struct Keys {
+    #[serde(deserialize_with = "settings::number")]
+    outlets: u32,
+    start: String,
+    #[serde(deserialize_with = "settings::number")]
+    latency: f64,
+    refuse_outlets: Vec<u32>,
+    hang_outlets: Vec<u32>,
+    #[serde(deserialize_with = "settings::number")]
+    fail_every: u64,
+    #[serde(deserialize_with = "settings::number")]
+    lose_every: u64,
+}
+
+impl Default for Keys {
+    fn default() -> Self {
+        Self {
+            outlets: 8,
+            start: "off".into(),
+            latency: 0.0,
+            refuse_outlets: Vec::new(),
+            hang_outlets: Vec::new(),
+            fail_every: 0,
+            lose_every: 0,
+        }
+    }
+}
+
+struct Simulated {
+    keys: Keys,
+    latency: Duration,
+    start: Switch,
+    states: HashMap<u32, Switch>,
+    commands: u64,
+}
+
+fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+    let keys: Keys = settings.read()?;
+    let start = match keys.start.as_str() {
+        "on" => Switch::On,
+        "off" => Switch::Off,
+        other => {
+            return Err(settings.error(
+                "start",
+                format!("expected \"on\" or \"off\", got {other:?}"),
+            ));
+        }
+    };
+    let latency = Duration::try_from_secs_f64(keys.latency)
+        .map_err(|_| settings.error("latency", "expected seconds, 0 or more"))?;
+    Ok(Box::new(Simulated {
+        keys,
+        latency,
+        start,
+        states: HashMap::new(),
+        commands: 0,
+    }))
+}
+
+impl Simulated {
+    /// Takes the command's time; fails when that is more than the deadline leaves.
+    fn work(&mut self, outlet: u32, deadline: Deadline) -> Result<(), TransportError> {
+        self.commands += 1;
+        let left = deadline.left("the command")?;
+        if self.keys.hang_outlets.contains(&outlet) || self.latency > left {
+            std::thread::sleep(left);
+            return Err(lost());
+        }
+        std::thread::sleep(self.latency);
+        Ok(())
+    }
+
+    fn is_each(&self, every: u64) -> bool {
+        every > 0 && self.commands.is_multiple_of(every)
+    }
+}
+
+fn lost() -> TransportError {
+    TransportError::new(TransportErrorKind::Timeout, "no answer in time (simulated)")
+}
+
+impl Driver for Simulated {
+    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
+        outlet_number(outlet, 1..=self.keys.outlets).map(drop)
+    }
+
+    fn switch(
+        &mut self,
+        outlet: &Outlet,
+        to: Switch,
+        deadline: Deadline,
+    ) -> Result<(), DriverError> {
+        let number = outlet_number(outlet, 1..=self.keys.outlets)?;
+        self.work(number, deadline)?;
+        if self.keys.refuse_outlets.contains(&number) {
+            return Err(DriverError::Refused("outlet is locked (simulated)".into()));
+        }
+        if self.is_each(self.keys.fail_every) {
+            return Err(lost().into());
+        }
+        self.states.insert(number, to);
+        if self.is_each(self.keys.lose_every) {
+            return Err(lost().into());
+        }
+        Ok(())
+    }
+
+    fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
+        let number = outlet_number(outlet, 1..=self.keys.outlets)?;
+        self.work(number, deadline)?;
+        Ok(self
+            .states
+            .get(&number)
+            .copied()
+            .unwrap_or(self.start)
+            .into())
+    }
+}

@@ -1,0 +1,6 @@
+//! Drivers over snmp: the table of their specs.
+
+use super::DriverSpec;
+
+/// Every driver name of this transport.
+pub(super) static SPECS: &[DriverSpec] = &[];

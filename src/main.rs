@@ -1,0 +1,3 @@
+//! The daemon's process edge.
+
+fn main() {}

@@ -1,0 +1,368 @@
+//! The nouns every station shares: what a client asks for and what it is told.
+//!
+//! Invariant: imports nothing of ours.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The name of a PDU: its key under `pdus` in the config.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PduName(Arc<str>);
+
+impl PduName {
+    /// Wraps a name; any text is one.
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self(name.into())
+    }
+
+    /// The name as written in the config.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for PduName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for PduName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An outlet id as the client wrote it: often a number, sometimes a name.
+///
+/// Two ids are the same outlet when they are equal after the leading zeros of an all-digit id
+/// are dropped, so `4`, `04` and the JSON number 4 compare (and hash) equal.
+#[derive(Clone, Debug)]
+pub struct Outlet(Arc<str>);
+
+impl Outlet {
+    /// Wraps an outlet id; what a PDU can have is asked of its driver.
+    pub fn new(id: impl Into<Arc<str>>) -> Self {
+        Self(id.into())
+    }
+
+    /// The id as given.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The id by which outlets are compared: digits without leading zeros, other ids as given.
+    pub fn key(&self) -> &str {
+        if !self.0.is_empty() && self.0.bytes().all(|b| b.is_ascii_digit()) {
+            let digits = self.0.trim_start_matches('0');
+            // "000" is outlet 0; `get` of the last byte cannot fail on a non-empty text.
+            if digits.is_empty() { "0" } else { digits }
+        } else {
+            &self.0
+        }
+    }
+
+    /// The id as a number, when it is all digits and fits.
+    pub fn number(&self) -> Option<u32> {
+        let key = self.key();
+        key.bytes()
+            .all(|b| b.is_ascii_digit())
+            .then(|| key.parse().ok())
+            .flatten()
+    }
+}
+
+impl PartialEq for Outlet {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Outlet {}
+
+impl PartialOrd for Outlet {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Outlet {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.key().cmp(other.key())
+    }
+}
+
+impl Hash for Outlet {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key().hash(state);
+    }
+}
+
+impl fmt::Display for Outlet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The state an outlet can be put into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Switch {
+    /// Power flows.
+    On,
+    /// Power does not flow.
+    Off,
+}
+
+impl fmt::Display for Switch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::On => "on",
+            Self::Off => "off",
+        })
+    }
+}
+
+/// An outlet's state as read back from its PDU. Unknown is not off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// The PDU says that power flows.
+    On,
+    /// The PDU says that power does not flow.
+    Off,
+    /// The PDU said something else; the text tells what was read.
+    Unknown(String),
+}
+
+impl From<Switch> for State {
+    fn from(switch: Switch) -> Self {
+        match switch {
+            Switch::On => Self::On,
+            Switch::Off => Self::Off,
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::On => f.write_str("on"),
+            Self::Off => f.write_str("off"),
+            Self::Unknown(read) => write!(f, "unknown ({read})"),
+        }
+    }
+}
+
+/// What a client can ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Put the outlet on or off.
+    Switch(Switch),
+    /// Off, pause, on; nothing for that outlet in between.
+    Reboot,
+    /// Read the outlet's state from the PDU.
+    State,
+}
+
+impl Action {
+    /// The commands as clients write them, for messages.
+    pub const COMMANDS: &str = "on, off, reboot or get-status";
+}
+
+impl FromStr for Action {
+    type Err = ();
+
+    /// Commands are lower case only, as in every release of the Python program.
+    fn from_str(command: &str) -> Result<Self, ()> {
+        match command {
+            "on" => Ok(Self::Switch(Switch::On)),
+            "off" => Ok(Self::Switch(Switch::Off)),
+            "reboot" => Ok(Self::Reboot),
+            "get-status" => Ok(Self::State),
+            _ => Err(()),
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Switch(to) => to.fmt(f),
+            Self::Reboot => f.write_str("reboot"),
+            Self::State => f.write_str("get-status"),
+        }
+    }
+}
+
+/// A checked `delay`: 0 to 86,400 seconds, decimals allowed, negative counts as 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+pub struct Delay(Duration);
+
+impl Delay {
+    /// The longest pause a client may ask for: one day.
+    pub const MAX: Duration = Duration::from_secs(86_400);
+
+    /// The pause.
+    pub fn duration(self) -> Duration {
+        self.0
+    }
+
+    /// Checks a number of seconds. Fails with a sentence on NaN, infinity and more than a day.
+    pub fn from_secs(seconds: f64) -> Result<Self, String> {
+        if seconds < 0.0 {
+            return Ok(Self(Duration::ZERO));
+        }
+        match Duration::try_from_secs_f64(seconds) {
+            Ok(pause) if pause <= Self::MAX => Ok(Self(pause)),
+            _ => Err(format!("delay: expected 0 to 86400 seconds, got {seconds}")),
+        }
+    }
+}
+
+impl FromStr for Delay {
+    type Err = String;
+
+    /// Accepts an integer or a plain decimal; not `inf`, `nan` or an empty text.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("delay: expected a number of seconds, got {text:?}");
+        if !text
+            .bytes()
+            .all(|b| b.is_ascii_digit() || b"+-._eE".contains(&b))
+        {
+            return Err(wrong());
+        }
+        Self::from_secs(text.parse().map_err(|_| wrong())?)
+    }
+}
+
+/// What a request is aimed at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// One outlet of one PDU.
+    Outlet {
+        /// The PDU's name as the client gave it.
+        pdu: String,
+        /// The outlet id as the client gave it.
+        outlet: Outlet,
+    },
+    /// An alias of the config: one outlet or a group of them.
+    Alias(String),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Outlet { pdu, outlet } => write!(f, "{pdu} {outlet}"),
+            Self::Alias(alias) => write!(f, "alias {alias}"),
+        }
+    }
+}
+
+/// One request, as a listener hands it to the dispatcher.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Who asks, for the log: an address, or `drive`.
+    pub client: Arc<str>,
+    /// Which outlet or alias.
+    pub target: Target,
+    /// What to do with it.
+    pub action: Action,
+    /// The pause of a reboot, or the (deprecated) wait before on and off.
+    pub delay: Option<Delay>,
+}
+
+/// What was done for a successful request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Done {
+    /// The state read, when a state was asked for.
+    pub state: Option<State>,
+    /// How many driver calls it took.
+    pub attempts: u32,
+}
+
+/// Why a request was not carried out: the classes a client can tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FailureKind {
+    /// The request itself is wrong: a missing parameter, a bad delay.
+    BadRequest,
+    /// No such PDU in the config.
+    UnknownPdu,
+    /// No such alias in the config, or an alias that leads nowhere.
+    UnknownAlias,
+    /// The PDU cannot have such an outlet.
+    NoSuchOutlet,
+    /// The PDU's queue is full.
+    QueueFull,
+    /// The PDU could not be reached or did not answer in time.
+    Unreachable,
+    /// The PDU answered, but refused or answered something else.
+    Refused,
+    /// This driver cannot read states.
+    CannotRead,
+    /// The daemon is stopping.
+    Stopping,
+    /// The driver itself failed: a bug.
+    Internal,
+}
+
+/// A failed request: its class and a sentence for the person reading it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The class.
+    pub kind: FailureKind,
+    /// Which PDU, which outlet, what was expected, what came.
+    pub reason: String,
+}
+
+impl Failure {
+    /// A failure of the given class.
+    pub fn new(kind: FailureKind, reason: impl Into<String>) -> Self {
+        Self {
+            kind,
+            reason: reason.into(),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+/// What the client is told.
+pub type Outcome = Result<Done, Failure>;
+
+/// Where the outcome goes; called exactly once, from the worker's thread, so it must not block.
+pub type Reply = Box<dyn FnOnce(Outcome) + Send>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outlets_are_the_same_without_leading_zeros() {
+        assert_eq!(Outlet::new("4"), Outlet::new("004"));
+        assert_eq!(Outlet::new("0"), Outlet::new("000"));
+        assert_ne!(Outlet::new("4"), Outlet::new("40"));
+        assert_ne!(Outlet::new("a4"), Outlet::new("a04"));
+        assert_eq!(Outlet::new("0012").number(), Some(12));
+        assert_eq!(Outlet::new("99999999999").number(), None);
+        assert_eq!(Outlet::new("").number(), None);
+    }
+
+    #[test]
+    fn delays_are_checked_whole() {
+        let secs = |text: &str| text.parse::<Delay>().map(|d| d.duration().as_secs_f64());
+        assert_eq!(secs("5"), Ok(5.0));
+        assert_eq!(secs("0.5"), Ok(0.5));
+        assert_eq!(secs("-3"), Ok(0.0));
+        assert_eq!(secs("86400"), Ok(86_400.0));
+        for bad in ["abc", "", "nan", "inf", "1e9", "86400.1", "1;2", "0x10"] {
+            assert!(secs(bad).is_err(), "{bad:?} was accepted");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Local programs, run in their own process group and killed at the deadline.

@@ -1,0 +1,1 @@
+//! The expect engine: waits for one of several texts in what a PDU prints.

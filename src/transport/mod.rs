@@ -1,0 +1,182 @@
+//! How bytes travel. Each transport is written once, takes a [`Deadline`] in every call, and
+//! bounds every buffer that a PDU fills.
+//!
+//! Invariant: nothing here knows that PDUs, outlets or a config exist.
+
+pub mod command;
+pub mod expect;
+pub mod http;
+pub mod resolve;
+pub mod serial;
+pub mod snmp;
+pub mod ssh;
+pub mod tcp;
+pub mod telnet;
+pub mod usb;
+
+use std::fmt;
+use std::io;
+use std::time::{Duration, Instant};
+
+/// The moment by which a call must have come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Deadline(Instant);
+
+impl Deadline {
+    /// A deadline at `moment`.
+    pub fn at(moment: Instant) -> Self {
+        Self(moment)
+    }
+
+    /// A deadline `wait` from now.
+    pub fn after(wait: Duration) -> Self {
+        Self(Instant::now() + wait)
+    }
+
+    /// The moment itself.
+    pub fn moment(self) -> Instant {
+        self.0
+    }
+
+    /// This deadline, or `wait` from now if that is earlier: for a step with its own patience.
+    pub fn within(self, wait: Duration) -> Self {
+        self.min(Self::after(wait))
+    }
+
+    /// The time left; a timeout error (naming `doing`) when there is none. Never zero, so it may
+    /// be handed to calls that take zero as "for ever".
+    pub fn left(self, doing: &str) -> Result<Duration, TransportError> {
+        match self.0.checked_duration_since(Instant::now()) {
+            Some(left) if !left.is_zero() => Ok(left),
+            _ => Err(TransportError::new(
+                TransportErrorKind::Timeout,
+                format!("no time left for {doing}"),
+            )),
+        }
+    }
+}
+
+/// What went wrong on the way to a PDU, told apart by what a person can do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TransportErrorKind {
+    /// The host name has no address (or the resolver did not answer).
+    NoName,
+    /// No connection: refused, unreachable, or no answer to the connection attempt.
+    NoConnection,
+    /// The local device, file or program is not there.
+    NotFound,
+    /// The local device or file is there, but we may not open it.
+    NoPermission,
+    /// Somebody else holds it: a serial port in use, a PDU with another user logged in.
+    Busy,
+    /// The peer is not who it should be: host key, certificate.
+    Untrusted,
+    /// No answer, or not all of it, in time.
+    Timeout,
+    /// The connection ended in the middle.
+    Closed,
+    /// What came is not the protocol spoken here, or more than any answer may be.
+    Garbled,
+    /// Another error of the operating system.
+    Io,
+}
+
+/// A transport's failure: its kind, and a sentence with what was expected and what came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransportError {
+    /// The kind.
+    pub kind: TransportErrorKind,
+    /// Lower case, no full stop.
+    pub detail: String,
+}
+
+impl TransportError {
+    /// An error of `kind`.
+    pub fn new(kind: TransportErrorKind, detail: impl Into<String>) -> Self {
+        Self {
+            kind,
+            detail: detail.into(),
+        }
+    }
+
+    /// An error of the operating system while `doing` something over an open connection or device.
+    pub fn io(doing: &str, error: &io::Error) -> Self {
+        use io::ErrorKind as E;
+        let kind = match error.kind() {
+            E::TimedOut | E::WouldBlock => {
+                return Self::new(
+                    TransportErrorKind::Timeout,
+                    format!("no answer in time while {doing}"),
+                );
+            }
+            E::ConnectionReset | E::ConnectionAborted | E::BrokenPipe | E::UnexpectedEof => {
+                TransportErrorKind::Closed
+            }
+            E::ConnectionRefused
+            | E::HostUnreachable
+            | E::NetworkUnreachable
+            | E::AddrNotAvailable => TransportErrorKind::NoConnection,
+            E::NotFound => TransportErrorKind::NotFound,
+            E::PermissionDenied => TransportErrorKind::NoPermission,
+            E::ResourceBusy => TransportErrorKind::Busy,
+            _ => TransportErrorKind::Io,
+        };
+        Self::new(kind, format!("{doing}: {error}"))
+    }
+
+    /// Could the PDU have acted? `false` only where nothing can have reached it.
+    pub fn may_have_acted(&self) -> bool {
+        use TransportErrorKind as K;
+        match self.kind {
+            K::NoName
+            | K::NoConnection
+            | K::NotFound
+            | K::NoPermission
+            | K::Busy
+            | K::Untrusted => false,
+            K::Timeout | K::Closed | K::Garbled | K::Io => true,
+        }
+    }
+
+    /// Could a further attempt do better?
+    pub fn is_transient(&self) -> bool {
+        use TransportErrorKind as K;
+        match self.kind {
+            K::NoPermission | K::Untrusted => false,
+            K::NoName
+            | K::NoConnection
+            | K::NotFound
+            | K::Busy
+            | K::Timeout
+            | K::Closed
+            | K::Garbled
+            | K::Io => true,
+        }
+    }
+}
+
+impl fmt::Display for TransportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+impl std::error::Error for TransportError {}
+
+/// What a device said, for an error or a log line: printable, on one line, at most 200 bytes.
+pub fn printable(bytes: &[u8]) -> String {
+    const MOST: usize = 200;
+    let shown = bytes.get(..MOST).unwrap_or(bytes);
+    let mut text = String::from("\"");
+    text.extend(
+        shown
+            .iter()
+            .flat_map(|byte| std::ascii::escape_default(*byte))
+            .map(char::from),
+    );
+    text.push('"');
+    if bytes.len() > MOST {
+        text.push_str(&format!(" and {} bytes more", bytes.len() - MOST));
+    }
+    text
+}

@@ -1,0 +1,1 @@
+//! SSH through the system's OpenSSH client.

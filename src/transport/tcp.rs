@@ -1,0 +1,109 @@
+//! A TCP connection whose every step has a deadline.
+
+use super::resolve::resolve;
+use super::{Deadline, TransportError, TransportErrorKind, printable};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+/// How long one address may take to accept a connection, when the deadline is longer.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// An open connection.
+#[derive(Debug)]
+pub struct Connection {
+    stream: TcpStream,
+}
+
+impl Connection {
+    /// Connects to the first address of `host` that accepts.
+    pub fn open(host: &str, port: u16, deadline: Deadline) -> Result<Self, TransportError> {
+        let mut last = None;
+        for address in resolve(host, port, deadline)? {
+            let patience = deadline.within(CONNECT_PATIENCE).left("connecting")?;
+            match TcpStream::connect_timeout(&address, patience) {
+                Ok(stream) => {
+                    stream
+                        .set_nodelay(true)
+                        .map_err(|error| TransportError::io("connecting", &error))?;
+                    return Ok(Self { stream });
+                }
+                Err(error) => last = Some(format!("cannot connect to {address}: {error}")),
+            }
+        }
+        Err(TransportError::new(
+            TransportErrorKind::NoConnection,
+            last.unwrap_or_else(|| format!("{host} has no address to connect to")),
+        ))
+    }
+
+    /// Sends all of `bytes`.
+    pub fn send(&mut self, bytes: &[u8], deadline: Deadline) -> Result<(), TransportError> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let left = deadline.left("sending")?;
+            let sent = self
+                .stream
+                .set_write_timeout(Some(left))
+                .and_then(|()| self.stream.write(rest))
+                .map_err(|error| TransportError::io("sending", &error))?;
+            if sent == 0 {
+                return Err(TransportError::new(
+                    TransportErrorKind::Closed,
+                    "connection closed while sending",
+                ));
+            }
+            rest = rest.get(sent..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// What has come, at most `buffer` of it; 0 when the peer closed.
+    pub fn receive(
+        &mut self,
+        buffer: &mut [u8],
+        deadline: Deadline,
+    ) -> Result<usize, TransportError> {
+        loop {
+            let left = deadline.left("an answer")?;
+            match self
+                .stream
+                .set_read_timeout(Some(left))
+                .and_then(|()| self.stream.read(buffer))
+            {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                result => {
+                    return result
+                        .map_err(|error| TransportError::io("waiting for an answer", &error));
+                }
+            }
+        }
+    }
+
+    /// Exactly `N` bytes; the error says how many of them came.
+    pub fn receive_exact<const N: usize>(
+        &mut self,
+        deadline: Deadline,
+    ) -> Result<[u8; N], TransportError> {
+        let mut answer = [0; N];
+        let mut have = 0;
+        while have < N {
+            let room = answer.get_mut(have..).unwrap_or_default();
+            let more = self
+                .receive(room, deadline)
+                .map_err(|error| TransportError {
+                    detail: format!("{} (got {have} of {N} bytes)", error.detail),
+                    ..error
+                })?;
+            if more == 0 {
+                let got = printable(answer.get(..have).unwrap_or_default());
+                return Err(TransportError::new(
+                    TransportErrorKind::Closed,
+                    format!("connection closed after {have} of {N} bytes: {got}"),
+                ));
+            }
+            have += more;
+        }
+        Ok(answer)
+    }
+}

@@ -1,0 +1,1 @@
+//! Telnet: option negotiation and line ends.

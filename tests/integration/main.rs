@@ -1,0 +1,16 @@
+//! The integration tests: one binary. PDUs are simulated on real sockets, ptys and processes
+//! (`sim`), and whole exchanges compared.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    unreachable_pub,
+    reason = "a test stops at the first thing that is wrong, and says where"
+)]
+
+mod sim;
+mod transcript;

@@ -1,0 +1,28 @@
+//! Simulators: the PDU's side of a transcript, on a real socket, pty or process. One file per
+//! kind of edge.
+
+mod tcp;
+
+use crate::transcript::Case;
+
+/// A running simulator of one case.
+pub(crate) trait Simulator {
+    /// Settings that lead the driver to the simulator: `{"ip": "127.0.0.1:4711"}`.
+    fn overrides(&self) -> serde_json::Value;
+
+    /// Ends the simulator; says where the driver left the transcript.
+    fn finish(self: Box<Self>) -> Result<(), String>;
+}
+
+/// The simulator that plays `case`.
+pub(crate) fn start(case: &Case) -> Box<dyn Simulator> {
+    match case.transport.as_str() {
+        "tcp" | "telnet" => Box::new(tcp::start(case)),
+        other => panic!("{}: no simulator for transport {other}", case.at),
+    }
+}
+
+/// Can this case be replayed on this machine? USB needs the virtual machine's emulated devices.
+pub(crate) fn runs_here(case: &Case) -> bool {
+    case.transport != "usb"
+}

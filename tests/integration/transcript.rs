@@ -1,0 +1,317 @@
+//! Transcripts: recorded dialogues with a PDU, replayed by a simulator against the real driver.
+//!
+//! A file in `tests/data/transcripts/<transport>/` serves one dialect:
+//!
+//! ```text
+//! # comment: where the bytes are from
+//! drivers: devantech_eth008 devantech_eth002
+//! settings: {"password": "password"}
+//!
+//! == outlet 8 on
+//! > 79 "password"
+//! < 01
+//! > 20 08 00
+//! < 00
+//! > 7b
+//! < 00
+//! -- ok
+//! ```
+//!
+//! `>` is what the driver must send, `<` what the PDU answers: hex bytes and quoted texts (with
+//! `\r`, `\n`, `\xNN` escapes) in any mixture; a transport whose dialogue is not a byte stream
+//! (HTTP, SNMP, USB, commands) reads the lines in its own way, see its simulator. A case's first
+//! line names the outlet and `on`, `off` or `state`; further words on it are a note. Its last line
+//! is the outcome: `-- ok`, `-- on`, `-- off`, `-- unknown` or `-- error <part of the message>`.
+//! A `settings:` line between two cases replaces the settings from there on, a `drivers:` line the
+//! drivers.
+
+use crate::sim;
+use pdudaemon::driver::{Driver, registry};
+use pdudaemon::request::{Outlet, PduName, State, Switch};
+use pdudaemon::settings::{Position, Settings};
+use pdudaemon::transport::Deadline;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// One line of a dialogue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Line {
+    /// `>`: the driver sends.
+    Sent(String),
+    /// `<`: the PDU answers.
+    Answer(String),
+}
+
+/// One case of a transcript.
+#[derive(Clone, Debug)]
+pub(crate) struct Case {
+    /// File and line, for messages.
+    pub(crate) at: String,
+    /// The transport: the file's folder.
+    pub(crate) transport: String,
+    pub(crate) drivers: Vec<String>,
+    pub(crate) settings: serde_json::Map<String, serde_json::Value>,
+    pub(crate) outlet: String,
+    pub(crate) action: String,
+    pub(crate) lines: Vec<Line>,
+    pub(crate) outcome: String,
+}
+
+/// Every case of every transcript.
+pub(crate) fn cases() -> Vec<Case> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/transcripts");
+    let mut files = Vec::new();
+    collect(&root, &mut files);
+    files.sort();
+    files.iter().flat_map(|file| parse(file)).collect()
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("the transcripts folder is there") {
+        let path = entry.expect("a readable entry").path();
+        if path.is_dir() {
+            collect(&path, files);
+        } else {
+            files.push(path);
+        }
+    }
+}
+
+fn parse(file: &Path) -> Vec<Case> {
+    let text = std::fs::read_to_string(file).expect("a readable transcript");
+    let transport = file
+        .parent()
+        .and_then(Path::file_name)
+        .expect("a folder")
+        .to_string_lossy()
+        .into_owned();
+    let (mut drivers, mut settings) = (Vec::new(), serde_json::Map::new());
+    let mut cases: Vec<Case> = Vec::new();
+    let mut open = false;
+    for (index, line) in text.lines().enumerate() {
+        let at = format!("{}:{}", file.display(), index + 1);
+        let line = line.trim_end();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        if let Some(names) = line.strip_prefix("drivers:") {
+            drivers = names.split_whitespace().map(str::to_owned).collect();
+        } else if let Some(json) = line.strip_prefix("settings:") {
+            settings = serde_json::from_str(json).unwrap_or_else(|error| panic!("{at}: {error}"));
+        } else if let Some(head) = line.strip_prefix("== outlet ") {
+            assert!(!open, "{at}: the case before has no outcome");
+            let mut words = head.split_whitespace();
+            let (outlet, action) = (
+                words.next().expect("an outlet"),
+                words.next().expect("an action"),
+            );
+            assert!(
+                ["on", "off", "state"].contains(&action),
+                "{at}: unknown action {action}"
+            );
+            cases.push(Case {
+                at,
+                transport: transport.clone(),
+                drivers: drivers.clone(),
+                settings: settings.clone(),
+                outlet: outlet.into(),
+                action: action.into(),
+                lines: Vec::new(),
+                outcome: String::new(),
+            });
+            open = true;
+        } else {
+            let case = cases
+                .last_mut()
+                .filter(|_| open)
+                .unwrap_or_else(|| panic!("{at}: outside a case"));
+            match line.split_at_checked(2) {
+                Some(("> ", rest)) => case.lines.push(Line::Sent(rest.into())),
+                Some(("< ", rest)) => case.lines.push(Line::Answer(rest.into())),
+                Some(("--", rest)) => {
+                    case.outcome = rest.trim().into();
+                    open = false;
+                }
+                _ => panic!("{at}: expected `> `, `< ` or `-- `, got {line:?}"),
+            }
+        }
+    }
+    assert!(!open, "{}: the last case has no outcome", file.display());
+    cases
+}
+
+/// The bytes of a `>` or `<` line: hex pairs and quoted texts.
+pub(crate) fn bytes(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut rest = text.trim();
+    while !rest.is_empty() {
+        if let Some(quoted) = rest.strip_prefix('"') {
+            let mut escaped = false;
+            let end = quoted
+                .char_indices()
+                .find(|(_, c)| {
+                    let ends = *c == '"' && !escaped;
+                    escaped = *c == '\\' && !escaped;
+                    ends
+                })
+                .unwrap_or_else(|| panic!("unterminated text in {text:?}"))
+                .0;
+            unescape(&quoted[..end], &mut bytes);
+            rest = quoted[end + 1..].trim_start();
+        } else {
+            let word = rest.split_whitespace().next().expect("a word");
+            assert!(word.len().is_multiple_of(2), "odd hex {word:?} in {text:?}");
+            for pair in word.as_bytes().chunks(2) {
+                let pair = std::str::from_utf8(pair).expect("ascii");
+                bytes.push(
+                    u8::from_str_radix(pair, 16)
+                        .unwrap_or_else(|_| panic!("not hex: {pair:?} in {text:?}")),
+                );
+            }
+            rest = rest[word.len()..].trim_start();
+        }
+    }
+    bytes
+}
+
+fn unescape(text: &str, bytes: &mut Vec<u8>) {
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        if c != '\\' {
+            bytes.extend(c.encode_utf8(&mut [0; 4]).as_bytes());
+            continue;
+        }
+        bytes.push(match chars.next() {
+            Some('r') => b'\r',
+            Some('n') => b'\n',
+            Some('t') => b'\t',
+            Some('0') => 0,
+            Some('e') => 0x1b,
+            Some('x') => {
+                let hex: String = chars.by_ref().take(2).collect();
+                u8::from_str_radix(&hex, 16).expect("two hex digits after \\x")
+            }
+            Some(other) => other as u8,
+            None => panic!("a text ends in a backslash"),
+        });
+    }
+}
+
+/// What one case must leave room for: a simulator answers at once.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The driver of a case, with the simulator's address merged into its settings.
+pub(crate) fn driver(case: &Case, name: &str, overrides: serde_json::Value) -> Box<dyn Driver> {
+    let mut settings = case.settings.clone();
+    settings.insert("driver".into(), name.into());
+    if let serde_json::Value::Object(overrides) = overrides {
+        settings.extend(overrides);
+    }
+    let text = serde_json::Value::Object(settings).to_string();
+    let spec = registry::find(name).unwrap_or_else(|| panic!("{}: no driver {name}", case.at));
+    let settings = Settings::new(
+        PduName::new("pdu"),
+        name,
+        text,
+        Position { line: 1, column: 1 },
+    );
+    spec.build
+        .build(&settings)
+        .unwrap_or_else(|error| panic!("{}: {error}", case.at))
+}
+
+/// Runs one case for one of its drivers: the right bytes, and the right outcome.
+fn check(case: &Case, name: &str) -> Result<(), String> {
+    let simulator = sim::start(case);
+    let mut driver = driver(case, name, simulator.overrides());
+    let outlet = Outlet::new(case.outlet.as_str());
+    let deadline = Deadline::after(PATIENCE);
+    let result = driver
+        .check(&outlet)
+        .and_then(|()| match case.action.as_str() {
+            "on" => driver
+                .switch(&outlet, Switch::On, deadline)
+                .map(|()| "ok".to_owned()),
+            "off" => driver
+                .switch(&outlet, Switch::Off, deadline)
+                .map(|()| "ok".to_owned()),
+            _ => driver.state(&outlet, deadline).map(|state| match state {
+                State::On => "on".to_owned(),
+                State::Off => "off".to_owned(),
+                State::Unknown(_) => "unknown".to_owned(),
+            }),
+        });
+    driver.rest(Deadline::after(PATIENCE));
+    drop(driver);
+    let dialogue = simulator.finish();
+    let outcome = match &result {
+        Ok(outcome) => outcome.clone(),
+        Err(error) => format!("error {error}"),
+    };
+    let expected = &case.outcome;
+    let as_expected = if expected.starts_with("error ") {
+        outcome.contains(expected.trim_start_matches("error ")) && result.is_err()
+    } else {
+        outcome == *expected
+    };
+    match dialogue {
+        Err(wrong) => Err(format!("{} ({name}): {wrong}; outcome {outcome}", case.at)),
+        Ok(()) if !as_expected => Err(format!(
+            "{} ({name}): expected {expected}, got {outcome}",
+            case.at
+        )),
+        Ok(()) => Ok(()),
+    }
+}
+
+#[test]
+fn every_transcript_holds() {
+    let cases = cases();
+    let wrong: Vec<String> = cases
+        .iter()
+        .filter(|case| sim::runs_here(case))
+        .flat_map(|case| {
+            case.drivers
+                .iter()
+                .filter_map(|name| check(case, name).err())
+        })
+        .collect();
+    assert!(
+        wrong.is_empty(),
+        "{} of {} cases:\n{}",
+        wrong.len(),
+        cases.len(),
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn every_driver_has_its_transcript() {
+    let cases = cases();
+    let covered: HashSet<(&str, &str)> = cases
+        .iter()
+        .flat_map(|case| {
+            case.drivers
+                .iter()
+                .map(|name| (name.as_str(), case.action.as_str()))
+        })
+        .collect();
+    let missing: Vec<String> = registry::specs()
+        .filter(|spec| spec.transport != "simulated")
+        .flat_map(|spec| spec.names)
+        .flat_map(|name| ["on", "off", "state"].map(|action| (*name, action)))
+        .filter(|pair| !covered.contains(pair))
+        .map(|(name, action)| format!("{name} {action}"))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "no transcript for: {}",
+        missing.join(", ")
+    );
+}
+
+#[test]
+fn transcript_bytes_are_read_as_written() {
+    assert_eq!(bytes(r#"79 "pa\"s\r" 0d0a"#), b"\x79pa\"s\r\x0d\x0a");
+}
