@@ -13,6 +13,7 @@
 //! A request travels left to right; so do imports. `daemon` alone knows all the stations: it
 //! starts them right to left and stops them left to right.
 
+pub mod config;
 pub mod driver;
 pub mod request;
 pub mod settings;

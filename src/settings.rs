@@ -111,6 +111,14 @@ impl Settings {
         &self.text
     }
 
+    /// The same PDU and place with another text.
+    pub(crate) fn with_text(&self, text: impl Into<Box<str>>) -> Self {
+        Self {
+            text: text.into(),
+            ..self.clone()
+        }
+    }
+
     /// Reads the settings into a driver's own struct. Unknown keys are not errors here; the
     /// config warns about them.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, SettingsError> {

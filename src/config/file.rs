@@ -1,0 +1,156 @@
+//! The config file as written: names and raw JSON values in the order they stand there, so that
+//! duplicates can be told and every complaint has its line and column.
+
+use crate::settings::{self, Position, Settings};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use std::fmt;
+
+/// The entries of a JSON object, duplicates included.
+pub(super) struct Entries<'a>(pub(super) Vec<(String, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Entries<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Entries(entries))
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
+}
+
+/// The place of a value that was borrowed from `text`.
+pub(super) fn position(text: &str, value: &RawValue) -> Position {
+    let offset = value
+        .get()
+        .as_ptr()
+        .addr()
+        .saturating_sub(text.as_ptr().addr());
+    Position::of(text, offset)
+}
+
+/// The `daemon` section as written.
+#[derive(Debug, serde::Deserialize)]
+pub(super) struct DaemonSection {
+    #[serde(deserialize_with = "hosts")]
+    pub(super) hostname: Vec<String>,
+    #[serde(default, deserialize_with = "settings::maybe_number")]
+    pub(super) port: Option<u16>,
+    #[serde(default)]
+    pub(super) listener: Option<String>,
+    #[serde(default)]
+    pub(super) logging_level: Option<String>,
+    #[serde(default)]
+    pub(super) state_directory: Option<String>,
+    #[serde(default, deserialize_with = "settings::maybe_number")]
+    pub(super) max_connections: Option<usize>,
+    #[serde(default, deserialize_with = "settings::maybe_number")]
+    pub(super) max_connections_per_client: Option<usize>,
+    #[serde(default, deserialize_with = "settings::maybe_number")]
+    pub(super) idle_timeout: Option<f64>,
+}
+
+/// The keys of [`DaemonSection`], for warnings about others.
+pub(super) const DAEMON_KEYS: &[&str] = &[
+    "hostname",
+    "port",
+    "listener",
+    "logging_level",
+    "state_directory",
+    "max_connections",
+    "max_connections_per_client",
+    "idle_timeout",
+];
+
+/// A host, a list of hosts, or null for all interfaces.
+fn hosts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(serde::Deserialize)]
+    #[serde(untagged)]
+    enum Hosts {
+        One(Option<String>),
+        List(Vec<String>),
+    }
+    match Hosts::deserialize(deserializer) {
+        Ok(Hosts::One(host)) => Ok(vec![host.unwrap_or_default()]),
+        Ok(Hosts::List(hosts)) if !hosts.is_empty() => Ok(hosts),
+        Ok(Hosts::List(_)) | Err(_) => Err(serde::de::Error::custom(
+            "expected an address, a list of addresses, or null for all interfaces",
+        )),
+    }
+}
+
+/// The keys every PDU may have, as written.
+#[derive(Debug, serde::Deserialize)]
+pub(super) struct PduSection {
+    pub(super) driver: String,
+    #[serde(default, deserialize_with = "settings::maybe_number")]
+    pub(super) retries: Option<i64>,
+    #[serde(default, deserialize_with = "settings::maybe_number")]
+    pub(super) retrydelay: Option<f64>,
+    #[serde(default, deserialize_with = "settings::maybe_number")]
+    pub(super) timeout: Option<f64>,
+    #[serde(default, deserialize_with = "settings::maybe_number")]
+    pub(super) queue_limit: Option<usize>,
+    #[serde(default)]
+    pub(super) bus: Option<String>,
+    #[serde(default)]
+    pub(super) about: Option<String>,
+}
+
+/// The keys of [`PduSection`], each with what it is for.
+pub(super) const PDU_KEYS: &[&str] = &[
+    "driver",
+    "retries",
+    "retrydelay",
+    "timeout",
+    "queue_limit",
+    "bus",
+    "about",
+];
+
+/// An alias as written: one outlet, or a list of them.
+#[derive(Debug, serde::Deserialize)]
+pub(super) struct AliasSection {
+    #[serde(default)]
+    pub(super) hostname: Option<String>,
+    #[serde(default, deserialize_with = "settings::maybe_text")]
+    pub(super) port: Option<String>,
+    #[serde(default)]
+    pub(super) outlets: Option<Vec<OutletSection>>,
+}
+
+/// One outlet of a group alias.
+#[derive(Debug, serde::Deserialize)]
+pub(super) struct OutletSection {
+    pub(super) hostname: String,
+    #[serde(deserialize_with = "settings::text")]
+    pub(super) port: String,
+}
+
+/// The keys of [`AliasSection`].
+pub(super) const ALIAS_KEYS: &[&str] = &["hostname", "port", "outlets"];
+
+/// The top-level keys.
+pub(super) const SECTIONS: &[&str] = &["daemon", "pdus", "aliases"];
+
+/// A section as settings, so that its errors carry key and place.
+pub(super) fn section(text: &str, name: &str, driver: &str, value: &RawValue) -> Settings {
+    Settings::new(
+        crate::request::PduName::new(name),
+        driver,
+        value.get(),
+        position(text, value),
+    )
+}
