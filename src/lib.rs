@@ -14,6 +14,7 @@
 //! starts them right to left and stops them left to right.
 
 pub mod config;
+pub mod dispatch;
 pub mod driver;
 pub mod request;
 pub mod settings;

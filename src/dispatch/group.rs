@@ -1,0 +1,153 @@
+//! One request over several outlets: all off, pause, all on; success only if all succeed.
+//!
+//! The members stand in their workers' queues like any other job. What they have in common is
+//! here: when the pause begins, whether an off failed, and the one answer.
+
+use super::worker::Message;
+use crate::request::{Done, Failure, Outcome, Outlet, Reply, State};
+use crossbeam_channel::Sender;
+use std::fmt;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// What the members of one request share.
+pub(super) struct Group {
+    pause: Duration,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    /// Members whose off has not ended yet.
+    offs_left: usize,
+    /// Members that have not ended yet.
+    left: usize,
+    /// An off failed: no member starts any more, and those that are off go on at once.
+    failed: bool,
+    parked: Vec<(Sender<Message>, Outlet)>,
+    attempts: u32,
+    states: Vec<State>,
+    failures: Vec<Failure>,
+    reply: Option<Reply>,
+}
+
+/// How a member's off ended.
+pub(super) enum Off {
+    /// Off, or perhaps off: it must be switched on again.
+    Dark,
+    /// Certainly not off.
+    Untouched,
+}
+
+impl Group {
+    /// A group of `members`, answered once through `reply`.
+    pub(super) fn new(members: usize, pause: Duration, reply: Reply) -> Self {
+        let inner = Inner {
+            offs_left: members,
+            left: members,
+            failed: false,
+            parked: Vec::new(),
+            attempts: 0,
+            states: Vec::new(),
+            failures: Vec::new(),
+            reply: Some(reply),
+        };
+        Self {
+            pause,
+            inner: Mutex::new(inner),
+        }
+    }
+
+    /// Has an off failed, so that nobody else should be switched off?
+    pub(super) fn has_failed(&self) -> bool {
+        self.lock().failed
+    }
+
+    /// A member's off has ended; `me` is where its worker is told to go on. Every member calls
+    /// this once before [`Group::end`], unless the group is not a reboot.
+    pub(super) fn off_ended(
+        &self,
+        me: (Sender<Message>, Outlet),
+        off: Off,
+        failed: bool,
+        now: Instant,
+    ) {
+        let mut inner = self.lock();
+        inner.offs_left = inner.offs_left.saturating_sub(1);
+        inner.failed |= failed;
+        if matches!(off, Off::Dark) {
+            inner.parked.push(me);
+        }
+        if inner.failed || inner.offs_left == 0 {
+            let due = if inner.failed { now } else { now + self.pause };
+            for (worker, outlet) in inner.parked.drain(..) {
+                // A worker outlives the members it has parked.
+                let _ = worker.send(Message::Resume { outlet, due });
+            }
+        }
+    }
+
+    /// A member has ended. The last one answers the client.
+    pub(super) fn end(&self, outcome: Outcome) {
+        let mut inner = self.lock();
+        match outcome {
+            Ok(done) => {
+                inner.attempts += done.attempts;
+                inner.states.extend(done.state);
+            }
+            Err(failure) => inner.failures.push(failure),
+        }
+        inner.left = inner.left.saturating_sub(1);
+        if inner.left > 0 {
+            return;
+        }
+        let outcome = inner.outcome();
+        let reply = inner.reply.take();
+        drop(inner);
+        if let Some(reply) = reply {
+            reply(outcome);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// The one answer of all members.
+    fn outcome(&mut self) -> Outcome {
+        if let Some(first) = self.failures.first() {
+            let reasons: Vec<&str> = self
+                .failures
+                .iter()
+                .map(|failure| failure.reason.as_str())
+                .collect();
+            return Err(Failure::new(first.kind, reasons.join("; ")));
+        }
+        let state = match self.states.split_first() {
+            None => None,
+            Some((first, rest)) if rest.iter().all(|state| state == first) => Some(first.clone()),
+            Some(_) => {
+                let all: Vec<String> = self.states.iter().map(ToString::to_string).collect();
+                Some(State::Unknown(format!(
+                    "the outlets differ: {}",
+                    all.join(", ")
+                )))
+            }
+        };
+        Ok(Done {
+            state,
+            attempts: self.attempts,
+        })
+    }
+}
+
+impl fmt::Debug for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Group")
+            .field("pause", &self.pause)
+            .finish_non_exhaustive()
+    }
+}

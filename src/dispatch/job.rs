@@ -1,0 +1,165 @@
+//! One request, or one member of a group, in a worker's queue.
+
+use super::group::Group;
+use crate::request::{Failure, FailureKind, Outcome, Outlet, Reply, Switch};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// One job. Dropping it unanswered answers it with an internal failure, so that no client ever
+/// waits for nothing.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) outlet: Outlet,
+    pub(super) step: Step,
+    /// Driver calls of this step so far.
+    pub(super) attempts: u32,
+    /// Driver calls of all steps.
+    pub(super) total: u32,
+    /// The last failed attempt.
+    pub(super) last: Option<Failure>,
+    /// Some attempt of a reboot's off may have reached the outlet.
+    pub(super) maybe_dark: bool,
+    /// The reboot's off failed; its on is sent all the same.
+    pub(super) trouble: Option<Failure>,
+    /// An earlier reboot already owes this outlet its on.
+    pub(super) was_owed: bool,
+    pub(super) answer: Answer,
+}
+
+/// What the next driver call of a job is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// On or off.
+    Switch(Switch),
+    /// Read the state.
+    State,
+    /// A reboot's first half; the pause follows.
+    RebootOff(Duration),
+    /// A reboot's second half.
+    RebootOn,
+}
+
+impl Step {
+    /// Will this job put the outlet into a state of its own?
+    pub(super) fn switches(self) -> bool {
+        self != Self::State
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Switch(to) => to.fmt(f),
+            Self::State => f.write_str("reading the state"),
+            Self::RebootOff(_) => f.write_str("reboot, off"),
+            Self::RebootOn => f.write_str("reboot, on"),
+        }
+    }
+}
+
+impl Job {
+    pub(super) fn new(outlet: Outlet, step: Step, answer: Answer) -> Self {
+        Self {
+            outlet,
+            step,
+            attempts: 0,
+            total: 0,
+            last: None,
+            maybe_dark: false,
+            trouble: None,
+            was_owed: false,
+            answer,
+        }
+    }
+
+    /// The group this job is a member of.
+    pub(super) fn group(&self) -> Option<&Arc<Group>> {
+        match &self.answer.to {
+            Some(To::Group(group)) => Some(group),
+            Some(To::Client(_)) | None => None,
+        }
+    }
+}
+
+/// Where a job's outcome goes, and its place in the queue, given back before the answer is sent.
+pub(super) struct Answer {
+    to: Option<To>,
+    place: Option<Place>,
+}
+
+enum To {
+    Client(Reply),
+    Group(Arc<Group>),
+}
+
+impl Answer {
+    pub(super) fn to_client(reply: Reply, place: Place) -> Self {
+        Self {
+            to: Some(To::Client(reply)),
+            place: Some(place),
+        }
+    }
+
+    pub(super) fn to_group(group: Arc<Group>, place: Place) -> Self {
+        Self {
+            to: Some(To::Group(group)),
+            place: Some(place),
+        }
+    }
+
+    pub(super) fn send(mut self, outcome: Outcome) {
+        self.deliver(outcome);
+    }
+
+    fn deliver(&mut self, outcome: Outcome) {
+        self.place = None;
+        match self.to.take() {
+            Some(To::Client(reply)) => reply(outcome),
+            Some(To::Group(group)) => group.end(outcome),
+            None => {}
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if self.to.is_some() {
+            self.deliver(Err(Failure::new(
+                FailureKind::Internal,
+                "the daemon lost this request: this is a bug",
+            )));
+        }
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer")
+            .field("sent", &self.to.is_none())
+            .finish()
+    }
+}
+
+/// A place in a bounded queue, free again when dropped.
+#[derive(Debug)]
+pub(super) struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    /// A place, unless `limit` are taken.
+    pub(super) fn take(taken: &Arc<AtomicUsize>, limit: usize) -> Option<Self> {
+        taken
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {
+                (count < limit).then_some(count + 1)
+            })
+            .ok()
+            .map(|_| Self(Arc::clone(taken)))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}

@@ -1,0 +1,531 @@
+//! What a worker does next, and what a result means: retries, pauses, reboots, the outlets that
+//! are owed their on. Pure but for the answers it sends: time is passed in, and the driver is
+//! called by the worker.
+
+use super::group::Off;
+use super::job::{Job, Step};
+use super::queue::{Queue, Taken};
+use super::worker::{Message, Stop};
+use crate::driver::DriverError;
+use crate::request::{Done, Failure, FailureKind, Outlet, PduName, State, Switch};
+use crossbeam_channel::Sender;
+use log::{error, info, warn};
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+/// First pause before an on that is owed is tried again; doubled up to [`OWED_PAUSE_MAX`].
+const OWED_PAUSE: Duration = Duration::from_secs(5);
+const OWED_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// The rest of a reboot's pause once the daemon is told to stop.
+const STOP_PAUSE: Duration = Duration::from_secs(10);
+/// Attempts of an on, and the pause between them, while stopping.
+const STOP_ATTEMPTS: u32 = 3;
+const STOP_RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// How a PDU's commands are retried.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// Attempts per command.
+    pub(super) retries: u32,
+    /// Pause between them.
+    pub(super) retrydelay: Duration,
+}
+
+/// What the worker shall do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Call the driver, then tell [`Plan::result`].
+    Call(Outlet, Call),
+    /// Nothing until then, or until a message comes.
+    Wait(Option<Instant>),
+    /// Stopped, and nothing is left to do.
+    Finished,
+}
+
+/// A driver call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Call {
+    Switch(Switch),
+    State,
+}
+
+/// Why a driver call gave nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    Driver(DriverError),
+    /// A bug in the driver.
+    Panic(String),
+}
+
+impl Trouble {
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Driver(error) => error.is_transient(),
+            Self::Panic(_) => false,
+        }
+    }
+
+    fn may_have_acted(&self) -> bool {
+        match self {
+            Self::Driver(error) => error.may_have_acted(),
+            Self::Panic(_) => true,
+        }
+    }
+
+    fn is_pdu_away(&self) -> bool {
+        match self {
+            Self::Driver(error) => error.is_pdu_away(),
+            Self::Panic(_) => false,
+        }
+    }
+
+    fn kind(&self) -> FailureKind {
+        match self {
+            Self::Panic(_) => FailureKind::Internal,
+            Self::Driver(error) if error.is_pdu_away() => FailureKind::Unreachable,
+            Self::Driver(DriverError::NoSuchOutlet { .. }) => FailureKind::NoSuchOutlet,
+            Self::Driver(DriverError::CannotRead) => FailureKind::CannotRead,
+            Self::Driver(_) => FailureKind::Refused,
+        }
+    }
+}
+
+impl std::fmt::Display for Trouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Driver(error) => error.fmt(f),
+            Self::Panic(text) => write!(f, "the driver failed, this is a bug: {text}"),
+        }
+    }
+}
+
+/// Keeps record of outlets that are owed their on where a crash does not reach it.
+pub(super) trait Ledger: Send {
+    /// `outlet` is about to be switched off by a reboot. Returns once that is safely recorded.
+    fn owe(&mut self, outlet: &Outlet);
+    /// `outlet` is owed nothing any more.
+    fn settle(&mut self, outlet: &Outlet);
+}
+
+/// No record at all.
+impl Ledger for () {
+    fn owe(&mut self, _: &Outlet) {}
+    fn settle(&mut self, _: &Outlet) {}
+}
+
+/// The state of one worker.
+pub(super) struct Plan {
+    pdu: PduName,
+    patience: Patience,
+    queue: Queue<Job>,
+    running: Option<Running>,
+    /// Outlets that a reboot switched off, or perhaps did, and that are not confirmed on again.
+    owed: HashMap<Outlet, Owed>,
+    ledger: Box<dyn Ledger>,
+    /// Attempts in a row that found the PDU away.
+    away: u32,
+    /// While a PDU that is away is given time, nothing is tried.
+    held_until: Option<Instant>,
+    stopping: Option<Stop>,
+    me: Sender<Message>,
+}
+
+enum Running {
+    Job(Taken<Job>),
+    Owed(Outlet),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Owed {
+    /// When to try; `None` while a job of the outlet's lane sees to it.
+    due: Option<Instant>,
+    pause: Duration,
+    tries: u32,
+}
+
+impl Owed {
+    const BY_JOB: Self = Self {
+        due: None,
+        pause: OWED_PAUSE,
+        tries: 0,
+    };
+}
+
+impl Plan {
+    pub(super) fn new(
+        pdu: PduName,
+        patience: Patience,
+        ledger: Box<dyn Ledger>,
+        me: Sender<Message>,
+    ) -> Self {
+        Self {
+            pdu,
+            patience,
+            queue: Queue::default(),
+            running: None,
+            owed: HashMap::new(),
+            ledger,
+            away: 0,
+            held_until: None,
+            stopping: None,
+            me,
+        }
+    }
+
+    /// Takes a job into its lane.
+    pub(super) fn accept(&mut self, job: Job, due: Instant, now: Instant) {
+        if self.stopping.is_some() {
+            self.refuse(job, now);
+        } else {
+            self.queue.push(job.outlet.clone(), due, job);
+        }
+    }
+
+    /// A group says when its parked member goes on.
+    pub(super) fn resume(&mut self, outlet: &Outlet, due: Instant, now: Instant) {
+        let due = if self.stopping.is_some() {
+            due.min(now + STOP_PAUSE)
+        } else {
+            due
+        };
+        self.queue.unpark(outlet, due);
+    }
+
+    /// Begins no further job; what a reboot switched off is switched on, sooner.
+    pub(super) fn stop(&mut self, how: Stop, now: Instant) {
+        self.stopping = Some(how);
+        self.held_until = None;
+        for (outlet, mut job) in self.queue.remove_unless(|job| job.step == Step::RebootOn) {
+            match job.step {
+                Step::RebootOff(_) if job.maybe_dark => {
+                    let failure = job.last.clone().unwrap_or_else(stopping);
+                    if let Some(group) = job.group().cloned() {
+                        group.off_ended(
+                            (self.me.clone(), outlet.clone()),
+                            Off::Untouched,
+                            true,
+                            now,
+                        );
+                    }
+                    job.step = Step::RebootOn;
+                    job.attempts = 0;
+                    job.trouble = Some(failure);
+                    self.queue.push(outlet, now, job);
+                }
+                Step::Switch(_) | Step::State | Step::RebootOff(_) | Step::RebootOn => {
+                    self.refuse(job, now)
+                }
+            }
+        }
+        self.queue.hasten(match how {
+            Stop::Soon => now + STOP_PAUSE,
+            Stop::Now => now,
+        });
+        let waiting: Vec<Outlet> = self.owed.keys().cloned().collect();
+        for outlet in waiting {
+            self.see_to_owed(&outlet, now, Duration::ZERO);
+        }
+    }
+
+    /// What to do at `now`.
+    pub(super) fn next(&mut self, now: Instant) -> Next {
+        if let Some(until) = self.held_until {
+            if now < until {
+                return Next::Wait(Some(until));
+            }
+            self.held_until = None;
+        }
+        if let Some(outlet) = self.owed_due(now) {
+            self.running = Some(Running::Owed(outlet.clone()));
+            return Next::Call(outlet, Call::Switch(Switch::On));
+        }
+        while let Some(mut taken) = self.queue.take(now) {
+            let outlet = taken.outlet.clone();
+            let call = match taken.job.step {
+                Step::Switch(to) => {
+                    if to == Switch::Off {
+                        // A later off takes the place of an owed on.
+                        self.settle(&outlet);
+                    }
+                    Call::Switch(to)
+                }
+                Step::State => Call::State,
+                Step::RebootOn => Call::Switch(Switch::On),
+                Step::RebootOff(_) if taken.job.group().is_some_and(|group| group.has_failed()) => {
+                    // Another member's failure is the answer; this one has nothing to add.
+                    self.leave_group(taken, now);
+                    continue;
+                }
+                Step::RebootOff(_) => {
+                    if taken.job.attempts == 0 {
+                        taken.job.was_owed =
+                            self.owed.insert(outlet.clone(), Owed::BY_JOB).is_some();
+                        if !taken.job.was_owed {
+                            self.ledger.owe(&outlet);
+                        }
+                    }
+                    Call::Switch(Switch::Off)
+                }
+            };
+            self.running = Some(Running::Job(taken));
+            return Next::Call(outlet, call);
+        }
+        let owed = self
+            .owed
+            .iter()
+            .filter(|(outlet, _)| !self.switch_waits(outlet))
+            .filter_map(|(_, owed)| owed.due);
+        let due = owed.chain(self.queue.next_due()).min();
+        if self.stopping.is_some() && self.queue.is_empty() && due.is_none() {
+            return Next::Finished;
+        }
+        Next::Wait(due)
+    }
+
+    /// The end of the driver call that [`Plan::next`] asked for.
+    pub(super) fn result(&mut self, result: Result<Option<State>, Trouble>, now: Instant) {
+        let away = matches!(&result, Err(trouble) if trouble.is_pdu_away());
+        self.away = if away { self.away.saturating_add(1) } else { 0 };
+        match self.running.take() {
+            Some(Running::Job(taken)) => match result {
+                Ok(state) => self.succeeded(taken, state, now),
+                Err(trouble) => self.failed(taken, &trouble, now),
+            },
+            Some(Running::Owed(outlet)) => self.owed_tried(&outlet, result.err(), now),
+            None => {}
+        }
+    }
+
+    fn succeeded(&mut self, mut taken: Taken<Job>, state: Option<State>, now: Instant) {
+        let job = &mut taken.job;
+        job.attempts += 1;
+        job.total += 1;
+        match job.step {
+            Step::RebootOff(pause) => return self.go_dark(taken, pause, now),
+            Step::RebootOn | Step::Switch(Switch::On) => self.settle(&taken.outlet),
+            Step::Switch(Switch::Off) | Step::State => {}
+        }
+        let done = Done {
+            state,
+            attempts: taken.job.total,
+        };
+        let outcome = taken.job.trouble.take().map_or(Ok(done), Err);
+        self.end(taken, outcome, now);
+    }
+
+    fn failed(&mut self, mut taken: Taken<Job>, trouble: &Trouble, now: Instant) {
+        let job = &mut taken.job;
+        job.attempts += 1;
+        job.total += 1;
+        let failure = self.failure(&taken, trouble);
+        let job = &mut taken.job;
+        job.maybe_dark |= matches!(job.step, Step::RebootOff(_)) && trouble.may_have_acted();
+        job.last = Some(failure.clone());
+        let (attempts, pause) = match self.stopping {
+            None => (self.patience.retries, self.patience.retrydelay),
+            Some(Stop::Soon) if job.step == Step::RebootOn => (
+                self.patience.retries.min(STOP_ATTEMPTS),
+                self.patience.retrydelay.min(STOP_RETRY_DELAY),
+            ),
+            Some(Stop::Soon | Stop::Now) => (1, Duration::ZERO),
+        };
+        let given_up = trouble.is_pdu_away() && self.away >= self.patience.retries;
+        if trouble.is_transient() && job.attempts < attempts && !given_up {
+            warn!(
+                "{}; attempts left {}",
+                failure.reason,
+                attempts - job.attempts
+            );
+            if trouble.is_pdu_away() && !pause.is_zero() {
+                self.held_until = Some(now + pause);
+            }
+            self.queue.put_back(taken, now + pause);
+            return;
+        }
+        match job.step {
+            Step::RebootOff(_) if job.maybe_dark => {
+                job.trouble = Some(failure);
+                // No use in a pause after a failed off: the sooner the outlet is on, the better.
+                return self.go_dark(taken, Duration::ZERO, now);
+            }
+            Step::RebootOff(_) => {
+                if !job.was_owed {
+                    self.settle(&taken.outlet);
+                }
+                if let Some(group) = taken.job.group() {
+                    group.off_ended(
+                        (self.me.clone(), taken.outlet.clone()),
+                        Off::Untouched,
+                        true,
+                        now,
+                    );
+                }
+            }
+            Step::RebootOn | Step::Switch(_) | Step::State => {}
+        }
+        let outcome = Err(taken.job.trouble.take().unwrap_or(failure));
+        self.end(taken, outcome, now);
+    }
+
+    /// The outlet is off, or perhaps off: its on comes after the pause, whatever happens.
+    fn go_dark(&mut self, mut taken: Taken<Job>, pause: Duration, now: Instant) {
+        let outlet = taken.outlet.clone();
+        taken.job.step = Step::RebootOn;
+        taken.job.attempts = 0;
+        let failed = taken.job.trouble.is_some();
+        match taken.job.group().cloned() {
+            Some(group) => {
+                self.queue.park(taken);
+                group.off_ended((self.me.clone(), outlet), Off::Dark, failed, now);
+            }
+            None => {
+                let pause = match self.stopping {
+                    None => pause,
+                    Some(Stop::Soon) => pause.min(STOP_PAUSE),
+                    Some(Stop::Now) => Duration::ZERO,
+                };
+                self.queue.put_back(taken, now + pause);
+            }
+        }
+    }
+
+    /// Answers the job and lets its lane move on.
+    fn end(&mut self, taken: Taken<Job>, outcome: Result<Done, Failure>, now: Instant) {
+        taken.job.answer.send(outcome);
+        self.queue.finish(&taken.outlet);
+        self.see_to_owed(&taken.outlet, now, OWED_PAUSE);
+    }
+
+    /// A member whose group failed before its off was sent.
+    fn leave_group(&mut self, taken: Taken<Job>, now: Instant) {
+        if let Some(group) = taken.job.group() {
+            group.off_ended(
+                (self.me.clone(), taken.outlet.clone()),
+                Off::Untouched,
+                true,
+                now,
+            );
+        }
+        let nothing = Done {
+            state: None,
+            attempts: taken.job.total,
+        };
+        self.end(taken, Ok(nothing), now);
+    }
+
+    /// Answers a job that is not begun because the daemon stops.
+    fn refuse(&mut self, job: Job, now: Instant) {
+        if let (Step::RebootOff(_), Some(group)) = (job.step, job.group()) {
+            group.off_ended(
+                (self.me.clone(), job.outlet.clone()),
+                Off::Untouched,
+                true,
+                now,
+            );
+        }
+        if matches!(job.step, Step::RebootOff(_)) && job.attempts > 0 && !job.was_owed {
+            self.settle(&job.outlet.clone());
+        }
+        let failure = job.last.clone().unwrap_or_else(stopping);
+        job.answer.send(Err(failure));
+    }
+
+    fn settle(&mut self, outlet: &Outlet) {
+        if self.owed.remove(outlet).is_some() {
+            self.ledger.settle(outlet);
+        }
+    }
+
+    /// Is a job in the outlet's lane that will put it into a state of its own?
+    fn switch_waits(&self, outlet: &Outlet) -> bool {
+        self.queue.holds(outlet, |job| job.step.switches())
+    }
+
+    /// If the outlet is owed its on and no job of its lane will see to that, tries again later.
+    fn see_to_owed(&mut self, outlet: &Outlet, now: Instant, wait: Duration) {
+        if self.switch_waits(outlet) {
+            return;
+        }
+        if let Some(owed) = self.owed.get_mut(outlet)
+            && owed.due.is_none_or(|due| due > now + wait)
+        {
+            owed.due = Some(now + wait);
+            owed.tries = 0;
+            if !wait.is_zero() {
+                warn!(
+                    "PDU {}, outlet {outlet}: off by a reboot whose on failed; trying again until it is on",
+                    self.pdu
+                );
+            }
+        }
+    }
+
+    fn owed_due(&self, now: Instant) -> Option<Outlet> {
+        self.owed
+            .iter()
+            .filter(|(outlet, owed)| {
+                owed.due.is_some_and(|due| due <= now) && !self.switch_waits(outlet)
+            })
+            .min_by_key(|(_, owed)| owed.due)
+            .map(|(outlet, _)| outlet.clone())
+    }
+
+    fn owed_tried(&mut self, outlet: &Outlet, trouble: Option<Trouble>, now: Instant) {
+        let Some(trouble) = trouble else {
+            info!(
+                "PDU {}, outlet {outlet}: on again after an unfinished reboot",
+                self.pdu
+            );
+            return self.settle(outlet);
+        };
+        let stop_after = self.stopping.map(|how| match how {
+            Stop::Soon => STOP_ATTEMPTS,
+            Stop::Now => 1,
+        });
+        let Some(owed) = self.owed.get_mut(outlet) else {
+            return;
+        };
+        owed.tries += 1;
+        if stop_after.is_some_and(|most| owed.tries >= most) {
+            owed.due = None;
+            error!(
+                "PDU {}, outlet {outlet}: LEFT OFF by a reboot whose on failed: {trouble}",
+                self.pdu
+            );
+            return;
+        }
+        let pause = if stop_after.is_some() {
+            STOP_RETRY_DELAY
+        } else {
+            owed.pause
+        };
+        owed.due = Some(now + pause);
+        owed.pause = (owed.pause * 2).min(OWED_PAUSE_MAX);
+        warn!(
+            "PDU {}, outlet {outlet}: still off after an unfinished reboot: {trouble}",
+            self.pdu
+        );
+    }
+
+    fn failure(&self, taken: &Taken<Job>, trouble: &Trouble) -> Failure {
+        let attempts = match taken.job.attempts {
+            1 => String::new(),
+            many => format!(" (attempt {many})"),
+        };
+        let Taken { outlet, job, .. } = taken;
+        Failure::new(
+            trouble.kind(),
+            format!(
+                "PDU {}, outlet {outlet}: {}: {trouble}{attempts}",
+                self.pdu, job.step
+            ),
+        )
+    }
+}
+
+fn stopping() -> Failure {
+    Failure::new(FailureKind::Stopping, "the daemon is stopping")
+}
+
+#[cfg(test)]
+mod tests;

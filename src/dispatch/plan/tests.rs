@@ -1,0 +1,349 @@
+//! The worker's rules, played with time passed in and the PDU's answers made up.
+
+use super::super::group::Group;
+use super::super::job::{Answer, Place};
+use super::*;
+use crate::request::Outcome;
+use crate::transport::{TransportError, TransportErrorKind};
+use crossbeam_channel::Receiver;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+const ON: Call = Call::Switch(Switch::On);
+const OFF: Call = Call::Switch(Switch::Off);
+const PAUSE: Duration = Duration::from_secs(5);
+
+struct Bench {
+    plan: Plan,
+    inbox: Receiver<Message>,
+    now: Instant,
+}
+
+fn outlet(id: &str) -> Outlet {
+    Outlet::new(id)
+}
+
+fn place() -> Place {
+    Place::take(&Arc::new(AtomicUsize::new(0)), 1).expect("room")
+}
+
+fn timeout() -> Trouble {
+    Trouble::Driver(TransportError::new(TransportErrorKind::Timeout, "no answer").into())
+}
+
+fn no_connection() -> Trouble {
+    Trouble::Driver(TransportError::new(TransportErrorKind::NoConnection, "refused").into())
+}
+
+fn refused() -> Trouble {
+    Trouble::Driver(DriverError::Refused("locked".into()))
+}
+
+fn garbled() -> Trouble {
+    Trouble::Driver(DriverError::Unexpected {
+        expected: "OK".into(),
+        got: "?".into(),
+    })
+}
+
+impl Bench {
+    fn new(retries: u32) -> Self {
+        let (sender, inbox) = crossbeam_channel::unbounded();
+        let patience = Patience {
+            retries,
+            retrydelay: Duration::from_secs(1),
+        };
+        let plan = Plan::new(PduName::new("pdu"), patience, Box::new(()), sender);
+        Self {
+            plan,
+            inbox,
+            now: Instant::now(),
+        }
+    }
+
+    fn ask(&mut self, id: &str, step: Step) -> Receiver<Outcome> {
+        let (sender, receiver) = crossbeam_channel::bounded(2);
+        let reply = Box::new(move |outcome| drop(sender.send(outcome)));
+        self.plan.accept(
+            Job::new(outlet(id), step, Answer::to_client(reply, place())),
+            self.now,
+            self.now,
+        );
+        receiver
+    }
+
+    /// The next thing to do must be this call; the PDU answers it so.
+    fn plays(&mut self, id: &str, call: Call, answer: Result<Option<State>, Trouble>) {
+        assert_eq!(self.plan.next(self.now), Next::Call(outlet(id), call));
+        self.plan.result(answer, self.now);
+        while let Ok(message) = self.inbox.try_recv() {
+            match message {
+                Message::Resume { outlet, due } => self.plan.resume(&outlet, due, self.now),
+                other => panic!("unexpected {other:?}"),
+            }
+        }
+    }
+
+    /// Nothing is to be done before `wait` has passed; then it has.
+    fn waits(&mut self, wait: Duration) {
+        assert_eq!(self.plan.next(self.now), Next::Wait(Some(self.now + wait)));
+        self.now += wait;
+    }
+}
+
+#[test]
+fn a_reboot_is_off_pause_on_and_others_are_served_meanwhile() {
+    let mut bench = Bench::new(5);
+    let reboot = bench.ask("1", Step::RebootOff(PAUSE));
+    let behind = bench.ask("01", Step::Switch(Switch::Off));
+    bench.plays("1", OFF, Ok(None));
+    let other = bench.ask("2", Step::State);
+    bench.plays("2", Call::State, Ok(Some(State::On)));
+    assert_eq!(
+        other.try_recv().expect("answered").expect("read").state,
+        Some(State::On)
+    );
+    bench.waits(PAUSE);
+    assert!(reboot.try_recv().is_err());
+    bench.plays("1", ON, Ok(None));
+    assert_eq!(
+        reboot.try_recv().expect("answered").expect("done").attempts,
+        2
+    );
+    bench.plays("1", OFF, Ok(None));
+    assert!(behind.try_recv().expect("answered").is_ok());
+}
+
+#[test]
+fn an_off_that_certainly_failed_has_no_on() {
+    let mut bench = Bench::new(5);
+    let reboot = bench.ask("1", Step::RebootOff(PAUSE));
+    bench.plays("1", OFF, Err(refused()));
+    let failure = reboot.try_recv().expect("answered").expect_err("failed");
+    assert!(
+        failure
+            .reason
+            .contains("PDU pdu, outlet 1: reboot, off: the PDU refused: locked"),
+        "{failure}"
+    );
+    assert_eq!(bench.plan.next(bench.now), Next::Wait(None));
+}
+
+#[test]
+fn an_off_that_was_perhaps_carried_out_is_followed_by_the_on_and_still_fails() {
+    let mut bench = Bench::new(2);
+    let reboot = bench.ask("1", Step::RebootOff(PAUSE));
+    bench.plays("1", OFF, Err(timeout()));
+    bench.waits(Duration::from_secs(1));
+    // The second attempt certainly did nothing, but the first may have.
+    bench.plays("1", OFF, Err(no_connection()));
+    bench.plays("1", ON, Ok(None));
+    assert!(reboot.try_recv().expect("answered").is_err());
+    assert_eq!(bench.plan.next(bench.now), Next::Wait(None));
+}
+
+#[test]
+fn an_on_that_fails_is_tried_until_it_is_confirmed() {
+    let mut bench = Bench::new(1);
+    let reboot = bench.ask("1", Step::RebootOff(PAUSE));
+    bench.plays("1", OFF, Ok(None));
+    bench.waits(PAUSE);
+    bench.plays("1", ON, Err(timeout()));
+    assert_eq!(
+        reboot
+            .try_recv()
+            .expect("answered")
+            .expect_err("failed")
+            .kind,
+        FailureKind::Unreachable
+    );
+    bench.waits(OWED_PAUSE);
+    bench.plays("1", ON, Err(timeout()));
+    bench.waits(OWED_PAUSE);
+    bench.plays("1", ON, Err(garbled()));
+    bench.waits(2 * OWED_PAUSE);
+    bench.plays("1", ON, Ok(None));
+    assert_eq!(bench.plan.next(bench.now), Next::Wait(None));
+}
+
+#[test]
+fn a_later_request_takes_the_place_of_an_owed_on_but_a_failed_on_does_not_end_it() {
+    let mut bench = Bench::new(1);
+    let _reboot = bench.ask("1", Step::RebootOff(PAUSE));
+    bench.plays("1", OFF, Ok(None));
+    bench.waits(PAUSE);
+    bench.plays("1", ON, Err(timeout()));
+    let on = bench.ask("1", Step::Switch(Switch::On));
+    bench.plays("1", ON, Err(refused()));
+    assert!(on.try_recv().expect("answered").is_err());
+    let off = bench.ask("1", Step::Switch(Switch::Off));
+    bench.plays("1", OFF, Ok(None));
+    assert!(off.try_recv().expect("answered").is_ok());
+    assert_eq!(
+        bench.plan.next(bench.now),
+        Next::Wait(None),
+        "the off was asked for"
+    );
+}
+
+#[test]
+fn transient_errors_are_retried_others_are_not() {
+    let mut bench = Bench::new(3);
+    let on = bench.ask("1", Step::Switch(Switch::On));
+    bench.plays("1", ON, Err(garbled()));
+    // Only this outlet is in trouble: the others go on.
+    let _other = bench.ask("2", Step::Switch(Switch::On));
+    bench.plays("2", ON, Ok(None));
+    bench.waits(Duration::from_secs(1));
+    bench.plays("1", ON, Err(garbled()));
+    bench.waits(Duration::from_secs(1));
+    bench.plays("1", ON, Ok(None));
+    assert_eq!(on.try_recv().expect("answered").expect("done").attempts, 3);
+    let refused_on = bench.ask("1", Step::Switch(Switch::On));
+    bench.plays("1", ON, Err(refused()));
+    assert!(refused_on.try_recv().expect("answered").is_err());
+    let bug = bench.ask("1", Step::Switch(Switch::On));
+    bench.plays("1", ON, Err(Trouble::Panic("oh".into())));
+    assert_eq!(
+        bug.try_recv().expect("answered").expect_err("failed").kind,
+        FailureKind::Internal
+    );
+}
+
+#[test]
+fn the_queue_of_a_pdu_that_is_away_drains_fast() {
+    let mut bench = Bench::new(3);
+    let answers: Vec<_> = ["1", "2", "3"]
+        .into_iter()
+        .map(|id| bench.ask(id, Step::Switch(Switch::On)))
+        .collect();
+    bench.plays("1", ON, Err(no_connection()));
+    bench.waits(Duration::from_secs(1));
+    bench.plays("1", ON, Err(no_connection()));
+    bench.waits(Duration::from_secs(1));
+    bench.plays("1", ON, Err(no_connection()));
+    bench.plays("2", ON, Err(no_connection()));
+    bench.plays("3", ON, Ok(None));
+    let outcomes: Vec<_> = answers
+        .iter()
+        .map(|answer| answer.try_recv().expect("answered").is_ok())
+        .collect();
+    assert_eq!(outcomes, [false, false, true]);
+    let _again = bench.ask("1", Step::Switch(Switch::On));
+    bench.plays("1", ON, Err(no_connection()));
+    bench.waits(Duration::from_secs(1));
+}
+
+#[test]
+fn a_stop_answers_what_waits_and_finishes_what_was_begun() {
+    let mut bench = Bench::new(5);
+    let reboot = bench.ask("1", Step::RebootOff(Duration::from_secs(3600)));
+    bench.plays("1", OFF, Ok(None));
+    let waiting = bench.ask("2", Step::RebootOff(PAUSE));
+    bench.plan.stop(Stop::Soon, bench.now);
+    assert_eq!(
+        waiting
+            .try_recv()
+            .expect("answered")
+            .expect_err("refused")
+            .kind,
+        FailureKind::Stopping
+    );
+    let late = bench.ask("3", Step::Switch(Switch::On));
+    assert_eq!(
+        late.try_recv()
+            .expect("answered")
+            .expect_err("refused")
+            .kind,
+        FailureKind::Stopping
+    );
+    bench.waits(STOP_PAUSE);
+    bench.plan.stop(Stop::Now, bench.now);
+    bench.plays("1", ON, Ok(None));
+    assert!(reboot.try_recv().expect("answered").is_ok());
+    assert_eq!(bench.plan.next(bench.now), Next::Finished);
+}
+
+#[test]
+fn a_stop_sends_the_on_of_an_off_that_is_in_doubt() {
+    let mut bench = Bench::new(5);
+    let reboot = bench.ask("1", Step::RebootOff(PAUSE));
+    bench.plays("1", OFF, Err(timeout()));
+    bench.plan.stop(Stop::Soon, bench.now);
+    bench.plays("1", ON, Err(timeout()));
+    bench.waits(STOP_RETRY_DELAY);
+    bench.plays("1", ON, Ok(None));
+    assert!(reboot.try_recv().expect("answered").is_err());
+    assert_eq!(bench.plan.next(bench.now), Next::Finished);
+}
+
+fn group_of_two(bench: &mut Bench) -> Receiver<Outcome> {
+    let (sender, receiver) = crossbeam_channel::bounded(2);
+    let reply = Box::new(move |outcome| drop(sender.send(outcome)));
+    let group = Arc::new(Group::new(2, PAUSE, reply));
+    for id in ["1", "2"] {
+        let answer = Answer::to_group(Arc::clone(&group), place());
+        bench.plan.accept(
+            Job::new(outlet(id), Step::RebootOff(PAUSE), answer),
+            bench.now,
+            bench.now,
+        );
+    }
+    receiver
+}
+
+#[test]
+fn a_group_goes_all_off_pause_all_on() {
+    let mut bench = Bench::new(1);
+    let answer = group_of_two(&mut bench);
+    bench.plays("1", OFF, Ok(None));
+    bench.plays("2", OFF, Ok(None));
+    bench.waits(PAUSE);
+    bench.plays("1", ON, Ok(None));
+    bench.plays("2", ON, Ok(None));
+    assert_eq!(
+        answer.try_recv().expect("answered").expect("done").attempts,
+        4
+    );
+}
+
+#[test]
+fn a_group_whose_off_fails_is_switched_on_again() {
+    let mut bench = Bench::new(1);
+    let answer = group_of_two(&mut bench);
+    bench.plays("1", OFF, Ok(None));
+    bench.plays("2", OFF, Err(refused()));
+    bench.plays("1", ON, Ok(None));
+    let failure = answer.try_recv().expect("answered").expect_err("failed");
+    assert!(failure.reason.contains("outlet 2"), "{failure}");
+
+    let answer = group_of_two(&mut bench);
+    bench.plays("1", OFF, Err(refused()));
+    assert_eq!(
+        bench.plan.next(bench.now),
+        Next::Wait(None),
+        "outlet 2 is not switched off any more"
+    );
+    assert!(answer.try_recv().expect("answered").is_err());
+}
+
+#[test]
+fn a_group_that_is_stopped_leaves_nothing_off() {
+    let mut bench = Bench::new(1);
+    let answer = group_of_two(&mut bench);
+    bench.plays("1", OFF, Ok(None));
+    bench.plan.stop(Stop::Soon, bench.now);
+    while let Ok(Message::Resume { outlet, due }) = bench.inbox.try_recv() {
+        bench.plan.resume(&outlet, due, bench.now);
+    }
+    bench.plays("1", ON, Ok(None));
+    assert_eq!(
+        answer
+            .try_recv()
+            .expect("answered")
+            .expect_err("failed")
+            .kind,
+        FailureKind::Stopping
+    );
+    assert_eq!(bench.plan.next(bench.now), Next::Finished);
+}

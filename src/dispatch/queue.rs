@@ -1,0 +1,354 @@
+//! Jobs by due time, in one lane per outlet. Pure: time is passed in.
+//!
+//! Within a lane nothing overtakes: while its first job runs, pauses or is parked, the lane stands
+//! still. Between lanes the job that was accepted first goes first, among those that are due.
+
+use crate::request::Outlet;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Instant;
+
+/// The order in which jobs were accepted.
+pub(super) type Number = u64;
+
+/// The jobs of one PDU.
+#[derive(Debug)]
+pub(super) struct Queue<J> {
+    lanes: HashMap<Outlet, Lane<J>>,
+    /// First jobs of lanes that may run as soon as they are due.
+    waiting: BTreeMap<(Instant, Number), Outlet>,
+    /// First jobs of lanes that were found due, by age.
+    due: BTreeMap<Number, Outlet>,
+    next: Number,
+}
+
+#[derive(Debug)]
+struct Lane<J> {
+    jobs: VecDeque<Entry<J>>,
+    head: Head,
+}
+
+#[derive(Debug)]
+struct Entry<J> {
+    number: Number,
+    due: Instant,
+    job: J,
+}
+
+/// What the first job of a lane is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Head {
+    /// In `waiting` or `due`.
+    Scheduled,
+    /// Taken out; the lane stands still until it is back or finished.
+    Running,
+    /// In the lane, until somebody says when it is due.
+    Parked,
+}
+
+/// A job on its way through the driver; its lane waits for `finish`, `put_back` or `park`.
+#[derive(Debug)]
+pub(super) struct Taken<J> {
+    pub(super) outlet: Outlet,
+    number: Number,
+    pub(super) job: J,
+}
+
+impl<J> Default for Queue<J> {
+    fn default() -> Self {
+        Self {
+            lanes: HashMap::new(),
+            waiting: BTreeMap::new(),
+            due: BTreeMap::new(),
+            next: 0,
+        }
+    }
+}
+
+impl<J> Queue<J> {
+    /// Adds a job at the end of its outlet's lane, not to be run before `due`.
+    pub(super) fn push(&mut self, outlet: Outlet, due: Instant, job: J) {
+        let number = self.next;
+        self.next += 1;
+        let entry = Entry { number, due, job };
+        match self.lanes.get_mut(&outlet) {
+            Some(lane) => lane.jobs.push_back(entry),
+            None => {
+                self.waiting.insert((due, number), outlet.clone());
+                self.lanes.insert(
+                    outlet,
+                    Lane {
+                        jobs: VecDeque::from([entry]),
+                        head: Head::Scheduled,
+                    },
+                );
+            }
+        }
+    }
+
+    /// Takes the oldest job that is due.
+    pub(super) fn take(&mut self, now: Instant) -> Option<Taken<J>> {
+        while let Some(first) = self
+            .waiting
+            .first_entry()
+            .filter(|entry| entry.key().0 <= now)
+        {
+            let number = first.key().1;
+            let outlet = first.remove();
+            self.due.insert(number, outlet);
+        }
+        let (number, outlet) = self.due.pop_first()?;
+        let lane = self.lanes.get_mut(&outlet)?;
+        let entry = lane.jobs.pop_front()?;
+        lane.head = Head::Running;
+        Some(Taken {
+            outlet,
+            number,
+            job: entry.job,
+        })
+    }
+
+    /// The moment the next job is due, if any lane can move by itself. A moment in the past means
+    /// now.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let due_now = self
+            .due
+            .values()
+            .next()
+            .and_then(|outlet| self.lanes.get(outlet)?.jobs.front());
+        due_now
+            .map(|entry| entry.due)
+            .or_else(|| self.waiting.keys().next().map(|(due, _)| *due))
+    }
+
+    /// The job is over: its lane moves on.
+    pub(super) fn finish(&mut self, outlet: &Outlet) {
+        self.schedule(outlet);
+    }
+
+    /// The job goes on at `due`, before anything else of its lane.
+    pub(super) fn put_back(&mut self, taken: Taken<J>, due: Instant) {
+        let Taken {
+            outlet,
+            number,
+            job,
+        } = taken;
+        self.at_front(&outlet, Entry { number, due, job });
+        self.schedule(&outlet);
+    }
+
+    /// The job goes on when [`Queue::unpark`] says so.
+    pub(super) fn park(&mut self, taken: Taken<J>) {
+        let Taken {
+            outlet,
+            number,
+            job,
+        } = taken;
+        self.at_front(
+            &outlet,
+            Entry {
+                number,
+                due: far(),
+                job,
+            },
+        );
+        if let Some(lane) = self.lanes.get_mut(&outlet) {
+            lane.head = Head::Parked;
+        }
+    }
+
+    /// A parked job is due at `due`; anything else is left as it is.
+    pub(super) fn unpark(&mut self, outlet: &Outlet, due: Instant) {
+        let Some(lane) = self
+            .lanes
+            .get_mut(outlet)
+            .filter(|lane| lane.head == Head::Parked)
+        else {
+            return;
+        };
+        if let Some(entry) = lane.jobs.front_mut() {
+            entry.due = due;
+        }
+        self.schedule(outlet);
+    }
+
+    /// No scheduled job waits longer than until `limit`.
+    pub(super) fn hasten(&mut self, limit: Instant) {
+        let late: Vec<_> = self
+            .waiting
+            .range((limit, 0)..)
+            .map(|(key, outlet)| (*key, outlet.clone()))
+            .collect();
+        for (key, outlet) in late {
+            self.waiting.remove(&key);
+            self.waiting
+                .insert((limit.min(key.0), key.1), outlet.clone());
+            if let Some(entry) = self
+                .lanes
+                .get_mut(&outlet)
+                .and_then(|lane| lane.jobs.front_mut())
+            {
+                entry.due = entry.due.min(limit);
+            }
+        }
+    }
+
+    /// Takes every job that is neither running nor wanted by `keep`, oldest first.
+    pub(super) fn remove_unless(&mut self, mut keep: impl FnMut(&J) -> bool) -> Vec<(Outlet, J)> {
+        let mut removed = Vec::new();
+        let outlets: Vec<Outlet> = self.lanes.keys().cloned().collect();
+        for outlet in outlets {
+            let Some(lane) = self.lanes.get_mut(&outlet) else {
+                continue;
+            };
+            let first = lane.jobs.front().map(|entry| entry.number);
+            let (kept, gone): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut lane.jobs)
+                .into_iter()
+                .partition(|entry| keep(&entry.job));
+            lane.jobs = kept;
+            let head_gone =
+                first.is_some_and(|first| gone.iter().any(|entry| entry.number == first));
+            if head_gone && lane.head != Head::Running {
+                if let Some(gone_head) = gone.front() {
+                    self.waiting.remove(&(gone_head.due, gone_head.number));
+                    self.due.remove(&gone_head.number);
+                }
+                self.schedule(&outlet);
+            }
+            removed.extend(
+                gone.into_iter()
+                    .map(|entry| (entry.number, outlet.clone(), entry.job)),
+            );
+        }
+        removed.sort_by_key(|(number, ..)| *number);
+        removed
+            .into_iter()
+            .map(|(_, outlet, job)| (outlet, job))
+            .collect()
+    }
+
+    /// Does the outlet's lane hold (or run) a job that `which` describes?
+    pub(super) fn holds(&self, outlet: &Outlet, which: impl Fn(&J) -> bool) -> bool {
+        self.lanes
+            .get(outlet)
+            .is_some_and(|lane| lane.jobs.iter().any(|entry| which(&entry.job)))
+    }
+
+    /// No job waits, runs or is parked.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lanes.is_empty()
+    }
+
+    fn at_front(&mut self, outlet: &Outlet, entry: Entry<J>) {
+        if let Some(lane) = self.lanes.get_mut(outlet) {
+            lane.jobs.push_front(entry);
+        }
+    }
+
+    /// Schedules the lane's first job, or drops the empty lane.
+    fn schedule(&mut self, outlet: &Outlet) {
+        let Some(lane) = self.lanes.get_mut(outlet) else {
+            return;
+        };
+        match lane.jobs.front() {
+            Some(entry) => {
+                lane.head = Head::Scheduled;
+                self.waiting
+                    .insert((entry.due, entry.number), outlet.clone());
+            }
+            None => {
+                self.lanes.remove(outlet);
+            }
+        }
+    }
+}
+
+/// A due time for jobs that have none of their own; never compared while they are parked.
+fn far() -> Instant {
+    Instant::now() + std::time::Duration::from_secs(10 * 365 * 86_400)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn outlet(id: &str) -> Outlet {
+        Outlet::new(id)
+    }
+
+    fn take(queue: &mut Queue<&'static str>, now: Instant) -> Option<&'static str> {
+        let taken = queue.take(now)?;
+        queue.finish(&taken.outlet);
+        Some(taken.job)
+    }
+
+    #[test]
+    fn the_oldest_due_job_goes_first_and_a_lane_never_overtakes() {
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        let later = now + Duration::from_secs(5);
+        queue.push(outlet("1"), later, "1 waits");
+        queue.push(outlet("2"), now, "2 first");
+        queue.push(outlet("01"), now, "1 behind");
+        queue.push(outlet("3"), now, "3");
+        assert_eq!(take(&mut queue, now), Some("2 first"));
+        assert_eq!(take(&mut queue, now), Some("3"));
+        assert_eq!(take(&mut queue, now), None);
+        assert_eq!(queue.next_due(), Some(later));
+        assert_eq!(take(&mut queue, later), Some("1 waits"));
+        assert_eq!(take(&mut queue, later), Some("1 behind"));
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn a_pause_holds_its_own_lane_only() {
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        queue.push(outlet("1"), now, "reboot");
+        queue.push(outlet("1"), now, "off");
+        let taken = queue.take(now).expect("due");
+        assert!(
+            queue.take(now).is_none(),
+            "the lane stands still while its job runs"
+        );
+        queue.put_back(taken, now + Duration::from_secs(1));
+        queue.push(outlet("2"), now, "other");
+        assert_eq!(take(&mut queue, now), Some("other"));
+        assert_eq!(take(&mut queue, now), None);
+        let back = now + Duration::from_secs(1);
+        queue.push(outlet("2"), now, "newer");
+        assert_eq!(
+            take(&mut queue, back),
+            Some("reboot"),
+            "the older job goes first once it is due"
+        );
+    }
+
+    #[test]
+    fn parked_jobs_wait_to_be_called() {
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        queue.push(outlet("1"), now, "member");
+        let taken = queue.take(now).expect("due");
+        queue.unpark(&outlet("1"), now);
+        queue.park(taken);
+        assert!(queue.take(now + Duration::from_secs(99)).is_none());
+        assert_eq!(queue.next_due(), None);
+        queue.unpark(&outlet("1"), now);
+        assert_eq!(take(&mut queue, now), Some("member"));
+    }
+
+    #[test]
+    fn stopping_removes_what_has_not_begun_and_hastens_the_rest() {
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        let late = now + Duration::from_secs(100);
+        queue.push(outlet("1"), late, "begun");
+        queue.push(outlet("1"), now, "x");
+        queue.push(outlet("2"), now, "y");
+        let removed = queue.remove_unless(|job| *job == "begun");
+        assert_eq!(
+            removed.into_iter().map(|(_, job)| job).collect::<Vec<_>>(),
+            ["x", "y"]
+        );
+        queue.hasten(now);
+        assert_eq!(take(&mut queue, now), Some("begun"));
+        assert!(queue.is_empty());
+    }
+}
