@@ -103,7 +103,6 @@ pub static NOT_BUILT_YET: &[&str] = &[
     // command
     "bcu",
     "uhubctl",
-    "localcmdline",
 ];
 
 /// Every spec, in the order of the documentation.

@@ -1,6 +1,7 @@
 //! Simulators: the PDU's side of a transcript, on a real socket, pty or process. One file per
 //! kind of edge.
 
+mod command;
 mod tcp;
 
 use crate::transcript::Case;
@@ -17,6 +18,7 @@ pub(crate) trait Simulator {
 /// The simulator that plays `case`.
 pub(crate) fn start(case: &Case) -> Box<dyn Simulator> {
     match case.transport.as_str() {
+        "command" => Box::new(command::start(case)),
         "tcp" | "telnet" => Box::new(tcp::start(case)),
         other => panic!("{}: no simulator for transport {other}", case.at),
     }

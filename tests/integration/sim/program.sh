@@ -1,0 +1,11 @@
+#!/bin/sh
+# A local program of a transcript: records how it is called (NUL after each word, a newline after
+# the last) and answers with the files of the call's number.
+dir=${0%/*}
+read -r number < "$dir/number"
+echo $((number + 1)) > "$dir/number"
+{ printf '%s\0' "${0##*/}" "$@"; echo; } >> "$dir/calls"
+[ -e "$dir/$number.out" ] && cat "$dir/$number.out"
+[ -e "$dir/$number.err" ] && cat "$dir/$number.err" >&2
+[ -e "$dir/$number.exit" ] && read -r status < "$dir/$number.exit"
+exit "${status:-0}"
