@@ -16,6 +16,7 @@
 pub mod config;
 pub mod dispatch;
 pub mod driver;
+pub mod listener;
 pub mod request;
 pub mod settings;
 pub mod transport;

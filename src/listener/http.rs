@@ -1,0 +1,184 @@
+//! HTTP: tiny_http behind the front, and what each path means.
+//!
+//! `GET /power/control/{on,off,reboot,get-status}?hostname=&port=[&delay=]`, or `?alias=`. The
+//! answer comes after the work is done.
+
+use super::head::CLIENT_HEADER;
+use crate::dispatch::Dispatcher;
+use crate::request::{
+    Action, Delay, Failure, FailureKind, Outcome, Outlet, Request, State, Target,
+};
+use log::{debug, error};
+use std::io;
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use tiny_http::{Header, Method, Response, Server};
+
+/// The HTTP server on the private socket.
+pub(super) struct HttpServer {
+    server: Arc<Server>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl HttpServer {
+    /// Serves the connections of `listener`, which only the front makes.
+    pub(super) fn start(listener: UnixListener, dispatcher: Arc<Dispatcher>) -> io::Result<Self> {
+        let server = Server::from_listener(listener, None)
+            .map_err(|error| io::Error::other(error.to_string()))?;
+        let server = Arc::new(server);
+        let requests = Arc::clone(&server);
+        let thread = std::thread::Builder::new()
+            .name("http".into())
+            .spawn(move || {
+                // Ends at `unblock`.
+                while let Ok(request) = requests.recv() {
+                    serve(request, &dispatcher);
+                }
+            })?;
+        Ok(Self {
+            server,
+            thread: Some(thread),
+        })
+    }
+
+    /// Takes no further requests; what was taken is answered by its worker.
+    pub(super) fn stop(&mut self) {
+        self.server.unblock();
+        if self
+            .thread
+            .take()
+            .is_some_and(|thread| thread.join().is_err())
+        {
+            error!("the HTTP listener ended in a panic: this is a bug");
+        }
+    }
+}
+
+/// One request: routed, or refused at once. Never blocks.
+fn serve(request: tiny_http::Request, dispatcher: &Dispatcher) {
+    let (path, query) = request.url().split_once('?').unwrap_or((request.url(), ""));
+    let Some(command) = path.strip_prefix("/power/control/").map(str::to_owned) else {
+        return respond(request, 404, "Not Found\n");
+    };
+    let Ok(action) = command.parse::<Action>() else {
+        return respond(
+            request,
+            404,
+            &format!(
+                "Not Found: expected /power/control/ and {}\n",
+                Action::COMMANDS
+            ),
+        );
+    };
+    if *request.method() != Method::Get {
+        // HEAD included: it must never switch anything.
+        let response = text(405, "Method Not Allowed: expected GET\n");
+        return finish(request, with_header(response, "Allow", "GET"));
+    }
+    let client: Arc<str> = client_of(&request).into();
+    debug!(target: "pdud.http", "Handling HTTP request from {client}: {}", request.url());
+    match parse(query, action, client) {
+        Err(failure) => answer(request, &Err(failure)),
+        Ok(parsed) => dispatcher.submit(parsed, Box::new(move |outcome| answer(request, &outcome))),
+    }
+}
+
+/// The query as Python's `parse_qs` reads it: the first value of a name counts, blank values are
+/// absent, unknown names are ignored.
+pub fn parse(query: &str, action: Action, client: Arc<str>) -> Result<Request, Failure> {
+    let (mut hostname, mut port, mut alias, mut delay) = (None, None, None, None);
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        let place = match name.as_ref() {
+            "hostname" => &mut hostname,
+            "port" => &mut port,
+            "alias" => &mut alias,
+            "delay" => &mut delay,
+            _ => continue,
+        };
+        if place.is_none() && !value.is_empty() {
+            *place = Some(value.into_owned());
+        }
+    }
+    let bad = |reason: &str| Failure::new(FailureKind::BadRequest, reason);
+    let target = match (hostname, port, alias) {
+        (Some(pdu), Some(port), None) => Target::Outlet {
+            pdu,
+            outlet: Outlet::new(port),
+        },
+        (None, None, Some(alias)) => Target::Alias(alias),
+        (_, _, Some(_)) => return Err(bad("alias: must not be combined with hostname or port")),
+        (None, _, None) => {
+            return Err(bad(
+                "hostname: missing parameter, expected the PDU's name (or alias=)",
+            ));
+        }
+        (Some(_), None, None) => return Err(bad("port: missing parameter, expected the outlet")),
+    };
+    let delay = delay
+        .map(|delay| delay.parse::<Delay>())
+        .transpose()
+        .map_err(|message| Failure::new(FailureKind::BadRequest, message))?;
+    Ok(Request {
+        client,
+        target,
+        action,
+        delay,
+    })
+}
+
+/// 200 for what was carried out, 503 for anything else, with the reason.
+fn answer(request: tiny_http::Request, outcome: &Outcome) {
+    match outcome {
+        Ok(done) => match &done.state {
+            None => respond(request, 200, "OK - accepted request\n"),
+            Some(State::On) => respond(request, 200, "on\n"),
+            Some(State::Off) => respond(request, 200, "off\n"),
+            Some(unknown @ State::Unknown(_)) => respond(
+                request,
+                503,
+                &format!("Invalid request: the state is {unknown}\n"),
+            ),
+        },
+        Err(failure) => respond(request, 503, &format!("Invalid request: {failure}\n")),
+    }
+}
+
+fn respond(request: tiny_http::Request, status: u16, body: &str) {
+    finish(request, text(status, body));
+}
+
+fn text(status: u16, body: &str) -> Response<io::Cursor<Vec<u8>>> {
+    let response = Response::from_data(body.as_bytes())
+        .with_status_code(status)
+        // Always a Content-Length: the front measures responses by it.
+        .with_chunked_threshold(usize::MAX);
+    with_header(response, "Content-Type", "text/plain; charset=utf-8")
+}
+
+fn with_header<R: io::Read>(response: Response<R>, name: &str, value: &str) -> Response<R> {
+    match Header::from_bytes(name, value) {
+        Ok(header) => response.with_header(header),
+        // Only text that is not ASCII is refused; ours is.
+        Err(()) => response,
+    }
+}
+
+fn finish(request: tiny_http::Request, response: Response<io::Cursor<Vec<u8>>>) {
+    if let Err(error) = request.respond(response) {
+        // The client is gone; its job was done all the same.
+        debug!(target: "pdud.http", "an answer found no client: {error}");
+    }
+}
+
+/// The client's address, as the front put it into the head.
+fn client_of(request: &tiny_http::Request) -> String {
+    let header = request
+        .headers()
+        .iter()
+        .find(|header| header.field.equiv(CLIENT_HEADER));
+    header.map_or_else(
+        || "unknown".to_owned(),
+        |header| header.value.as_str().to_owned(),
+    )
+}

@@ -1,0 +1,172 @@
+//! Listeners: HTTP and the legacy line protocol, on one port or alone.
+//!
+//! ```text
+//!   client ──> front ──┬── a line ───────────────────────────────> Dispatcher
+//!              1 thread└── a whole request ──> tiny_http ──> http ──> Dispatcher
+//!                          private Unix socket  1 thread each  1 thread
+//! ```
+//!
+//! Invariant: knows `request` and `dispatch` (and `config`'s listener section); no driver.
+
+mod front;
+pub mod head;
+pub mod http;
+mod socket;
+pub mod tcp;
+
+use crate::config::DaemonConfig;
+use crate::dispatch::Dispatcher;
+use front::{Bounds, Command, Front, Remote};
+use http::HttpServer;
+use log::{error, info};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// The running listeners.
+pub struct Listeners {
+    front: Option<JoinHandle<()>>,
+    remote: Remote,
+    http: HttpServer,
+    private: PrivateFolder,
+    addresses: Vec<String>,
+}
+
+impl std::fmt::Debug for Listeners {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Listeners")
+            .field("addresses", &self.addresses)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Descriptors that are not for connections: PDUs' sessions, logs, locks.
+const RESERVED_DESCRIPTORS: u64 = 256;
+/// Descriptors one HTTP connection takes: the client, both private ends, and tiny_http's copy.
+const DESCRIPTORS_PER_CONNECTION: u64 = 4;
+
+impl Listeners {
+    /// Binds every address of the config and starts to serve. Fails with a sentence that names
+    /// the address.
+    pub fn start(config: &DaemonConfig, dispatcher: &Arc<Dispatcher>) -> io::Result<Self> {
+        let bound = socket::bind(config)?;
+        let addresses: Vec<String> = bound.iter().map(|(_, name)| name.clone()).collect();
+        let private = PrivateFolder::new()?;
+        let socket = private.path.join("http");
+        let http = HttpServer::start(socket::listen_private(&socket)?, Arc::clone(dispatcher))?;
+        let bounds = Bounds {
+            connections: config.limits.connections.unwrap_or_else(most_connections),
+            connections_per_client: config.limits.connections_per_client,
+            idle: config.limits.idle,
+        };
+        let sockets = bound.into_iter().map(|(socket, _)| socket).collect();
+        let (front, remote) = Front::new(
+            sockets,
+            config.protocols,
+            bounds,
+            Arc::clone(dispatcher),
+            socket,
+        )?;
+        let front = std::thread::Builder::new()
+            .name("front".into())
+            .spawn(move || front.run())?;
+        for address in &addresses {
+            info!(target: "pdud.listener", "listening on {address}");
+        }
+        Ok(Self {
+            front: Some(front),
+            remote,
+            http,
+            private,
+            addresses,
+        })
+    }
+
+    /// The addresses listened on, with the port the system chose where the config gave none.
+    pub fn addresses(&self) -> &[String] {
+        &self.addresses
+    }
+
+    /// Takes no further requests; those under way still get their answers.
+    pub fn drain(&self) {
+        self.remote.tell(Command::Drain);
+    }
+
+    /// Waits until every client has its answer, at most until `patience` is over, and ends.
+    pub fn end(mut self, patience: Duration) {
+        let until = Instant::now() + patience;
+        let Some(front) = self.front.take() else {
+            return;
+        };
+        while !front.is_finished() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        self.remote.tell(Command::End);
+        if front.join().is_err() {
+            error!("the listener ended in a panic: this is a bug");
+        }
+        self.http.stop();
+        drop(self.private);
+    }
+}
+
+/// As many connections as the descriptor limit allows.
+fn most_connections() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile)
+        .current
+        .unwrap_or(1 << 20);
+    let most = limit.saturating_sub(RESERVED_DESCRIPTORS) / DESCRIPTORS_PER_CONNECTION;
+    usize::try_from(most)
+        .unwrap_or(usize::MAX)
+        .clamp(16, 20_000)
+}
+
+/// A folder that only this user can enter, gone when dropped.
+#[derive(Debug)]
+struct PrivateFolder {
+    path: PathBuf,
+}
+
+impl PrivateFolder {
+    /// Under systemd's runtime directory, else under the temporary one.
+    fn new() -> io::Result<Self> {
+        let runtime = std::env::var_os("RUNTIME_DIRECTORY")
+            .map(PathBuf::from)
+            .filter(|path| path.is_dir());
+        let parent = runtime.unwrap_or_else(std::env::temp_dir);
+        let mut builder = std::fs::DirBuilder::new();
+        builder.mode(0o700);
+        for number in 0..1000u32 {
+            let path = parent.join(format!("pdudaemon-{}-{number}", std::process::id()));
+            match builder.create(&path) {
+                Ok(()) => return Ok(Self { path }),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => {
+                    let text = format!(
+                        "cannot make a private folder in {}: {error}",
+                        parent.display()
+                    );
+                    return Err(io::Error::new(error.kind(), text));
+                }
+            }
+        }
+        Err(io::Error::other(format!(
+            "cannot make a private folder in {}",
+            parent.display()
+        )))
+    }
+}
+
+impl Drop for PrivateFolder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}
+
+/// Nobody else may open the socket.
+fn make_private(path: &Path) -> io::Result<()> {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+}
