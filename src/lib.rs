@@ -13,10 +13,14 @@
 //! A request travels left to right; so do imports. `daemon` alone knows all the stations: it
 //! starts them right to left and stops them left to right.
 
+pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod dispatch;
+pub mod docs;
 pub mod driver;
 pub mod listener;
+pub mod logging;
 pub mod request;
 pub mod settings;
 pub mod transport;

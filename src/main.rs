@@ -1,3 +1,113 @@
-//! The daemon's process edge.
+//! The daemon's process edge: arguments, config, logging, exit code. The only file of the daemon
+//! that prints or exits.
 
-fn main() {}
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this is where the process speaks"
+)]
+
+use log::LevelFilter;
+use pdudaemon::cli::{self, Cli, Job};
+use pdudaemon::config::Config;
+use pdudaemon::driver::registry;
+use pdudaemon::logging::{self, Output};
+use pdudaemon::{daemon, docs};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = match Cli::parse(std::env::args_os().skip(1)) {
+        Ok(cli) => cli,
+        Err(error) => {
+            eprintln!("pdudaemon: {error}\nTry pdudaemon --help");
+            return ExitCode::from(2);
+        }
+    };
+    match &cli.job {
+        Job::Help => print!("{}", cli::help()),
+        Job::Version => println!("pdudaemon {}", env!("CARGO_PKG_VERSION")),
+        Job::ListDrivers => print!("{}", docs::list_drivers(registry::specs())),
+        Job::Check { .. } | Job::Serve | Job::Drive(_) => return with_config(cli),
+    }
+    ExitCode::SUCCESS
+}
+
+fn with_config(cli: Cli) -> ExitCode {
+    let mut config = match Config::load(&cli.conf) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("ERROR: Unable to read configuration file {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    for warning in &config.warnings {
+        eprintln!("WARNING: {warning}");
+    }
+    if let Job::Check { strict } = cli.job {
+        let warnings = config.warnings.len();
+        let passes = warnings == 0 || !strict;
+        if passes {
+            println!(
+                "{}: {} PDUs, {} aliases, {warnings} warnings",
+                cli.conf.display(),
+                config.pdus.len(),
+                config.aliases.len()
+            );
+        }
+        return if passes {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        };
+    }
+    if let Some(listener) = cli.listener {
+        config.daemon.protocols = listener;
+    }
+    let output = match (cli.journal, cli.logfile) {
+        (true, _) => Output::Journal,
+        (false, Some(file)) => Output::File(file),
+        (false, None) => Output::Stdout,
+    };
+    let level = cli
+        .loglevel
+        .or(config.daemon.logging_level)
+        .unwrap_or(LevelFilter::Info);
+    let reopen = match logging::start(&output, level) {
+        Ok(reopen) => reopen,
+        Err(error) => {
+            eprintln!("ERROR: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match cli.job {
+        Job::Drive(drive) => match daemon::drive(config, drive) {
+            Ok(Ok(done)) => {
+                if let Some(state) = done.state {
+                    println!("{state}");
+                    if matches!(state, pdudaemon::request::State::Unknown(_)) {
+                        return ExitCode::FAILURE;
+                    }
+                }
+                ExitCode::SUCCESS
+            }
+            Ok(Err(failure)) => {
+                eprintln!("ERROR: {failure}");
+                ExitCode::FAILURE
+            }
+            Err(error) => {
+                eprintln!("ERROR: {error}");
+                ExitCode::FAILURE
+            }
+        },
+        Job::Serve | Job::Check { .. } | Job::ListDrivers | Job::Help | Job::Version => {
+            match daemon::run(config, &reopen) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    log::error!("{error}");
+                    eprintln!("ERROR: {error}");
+                    ExitCode::FAILURE
+                }
+            }
+        }
+    }
+}

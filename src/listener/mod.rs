@@ -90,6 +90,13 @@ impl Listeners {
         &self.addresses
     }
 
+    /// Does the front still serve?
+    pub fn is_alive(&self) -> bool {
+        self.front
+            .as_ref()
+            .is_some_and(|front| !front.is_finished())
+    }
+
     /// Takes no further requests; those under way still get their answers.
     pub fn drain(&self) {
         self.remote.tell(Command::Drain);

@@ -1,0 +1,500 @@
+//! The daemon's command line: lexopt to [`Cli`], and the help text from the same table. No I/O.
+
+use crate::config::Protocols;
+use crate::request::{Action, Delay};
+use lexopt::{Arg, Parser, ValueExt};
+use log::LevelFilter;
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where the config is when `--conf` does not say.
+pub const DEFAULT_CONFIG: &str = "/etc/pdudaemon/pdudaemon.conf";
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Job {
+    /// Run the daemon.
+    Serve,
+    /// Carry out one request without a daemon.
+    Drive(Drive),
+    /// Check the config.
+    Check {
+        /// Warnings count as errors.
+        strict: bool,
+    },
+    /// Print every driver.
+    ListDrivers,
+    /// Print the help.
+    Help,
+    /// Print the version.
+    Version,
+}
+
+/// One request from the command line.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Drive {
+    /// `--alias`.
+    pub alias: Option<String>,
+    /// `--hostname`: the PDU's name.
+    pub hostname: Option<String>,
+    /// `--port`: the outlet.
+    pub port: Option<String>,
+    /// `--request`.
+    pub action: Action,
+    /// `--delay`.
+    pub delay: Option<Delay>,
+    /// `--retries`, when given.
+    pub retries: Option<u32>,
+    /// `--retry-delay`, when given.
+    pub retrydelay: Option<Duration>,
+}
+
+/// The command line as meant.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cli {
+    /// What to do.
+    pub job: Job,
+    /// The config file; `-` is standard input.
+    pub conf: PathBuf,
+    /// `--listener`: overrides the config.
+    pub listener: Option<Protocols>,
+    /// `--loglevel`: overrides the config.
+    pub loglevel: Option<LevelFilter>,
+    /// `--journal`: log to the systemd journal.
+    pub journal: bool,
+    /// `--logfile`: log there instead of to standard output.
+    pub logfile: Option<PathBuf>,
+}
+
+/// A command line that makes no sense: a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsageError(String);
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+impl From<lexopt::Error> for UsageError {
+    fn from(error: lexopt::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// One option: everything the parser and the help know about it.
+struct Opt {
+    short: Option<char>,
+    long: &'static str,
+    /// The value's name in the help; none for a flag.
+    value: Option<&'static str>,
+    about: &'static str,
+}
+
+const fn opt(
+    short: Option<char>,
+    long: &'static str,
+    value: Option<&'static str>,
+    about: &'static str,
+) -> Opt {
+    Opt {
+        short,
+        long,
+        value,
+        about,
+    }
+}
+
+const GENERAL: &[Opt] = &[
+    opt(
+        Some('c'),
+        "conf",
+        Some("FILE"),
+        "configuration file, - for standard input [/etc/pdudaemon/pdudaemon.conf]",
+    ),
+    opt(
+        None,
+        "listener",
+        Some("http|tcp|both"),
+        "protocols on the port, before daemon.listener of the file [both]",
+    ),
+    opt(
+        None,
+        "loglevel",
+        Some("LEVEL"),
+        "DEBUG, INFO, WARN or ERROR, before daemon.logging_level of the file [INFO]",
+    ),
+    opt(
+        None,
+        "logfile",
+        Some("FILE"),
+        "log there, reopened after rotation and on SIGHUP [-, standard output]",
+    ),
+    opt(
+        Some('j'),
+        "journal",
+        None,
+        "log to the systemd journal, with PDU, OUTLET and CLIENT as fields",
+    ),
+    opt(
+        None,
+        "check",
+        None,
+        "check the configuration file and exit: 0 if it can be used, 1 if not",
+    ),
+    opt(
+        None,
+        "strict",
+        None,
+        "with --check: warnings count as errors",
+    ),
+    opt(
+        None,
+        "list-drivers",
+        None,
+        "print every driver with its models, keys and outlets",
+    ),
+    opt(Some('V'), "version", None, "print the version"),
+    opt(Some('h'), "help", None, "print this help"),
+];
+
+const DRIVE: &[Opt] = &[
+    opt(
+        None,
+        "drive",
+        None,
+        "carry out one request and exit: 0 if it was done, 1 if not",
+    ),
+    opt(
+        None,
+        "hostname",
+        Some("PDU"),
+        "the PDU's name in the configuration file",
+    ),
+    opt(None, "port", Some("OUTLET"), "the outlet"),
+    opt(
+        None,
+        "alias",
+        Some("ALIAS"),
+        "an alias of the configuration file, instead of --hostname and --port",
+    ),
+    opt(
+        None,
+        "request",
+        Some("COMMAND"),
+        "on, off, reboot or get-status",
+    ),
+    opt(
+        None,
+        "delay",
+        Some("SECONDS"),
+        "pause between off and on of a reboot [5]",
+    ),
+    opt(
+        None,
+        "retries",
+        Some("N"),
+        "attempts, before the PDU's own retries [5]",
+    ),
+    opt(
+        None,
+        "retry-delay",
+        Some("SECONDS"),
+        "pause between attempts, before the PDU's own retrydelay [5]",
+    ),
+];
+
+/// The help text.
+pub fn help() -> String {
+    let mut text = String::from(
+        "pdudaemon - switches the outlets of PDUs, one command at a time each\n\n\
+         Usage: pdudaemon [--conf FILE] [options]\n       \
+         pdudaemon --drive --hostname PDU --port OUTLET --request on|off|reboot|get-status\n       \
+         pdudaemon --check [--strict]\n\nOptions:\n",
+    );
+    let table = |text: &mut String, opts: &[Opt]| {
+        for opt in opts {
+            let short = opt
+                .short
+                .map_or_else(|| "    ".to_owned(), |short| format!("-{short}, "));
+            let value = opt
+                .value
+                .map(|value| format!(" {value}"))
+                .unwrap_or_default();
+            text.push_str(&format!(
+                "  {short}{:<26} {}\n",
+                format!("--{}{value}", opt.long),
+                opt.about
+            ));
+        }
+    };
+    table(&mut text, GENERAL);
+    text.push_str("\nWithout a daemon:\n");
+    table(&mut text, DRIVE);
+    text.push_str(
+        "\nTry it:\n  \
+         curl -fsS 'http://localhost:16421/power/control/reboot?hostname=PDU&port=3&delay=5'\n  \
+         pduclient --daemon localhost --hostname PDU --port 3 --command off\n\n\
+         See pdudaemon(8), pduclient(1) and pdudaemon.conf(5).\n",
+    );
+    text
+}
+
+/// The option that `name` means: itself, or the only one that begins so.
+fn find(name: &str) -> Result<&'static str, UsageError> {
+    let all = || GENERAL.iter().chain(DRIVE).map(|opt| opt.long);
+    if let Some(exact) = all().find(|long| *long == name) {
+        return Ok(exact);
+    }
+    let matching: Vec<&str> = all().filter(|long| long.starts_with(name)).collect();
+    match matching.as_slice() {
+        [one] => Ok(one),
+        [] => {
+            let meant = all()
+                .map(|long| (strsim::jaro_winkler(name, long), long))
+                .filter(|(likeness, _)| *likeness > 0.8)
+                .max_by(|a, b| a.0.total_cmp(&b.0));
+            let hint = meant
+                .map(|(_, long)| format!(", did you mean --{long}?"))
+                .unwrap_or_default();
+            Err(UsageError(format!("unknown option --{name}{hint}")))
+        }
+        several => {
+            let several: Vec<String> = several.iter().map(|long| format!("--{long}")).collect();
+            Err(UsageError(format!(
+                "ambiguous option --{name}: could be {}",
+                several.join(", ")
+            )))
+        }
+    }
+}
+
+/// A log level as the command line takes it.
+fn level(text: &str) -> Result<LevelFilter, UsageError> {
+    match text.to_ascii_uppercase().as_str() {
+        "DEBUG" => Ok(LevelFilter::Debug),
+        "INFO" => Ok(LevelFilter::Info),
+        "WARN" | "WARNING" => Ok(LevelFilter::Warn),
+        "ERROR" => Ok(LevelFilter::Error),
+        _ => Err(UsageError(format!(
+            "--loglevel: expected DEBUG, INFO, WARN or ERROR, got {text:?}"
+        ))),
+    }
+}
+
+impl Cli {
+    /// Reads the arguments behind the program's name.
+    pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, UsageError> {
+        let mut parser = Parser::from_args(args);
+        let mut cli = Self {
+            job: Job::Serve,
+            conf: DEFAULT_CONFIG.into(),
+            listener: None,
+            loglevel: None,
+            journal: false,
+            logfile: None,
+        };
+        let (mut drive, mut check, mut strict) = (false, false, false);
+        let (mut alias, mut hostname, mut port, mut request) = (None, None, None, None);
+        let (mut delay, mut retries, mut retrydelay) = (None, None, None);
+        while let Some(arg) = parser.next()? {
+            let name = match arg {
+                Arg::Short(short) => GENERAL
+                    .iter()
+                    .find(|opt| opt.short == Some(short))
+                    .map(|opt| opt.long),
+                Arg::Long(name) => Some(find(name)?),
+                Arg::Value(ref value) => {
+                    return Err(UsageError(format!(
+                        "unexpected argument {}",
+                        value.display()
+                    )));
+                }
+            };
+            let Some(name) = name else {
+                return Err(arg.unexpected().into());
+            };
+            let mut value = || -> Result<String, UsageError> {
+                parser
+                    .value()
+                    .map_err(|_| UsageError(format!("--{name}: expected a value")))?
+                    .string()
+                    .map_err(|_| UsageError(format!("--{name}: expected UTF-8 text")))
+            };
+            match name {
+                "help" => {
+                    return Ok(Self {
+                        job: Job::Help,
+                        ..cli
+                    });
+                }
+                "version" => {
+                    return Ok(Self {
+                        job: Job::Version,
+                        ..cli
+                    });
+                }
+                "list-drivers" => cli.job = Job::ListDrivers,
+                "conf" => cli.conf = value()?.into(),
+                "listener" => {
+                    let parsed = value()?
+                        .parse()
+                        .map_err(|error| UsageError(format!("--listener: {error}")))?;
+                    cli.listener = Some(parsed);
+                }
+                "loglevel" => cli.loglevel = Some(level(&value()?)?),
+                "logfile" => {
+                    cli.logfile = Some(value()?)
+                        .filter(|path| !path.is_empty() && path != "-")
+                        .map(Into::into)
+                }
+                "journal" => cli.journal = true,
+                "check" => check = true,
+                "strict" => strict = true,
+                "drive" => drive = true,
+                "alias" => alias = Some(value()?),
+                "hostname" => hostname = Some(value()?),
+                "port" => port = Some(value()?),
+                "request" => request = Some(value()?),
+                "delay" => {
+                    let parsed: Delay = value()?
+                        .parse()
+                        .map_err(|error| UsageError(format!("--{error}")))?;
+                    delay = Some(parsed);
+                }
+                "retries" => {
+                    let text = value()?;
+                    let number: i64 = text.parse().map_err(|_| {
+                        UsageError(format!("--retries: expected a number, got {text:?}"))
+                    })?;
+                    retries = Some(u32::try_from(number.max(1)).unwrap_or(u32::MAX));
+                }
+                "retry-delay" => {
+                    let text = value()?;
+                    let parsed: Delay = text.parse().map_err(|_| {
+                        UsageError(format!("--retry-delay: expected seconds, got {text:?}"))
+                    })?;
+                    retrydelay = Some(parsed.duration());
+                }
+                _ => return Err(UsageError(format!("unknown option --{name}"))),
+            }
+        }
+        if alias.is_some() && (hostname.is_some() || port.is_some()) {
+            return Err(UsageError(
+                "--alias: must not be combined with --hostname or --port".into(),
+            ));
+        }
+        if strict && !check {
+            return Err(UsageError(
+                "--strict: only has a meaning with --check".into(),
+            ));
+        }
+        if check {
+            cli.job = Job::Check { strict };
+        } else if drive {
+            let expected = || UsageError(format!("--request: expected {}", Action::COMMANDS));
+            let action = request
+                .ok_or_else(expected)?
+                .parse()
+                .map_err(|()| expected())?;
+            if alias.is_none() && (hostname.is_none() || port.is_none()) {
+                return Err(UsageError(
+                    "--drive: expected --hostname and --port, or --alias".into(),
+                ));
+            }
+            cli.job = Job::Drive(Drive {
+                alias,
+                hostname,
+                port,
+                action,
+                delay,
+                retries,
+                retrydelay,
+            });
+        }
+        Ok(cli)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::Switch;
+
+    fn parse(args: &str) -> Result<Cli, String> {
+        Cli::parse(args.split_whitespace().map(OsString::from)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn options_are_read_and_may_be_abbreviated() {
+        let cli = parse("--conf /x --log DEBUG").expect_err("ambiguous");
+        assert!(cli.contains("--loglevel, --logfile"), "{cli}");
+        let cli = parse("-c /x --loglev warn -j --listen tcp --logfile -").expect("fine");
+        assert_eq!(
+            (cli.conf, cli.loglevel, cli.journal),
+            ("/x".into(), Some(LevelFilter::Warn), true)
+        );
+        assert_eq!((cli.listener, cli.logfile), (Some(Protocols::Tcp), None));
+        assert_eq!(parse("--help --nonsense").expect("fine").job, Job::Help);
+        let Job::Drive(drive) =
+            parse("--drive --hostname=p --port 04 --req reboot --delay 0.5 --retries 0")
+                .expect("fine")
+                .job
+        else {
+            panic!("not a drive")
+        };
+        assert_eq!(
+            (drive.port.as_deref(), drive.action, drive.retries),
+            (Some("04"), Action::Reboot, Some(1))
+        );
+        let Job::Drive(drive) = parse("--drive --alias a --request off").expect("fine").job else {
+            panic!()
+        };
+        assert_eq!(drive.action, Action::Switch(Switch::Off));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_told() {
+        for (args, expected) in [
+            ("--nonsense", "unknown option --nonsense"),
+            ("--hostnam", ""),
+            ("--confg x", "did you mean --conf?"),
+            ("--listener udp", "--listener: expected"),
+            ("--loglevel LOUD", "--loglevel: expected"),
+            (
+                "--drive --hostname p --port 1",
+                "--request: expected on, off",
+            ),
+            ("--drive --request on --hostname p", "--drive: expected"),
+            (
+                "--drive --request on --alias a --hostname p",
+                "--alias: must not",
+            ),
+            (
+                "--drive --request on --alias a --delay abc",
+                "--delay: expected",
+            ),
+            ("--strict", "--strict"),
+            ("on", "unexpected argument on"),
+        ] {
+            let error = parse(args).map(|cli| cli.job).expect_err(args);
+            assert!(error.contains(expected), "{args}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_help_names_every_option() {
+        let help = help();
+        for opt in GENERAL.iter().chain(DRIVE) {
+            assert!(help.contains(&format!("--{}", opt.long)), "{}", opt.long);
+        }
+        assert!(
+            help.lines().all(|line| line.len() <= 120),
+            "a line is too long"
+        );
+    }
+}

@@ -1,0 +1,163 @@
+//! The daemon: starts the stations right to left, waits, stops them left to right. And `drive`:
+//! the same dispatcher and worker for one request.
+
+mod signals;
+mod systemd;
+
+use crate::cli::Drive;
+use crate::config::{Alias, Config};
+use crate::dispatch::{Dispatcher, Stop};
+use crate::listener::Listeners;
+use crate::logging::Reopen;
+use crate::request::{Failure, FailureKind, Outcome, Outlet, Request, Target};
+use crossbeam_channel::RecvTimeoutError;
+use log::{info, warn};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use signals::Signal;
+use std::collections::HashSet;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often the workers are looked at while the daemon stops.
+const LOOK: Duration = Duration::from_millis(10);
+/// How long answers may take to reach their clients once the last job is done.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
+
+/// Runs until a signal ends it. Fails when it cannot start: an address in use, no threads.
+pub fn run(mut config: Config, reopen: &Reopen) -> io::Result<()> {
+    info!(target: "pdud", "PDUDaemon starting up");
+    let signals = signals::receive()?;
+    raise_descriptor_limit();
+    if config.daemon.state_directory.is_none() {
+        // systemd's StateDirectory=; of a list, the first.
+        let given = std::env::var_os("STATE_DIRECTORY").filter(|path| !path.is_empty());
+        config.daemon.state_directory =
+            given.and_then(|paths| std::env::split_paths(&paths).next());
+    }
+    let dispatcher = Arc::new(Dispatcher::start(&config)?);
+    let listeners = match Listeners::start(&config.daemon, &dispatcher) {
+        Ok(listeners) => listeners,
+        Err(error) => {
+            dispatcher.stop(Stop::Now);
+            dispatcher.join();
+            return Err(error);
+        }
+    };
+    info!(target: "pdud", "{} PDUs, ready", config.pdus.len());
+    drop(config);
+    systemd::ready();
+
+    let beat = systemd::alive_interval();
+    loop {
+        let signal = match beat {
+            Some(beat) => signals.recv_timeout(beat),
+            None => signals.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        match signal {
+            Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+            Ok(Signal::Reload) => {
+                reopen.ask();
+                info!(target: "pdud", "SIGHUP: the log file is opened again");
+            }
+            Err(RecvTimeoutError::Timeout) if listeners.is_alive() => systemd::alive(),
+            Err(RecvTimeoutError::Timeout) => {
+                warn!("the listener has ended: the watchdog is not told we are alive")
+            }
+        }
+    }
+
+    info!(target: "pdud", "Signal received, shutting down...");
+    systemd::stopping();
+    listeners.drain();
+    stop(&dispatcher, &signals);
+    listeners.end(LAST_ANSWERS);
+    info!(target: "pdud", "stopped");
+    Ok(())
+}
+
+/// Stops the workers: what runs and every reboot already begun is finished; a second signal
+/// shortens pauses and retries.
+fn stop(dispatcher: &Dispatcher, signals: &crossbeam_channel::Receiver<Signal>) {
+    dispatcher.stop(Stop::Soon);
+    while !dispatcher.is_finished() {
+        if let Ok(Signal::Stop) = signals.recv_timeout(LOOK) {
+            warn!("a second signal: pauses are cut short");
+            dispatcher.stop(Stop::Now);
+        }
+        systemd::alive();
+    }
+    dispatcher.join();
+}
+
+/// As many descriptors as the system lets us have: connections take several each.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        warn!("the limit of open files stays {:?}: {error}", limit.current);
+    }
+}
+
+/// Carries out one request without a daemon, through the same dispatcher and worker.
+pub fn drive(mut config: Config, drive: Drive) -> io::Result<Outcome> {
+    let target = match (drive.alias, drive.hostname, drive.port) {
+        (Some(alias), ..) => Target::Alias(alias),
+        (None, Some(pdu), Some(port)) => Target::Outlet {
+            pdu,
+            outlet: Outlet::new(port),
+        },
+        (None, ..) => {
+            let failure = Failure::new(
+                FailureKind::BadRequest,
+                "expected a PDU and an outlet, or an alias",
+            );
+            return Ok(Err(failure));
+        }
+    };
+    let wanted: HashSet<String> = match &target {
+        Target::Outlet { pdu, .. } => HashSet::from([pdu.clone()]),
+        Target::Alias(alias) => match config.aliases.get(alias) {
+            Some(Alias::Outlets(outlets)) => {
+                outlets.iter().map(|(pdu, _)| pdu.to_string()).collect()
+            }
+            Some(Alias::Dead(_)) | None => HashSet::new(),
+        },
+    };
+    // Only the PDUs asked for get a worker; the others are still known by name.
+    let known = config
+        .pdus
+        .keys()
+        .any(|name| wanted.contains(name.as_str()));
+    config
+        .pdus
+        .retain(|name, _| known && wanted.contains(name.as_str()));
+    for pdu in config.pdus.values_mut() {
+        pdu.retries = drive.retries.unwrap_or(pdu.retries);
+        pdu.retrydelay = drive.retrydelay.unwrap_or(pdu.retrydelay);
+    }
+    let signals = signals::receive()?;
+    let dispatcher = Dispatcher::start(&config)?;
+    let (sender, outcome) = crossbeam_channel::bounded(1);
+    let request = Request {
+        client: "drive".into(),
+        target,
+        action: drive.action,
+        delay: drive.delay,
+    };
+    dispatcher.submit(request, Box::new(move |outcome| drop(sender.send(outcome))));
+    let outcome = loop {
+        crossbeam_channel::select! {
+            recv(outcome) -> outcome => break outcome.unwrap_or_else(|_| {
+                Err(Failure::new(FailureKind::Internal, "the request was lost: this is a bug"))
+            }),
+            recv(signals) -> signal => if let Ok(Signal::Stop) = signal { dispatcher.stop(Stop::Soon) },
+        }
+    };
+    // What a reboot left off is tried again before the process ends.
+    stop(&dispatcher, &signals);
+    Ok(outcome)
+}

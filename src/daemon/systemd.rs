@@ -1,0 +1,31 @@
+//! What systemd is told: ready, stopping, alive. Without systemd all of this is silence.
+
+use log::debug;
+use sd_notify::NotifyState;
+use std::time::Duration;
+
+/// The daemon serves.
+pub(super) fn ready() {
+    tell(&[NotifyState::Ready]);
+}
+
+/// The daemon stops.
+pub(super) fn stopping() {
+    tell(&[NotifyState::Stopping]);
+}
+
+/// The daemon is alive.
+pub(super) fn alive() {
+    tell(&[NotifyState::Watchdog]);
+}
+
+/// How often [`alive`] must be told, if at all: well within the watchdog's time.
+pub(super) fn alive_interval() -> Option<Duration> {
+    sd_notify::watchdog_enabled().map(|limit| limit / 3)
+}
+
+fn tell(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        debug!("systemd was not told: {error}");
+    }
+}
