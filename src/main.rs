@@ -68,10 +68,16 @@ fn with_config(cli: Cli) -> ExitCode {
         (false, Some(file)) => Output::File(file),
         (false, None) => Output::Stdout,
     };
+    // A driven request speaks by its exit status and, for a state, one word on standard output.
+    let usual = if matches!(cli.job, Job::Drive(_)) {
+        LevelFilter::Warn
+    } else {
+        LevelFilter::Info
+    };
     let level = cli
         .loglevel
         .or(config.daemon.logging_level)
-        .unwrap_or(LevelFilter::Info);
+        .unwrap_or(usual);
     let reopen = match logging::start(&output, level) {
         Ok(reopen) => reopen,
         Err(error) => {
