@@ -1,11 +1,11 @@
 //! The daemon's command line: lexopt to [`Cli`], and the help text from the same table. No I/O.
 
 use crate::config::Protocols;
+use crate::options::{self, Opt, UsageError, opt};
 use crate::request::{Action, Delay};
 use lexopt::{Arg, Parser, ValueExt};
 use log::LevelFilter;
 use std::ffi::OsString;
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -66,47 +66,6 @@ pub struct Cli {
     pub journal: bool,
     /// `--logfile`: log there instead of to standard output.
     pub logfile: Option<PathBuf>,
-}
-
-/// A command line that makes no sense: a sentence.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UsageError(String);
-
-impl fmt::Display for UsageError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for UsageError {}
-
-impl From<lexopt::Error> for UsageError {
-    fn from(error: lexopt::Error) -> Self {
-        Self(error.to_string())
-    }
-}
-
-/// One option: everything the parser and the help know about it.
-struct Opt {
-    short: Option<char>,
-    long: &'static str,
-    /// The value's name in the help; none for a flag.
-    value: Option<&'static str>,
-    about: &'static str,
-}
-
-const fn opt(
-    short: Option<char>,
-    long: &'static str,
-    value: Option<&'static str>,
-    about: &'static str,
-) -> Opt {
-    Opt {
-        short,
-        long,
-        value,
-        about,
-    }
 }
 
 const GENERAL: &[Opt] = &[
@@ -216,25 +175,9 @@ pub fn help() -> String {
          pdudaemon --drive --hostname PDU --port OUTLET --request on|off|reboot|get-status\n       \
          pdudaemon --check [--strict]\n\nOptions:\n",
     );
-    let table = |text: &mut String, opts: &[Opt]| {
-        for opt in opts {
-            let short = opt
-                .short
-                .map_or_else(|| "    ".to_owned(), |short| format!("-{short}, "));
-            let value = opt
-                .value
-                .map(|value| format!(" {value}"))
-                .unwrap_or_default();
-            text.push_str(&format!(
-                "  {short}{:<26} {}\n",
-                format!("--{}{value}", opt.long),
-                opt.about
-            ));
-        }
-    };
-    table(&mut text, GENERAL);
+    text.push_str(&options::table(GENERAL));
     text.push_str("\nWithout a daemon:\n");
-    table(&mut text, DRIVE);
+    text.push_str(&options::table(DRIVE));
     text.push_str(
         "\nTry it:\n  \
          curl -fsS 'http://localhost:16421/power/control/reboot?hostname=PDU&port=3&delay=5'\n  \
@@ -244,35 +187,6 @@ pub fn help() -> String {
     text
 }
 
-/// The option that `name` means: itself, or the only one that begins so.
-fn find(name: &str) -> Result<&'static str, UsageError> {
-    let all = || GENERAL.iter().chain(DRIVE).map(|opt| opt.long);
-    if let Some(exact) = all().find(|long| *long == name) {
-        return Ok(exact);
-    }
-    let matching: Vec<&str> = all().filter(|long| long.starts_with(name)).collect();
-    match matching.as_slice() {
-        [one] => Ok(one),
-        [] => {
-            let meant = all()
-                .map(|long| (strsim::jaro_winkler(name, long), long))
-                .filter(|(likeness, _)| *likeness > 0.8)
-                .max_by(|a, b| a.0.total_cmp(&b.0));
-            let hint = meant
-                .map(|(_, long)| format!(", did you mean --{long}?"))
-                .unwrap_or_default();
-            Err(UsageError(format!("unknown option --{name}{hint}")))
-        }
-        several => {
-            let several: Vec<String> = several.iter().map(|long| format!("--{long}")).collect();
-            Err(UsageError(format!(
-                "ambiguous option --{name}: could be {}",
-                several.join(", ")
-            )))
-        }
-    }
-}
-
 /// A log level as the command line takes it.
 fn level(text: &str) -> Result<LevelFilter, UsageError> {
     match text.to_ascii_uppercase().as_str() {
@@ -280,7 +194,7 @@ fn level(text: &str) -> Result<LevelFilter, UsageError> {
         "INFO" => Ok(LevelFilter::Info),
         "WARN" | "WARNING" => Ok(LevelFilter::Warn),
         "ERROR" => Ok(LevelFilter::Error),
-        _ => Err(UsageError(format!(
+        _ => Err(UsageError::new(format!(
             "--loglevel: expected DEBUG, INFO, WARN or ERROR, got {text:?}"
         ))),
     }
@@ -307,9 +221,9 @@ impl Cli {
                     .iter()
                     .find(|opt| opt.short == Some(short))
                     .map(|opt| opt.long),
-                Arg::Long(name) => Some(find(name)?),
+                Arg::Long(name) => Some(options::find(&[GENERAL, DRIVE], name)?),
                 Arg::Value(ref value) => {
-                    return Err(UsageError(format!(
+                    return Err(UsageError::new(format!(
                         "unexpected argument {}",
                         value.display()
                     )));
@@ -321,9 +235,9 @@ impl Cli {
             let mut value = || -> Result<String, UsageError> {
                 parser
                     .value()
-                    .map_err(|_| UsageError(format!("--{name}: expected a value")))?
+                    .map_err(|_| UsageError::new(format!("--{name}: expected a value")))?
                     .string()
-                    .map_err(|_| UsageError(format!("--{name}: expected UTF-8 text")))
+                    .map_err(|_| UsageError::new(format!("--{name}: expected UTF-8 text")))
             };
             match name {
                 "help" => {
@@ -343,7 +257,7 @@ impl Cli {
                 "listener" => {
                     let parsed = value()?
                         .parse()
-                        .map_err(|error| UsageError(format!("--listener: {error}")))?;
+                        .map_err(|error| UsageError::new(format!("--listener: {error}")))?;
                     cli.listener = Some(parsed);
                 }
                 "loglevel" => cli.loglevel = Some(level(&value()?)?),
@@ -363,47 +277,45 @@ impl Cli {
                 "delay" => {
                     let parsed: Delay = value()?
                         .parse()
-                        .map_err(|error| UsageError(format!("--{error}")))?;
+                        .map_err(|error| UsageError::new(format!("--{error}")))?;
                     delay = Some(parsed);
                 }
                 "retries" => {
                     let text = value()?;
                     let number: i64 = text.parse().map_err(|_| {
-                        UsageError(format!("--retries: expected a number, got {text:?}"))
+                        UsageError::new(format!("--retries: expected a number, got {text:?}"))
                     })?;
                     retries = Some(u32::try_from(number.max(1)).unwrap_or(u32::MAX));
                 }
                 "retry-delay" => {
                     let text = value()?;
                     let parsed: Delay = text.parse().map_err(|_| {
-                        UsageError(format!("--retry-delay: expected seconds, got {text:?}"))
+                        UsageError::new(format!("--retry-delay: expected seconds, got {text:?}"))
                     })?;
                     retrydelay = Some(parsed.duration());
                 }
-                _ => return Err(UsageError(format!("unknown option --{name}"))),
+                _ => return Err(UsageError::new(format!("unknown option --{name}"))),
             }
         }
         if alias.is_some() && (hostname.is_some() || port.is_some()) {
-            return Err(UsageError(
-                "--alias: must not be combined with --hostname or --port".into(),
+            return Err(UsageError::new(
+                "--alias: must not be combined with --hostname or --port",
             ));
         }
         if strict && !check {
-            return Err(UsageError(
-                "--strict: only has a meaning with --check".into(),
-            ));
+            return Err(UsageError::new("--strict: only has a meaning with --check"));
         }
         if check {
             cli.job = Job::Check { strict };
         } else if drive {
-            let expected = || UsageError(format!("--request: expected {}", Action::COMMANDS));
+            let expected = || UsageError::new(format!("--request: expected {}", Action::COMMANDS));
             let action = request
                 .ok_or_else(expected)?
                 .parse()
                 .map_err(|()| expected())?;
             if alias.is_none() && (hostname.is_none() || port.is_none()) {
-                return Err(UsageError(
-                    "--drive: expected --hostname and --port, or --alias".into(),
+                return Err(UsageError::new(
+                    "--drive: expected --hostname and --port, or --alias",
                 ));
             }
             cli.job = Job::Drive(Drive {

@@ -14,13 +14,16 @@
 //! starts them right to left and stops them left to right.
 
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod daemon;
 pub mod dispatch;
 pub mod docs;
 pub mod driver;
+mod hint;
 pub mod listener;
 pub mod logging;
+mod options;
 pub mod request;
 pub mod settings;
 pub mod transport;

@@ -10,6 +10,7 @@ pub use error::ConfigError;
 
 use crate::driver::registry::{self, NOT_BUILT_YET};
 use crate::driver::{Driver, DriverSpec};
+use crate::hint::did_you_mean;
 use crate::request::{Outlet, PduName};
 use crate::settings::{Position, Settings, SettingsError, keys_of};
 use file::{
@@ -301,13 +302,7 @@ impl<'a> Reader<'a> {
         key: &str,
         known: impl Iterator<Item = &'k str>,
     ) {
-        let meant = known
-            .map(|name| (strsim::jaro_winkler(&key.to_ascii_lowercase(), name), name))
-            .filter(|(likeness, _)| *likeness > 0.8)
-            .max_by(|a, b| a.0.total_cmp(&b.0));
-        let hint = meant
-            .map(|(_, name)| format!(", did you mean {name}?"))
-            .unwrap_or_default();
+        let hint = did_you_mean(key, "", known);
         self.warn(at, format!("{}: unknown key{hint}", join(path, key)));
     }
 
@@ -439,14 +434,8 @@ impl<'a> Reader<'a> {
                     "the driver {driver} of the Python program is not built yet in this version"
                 )
             } else {
-                let meant = registry::specs()
-                    .flat_map(|spec| spec.names)
-                    .map(|name| (strsim::jaro_winkler(driver, name), name))
-                    .filter(|(likeness, _)| *likeness > 0.8)
-                    .max_by(|a, b| a.0.total_cmp(&b.0));
-                let hint = meant
-                    .map(|(_, name)| format!(", did you mean {name}?"))
-                    .unwrap_or_default();
+                let names = registry::specs().flat_map(|spec| spec.names).copied();
+                let hint = did_you_mean(driver, "", names);
                 format!("unknown driver {driver:?}{hint} (`pdudaemon --list-drivers` shows all)")
             };
             return Err(fail(&settings.error("driver", message)));

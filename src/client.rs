@@ -1,0 +1,384 @@
+//! `pduclient`: asks a daemon, ours or the Python one, for one thing, over the legacy line
+//! protocol or HTTP. Texts and exit codes are those that scripts have known for years.
+
+use crate::options::{self, Opt, UsageError, opt};
+use crate::request::Delay;
+use crate::settings::Address;
+use lexopt::{Arg, Parser, ValueExt};
+use std::ffi::OsString;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+/// The port of every release.
+const PORT: u16 = 16421;
+/// How long one address of the daemon may take to accept.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
+/// No answer is longer.
+const MAX_ANSWER: u64 = 64 * 1024;
+
+const OPTIONS: &[Opt] = &[
+    opt(
+        None,
+        "daemon",
+        Some("HOST[:PORT]"),
+        "the daemon, [::1]:16421 for IPv6, or the path of its Unix socket",
+    ),
+    opt(
+        None,
+        "hostname",
+        Some("PDU"),
+        "the PDU's name in the daemon's configuration",
+    ),
+    opt(None, "port", Some("OUTLET"), "the outlet"),
+    opt(
+        None,
+        "alias",
+        Some("ALIAS"),
+        "an alias instead of --hostname and --port; only with --http",
+    ),
+    opt(
+        None,
+        "command",
+        Some("COMMAND"),
+        "on, off, reboot or get-status (status for short)",
+    ),
+    opt(
+        None,
+        "delay",
+        Some("SECONDS"),
+        "pause between off and on of a reboot [5]",
+    ),
+    opt(
+        None,
+        "timeout",
+        Some("SECONDS"),
+        "longest wait for the answer [no limit: it comes when the work is done]",
+    ),
+    opt(
+        Some('H'),
+        "http",
+        None,
+        "ask over HTTP, which also tells the reason of a failure",
+    ),
+    opt(Some('V'), "version", None, "print the version"),
+    opt(Some('h'), "help", None, "print this help"),
+];
+
+/// What the process shall say and how it shall end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// For standard output, without the last newline.
+    pub text: String,
+    /// For standard error instead, for usage errors.
+    pub is_usage: bool,
+    /// 0 done, 127 refused or failed, 1 no daemon or an option missing, 2 wrong usage.
+    pub code: u8,
+}
+
+impl Ending {
+    fn new(code: u8, text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            is_usage: false,
+            code,
+        }
+    }
+}
+
+/// One question, ready to be asked.
+struct Question {
+    daemon: String,
+    target: Target,
+    command: &'static str,
+    delay: Option<Delay>,
+    timeout: Option<Duration>,
+    http: bool,
+}
+
+enum Target {
+    Outlet { pdu: String, outlet: String },
+    Alias(String),
+}
+
+/// The help text.
+fn help() -> String {
+    format!(
+        "pduclient - asks a pdudaemon to switch an outlet\n\n\
+         Usage: pduclient --daemon HOST --hostname PDU --port OUTLET --command on|off|reboot|get-status\n\n\
+         Options:\n{}\n\
+         Exit status: 0 done, 127 refused or failed, 1 no daemon or an option missing, 2 wrong usage.\n",
+        options::table(OPTIONS)
+    )
+}
+
+/// Reads the arguments behind the program's name and asks.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> Ending {
+    match parse(args) {
+        Ok(Ok(question)) => question.ask(),
+        Ok(Err(ending)) => ending,
+        Err(error) => Ending {
+            text: format!("Usage: pduclient [options]\n\npduclient: error: {error}"),
+            is_usage: true,
+            code: 2,
+        },
+    }
+}
+
+fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Result<Question, Ending>, UsageError> {
+    let mut parser = Parser::from_args(args);
+    let (mut daemon, mut hostname, mut port, mut alias, mut command) =
+        (None, None, None, None, None);
+    let (mut delay, mut timeout, mut http) = (None, None, false);
+    while let Some(arg) = parser.next()? {
+        let name = match arg {
+            Arg::Short(short) => OPTIONS
+                .iter()
+                .find(|opt| opt.short == Some(short))
+                .map(|opt| opt.long),
+            Arg::Long(name) => Some(options::find(&[OPTIONS], name)?),
+            // As optparse does: further words are ignored.
+            Arg::Value(_) => continue,
+        };
+        let Some(name) = name else {
+            return Err(arg.unexpected().into());
+        };
+        let mut value = || -> Result<String, UsageError> {
+            let value = parser
+                .value()
+                .map_err(|_| UsageError::new(format!("--{name}: expected a value")))?;
+            value
+                .string()
+                .map_err(|_| UsageError::new(format!("--{name}: expected UTF-8 text")))
+        };
+        let seconds = |text: String| -> Result<Delay, UsageError> {
+            text.parse()
+                .map_err(|_| UsageError::new(format!("--{name}: expected seconds, got {text:?}")))
+        };
+        match name {
+            "help" => return Ok(Err(Ending::new(0, help().trim_end()))),
+            "version" => {
+                return Ok(Err(Ending::new(
+                    0,
+                    concat!("pduclient ", env!("CARGO_PKG_VERSION")),
+                )));
+            }
+            "http" => http = true,
+            "daemon" => daemon = Some(value()?),
+            "hostname" => hostname = Some(value()?),
+            "port" => port = Some(value()?),
+            "alias" => alias = Some(value()?),
+            "command" => command = Some(value()?),
+            "delay" => delay = Some(seconds(value()?)?),
+            "timeout" => timeout = Some(seconds(value()?)?.duration()),
+            _ => return Err(UsageError::new(format!("no such option: --{name}"))),
+        }
+    }
+    let missing = || Ending::new(1, "Missing option, try -h for help");
+    let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let (Some(daemon), Some(command)) = (given(daemon), given(command)) else {
+        return Ok(Err(missing()));
+    };
+    let target = match (given(alias), given(hostname), given(port)) {
+        (None, Some(pdu), Some(outlet)) => Target::Outlet { pdu, outlet },
+        (Some(alias), None, None) if http => Target::Alias(alias),
+        (Some(_), None, None) => {
+            return Ok(Err(Ending::new(
+                1,
+                "An alias can only be asked for with --http",
+            )));
+        }
+        _ => return Ok(Err(missing())),
+    };
+    let command = match command.as_str() {
+        "on" => "on",
+        "off" => "off",
+        "reboot" => "reboot",
+        "get-status" | "status" => "get-status",
+        other => return Ok(Err(Ending::new(1, format!("Unknown pdu command: {other}")))),
+    };
+    if timeout.is_some_and(|timeout| timeout.is_zero()) {
+        return Err(UsageError::new("--timeout: expected more than 0 seconds"));
+    }
+    Ok(Ok(Question {
+        daemon,
+        target,
+        command,
+        delay,
+        timeout,
+        http,
+    }))
+}
+
+impl Question {
+    fn ask(&self) -> Ending {
+        let answer = match &self.target {
+            Target::Outlet { pdu, outlet } if !self.http => self.ask_line(pdu, outlet),
+            Target::Outlet { .. } | Target::Alias(_) => self.ask_http(),
+        };
+        match answer {
+            Ok(ending) => ending,
+            Err(error) if is_timeout(&error) => Ending::new(
+                127,
+                format!(
+                    "Error sending command! {} did not answer in time",
+                    self.daemon
+                ),
+            ),
+            Err(error) => Ending::new(
+                1,
+                format!("Error sending command, wrong daemon hostname?\n{error}"),
+            ),
+        }
+    }
+
+    /// The answer to the line: `ack`, a state, or anything else.
+    fn ask_line(&self, pdu: &str, outlet: &str) -> io::Result<Ending> {
+        let delay = self
+            .delay
+            .map(|delay| format!(" {}", delay.duration().as_secs_f64()))
+            .unwrap_or_default();
+        let line = format!("{pdu} {outlet} {}{delay}", self.command);
+        let mut answer = Vec::new();
+        if self.daemon.starts_with('/') {
+            let mut stream = UnixStream::connect(&self.daemon)?;
+            stream.set_read_timeout(self.timeout)?;
+            stream.write_all(line.as_bytes())?;
+            stream.shutdown(Shutdown::Write)?;
+            stream.take(MAX_ANSWER).read_to_end(&mut answer)?;
+        } else {
+            let mut stream = self.connect()?;
+            stream.set_read_timeout(self.timeout)?;
+            stream.write_all(line.as_bytes())?;
+            stream.take(MAX_ANSWER).read_to_end(&mut answer)?;
+        }
+        let answer = String::from_utf8_lossy(&answer);
+        Ok(match (self.command, answer.trim()) {
+            ("get-status", state @ ("on" | "off")) => Ending::new(0, state),
+            ("get-status", other) => self.refused(other),
+            (_, "ack") => Ending::new(0, "Command sent successfully."),
+            (_, "nack") => Ending::new(
+                127,
+                format!(
+                    "Error sending command! {} replied: nack\nAsk with --http to be told the reason.",
+                    self.daemon
+                ),
+            ),
+            (_, other) => self.refused(other),
+        })
+    }
+
+    fn refused(&self, reply: &str) -> Ending {
+        Ending::new(
+            127,
+            format!("Error sending command! {} replied: {reply}", self.daemon),
+        )
+    }
+
+    fn address(&self) -> io::Result<Address> {
+        Address::parse(&self.daemon, PORT)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
+    }
+
+    fn connect(&self) -> io::Result<TcpStream> {
+        let Address { host, port } = self.address()?;
+        let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address"));
+        for address in (host.as_str(), port).to_socket_addrs()? {
+            match TcpStream::connect_timeout(&address, CONNECT_PATIENCE) {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    fn ask_http(&self) -> io::Result<Ending> {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        match &self.target {
+            Target::Outlet { pdu, outlet } => query
+                .append_pair("hostname", pdu)
+                .append_pair("port", outlet),
+            Target::Alias(alias) => query.append_pair("alias", alias),
+        };
+        if let Some(delay) = self.delay {
+            query.append_pair("delay", &delay.duration().as_secs_f64().to_string());
+        }
+        let url = format!(
+            "http://{}/power/control/{}?{}",
+            self.address()?,
+            self.command,
+            query.finish()
+        );
+        let agent = ureq::Agent::new_with_config(
+            ureq::Agent::config_builder()
+                .http_status_as_error(false)
+                .proxy(None)
+                .max_redirects(0)
+                .timeout_connect(Some(CONNECT_PATIENCE))
+                .timeout_global(self.timeout)
+                .build(),
+        );
+        let mut response = agent.get(&url).call().map_err(ureq::Error::into_io)?;
+        let status = response.status();
+        let body = response
+            .body_mut()
+            .with_config()
+            .limit(MAX_ANSWER)
+            .read_to_string()
+            .map_err(ureq::Error::into_io)?;
+        let body = body.trim();
+        if status.as_u16() >= 400 {
+            let reply = format!(
+                "Error sending command! {} replied: <Response [{}]>",
+                self.daemon,
+                status.as_u16()
+            );
+            return Ok(Ending::new(
+                127,
+                if body.is_empty() {
+                    reply
+                } else {
+                    format!("{reply}\n{body}")
+                },
+            ));
+        }
+        Ok(match self.command {
+            "get-status" => Ending::new(0, body),
+            _ => Ending::new(0, "Command sent successfully."),
+        })
+    }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ends(args: &str) -> (u8, String) {
+        let ending = run(args.split_whitespace().map(OsString::from));
+        (ending.code, ending.text)
+    }
+
+    #[test]
+    fn wrong_usage_ends_as_it_always_did() {
+        assert_eq!(
+            ends("--hostname p --port 1 --command on"),
+            (1, "Missing option, try -h for help".into())
+        );
+        assert_eq!(
+            ends("--daemon h --hostname p --port 1 --command toggle"),
+            (1, "Unknown pdu command: toggle".into())
+        );
+        assert_eq!(ends("--nonsense").0, 2);
+        assert_eq!(ends("--daemon h --delay abc").0, 2);
+        assert_eq!(ends("--daemon h --alias a --command on").0, 1);
+        assert_eq!(ends("-h").0, 0);
+    }
+}

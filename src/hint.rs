@@ -1,0 +1,22 @@
+//! "Did you mean": the known word that a mistyped one is nearest to.
+
+/// `, did you mean --word?`, or nothing when no known word is near. `prefix` stands before the
+/// word in the answer only.
+pub(crate) fn did_you_mean<'w>(
+    mistyped: &str,
+    prefix: &str,
+    known: impl Iterator<Item = &'w str>,
+) -> String {
+    let mistyped = mistyped.to_ascii_lowercase();
+    known
+        .map(|word| {
+            (
+                strsim::jaro_winkler(&mistyped, &word.to_ascii_lowercase()),
+                word,
+            )
+        })
+        .filter(|(likeness, _)| *likeness > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, word)| format!(", did you mean {prefix}{word}?"))
+        .unwrap_or_default()
+}
