@@ -238,7 +238,7 @@ mod tests {
         assert_eq!(request(b"GET /x HTTP/1.1\r\nHost"), Ok(None));
         let early = b"\r\nHEAD /x HTTP/1.1\r\n\r\n";
         let head = request(early).expect("fine").expect("complete");
-        assert_eq!((head.headers_at, head.is_head), (21, true));
+        assert_eq!((head.headers_at, head.is_head), (20, true));
         let status = |text: &str| request(text.as_bytes()).expect_err("refused").0;
         assert_eq!(status("GET /\r\n\r\n"), 400);
         assert_eq!(
