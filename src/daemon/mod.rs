@@ -6,7 +6,7 @@ mod systemd;
 
 use crate::cli::Drive;
 use crate::config::{Alias, Config};
-use crate::dispatch::{Dispatcher, Stop};
+use crate::dispatch::{Dispatcher, Recover, Stop};
 use crate::listener::Listeners;
 use crate::logging::Reopen;
 use crate::request::{Failure, FailureKind, Outcome, Outlet, Request, Target};
@@ -35,7 +35,7 @@ pub fn run(mut config: Config, reopen: &Reopen) -> io::Result<()> {
         config.daemon.state_directory =
             given.and_then(|paths| std::env::split_paths(&paths).next());
     }
-    let dispatcher = Arc::new(Dispatcher::start(&config)?);
+    let dispatcher = Arc::new(Dispatcher::start(&config, Recover::Yes)?);
     let listeners = match Listeners::start(&config.daemon, &dispatcher) {
         Ok(listeners) => listeners,
         Err(error) => {
@@ -140,7 +140,7 @@ pub fn drive(mut config: Config, drive: Drive) -> io::Result<Outcome> {
         pdu.retrydelay = drive.retrydelay.unwrap_or(pdu.retrydelay);
     }
     let signals = signals::receive()?;
-    let dispatcher = Dispatcher::start(&config)?;
+    let dispatcher = Dispatcher::start(&config, Recover::No)?;
     let (sender, outcome) = crossbeam_channel::bounded(1);
     let request = Request {
         client: "drive".into(),

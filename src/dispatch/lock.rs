@@ -37,6 +37,8 @@ impl PduLock {
                 .truncate(false)
                 .write(true)
                 .open(&self.path)
+                // Another user's lock can be held without writing to it.
+                .or_else(|error| File::open(&self.path).map_err(|_| error))
                 .map_err(|error| TransportError::io(&doing, &error))?,
         };
         loop {

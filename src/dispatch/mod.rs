@@ -5,6 +5,7 @@
 mod bus;
 mod group;
 mod job;
+mod journal;
 mod lock;
 mod plan;
 mod queue;
@@ -20,12 +21,14 @@ use crate::request::{
 use bus::Bus;
 use group::Group;
 use job::{Answer, Job, Place, Step};
+use journal::{Journal, Left};
 use lock::PduLock;
 use log::{info, warn};
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -33,6 +36,49 @@ use worker::{Handle, Message, Shared};
 
 /// The pause of a reboot when the client does not say.
 pub const REBOOT_PAUSE: Duration = Duration::from_secs(5);
+
+/// Are unfinished reboots of an earlier run finished at the start?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recover {
+    /// The daemon.
+    Yes,
+    /// One driven request, beside a daemon perhaps.
+    No,
+}
+
+/// What lives in the state directory.
+struct StatePlace {
+    directory: PathBuf,
+    journal: Journal,
+}
+
+impl StatePlace {
+    /// Without a usable directory the daemon serves all the same, and says what it lacks.
+    fn open(directory: &Path) -> Option<Self> {
+        let opened = std::fs::create_dir_all(directory.join("locks"))
+            .and_then(|()| Journal::open(directory));
+        match opened {
+            Ok(journal) => Some(Self {
+                directory: directory.to_owned(),
+                journal,
+            }),
+            Err(error) => {
+                warn!(
+                    "state directory {}: {error}; going on without locks, and without a journal of reboots",
+                    directory.display()
+                );
+                None
+            }
+        }
+    }
+
+    fn lock(&self, pdu: &PduConfig) -> PduLock {
+        match &pdu.bus {
+            Some(bus) => PduLock::new(&self.directory, "bus", bus),
+            None => PduLock::new(&self.directory, "pdu", pdu.name.as_str()),
+        }
+    }
+}
 
 /// Routes requests to one worker per PDU.
 pub struct Dispatcher {
@@ -92,22 +138,27 @@ impl fmt::Debug for Dispatcher {
 }
 
 impl Dispatcher {
-    /// Starts one worker per PDU of the config.
-    pub fn start(config: &Config) -> io::Result<Self> {
-        let locks = config
+    /// Starts one worker per PDU of the config. With `Recover::Yes`, outlets that an earlier run
+    /// left off are switched on before anything else.
+    pub fn start(config: &Config, recover: Recover) -> io::Result<Self> {
+        let place = config
             .daemon
             .state_directory
             .as_deref()
-            .filter(|directory| {
-                let made = std::fs::create_dir_all(directory.join("locks"));
-                if let Err(error) = &made {
+            .and_then(StatePlace::open);
+        let mut left: HashMap<PduName, Vec<Left>> = HashMap::new();
+        if let (Some(place), Recover::Yes) = (&place, recover) {
+            for one in place.journal.left() {
+                if config.pdus.contains_key(&one.pdu) {
+                    left.entry(one.pdu.clone()).or_default().push(one);
+                } else {
+                    let (pdu, outlet) = (&one.pdu, &one.outlet);
                     warn!(
-                        "state directory {}: {error}; going on without locks",
-                        directory.display()
+                        "PDU {pdu}, outlet {outlet}: left off by an unfinished reboot, but this PDU is not in the config any more"
                     );
                 }
-                made.is_ok()
-            });
+            }
+        }
         let mut buses: HashMap<&str, Arc<Bus>> = HashMap::new();
         let mut routes = HashMap::with_capacity(config.pdus.len());
         for pdu in config.pdus.values() {
@@ -115,16 +166,25 @@ impl Dispatcher {
                 .bus
                 .as_deref()
                 .map(|name| Arc::clone(buses.entry(name).or_default()));
-            let lock = locks.map(|directory| match &pdu.bus {
-                Some(bus) => PduLock::new(directory, "bus", bus),
-                None => PduLock::new(directory, "pdu", pdu.name.as_str()),
-            });
+            let owed = left.remove(&pdu.name).unwrap_or_default();
+            let outlets: Vec<Outlet> = owed.iter().map(|left| left.outlet.clone()).collect();
             let shared = Shared {
                 bus,
-                lock,
-                ledger: Box::new(()),
+                lock: place.as_ref().map(|place| place.lock(pdu)),
+                ledger: match &place {
+                    Some(place) => Box::new(place.journal.ledger(pdu.name.clone(), owed)),
+                    None => Box::new(()),
+                },
             };
-            routes.insert(pdu.name.clone(), route(pdu, shared)?);
+            let route = route(pdu, shared)?;
+            for outlet in outlets {
+                warn!(
+                    "PDU {}, outlet {outlet}: left off by an unfinished reboot of an earlier run; switching it on",
+                    pdu.name
+                );
+                let _ = route.worker.inbox.send(Message::Owed(outlet));
+            }
+            routes.insert(pdu.name.clone(), route);
         }
         let table = Table {
             routes,

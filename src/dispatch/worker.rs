@@ -36,6 +36,8 @@ pub(super) enum Message {
     Job(Job, Duration),
     /// A group's member goes on.
     Resume { outlet: Outlet, due: Instant },
+    /// An outlet that an earlier run left off.
+    Owed(Outlet),
     /// Begin nothing more.
     Stop(Stop),
 }
@@ -187,6 +189,7 @@ impl Worker {
         match message {
             Message::Job(job, wait) => self.plan.accept(job, now + wait, now),
             Message::Resume { outlet, due } => self.plan.resume(&outlet, due, now),
+            Message::Owed(outlet) => self.plan.owe_from_before(outlet, now),
             Message::Stop(how) => self.plan.stop(how, now),
         }
     }

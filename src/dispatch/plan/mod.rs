@@ -181,6 +181,17 @@ impl Plan {
         }
     }
 
+    /// An outlet that is dark from before this start: its on comes before anything else.
+    pub(super) fn owe_from_before(&mut self, outlet: Outlet, now: Instant) {
+        self.owed.insert(
+            outlet,
+            Owed {
+                due: Some(now),
+                ..Owed::BY_JOB
+            },
+        );
+    }
+
     /// A group says when its parked member goes on.
     pub(super) fn resume(&mut self, outlet: &Outlet, due: Instant, now: Instant) {
         let due = if self.stopping.is_some() {
