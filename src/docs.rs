@@ -33,3 +33,77 @@ pub fn list_drivers<'a>(specs: impl Iterator<Item = &'a DriverSpec>) -> String {
     }
     text
 }
+
+/// The README's table: a row per spec.
+pub fn markdown_table<'a>(specs: impl Iterator<Item = &'a DriverSpec>) -> String {
+    let mut text = String::from(
+        "| driver | maker and models | over | keys (default) | outlets | reads states | verified by |\n\
+         | --- | --- | --- | --- | --- | --- | --- |\n",
+    );
+    for spec in specs {
+        let names: Vec<String> = spec.names.iter().map(|name| format!("`{name}`")).collect();
+        let case = if spec.any_case { " (any case)" } else { "" };
+        let keys: Vec<String> = spec
+            .keys
+            .iter()
+            .map(|key| match key.default {
+                "required" => format!("**`{}`**", key.name),
+                "none" => format!("`{}`", key.name),
+                default => format!("`{}` ({default})", key.name),
+            })
+            .collect();
+        let cells = [
+            format!("{}{case}", names.join(" ")),
+            spec.models.to_owned(),
+            spec.transport.to_owned(),
+            keys.join(", "),
+            spec.outlets.to_owned(),
+            if spec.reads_back { "yes" } else { "no" }.to_owned(),
+            spec.verified_by.to_owned(),
+        ];
+        let _ = writeln!(
+            text,
+            "| {} |",
+            cells.map(|cell| cell.replace('|', "\\|")).join(" | ")
+        );
+    }
+    text
+}
+
+/// The man page's section: a paragraph per spec, in man macros.
+pub fn man_section<'a>(specs: impl Iterator<Item = &'a DriverSpec>) -> String {
+    let escape = |text: &str| text.replace('\\', "\\e").replace('-', "\\-");
+    let mut text = String::new();
+    for spec in specs {
+        let case = if spec.any_case {
+            " (in any letter case)"
+        } else {
+            ""
+        };
+        let reads = if spec.reads_back {
+            "States can be read."
+        } else {
+            "States cannot be read."
+        };
+        let _ = writeln!(text, ".TP\n.B {}{case}", escape(&spec.names.join(", ")));
+        let _ = writeln!(
+            text,
+            "{}; over {}. Outlets: {}. {reads}",
+            escape(spec.models),
+            escape(spec.transport),
+            escape(spec.outlets)
+        );
+        for key in spec.keys {
+            let _ = writeln!(
+                text,
+                ".br\n\\fI{}\\fR (\\|{}, {}): {}",
+                escape(key.name),
+                key.kind,
+                escape(key.default),
+                escape(key.about)
+            );
+        }
+        let _ = writeln!(text, ".br\nVerified: {}", escape(spec.verified_by));
+    }
+    text
+}

@@ -12,6 +12,32 @@
 //!
 //! A request travels left to right; so do imports. `daemon` alone knows all the stations: it
 //! starts them right to left and stops them left to right.
+//!
+//! # Who may import whom
+//!
+//! | module | imports | does not know |
+//! | --- | --- | --- |
+//! | [`request`], [`settings`] | std, serde | anything of ours (`settings` knows the PDU's name) |
+//! | [`transport`] | std, the protocol crates | that PDUs, outlets or a config exist |
+//! | `driver::<kind>` | [`request`], [`settings`], the contract in [`driver`], [`transport`] | other drivers, threads, retries |
+//! | [`driver::registry`] | the tables | what is in them |
+//! | [`config`] | [`request`], [`settings`], [`driver`] | threads, sockets |
+//! | [`dispatch`] | [`request`], [`config`], the contract in [`driver`] | which drivers exist, HTTP, the wire |
+//! | [`listener`] | [`request`], [`dispatch`], the listener's part of [`config`] | drivers, the config's file form |
+//! | [`daemon`] | [`config`], [`dispatch`], [`listener`] | any particular driver or transport |
+//!
+//! Beside the stations: [`cli`] and [`client`] are the two command lines, [`logging`] the log,
+//! [`docs`] the documents made from the driver table. A test holds every import against this.
+//!
+//! # Threads, and what each waits on
+//!
+//! | thread | waits on |
+//! | --- | --- |
+//! | main | signals, the watchdog's interval |
+//! | `front` | one epoll: listening sockets, clients, their private HTTP ends |
+//! | tiny_http's | the private socket; one per HTTP connection that has sent a request |
+//! | `http` | whole requests from tiny_http |
+//! | one per PDU, named after it | its inbox, until its next job is due; or its PDU, until the deadline |
 
 pub mod cli;
 pub mod client;

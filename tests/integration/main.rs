@@ -13,4 +13,5 @@
 )]
 
 mod sim;
+mod tidy;
 mod transcript;
