@@ -80,6 +80,16 @@ impl Connection {
         }
     }
 
+    /// Is the connection still open, and has nothing come that nobody asked for? Does not wait.
+    pub fn is_quiet(&self) -> bool {
+        let nothing = self.stream.set_nonblocking(true).and_then(|()| {
+            let peeked = self.stream.peek(&mut [0]);
+            self.stream.set_nonblocking(false)?;
+            peeked
+        });
+        matches!(nothing, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+    }
+
     /// Exactly `N` bytes; the error says how many of them came.
     pub fn receive_exact<const N: usize>(
         &mut self,

@@ -1,6 +1,425 @@
-//! Drivers over http: the table of their specs.
+//! Drivers over http: the table of their specs, and the steps they have in common.
+//!
+//! Every one of them reaches its PDU at `ip`, else `hostname`, else the PDU's name, each maybe
+//! with `:port`; and over TLS with `"protocol": "https"`, where the PDU has it.
 
-use super::DriverSpec;
+mod anel;
+mod esphome;
+mod home_assistant;
+mod intellinet;
+mod ip9850;
+mod lindy;
+mod netio;
+mod sainsmart;
+mod servertech;
+mod servo;
+mod shelly;
+mod tasmota;
+mod ubus;
+
+use super::{DEVICE_TIMEOUT, DriverError, DriverSpec, Key};
+use crate::request::{State, Switch};
+use crate::settings::{self, Address, Secret, Settings, SettingsError};
+use crate::transport::http::{Answer, Client, Login, Origin, Request, Trust};
+use crate::transport::{Deadline, TransportError, TransportErrorKind};
+use serde::Deserialize;
+use std::path::PathBuf;
+use std::time::Duration;
 
 /// Every driver name of this transport.
-pub(super) static SPECS: &[DriverSpec] = &[];
+pub(super) static SPECS: &[DriverSpec] = &[
+    anel::SPEC,
+    esphome::SPEC,
+    home_assistant::SPEC,
+    intellinet::SPEC,
+    ip9850::SPEC,
+    lindy::SPEC,
+    netio::SPEC,
+    sainsmart::SPEC,
+    servertech::SPEC,
+    servo::SPEC,
+    shelly::SPEC,
+    tasmota::SPEC,
+    ubus::SPEC,
+];
+
+/// What the specs have in common.
+const SPEC: DriverSpec = DriverSpec {
+    names: &[],
+    any_case: false,
+    models: "",
+    transport: "http",
+    keys: &[],
+    outlets: "",
+    reads_back: true,
+    verified_by: "",
+    timeout: DEVICE_TIMEOUT,
+    build: &no_driver,
+};
+
+/// Stands in [`SPEC`] until a row names its own.
+fn no_driver(settings: &Settings) -> Result<Box<dyn super::Driver>, SettingsError> {
+    Err(settings.error("driver", "this row of the table has no driver"))
+}
+
+const fn key(
+    name: &'static str,
+    kind: &'static str,
+    default: &'static str,
+    about: &'static str,
+) -> Key {
+    Key {
+        name,
+        kind,
+        default,
+        about,
+    }
+}
+
+const IP: Key = key(
+    "ip",
+    "text",
+    "the PDU's name",
+    "address or name of the PDU, maybe with :port",
+);
+const HOSTNAME: Key = key("hostname", "text", "the PDU's name", "the same as ip");
+const PROTOCOL: Key = key(
+    "protocol",
+    "text",
+    "\"http\"",
+    "http or https; https listens on port 443 unless told otherwise",
+);
+const INSECURE: Key = key(
+    "insecure",
+    "flag",
+    "false",
+    "accept any certificate (https)",
+);
+const CA_FILE: Key = key(
+    "ca_file",
+    "text",
+    "none",
+    "PEM file with the PDU's certificate or its authority's (https)",
+);
+
+const fn port(default: &'static str) -> Key {
+    key("port", "number", default, "TCP port")
+}
+
+const fn username(default: &'static str) -> Key {
+    key("username", "text", default, "user name")
+}
+
+const fn password(default: &'static str) -> Key {
+    key("password", "text", default, "password")
+}
+
+/// User and password as configs have them; a driver adds its defaults.
+#[derive(Deserialize)]
+struct Credentials {
+    #[serde(default, deserialize_with = "settings::maybe_text")]
+    username: Option<String>,
+    #[serde(default)]
+    password: Option<Secret>,
+}
+
+impl Credentials {
+    /// With the factory's user and password where the config has none.
+    fn or(self, user: &str, password: &str) -> (String, String) {
+        (
+            self.username.unwrap_or_else(|| user.to_owned()),
+            self.password
+                .map_or_else(|| password.to_owned(), |secret| secret.reveal().to_owned()),
+        )
+    }
+
+    /// Both, where both are given and not empty.
+    fn both(&self) -> Option<(String, String)> {
+        let user = self.username.as_deref().unwrap_or_default();
+        let password = self.password.as_ref().map_or("", Secret::reveal);
+        (!user.is_empty() && !password.is_empty()).then(|| (user.to_owned(), password.to_owned()))
+    }
+}
+
+fn basic((user, password): (String, String)) -> Login {
+    Login::Basic { user, password }
+}
+
+/// Does the driver read a `port` key?
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum PortKey {
+    /// Yes; this is the port without it.
+    Or(u16),
+    /// No: the scheme's own port, or the address's.
+    Unread,
+}
+
+/// The client that a PDU's settings ask for.
+fn client(settings: &Settings, port: PortKey, login: Login) -> Result<Client, SettingsError> {
+    let way = Way::read(settings)?;
+    let address = settings.address(way.port(port))?;
+    way.client(settings, address, login)
+}
+
+/// How a PDU is reached, as written.
+#[derive(Deserialize)]
+struct Way {
+    #[serde(default)]
+    ip: Option<String>,
+    #[serde(default)]
+    hostname: Option<String>,
+    #[serde(default)]
+    protocol: Option<String>,
+    #[serde(default, deserialize_with = "settings::flag")]
+    insecure: bool,
+    #[serde(default)]
+    ca_file: Option<PathBuf>,
+    #[serde(skip)]
+    tls: bool,
+    #[serde(skip)]
+    port: Option<u16>,
+}
+
+impl Way {
+    fn read(settings: &Settings) -> Result<Self, SettingsError> {
+        #[derive(Deserialize)]
+        struct Port {
+            #[serde(default, deserialize_with = "settings::maybe_number")]
+            port: Option<u16>,
+        }
+        let mut way: Self = settings.read()?;
+        way.tls = match way.protocol.as_deref() {
+            None | Some("http") => false,
+            Some("https") => true,
+            Some(other) => {
+                return Err(settings.error(
+                    "protocol",
+                    format!("expected \"http\" or \"https\", got {other:?}"),
+                ));
+            }
+        };
+        if way.insecure && way.ca_file.is_some() {
+            return Err(settings.error("insecure", "makes no sense together with ca_file"));
+        }
+        way.port = match settings.read::<Port>() {
+            Ok(Port { port: Some(0) }) => {
+                return Err(settings.error("port", "expected 1 to 65535, got 0"));
+            }
+            Ok(keys) => keys.port,
+            // Only of interest to a driver that reads it.
+            Err(_) => None,
+        };
+        Ok(way)
+    }
+
+    fn port(&self, port: PortKey) -> u16 {
+        match port {
+            PortKey::Or(default) => match self.port {
+                Some(port) => port,
+                None if self.tls && default == 80 => 443,
+                None => default,
+            },
+            PortKey::Unread if self.tls => 443,
+            PortKey::Unread => 80,
+        }
+    }
+
+    fn client(
+        self,
+        settings: &Settings,
+        address: Address,
+        login: Login,
+    ) -> Result<Client, SettingsError> {
+        let key = match (&self.ip, &self.hostname) {
+            (Some(ip), _) if !ip.is_empty() => "ip",
+            (_, Some(hostname)) if !hostname.is_empty() => "hostname",
+            _ => "driver",
+        };
+        let trust = match self.ca_file {
+            _ if self.insecure => Trust::Insecure,
+            Some(file) => Trust::File(file),
+            None => Trust::System,
+        };
+        let origin = Origin {
+            tls: self.tls,
+            host: address.host,
+            port: address.port,
+        };
+        Client::new(origin, login, trust).map_err(|message| settings.error(key, message))
+    }
+}
+
+/// Asks, and tells the answers that mean failure apart by their status.
+fn ask(
+    client: &mut Client,
+    request: &Request<'_>,
+    deadline: Deadline,
+) -> Result<Answer, DriverError> {
+    let answer = client.ask(request, deadline)?;
+    let said = || match &answer.unfollowed {
+        Some(why) => format!("HTTP {}, a redirect {why}", answer.status),
+        None => format!("HTTP {}: {}", answer.status, answer.quote()),
+    };
+    match answer.status {
+        200..=299 => Ok(answer),
+        401 | 403 => Err(DriverError::LoginRefused(said())),
+        // Too many at once; the PDU has not looked at the request.
+        408 | 429 | 503 => Err(DriverError::Transport(TransportError::new(
+            TransportErrorKind::Busy,
+            said(),
+        ))),
+        // Something broke while it worked on the request: it may have switched.
+        500..=599 => Err(DriverError::Unexpected {
+            expected: "HTTP 200".into(),
+            got: said(),
+        }),
+        _ => Err(DriverError::Refused(said())),
+    }
+}
+
+/// An answer that is not what the protocol says.
+fn unexpected(expected: impl Into<String>, answer: &Answer) -> DriverError {
+    DriverError::Unexpected {
+        expected: expected.into(),
+        got: answer.quote(),
+    }
+}
+
+/// The body as JSON.
+fn json(answer: &Answer) -> Result<serde_json::Value, DriverError> {
+    serde_json::from_slice(&answer.body).map_err(|_| unexpected("JSON", answer))
+}
+
+/// Does the page tell of 401, as a number of its own? Some PDUs say so under HTTP 200.
+fn tells_of_401(page: &str) -> bool {
+    page.split(|c: char| !c.is_ascii_alphanumeric())
+        .any(|word| word == "401")
+}
+
+/// Reads until the PDU tells the state that was asked for, for as long as relays and slow web
+/// pages lag behind.
+fn confirm(
+    to: Switch,
+    patience: Duration,
+    deadline: Deadline,
+    mut read: impl FnMut() -> Result<State, DriverError>,
+) -> Result<(), DriverError> {
+    let give_up = deadline.within(patience);
+    let mut pause = Duration::from_millis(50);
+    loop {
+        let state = read()?;
+        if state == State::from(to) {
+            return Ok(());
+        }
+        match give_up.left("the outlet to switch") {
+            Ok(left) if left > pause => std::thread::sleep(pause),
+            _ => {
+                return Err(DriverError::Unexpected {
+                    expected: format!("the outlet {to}"),
+                    got: state.to_string(),
+                });
+            }
+        }
+        pause *= 2;
+    }
+}
+
+/// How long a PDU's own outlet may lag behind its web page.
+const LAG: Duration = Duration::from_secs(2);
+
+/// The state that a word of the PDU means.
+fn state_of(word: &str) -> State {
+    match word.trim().to_ascii_lowercase().as_str() {
+        "on" | "1" | "true" => State::On,
+        "off" | "0" | "false" => State::Off,
+        _ => State::Unknown(word.trim().to_owned()),
+    }
+}
+
+/// An outlet id that goes into a path as one component of it.
+fn named_outlet(outlet: &crate::request::Outlet) -> Result<&str, DriverError> {
+    let id = outlet.as_str();
+    if id.is_empty() || id == "." || id == ".." || id.chars().any(char::is_control) {
+        return Err(DriverError::NoSuchOutlet {
+            expected: "an outlet id of the PDU's own".into(),
+        });
+    }
+    Ok(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::{Outlet, PduName};
+    use crate::settings::Position;
+
+    pub(super) fn settings(driver: &str, text: &str) -> Settings {
+        let start = Position { line: 1, column: 1 };
+        Settings::new(PduName::new("pdu1"), driver, text, start)
+    }
+
+    #[test]
+    fn every_row_builds_from_the_least_a_config_may_say_and_does_not_panic() {
+        for spec in SPECS {
+            for name in spec.names {
+                if let Err(error) = spec.build.build(&settings(name, "{}")) {
+                    panic!("{name}: {error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn impossible_ways_are_refused_at_once() {
+        for (text, key) in [
+            (r#"{"protocol": "gopher"}"#, "protocol"),
+            (r#"{"insecure": "maybe"}"#, "insecure"),
+            (r#"{"insecure": true, "ca_file": "x"}"#, "insecure"),
+            (r#"{"ip": "a b"}"#, "ip"),
+        ] {
+            for spec in SPECS {
+                let name = spec.names[0];
+                match spec.build.build(&settings(name, text)) {
+                    Err(error) => assert_eq!(error.key.as_deref(), Some(key), "{name} {text}"),
+                    Ok(_) => panic!("{name} accepted {text}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn ports_come_from_the_address_the_key_or_the_scheme() {
+        for (text, port, expected) in [
+            ("{}", PortKey::Or(80), 80),
+            (r#"{"protocol": "https"}"#, PortKey::Or(80), 443),
+            (
+                r#"{"protocol": "https", "port": "8443"}"#,
+                PortKey::Or(80),
+                8443,
+            ),
+            (
+                r#"{"protocol": "https", "port": 8443}"#,
+                PortKey::Unread,
+                443,
+            ),
+            (r#"{"port": 81}"#, PortKey::Unread, 80),
+        ] {
+            let way = Way::read(&settings("x", text)).expect("reads");
+            assert_eq!(way.port(port), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_has_401_in_it_is_not_401() {
+        assert!(tells_of_401("HTTP/1.1 401 Unauthorized"));
+        assert!(!tells_of_401("<mA>2401</mA> 4010 x401"));
+    }
+
+    #[test]
+    fn an_outlet_id_cannot_leave_its_place_in_the_path() {
+        assert!(named_outlet(&Outlet::new("Lamp 1/a")).is_ok());
+        for id in ["", ".", "..", "a\r\nb"] {
+            assert!(named_outlet(&Outlet::new(id)).is_err(), "{id:?}");
+        }
+    }
+}

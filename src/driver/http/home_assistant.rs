@@ -1,0 +1,110 @@
+//! Home Assistant's REST API: its `switch` entities as outlets.
+//!
+//! Source: the REST API page of Home Assistant's developer documentation. A service call answers
+//! with the entities whose state it changed; for an entity that does not exist, or was already
+//! so, that list is empty. So what the list does not show is read.
+
+use super::*;
+use crate::driver::Driver;
+use crate::request::Outlet;
+use crate::transport::http::{Method, encode};
+use serde_json::Value;
+
+pub(super) const SPEC: DriverSpec = DriverSpec {
+    names: &["home-assistant-http"],
+    models: "any switch entity of Home Assistant",
+    keys: &[
+        HOSTNAME,
+        IP,
+        port("80"),
+        PROTOCOL,
+        INSECURE,
+        CA_FILE,
+        key("api_key", "text", "none", "long-lived access token"),
+    ],
+    outlets: "entity ids without the switch. before them",
+    verified_by: "simulator; UNVERIFIED: the empty list for an unknown entity",
+    build: &build,
+    ..super::SPEC
+};
+
+/// Integrations that poll show a change late.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+struct HomeAssistant {
+    client: Client,
+}
+
+fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+    #[derive(Deserialize)]
+    struct Keys {
+        #[serde(default)]
+        api_key: Option<Secret>,
+    }
+    let keys: Keys = settings.read()?;
+    // Without a token there is nothing to send; the answer will be 401.
+    let login = match keys.api_key {
+        Some(token) => Login::Bearer(token.reveal().to_owned()),
+        None => Login::Open,
+    };
+    Ok(Box::new(HomeAssistant {
+        client: client(settings, PortKey::Or(80), login)?,
+    }))
+}
+
+/// What the answered list says about `entity`.
+fn changed(json: &Value, entity: &str) -> Option<State> {
+    let mut entries = json.as_array()?.iter();
+    let own = entries.find(|entry| entry.get("entity_id").and_then(Value::as_str) == Some(entity));
+    Some(state_of(own?.get("state")?.as_str()?))
+}
+
+impl Driver for HomeAssistant {
+    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
+        named_outlet(outlet).map(drop)
+    }
+
+    fn switch(
+        &mut self,
+        outlet: &Outlet,
+        to: Switch,
+        deadline: Deadline,
+    ) -> Result<(), DriverError> {
+        let entity = format!("switch.{}", named_outlet(outlet)?);
+        let target = format!("/api/services/switch/turn_{to}");
+        let body = format!("{{\"entity_id\": {}}}", Value::from(entity.as_str()));
+        let request = Request::with_body(Method::Post, &target, "application/json", &body);
+        let answer = ask(&mut self.client, &request, deadline)?;
+        if changed(&json(&answer)?, &entity) == Some(to.into()) {
+            return Ok(());
+        }
+        confirm(to, PATIENCE, deadline, || self.state(outlet, deadline))
+    }
+
+    fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
+        let target = format!("/api/states/switch.{}", encode(named_outlet(outlet)?));
+        let answer = ask(&mut self.client, &Request::get(&target), deadline)?;
+        let json = json(&answer)?;
+        let word = json.get("state").and_then(Value::as_str);
+        word.map(state_of)
+            .ok_or_else(|| unexpected("an entity's state", &answer))
+    }
+
+    fn rest(&mut self, _: Deadline) {
+        self.client.rest();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_own_entity_counts() {
+        let list = r#"[{"entity_id": "light.a", "state": "on"}, {"entity_id": "switch.a", "state": "off"}]"#;
+        let list: Value = serde_json::from_str(list).expect("JSON");
+        assert_eq!(changed(&list, "switch.a"), Some(State::Off));
+        assert_eq!(changed(&list, "switch.b"), None);
+        assert_eq!(changed(&Value::Null, "switch.b"), None);
+    }
+}

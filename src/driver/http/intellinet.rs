@@ -1,0 +1,93 @@
+//! Intellinet 163682: web page commands, states from `/status.xml`.
+//!
+//! Outlets count from 0, and `op=0` means on. A refused login may come as a page with HTTP 200
+//! that tells of 401.
+
+use super::*;
+use crate::driver::{Driver, outlet_number};
+use crate::request::Outlet;
+
+pub(super) const SPEC: DriverSpec = DriverSpec {
+    names: &["intellinet"],
+    models: "Intellinet 163682",
+    keys: &[
+        IP,
+        HOSTNAME,
+        port("80"),
+        PROTOCOL,
+        INSECURE,
+        CA_FILE,
+        username("\"admin\""),
+        password("\"admin\""),
+    ],
+    outlets: "0 to 7",
+    verified_by: "simulator, with a captured status.xml; UNVERIFIED on hardware",
+    build: &build,
+    ..super::SPEC
+};
+
+struct Intellinet {
+    client: Client,
+}
+
+fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+    let login = basic(settings.read::<Credentials>()?.or("admin", "admin"));
+    Ok(Box::new(Intellinet {
+        client: client(settings, PortKey::Or(80), login)?,
+    }))
+}
+
+/// The state in `<outletStatN>on</outletStatN>`; the page's XML is not always well formed.
+fn parse(page: &str, outlet: u32) -> Option<State> {
+    let (_, after) = page.split_once(&format!("<outletStat{outlet}>"))?;
+    Some(state_of(after.split('<').next()?))
+}
+
+impl Driver for Intellinet {
+    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
+        outlet_number(outlet, 0..=7).map(drop)
+    }
+
+    fn switch(
+        &mut self,
+        outlet: &Outlet,
+        to: Switch,
+        deadline: Deadline,
+    ) -> Result<(), DriverError> {
+        let number = outlet_number(outlet, 0..=7)?;
+        let op = match to {
+            Switch::On => 0,
+            Switch::Off => 1,
+        };
+        let target = format!("/control_outlet.htm?outlet{number}=1&op={op}&submit=Anwenden");
+        let answer = ask(&mut self.client, &Request::get(&target), deadline)?;
+        if tells_of_401(&answer.text()) {
+            return Err(DriverError::LoginRefused(answer.quote()));
+        }
+        confirm(to, LAG, deadline, || self.state(outlet, deadline))
+    }
+
+    fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
+        let number = outlet_number(outlet, 0..=7)?;
+        let answer = ask(&mut self.client, &Request::get("/status.xml"), deadline)?;
+        parse(&answer.text(), number)
+            .ok_or_else(|| unexpected(format!("<outletStat{number}>"), &answer))
+    }
+
+    fn rest(&mut self, _: Deadline) {
+        self.client.rest();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_are_found_in_the_page() {
+        let page = "<response><outletStat0>on</outletStat0>\n<outletStat7>off</outletStat7>";
+        assert_eq!(parse(page, 0), Some(State::On));
+        assert_eq!(parse(page, 7), Some(State::Off));
+        assert_eq!(parse(page, 1), None);
+    }
+}

@@ -1,0 +1,110 @@
+//! Lindy IPower Classic 8 (DigiPower): outlets as bits of a query.
+//!
+//! `led=` has 24 binary digits, the first for outlet 1 (A). `/status.xml` has comma-separated
+//! values, those of the outlets from the eleventh on.
+
+use super::*;
+use crate::driver::{Driver, outlet_number};
+use crate::request::Outlet;
+
+pub(super) const SPEC: DriverSpec = DriverSpec {
+    names: &["LindyIPowerClassic8"],
+    models: "Lindy IPower Classic 8 (32657), DigiPower",
+    keys: &[
+        IP,
+        HOSTNAME,
+        PROTOCOL,
+        INSECURE,
+        CA_FILE,
+        username("none"),
+        password("none"),
+        key("port", "number", "none", "not used: the port is always 80"),
+    ],
+    outlets: "1 to 8 (1 is outlet A)",
+    verified_by: "simulator; UNVERIFIED on hardware",
+    build: &build,
+    ..super::SPEC
+};
+
+struct Lindy {
+    client: Client,
+}
+
+fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+    let login = settings
+        .read::<Credentials>()?
+        .both()
+        .map_or(Login::Open, basic);
+    Ok(Box::new(Lindy {
+        client: client(settings, PortKey::Unread, login)?,
+    }))
+}
+
+/// `/ons.cgi?led=..` or `/offs.cgi?led=..` with the outlet's bit.
+fn target(outlet: u32, to: Switch) -> String {
+    let bits: String = (1..=24)
+        .map(|bit| if bit == outlet { '1' } else { '0' })
+        .collect();
+    format!("/{to}s.cgi?led={bits}")
+}
+
+fn parse(page: &str, outlet: u32) -> Option<State> {
+    let index = usize::try_from(outlet).ok()? + 9;
+    match state_of(page.split(',').nth(index)?) {
+        State::Unknown(_) if !page.contains('<') => None,
+        state => Some(state),
+    }
+}
+
+impl Driver for Lindy {
+    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
+        outlet_number(outlet, 1..=8).map(drop)
+    }
+
+    fn switch(
+        &mut self,
+        outlet: &Outlet,
+        to: Switch,
+        deadline: Deadline,
+    ) -> Result<(), DriverError> {
+        let target = target(outlet_number(outlet, 1..=8)?, to);
+        ask(&mut self.client, &Request::get(&target), deadline)?;
+        confirm(to, LAG, deadline, || self.state(outlet, deadline))
+    }
+
+    fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
+        let number = outlet_number(outlet, 1..=8)?;
+        let answer = ask(&mut self.client, &Request::get("/status.xml"), deadline)?;
+        parse(&answer.text(), number)
+            .ok_or_else(|| unexpected("the outlets in status.xml", &answer))
+    }
+
+    fn rest(&mut self, _: Deadline) {
+        self.client.rest();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outlet_is_one_bit_of_24() {
+        assert_eq!(
+            target(1, Switch::On),
+            "/ons.cgi?led=100000000000000000000000"
+        );
+        assert_eq!(
+            target(8, Switch::Off),
+            "/offs.cgi?led=000000010000000000000000"
+        );
+    }
+
+    #[test]
+    fn the_outlets_begin_at_the_eleventh_value() {
+        let page = "<response><pot0>a,b,c,d,e,f,g,h,i,j,1,0,1,0,1,0,1,0,k</pot0></response>";
+        assert_eq!(parse(page, 1), Some(State::On));
+        assert_eq!(parse(page, 8), Some(State::Off));
+        assert_eq!(parse("<html>", 1), None);
+    }
+}

@@ -1,0 +1,125 @@
+//! NETIO PDUs over their JSON API (`/netio.json`), which answers with the outlets' new states.
+
+use super::*;
+use crate::driver::{Driver, outlet_number};
+use crate::request::Outlet;
+use crate::transport::http::Method;
+use serde_json::Value;
+
+pub(super) const SPEC: DriverSpec = DriverSpec {
+    names: &["netiojson"],
+    models: "NETIO 4, 4All, PowerPDU, PowerBOX, PowerCable with the JSON API",
+    keys: &[
+        IP,
+        HOSTNAME,
+        port("80"),
+        PROTOCOL,
+        INSECURE,
+        CA_FILE,
+        username("\"admin\""),
+        password("\"admin\""),
+        key(
+            "number_of_outputs",
+            "number",
+            "4",
+            "how many outlets it has",
+        ),
+    ],
+    outlets: "1 to number_of_outputs",
+    verified_by: "simulator; each answer shows the outlet's state",
+    build: &build,
+    ..super::SPEC
+};
+
+struct Netio {
+    client: Client,
+    outlets: u32,
+}
+
+fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+    #[derive(Deserialize)]
+    struct Keys {
+        #[serde(default = "four", deserialize_with = "settings::number")]
+        number_of_outputs: u32,
+    }
+    fn four() -> u32 {
+        4
+    }
+    let keys: Keys = settings.read()?;
+    if keys.number_of_outputs == 0 {
+        return Err(settings.error("number_of_outputs", "expected 1 or more, got 0"));
+    }
+    let login = basic(settings.read::<Credentials>()?.or("admin", "admin"));
+    Ok(Box::new(Netio {
+        client: client(settings, PortKey::Or(80), login)?,
+        outlets: keys.number_of_outputs,
+    }))
+}
+
+/// The outlet's `State` in `{"Outputs": [{"ID": 1, "State": 1, ...}, ...]}`.
+fn parse(json: &Value, outlet: u32) -> Option<State> {
+    let mut outputs = json.get("Outputs")?.as_array()?.iter();
+    let own =
+        outputs.find(|output| output.get("ID").and_then(Value::as_u64) == Some(outlet.into()));
+    Some(match own?.get("State")? {
+        Value::String(word) => state_of(word),
+        other => state_of(&other.to_string()),
+    })
+}
+
+fn read(answer: &Answer, outlet: u32) -> Result<State, DriverError> {
+    parse(&json(answer)?, outlet)
+        .ok_or_else(|| unexpected(format!("an output with ID {outlet} and its State"), answer))
+}
+
+impl Driver for Netio {
+    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
+        outlet_number(outlet, 1..=self.outlets).map(drop)
+    }
+
+    fn switch(
+        &mut self,
+        outlet: &Outlet,
+        to: Switch,
+        deadline: Deadline,
+    ) -> Result<(), DriverError> {
+        let number = outlet_number(outlet, 1..=self.outlets)?;
+        let action = match to {
+            Switch::On => 1,
+            Switch::Off => 0,
+        };
+        let body = format!("{{\"Outputs\": [{{\"ID\": {number}, \"Action\": {action}}}]}}");
+        let request = Request::with_body(Method::Post, "/netio.json", "application/json", &body);
+        let answer = ask(&mut self.client, &request, deadline)?;
+        if read(&answer, number)? == State::from(to) {
+            return Ok(());
+        }
+        Err(unexpected(format!("output {number} {to}"), &answer))
+    }
+
+    fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
+        let number = outlet_number(outlet, 1..=self.outlets)?;
+        let answer = ask(&mut self.client, &Request::get("/netio.json"), deadline)?;
+        read(&answer, number)
+    }
+
+    fn rest(&mut self, _: Deadline) {
+        self.client.rest();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_own_output_is_found() {
+        let text = r#"{"Agent": {"Model": "4All"}, "Outputs": [{"ID": 1, "State": 1}, {"ID": 2, "State": 0}, {"ID": 3, "State": 7}]}"#;
+        let json: Value = serde_json::from_str(text).expect("JSON");
+        assert_eq!(parse(&json, 1), Some(State::On));
+        assert_eq!(parse(&json, 2), Some(State::Off));
+        assert_eq!(parse(&json, 3), Some(State::Unknown("7".into())));
+        assert_eq!(parse(&json, 4), None);
+        assert_eq!(parse(&Value::Null, 1), None);
+    }
+}

@@ -1,0 +1,94 @@
+//! Server Technology PRO2 over JAWS, its JSON API. Outlets have names such as `AA1`, `BA35`.
+
+use super::*;
+use crate::driver::Driver;
+use crate::request::Outlet;
+use crate::transport::http::{Method, encode};
+use serde_json::Value;
+
+pub(super) const SPEC: DriverSpec = DriverSpec {
+    names: &["servertechpro2"],
+    models: "Server Technology PRO2, PRO3X with JAWS",
+    keys: &[
+        IP,
+        HOSTNAME,
+        PROTOCOL,
+        INSECURE,
+        CA_FILE,
+        username("\"admin\""),
+        password("\"admin\""),
+    ],
+    outlets: "outlet ids as AA1",
+    verified_by: "simulator; success is the PDU's HTTP 204; UNVERIFIED on hardware: the letter \
+                  case of states",
+    build: &build,
+    ..super::SPEC
+};
+
+struct Servertech {
+    client: Client,
+}
+
+fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+    let login = basic(settings.read::<Credentials>()?.or("admin", "admin"));
+    Ok(Box::new(Servertech {
+        client: client(settings, PortKey::Unread, login)?,
+    }))
+}
+
+/// The outlet's `state`, from its object or from a list with it.
+fn parse(json: &Value, outlet: &str) -> Option<State> {
+    let own = match json.as_array() {
+        Some(list) => list.iter().find(|entry| {
+            let id = entry.get("id").and_then(Value::as_str);
+            id.is_some_and(|id| id.eq_ignore_ascii_case(outlet))
+        })?,
+        None => json,
+    };
+    Some(state_of(own.get("state")?.as_str()?))
+}
+
+impl Driver for Servertech {
+    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
+        named_outlet(outlet).map(drop)
+    }
+
+    fn switch(
+        &mut self,
+        outlet: &Outlet,
+        to: Switch,
+        deadline: Deadline,
+    ) -> Result<(), DriverError> {
+        let target = format!("/jaws/control/outlets/{}", encode(named_outlet(outlet)?));
+        let body = format!("{{\"control_action\": \"{to}\"}}");
+        let request = Request::with_body(Method::Patch, &target, "application/json", &body);
+        ask(&mut self.client, &request, deadline).map(drop)
+    }
+
+    fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
+        let id = named_outlet(outlet)?;
+        let target = format!("/jaws/monitor/outlets/{}", encode(id));
+        let answer = ask(&mut self.client, &Request::get(&target), deadline)?;
+        parse(&json(&answer)?, id).ok_or_else(|| unexpected("the outlet's state", &answer))
+    }
+
+    fn rest(&mut self, _: Deadline) {
+        self.client.rest();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_and_lists_are_read() {
+        let check = |text: &str| parse(&serde_json::from_str(text).expect("JSON"), "AA2");
+        assert_eq!(check(r#"{"id": "AA2", "state": "On"}"#), Some(State::On));
+        assert_eq!(
+            check(r#"[{"id": "AA1", "state": "On"}, {"id": "AA2", "state": "off"}]"#),
+            Some(State::Off)
+        );
+        assert_eq!(check(r#"[{"id": "AA1", "state": "On"}]"#), None);
+    }
+}

@@ -1,0 +1,290 @@
+//! Chromium's servod over XML-RPC: one "outlet", switched by setting controls.
+//!
+//! `power_state` takes on and off as they are; the reset lines are active low, so a machine runs
+//! while its reset is off.
+
+use super::*;
+use crate::driver::Driver;
+use crate::request::Outlet;
+use crate::settings::Address;
+use crate::transport::http::Method;
+use roxmltree::{Document, Node};
+
+pub(super) const SPEC: DriverSpec = DriverSpec {
+    names: &["SERVO"],
+    models: "machines on a Chromium servo board (servod)",
+    keys: &[
+        key(
+            "ip",
+            "text",
+            "\"localhost\"",
+            "where servod runs, maybe with :port",
+        ),
+        key("hostname", "text", "\"localhost\"", "the same as ip"),
+        port("9999"),
+        PROTOCOL,
+        INSECURE,
+        CA_FILE,
+        key(
+            "ctrls",
+            "list",
+            "[\"cold_reset\"]",
+            "controls to set, in order: power_state, warm_reset, cold_reset; or one of them",
+        ),
+    ],
+    outlets: "any; there is only one",
+    verified_by: "simulator; success is servod's answer without a fault; UNVERIFIED: reading a \
+                  reset line back (power_state cannot be read)",
+    build: &build,
+    ..super::SPEC
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Control {
+    PowerState,
+    WarmReset,
+    ColdReset,
+}
+
+impl Control {
+    fn named(name: &str) -> Option<Self> {
+        [Self::PowerState, Self::WarmReset, Self::ColdReset]
+            .into_iter()
+            .find(|control| control.name() == name)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::PowerState => "power_state",
+            Self::WarmReset => "warm_reset",
+            Self::ColdReset => "cold_reset",
+        }
+    }
+
+    /// The control's value that puts the machine into the state `to`.
+    fn value(self, to: Switch) -> &'static str {
+        match (self, to) {
+            (Self::PowerState, Switch::On) | (Self::WarmReset | Self::ColdReset, Switch::Off) => {
+                "on"
+            }
+            _ => "off",
+        }
+    }
+}
+
+struct Servo {
+    client: Client,
+    controls: Vec<Control>,
+}
+
+fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Names {
+        One(String),
+        Several(Vec<String>),
+    }
+    #[derive(Deserialize)]
+    struct Keys {
+        #[serde(default)]
+        ctrls: Option<Names>,
+    }
+    let keys: Keys = settings.read()?;
+    let names = match keys.ctrls {
+        None => vec![Control::ColdReset.name().to_owned()],
+        Some(Names::One(name)) => vec![name],
+        Some(Names::Several(names)) => names,
+    };
+    let controls: Vec<Control> = names
+        .iter()
+        .map(|name| {
+            Control::named(name).ok_or_else(|| {
+                let expected = "expected power_state, warm_reset or cold_reset";
+                settings.error("ctrls", format!("{expected}, got {name:?}"))
+            })
+        })
+        .collect::<Result<_, _>>()?;
+    if controls.is_empty() {
+        return Err(settings.error("ctrls", "expected at least one control"));
+    }
+    let way = Way::read(settings)?;
+    let port = way.port(PortKey::Or(9999));
+    let given = |key: &Option<String>| key.as_deref().is_some_and(|text| !text.is_empty());
+    let address = if given(&way.ip) || given(&way.hostname) {
+        settings.address(port)?
+    } else {
+        Address {
+            host: "localhost".into(),
+            port,
+        }
+    };
+    Ok(Box::new(Servo {
+        client: way.client(settings, address, Login::Open)?,
+        controls,
+    }))
+}
+
+/// A method call whose arguments are words that need no escaping.
+fn call(method: &str, arguments: &[&str]) -> String {
+    let parameters: String = arguments
+        .iter()
+        .map(|word| format!("<param>\n<value><string>{word}</string></value>\n</param>\n"))
+        .collect();
+    format!(
+        "<?xml version='1.0'?>\n<methodCall>\n<methodName>{method}</methodName>\n\
+         <params>\n{parameters}</params>\n</methodCall>\n"
+    )
+}
+
+/// The text of the answer's value, or servod's fault; `None` when it is not an answer.
+fn parse(body: &str) -> Option<Result<String, String>> {
+    let document = Document::parse(body.trim_start()).ok()?;
+    let response = document.root_element();
+    if !response.has_tag_name("methodResponse") {
+        return None;
+    }
+    let element = response.first_element_child()?;
+    match element.tag_name().name() {
+        "params" => {
+            let value = element
+                .descendants()
+                .find(|node| node.has_tag_name("value"))?;
+            Some(Ok(text(value)))
+        }
+        "fault" => {
+            let mut members = element.descendants().filter(|n| n.has_tag_name("member"));
+            let words = members.find_map(|member| {
+                let mut parts = member.children().filter(Node::is_element);
+                let (name, value) = (parts.next()?, parts.next()?);
+                (text(name) == "faultString").then(|| text(value))
+            });
+            Some(Err(words.unwrap_or_else(|| "a fault without words".into())))
+        }
+        _ => None,
+    }
+}
+
+fn text(node: Node<'_, '_>) -> String {
+    let texts = node.descendants().filter(Node::is_text);
+    let text: String = texts.filter_map(|node| node.text()).collect();
+    text.trim().to_owned()
+}
+
+impl Servo {
+    fn call(
+        &mut self,
+        method: &str,
+        arguments: &[&str],
+        deadline: Deadline,
+    ) -> Result<String, DriverError> {
+        let body = call(method, arguments);
+        let request = Request::with_body(Method::Post, "/RPC2", "text/xml", &body);
+        let answer = ask(&mut self.client, &request, deadline)?;
+        match parse(&answer.text()) {
+            Some(Ok(value)) => Ok(value),
+            Some(Err(fault)) => {
+                let mut bounded = crate::transport::printable(fault.as_bytes());
+                bounded.insert_str(0, "servod says ");
+                Err(DriverError::Refused(bounded))
+            }
+            None => Err(unexpected("an XML-RPC answer", &answer)),
+        }
+    }
+}
+
+impl Driver for Servo {
+    fn check(&self, _: &Outlet) -> Result<(), DriverError> {
+        Ok(())
+    }
+
+    fn switch(&mut self, _: &Outlet, to: Switch, deadline: Deadline) -> Result<(), DriverError> {
+        for control in self.controls.clone() {
+            self.call("set", &[control.name(), control.value(to)], deadline)?;
+        }
+        Ok(())
+    }
+
+    fn state(&mut self, _: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
+        let mut lines = self.controls.clone();
+        lines.retain(|control| *control != Control::PowerState);
+        if lines.is_empty() {
+            return Err(DriverError::CannotRead);
+        }
+        // Held in reset by any of the lines, the machine is off.
+        let mut state = State::On;
+        for line in lines {
+            let value = self.call("get", &[line.name()], deadline)?;
+            match state_of(&value) {
+                State::Off => {}
+                State::On => state = State::Off,
+                State::Unknown(_) => {
+                    return Ok(State::Unknown(format!("{} {value}", line.name())));
+                }
+            }
+        }
+        Ok(state)
+    }
+
+    fn rest(&mut self, _: Deadline) {
+        self.client.rest();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::settings;
+    use super::*;
+
+    #[test]
+    fn a_call_is_what_pythons_client_sends() {
+        let body = call("set", &["cold_reset", "off"]);
+        assert_eq!(
+            body,
+            "<?xml version='1.0'?>\n<methodCall>\n<methodName>set</methodName>\n<params>\n<param>\n\
+             <value><string>cold_reset</string></value>\n</param>\n<param>\n\
+             <value><string>off</string></value>\n</param>\n</params>\n</methodCall>\n"
+        );
+        assert_eq!(body.len(), 210);
+    }
+
+    #[test]
+    fn answers_and_faults_are_told_apart() {
+        let answer = |value: &str| {
+            format!(
+                "<?xml version='1.0'?>\n<methodResponse>\n<params>\n<param>\n<value>{value}</value>\
+                 \n</param>\n</params>\n</methodResponse>\n"
+            )
+        };
+        assert_eq!(parse(&answer("<boolean>1</boolean>")), Some(Ok("1".into())));
+        assert_eq!(parse(&answer("off")), Some(Ok("off".into())));
+        let fault = "<methodResponse><fault><value><struct><member><name>faultCode</name>\
+                     <value><int>1</int></value></member><member><name>faultString</name>\
+                     <value><string>No control named x</string></value></member></struct></value>\
+                     </fault></methodResponse>";
+        assert_eq!(parse(fault), Some(Err("No control named x".into())));
+        for garbage in [
+            "",
+            "<html/>",
+            "<methodResponse/>",
+            "<methodResponse><params/>",
+        ] {
+            assert_eq!(parse(garbage), None, "{garbage}");
+        }
+    }
+
+    #[test]
+    fn controls_are_checked_when_it_is_built() {
+        for (text, works) in [
+            (r#"{"ctrls": "warm_reset"}"#, true),
+            (
+                r#"{"ctrls": ["power_state", "cold_reset"], "port": "9998"}"#,
+                true,
+            ),
+            (r#"{"ctrls": ["lid_open"]}"#, false),
+            (r#"{"ctrls": []}"#, false),
+            (r#"{"ctrls": 1}"#, false),
+        ] {
+            assert_eq!(build(&settings("SERVO", text)).is_ok(), works, "{text}");
+        }
+    }
+}

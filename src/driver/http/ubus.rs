@@ -1,0 +1,188 @@
+//! OpenWrt switches with PoE (`poe` object of ubus): JSON-RPC without a login.
+//!
+//! Outlet `N` is the interface `lanN`. The call's own status comes inside `result`: 0 is success,
+//! 6 is "permission denied", see ubus's list of status codes.
+
+use super::*;
+use crate::driver::Driver;
+use crate::request::Outlet;
+use crate::transport::http::Method;
+use serde_json::Value;
+
+pub(super) const SPEC: DriverSpec = DriverSpec {
+    names: &["ubus"],
+    models: "OpenWrt PoE switches (realtek-poe) with uhttpd-mod-ubus",
+    keys: &[IP, HOSTNAME, PROTOCOL, INSECURE, CA_FILE],
+    outlets: "N of the interface lanN",
+    verified_by: "simulator; success is ubus status 0; UNVERIFIED: the status object that newer \
+                  realtek-poe gives for each port",
+    build: &build,
+    ..super::SPEC
+};
+
+/// The session of whoever has not logged in.
+const NO_SESSION: &str = "00000000000000000000000000000000";
+
+struct Ubus {
+    client: Client,
+}
+
+fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+    Ok(Box::new(Ubus {
+        client: client(settings, PortKey::Unread, Login::Open)?,
+    }))
+}
+
+/// The interface of an outlet: a number, or the rest of a name.
+fn interface(outlet: &Outlet) -> Result<String, DriverError> {
+    let id = outlet.key();
+    let fits = !id.is_empty()
+        && id.len() <= 12
+        && id
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    if !fits {
+        return Err(DriverError::NoSuchOutlet {
+            expected: "N of an interface lanN".into(),
+        });
+    }
+    Ok(format!("lan{id}"))
+}
+
+/// ubus's names for its status codes.
+fn status_words(status: u64) -> &'static str {
+    match status {
+        1 => "invalid command",
+        2 => "invalid argument",
+        3 => "method not found",
+        4 => "not found",
+        5 => "no data",
+        6 => "permission denied",
+        7 => "timeout",
+        8 => "not supported",
+        9 => "unknown error",
+        10 => "connection failed",
+        _ => "unknown status",
+    }
+}
+
+/// The data of `{"result": [0, {..}]}` (null where there is none), or the refusal's words.
+fn parse(json: &Value) -> Option<Result<Value, String>> {
+    if json.get("id").is_some_and(|id| *id != 1) {
+        return None;
+    }
+    if let Some(error) = json.get("error") {
+        return Some(Err(error.to_string()));
+    }
+    let result = json.get("result")?.as_array()?;
+    match result.first()?.as_u64()? {
+        0 => Some(Ok(result.get(1).cloned().unwrap_or(Value::Null))),
+        status => Some(Err(format!(
+            "ubus status {status}, {}",
+            status_words(status)
+        ))),
+    }
+}
+
+/// The state that `info` shows for a port.
+fn port_state(data: &Value, interface: &str) -> Option<State> {
+    let port = data.get("ports")?.get(interface)?;
+    let word = match port {
+        Value::Object(fields) => fields.get("status")?.as_str()?,
+        other => other.as_str()?,
+    };
+    Some(match word {
+        "Disabled" => State::Off,
+        _ => State::On,
+    })
+}
+
+impl Ubus {
+    fn call(
+        &mut self,
+        method: &str,
+        arguments: &str,
+        deadline: Deadline,
+    ) -> Result<(Value, Answer), DriverError> {
+        let body = format!(
+            "{{\"jsonrpc\": \"2.0\", \"id\": 1, \"method\": \"call\", \"params\": [\"{NO_SESSION}\", \
+             \"poe\", \"{method}\", {{{arguments}}}]}}"
+        );
+        let request = Request::with_body(Method::Post, "/ubus", "application/json", &body);
+        let answer = ask(&mut self.client, &request, deadline)?;
+        match parse(&json(&answer)?) {
+            Some(Ok(data)) => Ok((data, answer)),
+            Some(Err(words)) => Err(DriverError::Refused(crate::transport::printable(
+                words.as_bytes(),
+            ))),
+            None => Err(unexpected("a result with id 1", &answer)),
+        }
+    }
+}
+
+impl Driver for Ubus {
+    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
+        interface(outlet).map(drop)
+    }
+
+    fn switch(
+        &mut self,
+        outlet: &Outlet,
+        to: Switch,
+        deadline: Deadline,
+    ) -> Result<(), DriverError> {
+        let enable = to == Switch::On;
+        let arguments = format!("\"port\": \"{}\", \"enable\": {enable}", interface(outlet)?);
+        self.call("manage", &arguments, deadline).map(drop)
+    }
+
+    fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
+        let interface = interface(outlet)?;
+        let (data, answer) = self.call("info", "", deadline)?;
+        port_state(&data, &interface)
+            .ok_or_else(|| unexpected(format!("port {interface} in poe info"), &answer))
+    }
+
+    fn rest(&mut self, _: Deadline) {
+        self.client.rest();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_inner_status_decides() {
+        let check = |text: &str| parse(&serde_json::from_str(text).expect("JSON"));
+        assert_eq!(
+            check(r#"{"jsonrpc":"2.0","id":1,"result":[0]}"#),
+            Some(Ok(Value::Null))
+        );
+        assert_eq!(
+            check(r#"{"jsonrpc":"2.0","id":1,"result":[6]}"#),
+            Some(Err("ubus status 6, permission denied".into()))
+        );
+        let refused = check(r#"{"id":1,"error":{"code":-32002,"message":"Access denied"}}"#);
+        assert!(matches!(refused, Some(Err(words)) if words.contains("Access denied")));
+        assert_eq!(check(r#"{"id":2,"result":[0]}"#), None);
+        assert_eq!(check(r#"{"id":1,"result":[]}"#), None);
+    }
+
+    #[test]
+    fn old_and_new_port_lists_are_read() {
+        let old = serde_json::json!({"ports": {"lan1": "Disabled", "lan2": "Searching"}});
+        assert_eq!(port_state(&old, "lan1"), Some(State::Off));
+        assert_eq!(port_state(&old, "lan2"), Some(State::On));
+        assert_eq!(port_state(&old, "lan3"), None);
+        let new = serde_json::json!({"ports": {"lan1": {"status": "Disabled"}}});
+        assert_eq!(port_state(&new, "lan1"), Some(State::Off));
+    }
+
+    #[test]
+    fn outlets_are_numbers_or_names() {
+        assert_eq!(interface(&Outlet::new("04")), Ok("lan4".into()));
+        assert_eq!(interface(&Outlet::new("-office")), Ok("lan-office".into()));
+        assert!(interface(&Outlet::new("1\", \"x")).is_err());
+    }
+}

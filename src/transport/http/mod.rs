@@ -1,0 +1,720 @@
+//! HTTP and HTTPS: one client per peer, over `ureq`.
+//!
+//! What goes out is decided here to the byte: the request target as given (`ureq` passes it on
+//! unchanged), header names in the usual letter case, because small web servers compare them as
+//! written. Connections are `transport::tcp`'s, so name look-up and connecting have their
+//! deadlines there. A peer's answer is bounded ([`MOST_BODY`], [`MOST_HEAD`]).
+//!
+//! Credentials may stand in a request target where the protocol wants them there. So no error
+//! text of this module shows a query, and every quote of an answer has the secrets blotted out.
+//!
+//! Proxies: `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy` of the environment are
+//! honoured, in lower or upper case. `ureq` asks every proxy for a tunnel (`CONNECT`), for plain
+//! HTTP too; a proxy must allow that. Loopback addresses are never reached through a proxy.
+
+mod digest;
+mod tls;
+mod wire;
+
+pub use tls::Trust;
+
+use super::{Deadline, TransportError, TransportErrorKind, printable};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use digest::Challenge;
+use std::borrow::Cow;
+use std::fmt;
+use std::io::Read;
+use std::sync::Arc;
+use ureq::Agent;
+
+/// The longest body that is read, in bytes.
+pub const MOST_BODY: usize = 256 * 1024;
+
+/// The longest head (status line and headers) that is read, in bytes.
+pub const MOST_HEAD: usize = 16 * 1024;
+
+/// How many redirects one request may follow.
+const MOST_REDIRECTS: usize = 5;
+
+const USER_AGENT: &str = concat!("pdudaemon/", env!("CARGO_PKG_VERSION"));
+
+/// Where a server answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Over TLS?
+    pub tls: bool,
+    /// Name or IP literal, IPv6 without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl Origin {
+    /// The host, with the port unless it is the scheme's own.
+    fn authority(&self) -> String {
+        let host = if self.host.contains(':') {
+            Cow::from(format!("[{}]", self.host))
+        } else {
+            Cow::from(&self.host)
+        };
+        if self.port == if self.tls { 443 } else { 80 } {
+            host.into_owned()
+        } else {
+            format!("{host}:{}", self.port)
+        }
+    }
+
+    /// Is `other` the same server, or the same host's encrypted one?
+    fn may_lead_to(&self, other: &Self) -> bool {
+        self.host.eq_ignore_ascii_case(&other.host)
+            && (self.tls == other.tls && self.port == other.port || !self.tls && other.tls)
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}", self.authority())
+    }
+}
+
+/// How a client proves who it is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Login {
+    /// Not at all.
+    Open,
+    /// Basic (RFC 7617), sent with the first request.
+    Basic {
+        /// User name.
+        user: String,
+        /// Password.
+        password: String,
+    },
+    /// As the server asks: digest (RFC 7616, the strongest of its offers), or else Basic.
+    Asked {
+        /// User name.
+        user: String,
+        /// Password.
+        password: String,
+    },
+    /// A token (RFC 6750).
+    Bearer(String),
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Open => "Open",
+            Self::Basic { .. } => "Basic(***)",
+            Self::Asked { .. } => "Asked(***)",
+            Self::Bearer(_) => "Bearer(***)",
+        })
+    }
+}
+
+/// A request's method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Without a body.
+    Get,
+    /// With a body, maybe an empty one.
+    Post,
+    /// With a body.
+    Patch,
+}
+
+impl Method {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Patch => "PATCH",
+        }
+    }
+}
+
+/// One request.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    method: Method,
+    target: &'a str,
+    content_type: Option<&'static str>,
+    body: &'a str,
+    anonymous: bool,
+}
+
+impl<'a> Request<'a> {
+    /// GET of `target`: path and query as they are to be sent, see [`encode`].
+    pub fn get(target: &'a str) -> Self {
+        Self {
+            method: Method::Get,
+            target,
+            content_type: None,
+            body: "",
+            anonymous: false,
+        }
+    }
+
+    /// POST without a body.
+    pub fn post_empty(target: &'a str) -> Self {
+        Self {
+            method: Method::Post,
+            ..Self::get(target)
+        }
+    }
+
+    /// A request with a body.
+    pub fn with_body(
+        method: Method,
+        target: &'a str,
+        content_type: &'static str,
+        body: &'a str,
+    ) -> Self {
+        Self {
+            method,
+            content_type: Some(content_type),
+            body,
+            ..Self::get(target)
+        }
+    }
+
+    /// The same without the client's login, for servers that want it in the query instead.
+    pub fn anonymous(self) -> Self {
+        Self {
+            anonymous: true,
+            ..self
+        }
+    }
+
+    /// Method and path for messages; no query, which may hold a password.
+    fn doing(&self) -> String {
+        let path = self.target.split('?').next().unwrap_or_default();
+        format!("{} {path}", self.method.name())
+    }
+}
+
+impl fmt::Debug for Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.doing())
+    }
+}
+
+/// What the server said, whatever its status.
+#[derive(Clone)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The body, at most [`MOST_BODY`].
+    pub body: Vec<u8>,
+    /// For a redirect that was not followed: why.
+    pub unfollowed: Option<String>,
+    location: Option<String>,
+    challenges: Vec<String>,
+    hidden: Arc<[String]>,
+}
+
+impl Answer {
+    /// The body as text.
+    pub fn text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.body)
+    }
+
+    /// The body for a message: bounded, on one line, without secrets.
+    pub fn quote(&self) -> String {
+        quote(&self.body, &self.hidden)
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HTTP {}: {}", self.status, self.quote())
+    }
+}
+
+fn quote(body: &[u8], hidden: &[String]) -> String {
+    let mut text = String::from_utf8_lossy(body);
+    for secret in hidden {
+        if text.contains(secret.as_str()) {
+            text = Cow::from(text.replace(secret.as_str(), "***"));
+        }
+    }
+    printable(text.as_bytes())
+}
+
+/// Percent-encodes `text` for one component of a target: everything but letters, digits and
+/// `-._~`, so that a value can never become another part of the request.
+pub fn encode(text: &str) -> String {
+    use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+    const OTHERS: &AsciiSet = &NON_ALPHANUMERIC
+        .remove(b'-')
+        .remove(b'.')
+        .remove(b'_')
+        .remove(b'~');
+    utf8_percent_encode(text, OTHERS).to_string()
+}
+
+/// A client of one server. It keeps the connection, and the server's digest nonce, until
+/// [`Client::rest`] or an error.
+pub struct Client {
+    origin: Origin,
+    login: Login,
+    tls: tls::Tls,
+    hidden: Arc<[String]>,
+    session: Option<Session>,
+}
+
+/// What is kept from request to request.
+struct Session {
+    agent: Agent,
+    /// Has it served an answer? Then its connection may have been closed by the server since.
+    served: bool,
+    challenge: Option<Challenge>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("origin", &self.origin)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client; nothing is opened or read yet. Says so when the host's name cannot stand in a
+    /// URL.
+    pub fn new(origin: Origin, login: Login, trust: Trust) -> Result<Self, String> {
+        origin
+            .to_string()
+            .parse::<ureq::http::Uri>()
+            .map_err(|_| format!("{:?} cannot be the host of a URL", origin.host))?;
+        let mut client = Self {
+            origin,
+            login: Login::Open,
+            tls: tls::Tls::new(trust),
+            hidden: Arc::default(),
+            session: None,
+        };
+        match &login {
+            Login::Open => {}
+            Login::Basic { password, .. } | Login::Asked { password, .. } => client.hide(password),
+            Login::Bearer(token) => client.hide(token),
+        }
+        client.login = login;
+        Ok(client)
+    }
+
+    /// A further secret, which requests carry in their target: it is blotted out of quotes.
+    pub fn hide(&mut self, secret: &str) {
+        if secret.is_empty() {
+            return;
+        }
+        let mut hidden = self.hidden.to_vec();
+        hidden.extend([secret.to_owned(), encode(secret)]);
+        // The longer first: one may be a part of the other.
+        hidden.sort_by_key(|text| std::cmp::Reverse(text.len()));
+        self.hidden = hidden.into();
+    }
+
+    /// Closes the connection and forgets the nonce.
+    pub fn rest(&mut self) {
+        self.session = None;
+    }
+
+    /// Sends `request` and reads the answer, whatever its status. Redirects are followed within
+    /// the host only; a command (a POST, a PATCH) only where the redirect keeps the method.
+    pub fn ask(
+        &mut self,
+        request: &Request<'_>,
+        deadline: Deadline,
+    ) -> Result<Answer, TransportError> {
+        let answer = self.follow(request, deadline);
+        match &answer {
+            Ok(_) => {}
+            Err(_) => self.session = None,
+        }
+        answer
+    }
+
+    fn follow(
+        &mut self,
+        request: &Request<'_>,
+        deadline: Deadline,
+    ) -> Result<Answer, TransportError> {
+        let mut origin = self.origin.clone();
+        let mut target = request.target.to_owned();
+        for _ in 0..=MOST_REDIRECTS {
+            let step = Request {
+                target: &target,
+                ..*request
+            };
+            let mut answer = self.log_in(&origin, &step, deadline)?;
+            let keeps_method = match answer.status {
+                301..=303 => request.method == Method::Get,
+                307 | 308 => true,
+                _ => return Ok(answer),
+            };
+            let Some(location) = answer.location.take() else {
+                return Ok(answer);
+            };
+            let Some((next, path)) = resolve_location(&origin, &target, &location) else {
+                answer.unfollowed = Some("to an address that makes no sense".into());
+                return Ok(answer);
+            };
+            if !origin.may_lead_to(&next) {
+                answer.unfollowed = Some(format!("to another server, {next}"));
+                return Ok(answer);
+            }
+            if !keeps_method {
+                answer.unfollowed = Some("which would lose the command".into());
+                return Ok(answer);
+            }
+            (origin, target) = (next, path);
+        }
+        Err(TransportError::new(
+            TransportErrorKind::Garbled,
+            format!("{}: more than {MOST_REDIRECTS} redirects", request.doing()),
+        ))
+    }
+
+    /// One request with the login, answering the server's challenge where it wants one.
+    fn log_in(
+        &mut self,
+        origin: &Origin,
+        request: &Request<'_>,
+        deadline: Deadline,
+    ) -> Result<Answer, TransportError> {
+        let answer = self.keep_alive(origin, request, deadline)?;
+        let Login::Asked { .. } = self.login else {
+            return Ok(answer);
+        };
+        if answer.status != 401 || request.anonymous {
+            return Ok(answer);
+        }
+        // The first answer, or a nonce kept from an earlier request that has run out.
+        let challenge = Challenge::strongest(answer.challenges.iter().map(String::as_str));
+        let Some(session) = self.session.as_mut() else {
+            return Ok(answer);
+        };
+        session.challenge = challenge;
+        if session.challenge.is_none() {
+            return Ok(answer);
+        }
+        let answer = self.keep_alive(origin, request, deadline)?;
+        if answer.status == 401
+            && let Some(session) = self.session.as_mut()
+        {
+            session.challenge = None;
+        }
+        Ok(answer)
+    }
+
+    /// One exchange over the kept connection, or over a new one where the server closed the kept
+    /// one while it was idle. Switching an outlet twice does no harm, so asking again is safe.
+    fn keep_alive(
+        &mut self,
+        origin: &Origin,
+        request: &Request<'_>,
+        deadline: Deadline,
+    ) -> Result<Answer, TransportError> {
+        let served = self.session.as_ref().is_some_and(|session| session.served);
+        match self.exchange(origin, request, deadline) {
+            Err(Failure {
+                error,
+                answered: false,
+            }) if served && error.kind == TransportErrorKind::Closed => {
+                let challenge = self.session.take().and_then(|session| session.challenge);
+                self.open()?.challenge = challenge;
+                self.exchange(origin, request, deadline)
+            }
+            other => other,
+        }
+        .map_err(|failure| TransportError {
+            detail: format!("{}: {}", request.doing(), failure.error.detail),
+            ..failure.error
+        })
+    }
+
+    fn open(&mut self) -> Result<&mut Session, TransportError> {
+        if self.session.is_none() {
+            let proxy = wire::proxy(&self.origin)?;
+            let config = Agent::config_builder()
+                .http_status_as_error(false)
+                .max_redirects(0)
+                .max_redirects_will_error(false)
+                .max_response_header_size(MOST_HEAD)
+                .input_buffer_size(2 * MOST_HEAD)
+                .output_buffer_size(MOST_HEAD)
+                .accept("")
+                .accept_encoding("")
+                .user_agent(USER_AGENT)
+                .proxy(proxy)
+                .build();
+            let config_for_tls = match self.origin.tls {
+                true => Some(self.tls.config()?),
+                false => None,
+            };
+            let connector = wire::Wires::new(config_for_tls, self.tls.clone());
+            self.session = Some(Session {
+                agent: Agent::with_parts(config, connector, wire::NoLookUp),
+                served: false,
+                challenge: None,
+            });
+        }
+        self.session
+            .as_mut()
+            .ok_or_else(|| TransportError::new(TransportErrorKind::Io, "no session"))
+    }
+
+    /// One request, one answer, no second thoughts.
+    fn exchange(
+        &mut self,
+        origin: &Origin,
+        request: &Request<'_>,
+        deadline: Deadline,
+    ) -> Result<Answer, Failure> {
+        let hidden = Arc::clone(&self.hidden);
+        let login = self.login.clone();
+        let unanswered = |error| Failure {
+            error,
+            answered: false,
+        };
+        let left = deadline.left("the request").map_err(unanswered)?;
+        let session = self.open().map_err(unanswered)?;
+        let authorization = match (&login, &mut session.challenge) {
+            _ if request.anonymous => None,
+            (Login::Open, _) => None,
+            (Login::Basic { user, password }, _)
+            | (Login::Asked { user, password }, Some(Challenge::Basic)) => {
+                let pair = BASE64_STANDARD.encode(format!("{user}:{password}"));
+                Some(format!("Basic {pair}"))
+            }
+            (Login::Asked { user, password }, Some(Challenge::Digest(digest))) => {
+                Some(digest.answer(user, password, request.method.name(), request.target))
+            }
+            (Login::Asked { .. }, None) => None,
+            (Login::Bearer(token), _) => Some(format!("Bearer {token}")),
+        };
+        let length = request.body.len().to_string();
+        let authority = origin.authority();
+        let mut headers = vec![
+            ("Host", authority.as_str()),
+            ("User-Agent", USER_AGENT),
+            ("Accept", "*/*"),
+            ("Connection", "keep-alive"),
+        ];
+        if let Some(content_type) = request.content_type {
+            headers.push(("Content-Type", content_type));
+        }
+        if request.method != Method::Get {
+            headers.push(("Content-Length", &length));
+        }
+        if let Some(authorization) = &authorization {
+            headers.push(("Authorization", authorization));
+        }
+        let url = format!("{origin}{}", request.target);
+        let agent = &session.agent;
+        let sent = match request.method {
+            Method::Get => headers
+                .iter()
+                .fold(agent.get(url), |builder, (name, value)| {
+                    builder.header_raw(name, value.as_bytes())
+                })
+                .config()
+                .timeout_global(Some(left))
+                .build()
+                .call(),
+            Method::Post | Method::Patch => {
+                let builder = match request.method {
+                    Method::Patch => agent.patch(url),
+                    Method::Get | Method::Post => agent.post(url),
+                };
+                headers
+                    .iter()
+                    .fold(builder, |builder, (name, value)| {
+                        builder.header_raw(name, value.as_bytes())
+                    })
+                    .config()
+                    .timeout_global(Some(left))
+                    .build()
+                    .send(request.body.as_bytes())
+            }
+        };
+        let response = sent.map_err(|error| unanswered(wire::explain(error)))?;
+        let texts = |name: &str| {
+            let values = response.headers().get_all(name).iter();
+            let texts = values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+            texts.collect::<Vec<_>>()
+        };
+        let (status, challenges) = (response.status().as_u16(), texts("www-authenticate"));
+        let location = texts("location").into_iter().next();
+        let body = read_body(response, &hidden).map_err(|error| Failure {
+            error,
+            answered: true,
+        })?;
+        session.served = true;
+        Ok(Answer {
+            status,
+            body,
+            unfollowed: None,
+            location,
+            challenges,
+            hidden,
+        })
+    }
+}
+
+/// A failed exchange.
+struct Failure {
+    error: TransportError,
+    /// Had the answer begun?
+    answered: bool,
+}
+
+fn read_body(
+    response: ureq::http::Response<ureq::Body>,
+    hidden: &[String],
+) -> Result<Vec<u8>, TransportError> {
+    let status = response.status().as_u16();
+    let mut reader = response.into_body().into_reader();
+    let (mut body, mut chunk) = (Vec::new(), [0; 4096]);
+    loop {
+        match reader.read(&mut chunk) {
+            Ok(0) => return Ok(body),
+            Ok(more) => body.extend_from_slice(chunk.get(..more).unwrap_or_default()),
+            Err(error) => {
+                let error = wire::explain(ureq::Error::from(error));
+                let got = quote(&body, hidden);
+                return Err(TransportError {
+                    detail: format!("{} (HTTP {status}, got {got})", error.detail),
+                    ..error
+                });
+            }
+        }
+        if body.len() > MOST_BODY {
+            return Err(TransportError::new(
+                TransportErrorKind::Garbled,
+                format!(
+                    "the answer is longer than {MOST_BODY} bytes, it begins {}",
+                    quote(body.get(..100).unwrap_or_default(), hidden)
+                ),
+            ));
+        }
+    }
+}
+
+/// Where `location` leads from `target` at `origin`: the server, and the target there.
+fn resolve_location(origin: &Origin, target: &str, location: &str) -> Option<(Origin, String)> {
+    let location = location.split('#').next().unwrap_or_default().trim();
+    let lower = location.to_ascii_lowercase();
+    let (tls, rest) = if let Some(rest) = lower.strip_prefix("http://") {
+        (false, location.get(location.len() - rest.len()..)?)
+    } else if let Some(rest) = lower.strip_prefix("https://") {
+        (true, location.get(location.len() - rest.len()..)?)
+    } else if let Some(rest) = location.strip_prefix("//") {
+        (origin.tls, rest)
+    } else if location.starts_with('/') {
+        return Some((origin.clone(), location.to_owned()));
+    } else if location.is_empty() || location.split(['/', '?']).next()?.contains(':') {
+        return None;
+    } else {
+        let path = target.split('?').next().unwrap_or_default();
+        let folder = path.rfind('/').and_then(|slash| path.get(..=slash))?;
+        return Some((origin.clone(), format!("{folder}{location}")));
+    };
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at_checked(end)?;
+    let uri: ureq::http::uri::Authority = authority.parse().ok()?;
+    if authority.contains('@') {
+        return None;
+    }
+    let next = Origin {
+        tls,
+        host: uri.host().trim_matches(['[', ']']).to_owned(),
+        port: uri.port_u16().unwrap_or(if tls { 443 } else { 80 }),
+    };
+    Some((
+        next,
+        if path.starts_with('/') {
+            path.to_owned()
+        } else {
+            format!("/{path}")
+        },
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin(tls: bool, host: &str, port: u16) -> Origin {
+        Origin {
+            tls,
+            host: host.into(),
+            port,
+        }
+    }
+
+    #[test]
+    fn urls_name_the_port_where_it_is_not_the_usual_one() {
+        assert_eq!(origin(false, "pdu", 80).to_string(), "http://pdu");
+        assert_eq!(origin(true, "pdu", 80).to_string(), "https://pdu:80");
+        assert_eq!(origin(true, "::1", 443).to_string(), "https://[::1]");
+        assert_eq!(origin(false, "::1", 81).to_string(), "http://[::1]:81");
+    }
+
+    #[test]
+    fn locations_are_resolved_as_browsers_do() {
+        let here = origin(false, "pdu", 80);
+        let check = |location: &str| {
+            resolve_location(&here, "/a/b?c=/d", location)
+                .map(|(origin, target)| format!("{origin}{target}"))
+                .unwrap_or_default()
+        };
+        assert_eq!(check("/x?y#z"), "http://pdu/x?y");
+        assert_eq!(check("x"), "http://pdu/a/x");
+        assert_eq!(check("HTTPS://Pdu/x"), "https://Pdu/x");
+        assert_eq!(check("//other:81"), "http://other:81/");
+        assert_eq!(check("http://[::1]:81?x"), "http://[::1]:81/?x");
+        assert_eq!(check("javascript:alert(1)"), "");
+        assert_eq!(check("http://user:password@pdu/"), "");
+        assert_eq!(check(""), "");
+    }
+
+    #[test]
+    fn only_the_same_host_may_be_led_to() {
+        let here = origin(false, "pdu", 80);
+        assert!(here.may_lead_to(&origin(false, "PDU", 80)));
+        assert!(here.may_lead_to(&origin(true, "pdu", 443)));
+        assert!(!here.may_lead_to(&origin(false, "pdu", 81)));
+        assert!(!here.may_lead_to(&origin(false, "pdu.evil", 80)));
+        assert!(!origin(true, "pdu", 443).may_lead_to(&here));
+    }
+
+    #[test]
+    fn quotes_have_no_secrets() {
+        let mut client =
+            Client::new(origin(false, "pdu", 80), Login::Open, Trust::default()).expect("builds");
+        client.hide("p w");
+        let quoted = quote(b"user=x&pass=p%20w or p w\r\n", &client.hidden);
+        assert_eq!(quoted, r#""user=x&pass=*** or ***\r\n""#);
+        assert_eq!(
+            format!("{:?}", Request::get("/set.cmd?pass=p%20w")),
+            "GET /set.cmd"
+        );
+        assert!(!format!("{client:?}").contains("p w"));
+    }
+
+    #[test]
+    fn one_component_is_encoded_whole() {
+        assert_eq!(encode("a b/c?d#e%..é"), "a%20b%2Fc%3Fd%23e%25..%C3%A9");
+    }
+
+    #[test]
+    fn a_host_that_cannot_be_in_a_url_is_told_at_once() {
+        let client =
+            |host: &str| Client::new(origin(false, host, 80), Login::Open, Trust::default());
+        assert!(client("pdu_1.lab").is_ok());
+        assert!(client("a\\b").is_err());
+    }
+}
