@@ -1,0 +1,793 @@
+//! HTTP PDUs that misbehave: every fault ends in time, in its own words, and the next call works.
+
+use crate::sim::http::{Incoming, answer};
+use pdudaemon::driver::{Driver, DriverError, registry};
+use pdudaemon::request::{Outlet, PduName, State, Switch};
+use pdudaemon::settings::{Position, Settings};
+use pdudaemon::transport::{Deadline, TransportErrorKind};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde_json::{Value, json};
+use std::io::{BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// What a call may take in these tests.
+const PATIENCE: Duration = Duration::from_millis(600);
+
+/// What a loaded machine may add to it.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A web server on a loopback port, one connection after the other.
+struct Server {
+    port: u16,
+    seen: Arc<Seen>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Seen {
+    stop: AtomicBool,
+    connections: Mutex<usize>,
+    requests: Mutex<Vec<Incoming>>,
+}
+
+impl Server {
+    /// `serve` gets each connection and its number, from 0.
+    fn start(mut serve: impl FnMut(TcpStream, usize, &Seen) + Send + 'static) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let seen = Arc::new(Seen::default());
+        let shared = Arc::clone(&seen);
+        let thread = std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                if shared.stop.load(Ordering::SeqCst) {
+                    return;
+                }
+                let stream = stream.unwrap();
+                stream
+                    .set_read_timeout(Some(Duration::from_secs(20)))
+                    .unwrap();
+                let number = {
+                    let mut connections = shared.connections.lock().unwrap();
+                    *connections += 1;
+                    *connections - 1
+                };
+                serve(stream, number, &shared);
+            }
+        });
+        Self {
+            port,
+            seen,
+            thread: Some(thread),
+        }
+    }
+
+    /// Each request gets what `reply` makes of it and of its number.
+    fn replying(mut reply: impl FnMut(&Incoming, usize) -> Vec<u8> + Send + 'static) -> Self {
+        Self::start(move |stream, _, seen| converse(stream, seen, &mut reply))
+    }
+
+    fn connections(&self) -> usize {
+        *self.seen.connections.lock().unwrap()
+    }
+
+    fn requests(&self) -> usize {
+        self.seen.requests.lock().unwrap().len()
+    }
+
+    /// All the values of one header, in the order the requests came; "" where one lacked it.
+    fn headers(&self, name: &str) -> Vec<String> {
+        let requests = self.seen.requests.lock().unwrap();
+        let values = requests.iter().map(|request| request.header(name));
+        values.map(|value| value.unwrap_or("").to_owned()).collect()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.seen.stop.store(true, Ordering::SeqCst);
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+        if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join)
+            && !std::thread::panicking()
+        {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+fn converse(
+    mut stream: TcpStream,
+    seen: &Seen,
+    reply: &mut impl FnMut(&Incoming, usize) -> Vec<u8>,
+) {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    while let Some(request) = Incoming::read(&mut reader) {
+        let number = {
+            let requests = seen.requests.lock().unwrap();
+            requests.len()
+        };
+        let bytes = reply(&request, number);
+        seen.requests.lock().unwrap().push(request);
+        if stream.write_all(&bytes).is_err() {
+            return;
+        }
+    }
+}
+
+fn build(name: &str, address: impl ToString, more: Value) -> Box<dyn Driver> {
+    let mut settings = json!({ "ip": address.to_string() });
+    let object = settings.as_object_mut().unwrap();
+    object.extend(more.as_object().unwrap().clone());
+    let start = Position { line: 1, column: 1 };
+    let settings = Settings::new(PduName::new("pdu"), name, settings.to_string(), start);
+    let spec = registry::find(name).unwrap();
+    spec.build.build(&settings).unwrap()
+}
+
+fn driver(name: &str, server: &Server) -> Box<dyn Driver> {
+    build(name, format_args!("127.0.0.1:{}", server.port), json!({}))
+}
+
+fn on(driver: &mut dyn Driver) -> Result<(), DriverError> {
+    switch(driver, "1", PATIENCE)
+}
+
+fn switch(driver: &mut dyn Driver, outlet: &str, patience: Duration) -> Result<(), DriverError> {
+    let start = Instant::now();
+    let result = driver.switch(&Outlet::new(outlet), Switch::On, Deadline::after(patience));
+    let took = start.elapsed();
+    assert!(took < patience + GRACE, "took {took:?}: {result:?}");
+    result
+}
+
+fn kind(result: &Result<(), DriverError>) -> TransportErrorKind {
+    match result {
+        Err(DriverError::Transport(error)) => error.kind,
+        other => panic!("expected a transport error, got {other:?}"),
+    }
+}
+
+/// What Tasmota says to `Power1 on`.
+fn tasmota_on() -> Vec<u8> {
+    answer(200, &[], br#"{"POWER":"ON"}"#)
+}
+
+/// A Tasmota whose first connection does `fault`, and whose others work.
+fn faulty(mut fault: impl FnMut(&mut TcpStream) + Send + 'static) -> Server {
+    Server::start(move |mut stream, number, seen| {
+        if number > 0 {
+            return converse(stream, seen, &mut |_, _| tasmota_on());
+        }
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        if Incoming::read(&mut reader).is_some() {
+            fault(&mut stream);
+        }
+    })
+}
+
+/// Runs `fault` against a Tasmota, and then a call that must work.
+fn expect(
+    fault: impl FnMut(&mut TcpStream) + Send + 'static,
+    expected: TransportErrorKind,
+    words: &str,
+) {
+    let server = faulty(fault);
+    let mut driver = driver("tasmota", &server);
+    let result = on(&mut *driver);
+    assert_eq!(kind(&result), expected, "{result:?}");
+    let text = result.unwrap_err().to_string();
+    assert!(text.contains(words), "expected {words:?} in {text:?}");
+    assert_eq!(switch(&mut *driver, "1", GRACE), Ok(()));
+}
+
+fn wait_for_close(stream: &mut TcpStream) {
+    let _ = std::io::copy(stream, &mut std::io::sink());
+}
+
+/// Closes with a reset instead of an end.
+fn reset(stream: &TcpStream) {
+    let socket = socket2::SockRef::from(stream);
+    socket.set_linger(Some(Duration::ZERO)).unwrap();
+}
+
+/// Sends `bytes` again and again until the driver has had enough.
+fn flood(stream: &mut TcpStream, bytes: &[u8]) {
+    while stream.write_all(bytes).is_ok() {}
+}
+
+/// Sends one byte of `bytes` at a time, again and again, slowly.
+fn drip(stream: &mut TcpStream, bytes: &[u8]) {
+    for byte in bytes.iter().cycle() {
+        if stream.write_all(&[*byte]).is_err() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn silence_is_a_timeout() {
+    expect(wait_for_close, TransportErrorKind::Timeout, "in time");
+}
+
+#[test]
+fn a_connection_closed_without_an_answer_is_closed() {
+    expect(|_| {}, TransportErrorKind::Closed, "GET /cm: ");
+}
+
+#[test]
+fn a_reset_without_an_answer_is_closed() {
+    expect(|stream| reset(stream), TransportErrorKind::Closed, "");
+}
+
+#[test]
+fn a_reset_in_the_body_is_closed() {
+    let half = |stream: &mut TcpStream| {
+        let head = "HTTP/1.1 200 OK\r\n\r\n{\"POWER\"";
+        stream.write_all(head.as_bytes()).unwrap();
+        // Time for the driver to read so far.
+        std::thread::sleep(Duration::from_millis(100));
+        reset(stream);
+    };
+    // On a loaded machine the reset may overtake what came before it: no words to expect.
+    expect(half, TransportErrorKind::Closed, "");
+}
+
+#[test]
+fn half_an_answer_is_closed() {
+    let half = |stream: &mut TcpStream| {
+        let head = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"POWER\"";
+        stream.write_all(head.as_bytes()).unwrap();
+    };
+    expect(half, TransportErrorKind::Closed, "got \"{\\\"POWER\\\"\"");
+}
+
+#[test]
+fn half_an_answer_and_silence_is_a_timeout_that_tells_the_half() {
+    let half = |stream: &mut TcpStream| {
+        let head = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"POWER\"";
+        stream.write_all(head.as_bytes()).unwrap();
+        wait_for_close(stream);
+    };
+    expect(half, TransportErrorKind::Timeout, "got \"{\\\"POWER\\\"\"");
+}
+
+#[test]
+fn garbage_is_garbled() {
+    for garbage in [
+        &b"SSH-2.0-dropbear\r\n\r\n"[..],
+        b"\xff\xfd\x18\xff\xfd\x20\r\n\r\n",
+        b"HTTP/1.1 2OO OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n",
+    ] {
+        let send = move |stream: &mut TcpStream| stream.write_all(garbage).unwrap();
+        expect(send, TransportErrorKind::Garbled, "");
+    }
+}
+
+#[test]
+fn a_drip_ends_at_the_deadline() {
+    for (head, bytes) in [
+        ("", "HTTP/1.1 200 OK\r\nX: "),
+        ("HTTP/1.1 200 OK\r\n\r\n", "{\"POWER\""),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "1\r\nx\r\n",
+        ),
+    ] {
+        let drip = move |stream: &mut TcpStream| {
+            stream.write_all(head.as_bytes()).unwrap();
+            drip(stream, bytes.as_bytes());
+        };
+        expect(drip, TransportErrorKind::Timeout, "in time");
+    }
+}
+
+#[test]
+fn an_endless_answer_is_cut_off() {
+    for (head, more, words) in [
+        ("HTTP/1.1 200 OK\r\n\r\n", "x".repeat(1000), "longer than"),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 9999999999\r\n\r\n",
+            "x".repeat(1000),
+            "longer than",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "1\r\nx\r\n".repeat(200),
+            "longer than",
+        ),
+        ("HTTP/1.1 200 OK\r\nX: ", "x".repeat(1000), "headers"),
+        ("HTTP/1.1 200 OK\r\n", "X: y\r\n".repeat(20), ""),
+    ] {
+        let server = faulty(move |stream| {
+            stream.write_all(head.as_bytes()).unwrap();
+            flood(stream, more.as_bytes());
+        });
+        let mut driver = driver("tasmota", &server);
+        let result = switch(&mut *driver, "1", GRACE);
+        assert_eq!(kind(&result), TransportErrorKind::Garbled, "{result:?}");
+        let text = result.unwrap_err().to_string();
+        assert!(text.contains(words) && text.len() < 600, "{text}");
+        assert_eq!(switch(&mut *driver, "1", GRACE), Ok(()));
+    }
+}
+
+#[test]
+fn no_connection_is_told_and_the_pdu_may_come_back() {
+    let port = {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        listener.local_addr().unwrap().port()
+    };
+    let address = format!("127.0.0.1:{port}");
+    let mut driver = build("tasmota", &address, json!({}));
+    let result = on(&mut *driver);
+    assert_eq!(kind(&result), TransportErrorKind::NoConnection);
+    let error = result.unwrap_err();
+    assert!(!error.may_have_acted() && error.is_transient());
+    assert!(error.to_string().contains("refused"), "{error}");
+    let listener = TcpListener::bind(&address).unwrap();
+    let thread = std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        converse(stream, &Seen::default(), &mut |_, _| tasmota_on());
+    });
+    assert_eq!(switch(&mut *driver, "1", GRACE), Ok(()));
+    drop(driver);
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_name_without_an_address_is_told() {
+    let mut driver = build("tasmota", "nosuch.invalid", json!({}));
+    assert_eq!(
+        kind(&switch(&mut *driver, "1", Duration::from_secs(3))),
+        TransportErrorKind::NoName
+    );
+}
+
+#[test]
+fn a_login_is_refused_without_further_tries() {
+    let server = Server::replying(|_, _| answer(401, &[], b"no entry"));
+    let mut netio = driver("netiojson", &server);
+    let error = on(&mut *netio).unwrap_err();
+    assert!(matches!(error, DriverError::LoginRefused(_)), "{error:?}");
+    assert!(error.to_string().contains("HTTP 401: \"no entry\""));
+    assert!(!error.is_transient() && !error.may_have_acted());
+    assert_eq!(server.requests(), 1);
+}
+
+#[test]
+fn a_refused_digest_login_costs_two_requests_and_no_more() {
+    let server = Server::replying(|_, number| {
+        let offer =
+            format!("WWW-Authenticate: Digest realm=\"r\", qop=\"auth\", nonce=\"{number}\"");
+        answer(401, &[&offer], b"")
+    });
+    let login = json!({"username": "u", "password": "wrong"});
+    let mut esphome = build("esphome-http", format!("127.0.0.1:{}", server.port), login);
+    for total in [2, 4] {
+        let error = on(&mut *esphome).unwrap_err();
+        assert!(matches!(error, DriverError::LoginRefused(_)), "{error:?}");
+        assert!(!error.to_string().contains("wrong"), "{error}");
+        assert_eq!(server.requests(), total);
+    }
+}
+
+#[test]
+fn a_nonce_serves_the_whole_session_and_may_run_out() {
+    let server = Server::replying(|request, number| {
+        let nonce = if number < 4 { "first" } else { "second" };
+        let authorization = request.header("Authorization").unwrap_or_default();
+        if !authorization.contains(&format!("nonce=\"{nonce}\"")) {
+            let offer = format!(
+                "WWW-Authenticate: Digest realm=\"r\", qop=\"auth\", algorithm=SHA-256, \
+                 nonce=\"{nonce}\", stale=true"
+            );
+            return answer(401, &[&offer], b"");
+        }
+        answer(200, &[], br#"{"id":1,"result":{"was_on":false}}"#)
+    });
+    let password = json!({"password": "secret"});
+    let mut shelly = build(
+        "shelly_gen2",
+        format!("127.0.0.1:{}", server.port),
+        password,
+    );
+    for _ in 0..4 {
+        assert_eq!(switch(&mut *shelly, "0", GRACE), Ok(()));
+    }
+    let counts: Vec<String> = server
+        .headers("Authorization")
+        .iter()
+        .map(|value| {
+            let at = value.find("nc=").map(|at| &value[at + 3..at + 11]);
+            at.unwrap_or("none").to_owned()
+        })
+        .collect();
+    assert_eq!(
+        counts,
+        [
+            "none", "00000001", "00000002", "00000003", "00000004", "00000001"
+        ]
+    );
+    assert_eq!(server.connections(), 1);
+}
+
+#[test]
+fn other_statuses_are_told_apart() {
+    for (status, expected) in [
+        (400, "refused"),
+        (404, "refused"),
+        (403, "login"),
+        (500, "unexpected"),
+        (502, "unexpected"),
+        (503, "busy"),
+        (304, "refused"),
+    ] {
+        let server = Server::replying(move |_, _| answer(status, &[], b"words"));
+        let error = on(&mut *driver("sainsmart", &server)).unwrap_err();
+        let got = match &error {
+            DriverError::Refused(_) => "refused",
+            DriverError::LoginRefused(_) => "login",
+            DriverError::Unexpected { .. } => "unexpected",
+            DriverError::Transport(error) if error.kind == TransportErrorKind::Busy => "busy",
+            _ => "other",
+        };
+        assert_eq!(got, expected, "{error}");
+        assert!(error.to_string().contains(&status.to_string()), "{error}");
+    }
+}
+
+#[test]
+fn a_redirect_to_another_server_is_not_followed() {
+    for status in [301, 302, 303, 307, 308] {
+        let other = Server::replying(|_, _| answer(200, &[], b"{}"));
+        let location = format!("Location: http://127.0.0.1:{}/?secret=1", other.port);
+        let server = Server::replying(move |_, _| answer(status, &[&location], b""));
+        let mut netio = driver("netiojson", &server);
+        let state = netio.state(&Outlet::new("1"), Deadline::after(GRACE));
+        let error = state.unwrap_err();
+        assert!(matches!(error, DriverError::Refused(_)), "{error:?}");
+        let words = format!("to another server, http://127.0.0.1:{}", other.port);
+        assert!(error.to_string().ends_with(&words), "{error}");
+        assert_eq!((server.requests(), other.connections()), (1, 0));
+    }
+}
+
+#[test]
+fn a_redirect_within_the_host_is_followed_but_a_command_is_never_lost() {
+    let server = Server::replying(|request, _| match request.line.as_str() {
+        "GET /netio.json HTTP/1.1" => answer(302, &["Location: /new"], b""),
+        "GET /new HTTP/1.1" => answer(200, &[], br#"{"Outputs": [{"ID": 1, "State": 1}]}"#),
+        "POST /netio.json HTTP/1.1" => answer(302, &["Location: /new"], b""),
+        other => answer(404, &[], other.as_bytes()),
+    });
+    let mut netio = driver("netiojson", &server);
+    let state = netio.state(&Outlet::new("1"), Deadline::after(GRACE));
+    assert_eq!(state, Ok(State::On));
+    assert!(
+        server
+            .headers("Authorization")
+            .iter()
+            .all(|own| !own.is_empty())
+    );
+    let error = on(&mut *netio).unwrap_err();
+    assert!(error.to_string().contains("lose the command"), "{error}");
+    assert!(matches!(error, DriverError::Refused(_)), "{error:?}");
+}
+
+#[test]
+fn redirects_in_a_circle_end() {
+    let server = Server::replying(|_, _| answer(302, &["Location: /cm"], b""));
+    let result = switch(&mut *driver("tasmota", &server), "1", GRACE);
+    assert_eq!(kind(&result), TransportErrorKind::Garbled, "{result:?}");
+    assert_eq!(server.requests(), 6);
+}
+
+#[test]
+fn the_answer_to_another_request_is_no_success() {
+    let server = Server::replying(|_, _| answer(200, &[], br#"{"POWER2":"ON"}"#));
+    let error = on(&mut *driver("tasmota", &server)).unwrap_err();
+    assert!(matches!(error, DriverError::Unexpected { .. }), "{error:?}");
+    let server = Server::replying(|_, _| answer(200, &[], br#"{"id":7,"result":{}}"#));
+    let error = on(&mut *driver("shelly_gen2", &server)).unwrap_err();
+    assert!(matches!(error, DriverError::Unexpected { .. }), "{error:?}");
+}
+
+#[test]
+fn an_answer_nobody_asked_for_is_not_taken_for_the_next_one() {
+    let server = Server::replying(|_, number| {
+        if number == 0 {
+            // Two answers to one request.
+            return [tasmota_on(), answer(200, &[], br#"{"POWER":"OFF"}"#)].concat();
+        }
+        tasmota_on()
+    });
+    let mut tasmota = driver("tasmota", &server);
+    for _ in 0..2 {
+        assert_eq!(switch(&mut *tasmota, "1", GRACE), Ok(()));
+    }
+    assert_eq!(server.connections(), 2);
+}
+
+#[test]
+fn the_wrong_state_read_back_is_no_success() {
+    let mut tokens = vec!["0"; 58];
+    tokens.push("end");
+    let page = tokens.join(";");
+    let server = Server::replying(move |_, _| answer(200, &[], page.as_bytes()));
+    let mut anel = driver("anel_netpwrctrlpro", &server);
+    let error = on(&mut *anel).unwrap_err();
+    assert!(matches!(error, DriverError::Unexpected { .. }), "{error:?}");
+    assert_eq!(error.to_string(), "expected the outlet on, got off");
+    // The password stands in the query of what was asked.
+    let server = Server::start(|_, _, _| {});
+    let error = on(&mut *driver("anel_netpwrctrlpro", &server)).unwrap_err();
+    assert!(!error.to_string().contains("anel"), "{error}");
+}
+
+#[test]
+fn a_queue_of_switches_costs_one_connection() {
+    let server = Server::replying(|_, _| answer(200, &[], b"ok"));
+    let mut sainsmart = driver("sainsmart", &server);
+    for outlet in 1..=16 {
+        assert_eq!(switch(&mut *sainsmart, &outlet.to_string(), GRACE), Ok(()));
+    }
+    assert_eq!((server.connections(), server.requests()), (1, 16));
+    sainsmart.rest(Deadline::after(GRACE));
+    assert_eq!(switch(&mut *sainsmart, "1", GRACE), Ok(()));
+    assert_eq!(server.connections(), 2);
+}
+
+#[test]
+fn a_connection_closed_while_idle_does_no_harm() {
+    // Closes after each answer without having said so.
+    let server = Server::start(|mut stream, _, seen| {
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        if let Some(request) = Incoming::read(&mut reader) {
+            seen.requests.lock().unwrap().push(request);
+            stream.write_all(&tasmota_on()).unwrap();
+        }
+    });
+    let mut tasmota = driver("tasmota", &server);
+    for _ in 0..20 {
+        assert_eq!(switch(&mut *tasmota, "1", GRACE), Ok(()));
+    }
+    assert_eq!(server.requests(), 20);
+}
+
+#[test]
+fn a_connection_that_dies_under_the_next_request_is_opened_again_once() {
+    // Takes the second request of each connection and hangs up.
+    let server = Server::start(|mut stream, _, seen| {
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        if let Some(request) = Incoming::read(&mut reader) {
+            seen.requests.lock().unwrap().push(request);
+            stream.write_all(&tasmota_on()).unwrap();
+            let _ = Incoming::read(&mut reader);
+        }
+    });
+    let mut tasmota = driver("tasmota", &server);
+    for _ in 0..5 {
+        assert_eq!(switch(&mut *tasmota, "1", GRACE), Ok(()));
+    }
+    assert_eq!(server.connections(), 5);
+}
+
+#[test]
+fn header_names_are_written_the_usual_way() {
+    let server = Server::replying(|_, _| answer(204, &[], b""));
+    assert_eq!(on(&mut *driver("servertechpro2", &server)), Ok(()));
+    let requests = server.seen.requests.lock().unwrap();
+    let names: Vec<&str> = requests[0]
+        .headers
+        .iter()
+        .map(|header| header.split(':').next().unwrap())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "Host",
+            "User-Agent",
+            "Accept",
+            "Connection",
+            "Content-Type",
+            "Content-Length",
+            "Authorization"
+        ]
+    );
+}
+
+/// A proxy is a matter of the environment, so this test runs itself again with one.
+#[test]
+fn a_proxy_of_the_environment_is_asked_for_a_tunnel() {
+    const NAME: &str = "faults_http::a_proxy_of_the_environment_is_asked_for_a_tunnel";
+    if std::env::var_os("http_proxy").is_some_and(|url| url.to_string_lossy().contains("user:")) {
+        let mut tasmota = build("tasmota", "pdu.invalid", json!({}));
+        assert_eq!(switch(&mut *tasmota, "1", GRACE), Ok(()));
+        return;
+    }
+    let proxy = Server::replying(|request, _| {
+        if request.line.starts_with("CONNECT ") {
+            return b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
+        }
+        tasmota_on()
+    });
+    let url = format!("http://user:word@127.0.0.1:{}", proxy.port);
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", NAME])
+        .env("http_proxy", url)
+        .env_remove("no_proxy")
+        .env_remove("NO_PROXY")
+        .output()
+        .unwrap();
+    assert!(child.status.success(), "{child:?}");
+    let requests = proxy.seen.requests.lock().unwrap();
+    let lines: Vec<&str> = requests
+        .iter()
+        .map(|request| request.line.as_str())
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "CONNECT pdu.invalid:80 HTTP/1.1",
+            "GET /cm?cmnd=Power1+on HTTP/1.1"
+        ]
+    );
+}
+
+/// A certificate, its key, and both as PEM.
+struct Identity {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    pem: String,
+}
+
+/// As PDUs make them: for itself, without a name, and an authority at that.
+fn self_signed() -> Identity {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let certificate = params.self_signed(&key).unwrap();
+    Identity {
+        chain: vec![certificate.der().clone()],
+        key: PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap(),
+        pem: certificate.pem(),
+    }
+}
+
+/// For 127.0.0.1, by an authority whose certificate is the PEM.
+fn by_authority() -> Identity {
+    let authority = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let pem = params.self_signed(&authority).unwrap().pem();
+    let issuer = Issuer::new(params, authority);
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &issuer).unwrap();
+    Identity {
+        chain: vec![certificate.der().clone()],
+        key: PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap(),
+        pem,
+    }
+}
+
+/// A JAWS server over TLS.
+fn tls_server(identity: &Identity) -> Server {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(identity.chain.clone(), identity.key.clone_key())
+        .unwrap();
+    let config = Arc::new(config);
+    Server::start(move |stream, _, seen| {
+        let session = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+        let mut reader = BufReader::new(rustls::StreamOwned::new(session, stream));
+        while let Some(request) = Incoming::read(&mut reader) {
+            seen.requests.lock().unwrap().push(request);
+            let reply = answer(204, &[], b"");
+            if reader.get_mut().write_all(&reply).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+fn over_tls(server: &Server, more: Value) -> Box<dyn Driver> {
+    let mut settings = json!({"protocol": "https"});
+    let object = settings.as_object_mut().unwrap();
+    object.extend(more.as_object().unwrap().clone());
+    build(
+        "servertechpro2",
+        format_args!("127.0.0.1:{}", server.port),
+        settings,
+    )
+}
+
+#[test]
+fn a_self_signed_certificate_needs_insecure_or_the_ca_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, pem: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, pem).unwrap();
+        json!({ "ca_file": path })
+    };
+    let identity = self_signed();
+    let server = tls_server(&identity);
+    for refused in [json!({}), file("other.pem", &self_signed().pem)] {
+        let result = switch(&mut *over_tls(&server, refused), "AA1", GRACE);
+        assert_eq!(kind(&result), TransportErrorKind::Untrusted, "{result:?}");
+        let error = result.unwrap_err();
+        assert!(!error.is_transient() && !error.may_have_acted());
+        assert!(error.to_string().contains("is not trusted"), "{error}");
+    }
+    assert_eq!(server.requests(), 0);
+    for accepted in [json!({"insecure": "true"}), file("own.pem", &identity.pem)] {
+        let mut driver = over_tls(&server, accepted);
+        for outlet in ["AA1", "AA2"] {
+            assert_eq!(switch(&mut *driver, outlet, GRACE), Ok(()));
+        }
+    }
+    // Two refused ones, and one each for the two that were accepted.
+    assert_eq!((server.requests(), server.connections()), (4, 4));
+}
+
+#[test]
+fn an_authority_of_the_ca_file_vouches_for_the_name_in_the_certificate() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("authority.pem");
+    let identity = by_authority();
+    std::fs::write(&path, &identity.pem).unwrap();
+    let server = tls_server(&identity);
+    let mut driver = over_tls(&server, json!({ "ca_file": path }));
+    assert_eq!(switch(&mut *driver, "AA1", GRACE), Ok(()));
+    drop(driver);
+    let mut driver = build(
+        "servertechpro2",
+        format_args!("localhost:{}", server.port),
+        json!({"protocol": "https", "ca_file": path}),
+    );
+    let result = switch(&mut *driver, "AA1", GRACE);
+    assert_eq!(kind(&result), TransportErrorKind::Untrusted, "{result:?}");
+}
+
+#[test]
+fn a_ca_file_that_is_missing_or_empty_is_told_at_run_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(|_, _, _| {});
+    let path = folder.path().join("ca.pem");
+    let mut driver = over_tls(&server, json!({ "ca_file": path }));
+    let result = switch(&mut *driver, "AA1", GRACE);
+    assert_eq!(kind(&result), TransportErrorKind::NotFound, "{result:?}");
+    std::fs::write(&path, "no certificate").unwrap();
+    let result = switch(&mut *driver, "AA1", GRACE);
+    assert_eq!(kind(&result), TransportErrorKind::NotFound, "{result:?}");
+    assert!(result.unwrap_err().to_string().contains("ca.pem"));
+    assert_eq!(server.connections(), 0);
+}
+
+#[test]
+fn tls_with_a_peer_that_has_none_ends_in_time() {
+    let plain = Server::start(|mut stream, _, _| {
+        let mut hello = [0; 64];
+        let _ = stream.read(&mut hello);
+        let _ = stream.write_all(&answer(400, &[], b"plain HTTP only"));
+        wait_for_close(&mut stream);
+    });
+    let result = switch(&mut *over_tls(&plain, json!({})), "AA1", GRACE);
+    assert_eq!(kind(&result), TransportErrorKind::NoConnection);
+    assert!(result.unwrap_err().to_string().contains("TLS"));
+    let silent = Server::start(|mut stream, _, _| wait_for_close(&mut stream));
+    let result = switch(&mut *over_tls(&silent, json!({})), "AA1", PATIENCE);
+    assert_eq!(kind(&result), TransportErrorKind::NoConnection);
+    assert!(!result.unwrap_err().may_have_acted());
+}
