@@ -502,18 +502,62 @@ fn the_answer_to_another_request_is_no_success() {
 
 #[test]
 fn an_answer_nobody_asked_for_is_not_taken_for_the_next_one() {
-    let server = Server::replying(|_, number| {
+    let (ask, asked) = std::sync::mpsc::channel::<()>();
+    let (told, tell) = std::sync::mpsc::channel();
+    let server = Server::start(move |mut stream, number, seen| {
         if number == 0 {
-            // Two answers to one request.
-            return [tasmota_on(), answer(200, &[], br#"{"POWER":"OFF"}"#)].concat();
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            Incoming::read(&mut reader).unwrap();
+            stream.write_all(&tasmota_on()).unwrap();
+            asked.recv().unwrap();
+            stream
+                .write_all(&answer(200, &[], br#"{"POWER":"OFF"}"#))
+                .unwrap();
+            told.send(()).unwrap();
         }
-        tasmota_on()
+        converse(stream, seen, &mut |_, _| tasmota_on());
+    });
+    let mut tasmota = driver("tasmota", &server);
+    assert_eq!(switch(&mut *tasmota, "1", GRACE), Ok(()));
+    ask.send(()).unwrap();
+    tell.recv().unwrap();
+    assert_eq!(switch(&mut *tasmota, "1", GRACE), Ok(()));
+    assert_eq!(server.connections(), 2);
+}
+
+#[test]
+fn two_answers_to_one_request_are_one_too_many() {
+    let server = Server::replying(|_, number| match number {
+        0 => [tasmota_on(), answer(200, &[], br#"{"POWER":"OFF"}"#)].concat(),
+        _ => tasmota_on(),
     });
     let mut tasmota = driver("tasmota", &server);
     for _ in 0..2 {
         assert_eq!(switch(&mut *tasmota, "1", GRACE), Ok(()));
     }
     assert_eq!(server.connections(), 2);
+}
+
+#[test]
+fn servers_of_an_older_kind_are_understood() {
+    for head in [
+        "HTTP/1.0 200 OK\r\n\r\n",
+        "HTTP/1.0 200\nContent-type:text/html\n\n",
+        "HTTP/1.1 200 OK\r\nConnection: close\r\nServer:\r\n\r\n",
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+    ] {
+        let server = Server::start(move |mut stream, _, _| {
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            if Incoming::read(&mut reader).is_some() {
+                let reply = format!("{head}{{\"POWER\":\"ON\"}}");
+                stream.write_all(reply.as_bytes()).unwrap();
+            }
+        });
+        let mut tasmota = driver("tasmota", &server);
+        for _ in 0..2 {
+            assert_eq!(switch(&mut *tasmota, "1", GRACE), Ok(()), "{head:?}");
+        }
+    }
 }
 
 #[test]

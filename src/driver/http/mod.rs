@@ -2,6 +2,15 @@
 //!
 //! Every one of them reaches its PDU at `ip`, else `hostname`, else the PDU's name, each maybe
 //! with `:port`; and over TLS with `"protocol": "https"`, where the PDU has it.
+//!
+//! The Python program's drivers, run against the same simulators, send the same request lines and
+//! bodies. What differs, and why:
+//! * `User-Agent` has our name, and there is no `Accept-Encoding`: we take answers as they are.
+//! * anel: a `#` in user or password is encoded; there the rest of the request was cut off.
+//! * esphome-http, home-assistant-http, servertechpro2: an outlet id is encoded whole, so that it
+//!   cannot become another path.
+//! * home-assistant-http without `api_key` sends no `Authorization`; there it was `Bearer None`.
+//! * The state read back, and the requests for states, are additions.
 
 mod anel;
 mod esphome;
@@ -157,7 +166,7 @@ enum PortKey {
 /// The client that a PDU's settings ask for.
 fn client(settings: &Settings, port: PortKey, login: Login) -> Result<Client, SettingsError> {
     let way = Way::read(settings)?;
-    let address = settings.address(way.port(port))?;
+    let address = settings.address(way.port(settings, port)?)?;
     way.client(settings, address, login)
 }
 
@@ -176,17 +185,10 @@ struct Way {
     ca_file: Option<PathBuf>,
     #[serde(skip)]
     tls: bool,
-    #[serde(skip)]
-    port: Option<u16>,
 }
 
 impl Way {
     fn read(settings: &Settings) -> Result<Self, SettingsError> {
-        #[derive(Deserialize)]
-        struct Port {
-            #[serde(default, deserialize_with = "settings::maybe_number")]
-            port: Option<u16>,
-        }
         let mut way: Self = settings.read()?;
         way.tls = match way.protocol.as_deref() {
             None | Some("http") => false,
@@ -201,26 +203,24 @@ impl Way {
         if way.insecure && way.ca_file.is_some() {
             return Err(settings.error("insecure", "makes no sense together with ca_file"));
         }
-        way.port = match settings.read::<Port>() {
-            Ok(Port { port: Some(0) }) => {
-                return Err(settings.error("port", "expected 1 to 65535, got 0"));
-            }
-            Ok(keys) => keys.port,
-            // Only of interest to a driver that reads it.
-            Err(_) => None,
-        };
         Ok(way)
     }
 
-    fn port(&self, port: PortKey) -> u16 {
-        match port {
-            PortKey::Or(default) => match self.port {
-                Some(port) => port,
-                None if self.tls && default == 80 => 443,
-                None => default,
-            },
-            PortKey::Unread if self.tls => 443,
-            PortKey::Unread => 80,
+    fn port(&self, settings: &Settings, port: PortKey) -> Result<u16, SettingsError> {
+        #[derive(Deserialize)]
+        struct Keys {
+            #[serde(default, deserialize_with = "settings::maybe_number")]
+            port: Option<u16>,
+        }
+        let usual = if self.tls { 443 } else { 80 };
+        let PortKey::Or(default) = port else {
+            return Ok(usual);
+        };
+        match settings.read::<Keys>()?.port {
+            Some(0) => Err(settings.error("port", "expected 1 to 65535, got 0")),
+            Some(port) => Ok(port),
+            None if default == 80 => Ok(usual),
+            None => Ok(default),
         }
     }
 
@@ -402,10 +402,12 @@ mod tests {
                 PortKey::Unread,
                 443,
             ),
-            (r#"{"port": 81}"#, PortKey::Unread, 80),
+            (r#"{"port": "any"}"#, PortKey::Unread, 80),
+            (r#"{"port": 9998}"#, PortKey::Or(9999), 9998),
         ] {
-            let way = Way::read(&settings("x", text)).expect("reads");
-            assert_eq!(way.port(port), expected, "{text}");
+            let settings = settings("x", text);
+            let way = Way::read(&settings).expect("reads");
+            assert_eq!(way.port(&settings, port), Ok(expected), "{text}");
         }
     }
 
@@ -413,6 +415,24 @@ mod tests {
     fn a_number_that_has_401_in_it_is_not_401() {
         assert!(tells_of_401("HTTP/1.1 401 Unauthorized"));
         assert!(!tells_of_401("<mA>2401</mA> 4010 x401"));
+    }
+
+    #[test]
+    fn an_impossible_port_is_refused_where_it_is_read() {
+        for text in [r#"{"port": 0}"#, r#"{"port": "any"}"#, r#"{"port": 65536}"#] {
+            for name in [
+                "esphome-http",
+                "home-assistant-http",
+                "intellinet",
+                "netiojson",
+                "SERVO",
+            ] {
+                let spec = SPECS.iter().find(|spec| spec.names.contains(&name));
+                let built = spec.expect(name).build.build(&settings(name, text));
+                let key = built.err().and_then(|error| error.key);
+                assert_eq!(key.as_deref(), Some("port"), "{name} {text}");
+            }
+        }
     }
 
     #[test]

@@ -108,7 +108,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
         return Err(settings.error("ctrls", "expected at least one control"));
     }
     let way = Way::read(settings)?;
-    let port = way.port(PortKey::Or(9999));
+    let port = way.port(settings, PortKey::Or(9999))?;
     let given = |key: &Option<String>| key.as_deref().is_some_and(|text| !text.is_empty());
     let address = if given(&way.ip) || given(&way.hostname) {
         settings.address(port)?

@@ -6,7 +6,7 @@
 use super::*;
 use crate::driver::{Driver, outlet_number};
 use crate::request::Outlet;
-use crate::transport::http::encode;
+use form_urlencoded::byte_serialize;
 use serde_json::Value;
 
 pub(super) const SPEC: DriverSpec = DriverSpec {
@@ -61,8 +61,10 @@ fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
     let mut client = client(settings, PortKey::Unread, Login::Open)?;
     let login = match settings.read::<Credentials>()?.both() {
         Some((user, password)) => {
+            let form = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
             client.hide(&password);
-            format!("&user={}&password={}", encode(&user), encode(&password))
+            client.hide(&form(&password));
+            format!("&user={}&password={}", form(&user), form(&password))
         }
         None => String::new(),
     };
