@@ -357,7 +357,7 @@ fn a_login_is_refused_without_further_tries() {
     let mut netio = driver("netiojson", &server);
     let error = on(&mut *netio).unwrap_err();
     assert!(matches!(error, DriverError::LoginRefused(_)), "{error:?}");
-    assert!(error.to_string().contains("HTTP 401: \"no entry\""));
+    assert!(error.to_string().ends_with("HTTP 401: \"no entry\""));
     assert!(!error.is_transient() && !error.may_have_acted());
     assert_eq!(server.requests(), 1);
 }
@@ -690,6 +690,7 @@ fn a_proxy_of_the_environment_is_asked_for_a_tunnel() {
 struct Identity {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
+    key_pem: String,
     pem: String,
 }
 
@@ -702,6 +703,7 @@ fn self_signed() -> Identity {
     Identity {
         chain: vec![certificate.der().clone()],
         key: PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap(),
+        key_pem: key.serialize_pem(),
         pem: certificate.pem(),
     }
 }
@@ -719,6 +721,7 @@ fn by_authority() -> Identity {
     Identity {
         chain: vec![certificate.der().clone()],
         key: PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap(),
+        key_pem: key.serialize_pem(),
         pem,
     }
 }
@@ -834,4 +837,107 @@ fn tls_with_a_peer_that_has_none_ends_in_time() {
     let result = switch(&mut *over_tls(&silent, json!({})), "AA1", PATIENCE);
     assert_eq!(kind(&result), TransportErrorKind::NoConnection);
     assert!(!result.unwrap_err().may_have_acted());
+}
+
+/// A server of the Python standard library: other people's XML-RPC and TLS (OpenSSL).
+struct Python {
+    child: std::process::Child,
+    port: u16,
+}
+
+impl Python {
+    /// Runs `script`, which prints its port and serves until its input ends.
+    fn start(script: &str, arguments: &[&str]) -> Self {
+        let mut child = std::process::Command::new("python3")
+            .args(["-c", script])
+            .args(arguments)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("python3 can be run: install the Debian package python3");
+        let mut line = String::new();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        std::io::BufRead::read_line(&mut output, &mut line).unwrap();
+        let port = line.trim().parse().expect("the server prints its port");
+        Self { child, port }
+    }
+}
+
+impl Drop for Python {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn servo_speaks_with_pythons_xml_rpc_server() {
+    let python = Python::start(
+        r#"
+import os, sys, threading
+from xmlrpc.server import SimpleXMLRPCServer
+controls = {"cold_reset": "off"}
+def put(name, value):
+    controls[name]
+    controls[name] = value
+    return True
+server = SimpleXMLRPCServer(("127.0.0.1", 0), logRequests=False)
+server.register_function(put, "set")
+server.register_function(lambda name: controls[name], "get")
+print(server.server_address[1], flush=True)
+threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
+server.serve_forever()
+"#,
+        &[],
+    );
+    let address = format!("127.0.0.1:{}", python.port);
+    let mut servo = build("SERVO", &address, json!({}));
+    let outlet = Outlet::new("1");
+    for (to, state) in [(Switch::Off, State::Off), (Switch::On, State::On)] {
+        assert_eq!(servo.switch(&outlet, to, Deadline::after(GRACE)), Ok(()));
+        assert_eq!(servo.state(&outlet, Deadline::after(GRACE)), Ok(state));
+    }
+    let mut other = build("SERVO", &address, json!({"ctrls": "warm_reset"}));
+    let error = switch(&mut *other, "1", GRACE).unwrap_err();
+    assert!(matches!(error, DriverError::Refused(_)), "{error:?}");
+    assert!(error.to_string().contains("KeyError"), "{error}");
+}
+
+#[test]
+fn tls_is_spoken_with_openssl_in_both_versions() {
+    let folder = tempfile::tempdir().unwrap();
+    let identity = self_signed();
+    let certificate = folder.path().join("certificate.pem");
+    let both = folder.path().join("both.pem");
+    std::fs::write(&certificate, &identity.pem).unwrap();
+    std::fs::write(&both, format!("{}{}", identity.key_pem, identity.pem)).unwrap();
+    for version in ["TLSv1_2", "TLSv1_3"] {
+        let python = Python::start(
+            r#"
+import http.server, os, ssl, sys, threading
+class Jaws(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_PATCH(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(204)
+        self.end_headers()
+server = http.server.HTTPServer(("127.0.0.1", 0), Jaws)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(sys.argv[1])
+context.minimum_version = context.maximum_version = ssl.TLSVersion[sys.argv[2]]
+server.socket = context.wrap_socket(server.socket, server_side=True)
+print(server.server_address[1], flush=True)
+threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
+server.serve_forever()
+"#,
+            &[&both.to_string_lossy(), version],
+        );
+        let address = format!("127.0.0.1:{}", python.port);
+        let settings = json!({"protocol": "https", "ca_file": certificate});
+        let mut driver = build("servertechpro2", address, settings);
+        for outlet in ["AA1", "AA2"] {
+            assert_eq!(switch(&mut *driver, outlet, GRACE), Ok(()), "{version}");
+        }
+    }
 }

@@ -27,7 +27,7 @@ pub(super) const SPEC: DriverSpec = DriverSpec {
         ),
     ],
     outlets: "switch ids, or 1 to the number of switch_ids",
-    verified_by: "simulator; UNVERIFIED on hardware",
+    verified_by: "simulator, its digest login by hand with CherryPy; UNVERIFIED on hardware",
     build: &build,
     ..super::SPEC
 };

@@ -44,6 +44,9 @@ fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
     let keys: Keys = settings.read()?;
     // Without a token there is nothing to send; the answer will be 401.
     let login = match keys.api_key {
+        Some(token) if !token.reveal().bytes().all(|byte| byte.is_ascii_graphic()) => {
+            return Err(settings.error("api_key", "expected letters, digits and signs only"));
+        }
         Some(token) => Login::Bearer(token.reveal().to_owned()),
         None => Login::Open,
     };
@@ -98,6 +101,16 @@ impl Driver for HomeAssistant {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_that_no_header_can_hold_is_refused() {
+        for text in [r#"{"api_key": "a b"}"#, r#"{"api_key": "a\r\nX: y"}"#] {
+            let error = build(&super::super::tests::settings("x", text)).err();
+            let error = error.expect("refused");
+            assert_eq!(error.key.as_deref(), Some("api_key"));
+            assert!(!error.message.contains('X'));
+        }
+    }
 
     #[test]
     fn only_the_own_entity_counts() {

@@ -258,7 +258,7 @@ fn ask(
     let answer = client.ask(request, deadline)?;
     let said = || match &answer.unfollowed {
         Some(why) => format!("HTTP {}, a redirect {why}", answer.status),
-        None => format!("HTTP {}: {}", answer.status, answer.quote()),
+        None => format!("HTTP {}: {}", answer.status, answer.words()),
     };
     match answer.status {
         200..=299 => Ok(answer),

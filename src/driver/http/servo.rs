@@ -33,7 +33,7 @@ pub(super) const SPEC: DriverSpec = DriverSpec {
         ),
     ],
     outlets: "any; there is only one",
-    verified_by: "simulator; success is servod's answer without a fault; UNVERIFIED: reading a \
+    verified_by: "simulator and Python's XML-RPC server; success is servod's answer without a fault; UNVERIFIED: reading a \
                   reset line back (power_state cannot be read)",
     build: &build,
     ..super::SPEC
@@ -270,6 +270,8 @@ mod tests {
         ] {
             assert_eq!(parse(garbage), None, "{garbage}");
         }
+        // As deep as an answer can be.
+        assert_eq!(parse(&"<a>".repeat(87_000)), None);
     }
 
     #[test]

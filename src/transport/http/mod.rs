@@ -224,6 +224,20 @@ impl Answer {
     pub fn quote(&self) -> String {
         quote(&self.body, &self.hidden)
     }
+
+    /// Like [`Answer::quote`], of a page only its words: what an error page says to a person.
+    pub fn words(&self) -> String {
+        let text = self.text();
+        let visible = text
+            .split('<')
+            .enumerate()
+            .map(|(index, part)| match index {
+                0 => part,
+                _ => part.split_once('>').map_or("", |(_, after)| after),
+            });
+        let words: Vec<&str> = visible.flat_map(str::split_whitespace).collect();
+        quote(words.join(" ").as_bytes(), &self.hidden)
+    }
 }
 
 impl fmt::Debug for Answer {
@@ -410,7 +424,8 @@ impl Client {
     }
 
     /// One exchange over the kept connection, or over a new one where the server closed the kept
-    /// one while it was idle. Switching an outlet twice does no harm, so asking again is safe.
+    /// one while it was idle. The requests made here say what is to be, not what to change, so
+    /// asking again does no harm.
     fn keep_alive(
         &mut self,
         origin: &Origin,
@@ -703,6 +718,25 @@ mod tests {
             "GET /set.cmd"
         );
         assert!(!format!("{client:?}").contains("p w"));
+    }
+
+    #[test]
+    fn a_page_is_quoted_by_its_words() {
+        let check = |body: &str| {
+            let answer = Answer {
+                status: 401,
+                body: body.into(),
+                unfollowed: None,
+                location: None,
+                challenges: Vec::new(),
+                hidden: Arc::default(),
+            };
+            answer.words()
+        };
+        let page = "<!DOCTYPE html>\r\n<html><h1>401 Unauthorized</h1>\n<p>no\n entry</html>";
+        assert_eq!(check(page), "\"401 Unauthorized no entry\"");
+        assert_eq!(check("plain words"), "\"plain words\"");
+        assert_eq!(check("<<<"), "\"\"");
     }
 
     #[test]

@@ -13,8 +13,8 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    StreamOwned,
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore,
+    SignatureScheme, StreamOwned,
 };
 use std::fmt;
 use std::io::{Read, Write};
@@ -181,7 +181,7 @@ impl ServerCertVerifier for Verifier {
                 ocsp_response,
                 now,
             ),
-            None => Err(rustls::CertificateError::UnknownIssuer.into()),
+            None => Err(CertificateError::UnknownIssuer.into()),
         }
     }
 
@@ -265,8 +265,9 @@ fn handshake_failure(error: std::io::Error) -> TransportError {
         Some(rustls::Error::InvalidCertificate(reason)) => TransportError::new(
             K::Untrusted,
             format!(
-                "the certificate is not trusted ({reason:?}): name it, or its authority, in \
-                 `ca_file`, or set `insecure`"
+                "the certificate is not trusted, {}: name it, or its authority, in `ca_file`, \
+                 or set `insecure`",
+                why(reason)
             ),
         ),
         Some(other) => TransportError::new(
@@ -280,6 +281,22 @@ fn handshake_failure(error: std::io::Error) -> TransportError {
                 format!("the TLS handshake failed: {}", error.detail),
             )
         }
+    }
+}
+
+/// Why a certificate was refused, in words.
+fn why(reason: &CertificateError) -> String {
+    use CertificateError as E;
+    match reason {
+        E::UnknownIssuer => "nobody known vouches for it".into(),
+        E::Expired | E::ExpiredContext { .. } => "it has expired".into(),
+        E::NotValidYet | E::NotValidYetContext { .. } => "it is not valid yet".into(),
+        E::NotValidForName | E::NotValidForNameContext { .. } => "it is for another name".into(),
+        // What path building says to a certificate that is its own authority.
+        E::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
+            "it is self-signed".into()
+        }
+        other => format!("{other:?}"),
     }
 }
 
