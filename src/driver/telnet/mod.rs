@@ -252,7 +252,9 @@ impl<C: Console> Kept<C> {
         match &result {
             Ok(_) => self.session = Some(session),
             // Neither is anybody there to log out from.
-            Err(DriverError::Transport(_) | DriverError::LoginRefused(_)) => {}
+            Err(
+                DriverError::Transport(_) | DriverError::LoginRefused(_) | DriverError::Setup(_),
+            ) => {}
             Err(_) => self.leave(session, deadline),
         }
         result
