@@ -42,11 +42,6 @@ pub static NOT_BUILT_YET: &[&str] = &[
     "brennenstuhl_wspl01_tasmota",
     "tasmota",
     "ubus",
-    // ssh
-    "acme",
-    "ubntmfi3port",
-    "ubntmfi6port",
-    "ubntmfi8port",
     // tcp
     "devantech_eth002",
     "devantech_eth0621",

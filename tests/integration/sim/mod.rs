@@ -2,6 +2,7 @@
 //! kind of edge.
 
 mod command;
+pub(crate) mod sshd;
 mod tcp;
 
 use crate::transcript::Case;
@@ -19,6 +20,7 @@ pub(crate) trait Simulator {
 pub(crate) fn start(case: &Case) -> Box<dyn Simulator> {
     match case.transport.as_str() {
         "command" => Box::new(command::start(case)),
+        "ssh" => Box::new(sshd::start(case)),
         "tcp" | "telnet" => Box::new(tcp::start(case)),
         other => panic!("{}: no simulator for transport {other}", case.at),
     }
