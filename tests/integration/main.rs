@@ -12,6 +12,8 @@
     reason = "a test stops at the first thing that is wrong, and says where"
 )]
 
+mod faults_ssh;
+mod faults_telnet;
 mod sim;
 mod tidy;
 mod transcript;

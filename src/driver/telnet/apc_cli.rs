@@ -92,14 +92,14 @@ impl Driver for ApcCli {
             Switch::On => "olOn",
             Switch::Off => "olOff",
         };
-        self.0.call(deadline, |session, deadline| {
+        self.0.call(deadline, |_, session, deadline| {
             ask(session, &format!("{verb} {number}"), deadline).map(drop)
         })
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
         let number = outlet_number(outlet, OUTLETS)?;
-        self.0.call(deadline, |session, deadline| {
+        self.0.call(deadline, |_, session, deadline| {
             let text = ask(session, &format!("olStatus {number}"), deadline)?;
             state_in(&text, number).ok_or_else(|| unexpected(session, "the outlet's line", &text))
         })

@@ -13,6 +13,7 @@ use crate::settings::{Secret, Settings, SettingsError};
 use crate::transport::expect::Pattern::{Ends, Prompt, Text};
 use crate::transport::telnet::Session;
 use crate::transport::{Deadline, TransportError, TransportErrorKind};
+use std::cell::Cell;
 use std::time::Duration;
 
 const OUTLETS: std::ops::RangeInclusive<u32> = 1..=99;
@@ -23,6 +24,9 @@ const WAKE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long to wait for another screen when the one that came is not the one asked for.
 const STALE_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long to wait for what the Escape key alone does.
+const ESCAPE_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Pages of one list, levels of menus, attempts at a prompt: more than any PDU has.
 const MOST_STEPS: usize = 20;
 
@@ -30,7 +34,22 @@ const PAGER: &str = "Press <ENTER> to continue...";
 
 struct ApcMenu(Kept<Menu>);
 
-struct Menu(Login);
+struct Menu {
+    login: Login,
+    /// Does Escape need a Return behind it? Found out in each session.
+    escape: Cell<Escape>,
+}
+
+/// What takes a PDU up one menu.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Escape {
+    /// To be found out.
+    Unknown,
+    /// The Escape key alone.
+    Alone,
+    /// Escape and Return.
+    WithReturn,
+}
 
 pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
     let Account {
@@ -39,7 +58,13 @@ pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsErro
         password,
     } = super::account(settings, "apc", 23)?;
     let login = Login { username, password };
-    Ok(Box::new(ApcMenu(Kept::new(address, Menu(login)))))
+    Ok(Box::new(ApcMenu(Kept::new(
+        address,
+        Menu {
+            login,
+            escape: Cell::new(Escape::Unknown),
+        },
+    ))))
 }
 
 /// The login that menus and command line share: `User Name :`, `Password  :`.
@@ -137,11 +162,12 @@ impl Login {
 
 impl Console for Menu {
     fn login(&self, session: &mut Session, deadline: Deadline) -> Result<(), DriverError> {
-        self.0.log_in(session, ">", deadline)
+        self.escape.set(Escape::Unknown);
+        self.login.log_in(session, ">", deadline)
     }
 
     fn logout(&self, session: &mut Session, deadline: Deadline) -> Result<(), DriverError> {
-        let main = to_main(session, deadline)?;
+        let main = self.to_main(session, deadline)?;
         let logout = main.item(&["Logout"]).map_or(4, |item| item.number);
         Ok(session.line(&logout.to_string(), deadline)?)
     }
@@ -303,19 +329,42 @@ fn read(session: &mut Session, deadline: Deadline) -> Result<Screen, DriverError
     Err(unexpected(session, "the end of the list", &text))
 }
 
-/// Goes up to the main menu, by the Escape key and a Return: some firmware acts on the one, some on
-/// the other, and some on both.
-fn to_main(session: &mut Session, deadline: Deadline) -> Result<Screen, DriverError> {
-    session.line("", deadline)?;
-    let mut screen = read(session, deadline)?;
-    for _ in 0..MOST_STEPS {
-        if screen.is_main() {
-            return Ok(screen);
+impl Menu {
+    /// Goes up to the main menu.
+    fn to_main(&self, session: &mut Session, deadline: Deadline) -> Result<Screen, DriverError> {
+        session.line("", deadline)?;
+        let mut screen = read(session, deadline)?;
+        for _ in 0..MOST_STEPS {
+            if screen.is_main() {
+                return Ok(screen);
+            }
+            screen = self.up(session, deadline)?;
         }
-        session.send(b"\x1b\r", deadline)?;
-        screen = read(session, deadline)?;
+        Err(unexpected(session, "the main menu", &screen.text))
     }
-    Err(unexpected(session, "the main menu", &screen.text))
+
+    /// Goes up one menu. Most firmware acts on the Escape key; some (the Python program sends both)
+    /// waits for a Return. Return behind an Escape that was enough would ask for the screen once
+    /// more, and could answer a pager that nobody has seen yet.
+    fn up(&self, session: &mut Session, deadline: Deadline) -> Result<Screen, DriverError> {
+        session.send(b"\x1b", deadline)?;
+        if self.escape.get() == Escape::Unknown {
+            let patience = deadline.within(ESCAPE_PATIENCE);
+            match session.expect_if("menu", patience, |text| {
+                (!text.trim().is_empty()).then_some((0, ()))
+            }) {
+                Ok(_) => self.escape.set(Escape::Alone),
+                Err(error) if error.kind == TransportErrorKind::Timeout => {
+                    self.escape.set(Escape::WithReturn);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if self.escape.get() == Escape::WithReturn {
+            session.line("", deadline)?;
+        }
+        read(session, deadline)
+    }
 }
 
 /// Types `number` on `screen` and reads the next one. A screen that comes again, because a key
@@ -344,8 +393,13 @@ fn choose(
 }
 
 /// Goes to the screen that lists the outlets, `outlet` among them.
-fn to_list(session: &mut Session, outlet: u32, deadline: Deadline) -> Result<Screen, DriverError> {
-    let main = to_main(session, deadline)?;
+fn to_list(
+    menu: &Menu,
+    session: &mut Session,
+    outlet: u32,
+    deadline: Deadline,
+) -> Result<Screen, DriverError> {
+    let main = menu.to_main(session, deadline)?;
     let Some(manager) = main.item(&["Device Manager", "Outlet Manager"]) else {
         return Err(unexpected(session, "Device Manager", &main.text));
     };
@@ -436,12 +490,13 @@ fn said(text: &str) -> Said {
 }
 
 fn switch(
+    menu: &Menu,
     session: &mut Session,
     outlet: u32,
     to: Switch,
     deadline: Deadline,
 ) -> Result<(), DriverError> {
-    let list = to_list(session, outlet, deadline)?;
+    let list = to_list(menu, session, outlet, deadline)?;
     let mut screen = to_outlet(session, &list, outlet, deadline)?;
     let mut steps = 0;
     let action = loop {
@@ -478,7 +533,7 @@ fn switch(
     match said(words) {
         Said::Success => Ok(()),
         Said::Failure => Err(DriverError::Refused(session.screen.words(words))),
-        Said::Nothing => match state(session, outlet, deadline)? {
+        Said::Nothing => match state(menu, session, outlet, deadline)? {
             state if state == State::from(to) => Ok(()),
             _ => Err(unexpected(session, "success", words)),
         },
@@ -487,8 +542,13 @@ fn switch(
 
 /// Reads the outlet's state: from the list, from the outlet's own screen, or (AP9210) from the
 /// master's, which tells all outlets as `1:ON`.
-fn state(session: &mut Session, outlet: u32, deadline: Deadline) -> Result<State, DriverError> {
-    let list = to_list(session, outlet, deadline)?;
+fn state(
+    menu: &Menu,
+    session: &mut Session,
+    outlet: u32,
+    deadline: Deadline,
+) -> Result<State, DriverError> {
+    let list = to_list(menu, session, outlet, deadline)?;
     if let Some((_, state)) = list.outlets().find(|(number, _)| *number == outlet) {
         return Ok(state.clone());
     }
@@ -537,15 +597,15 @@ impl Driver for ApcMenu {
         deadline: Deadline,
     ) -> Result<(), DriverError> {
         let number = outlet_number(outlet, OUTLETS)?;
-        self.0.call(deadline, |session, deadline| {
-            switch(session, number, to, deadline)
+        self.0.call(deadline, |menu, session, deadline| {
+            switch(menu, session, number, to, deadline)
         })
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
         let number = outlet_number(outlet, OUTLETS)?;
-        self.0.call(deadline, |session, deadline| {
-            state(session, number, deadline)
+        self.0.call(deadline, |menu, session, deadline| {
+            state(menu, session, number, deadline)
         })
     }
 

@@ -104,7 +104,7 @@ impl Driver for Gude {
     ) -> Result<(), DriverError> {
         let number = outlet_number(outlet, OUTLETS)?;
         let value = u8::from(to == Switch::On);
-        self.0.call(deadline, |session, deadline| {
+        self.0.call(deadline, |_, session, deadline| {
             match ask(
                 session,
                 &format!("port {number} state set {value}"),
@@ -118,7 +118,7 @@ impl Driver for Gude {
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
         let number = outlet_number(outlet, OUTLETS)?;
-        self.0.call(deadline, |session, deadline| {
+        self.0.call(deadline, |_, session, deadline| {
             match ask(session, &format!("port {number} state show"), deadline)? {
                 Answer::Value(line) => Ok(state_of(last_word(&line))
                     .unwrap_or_else(|| State::Unknown(session.screen.words(&line)))),

@@ -225,12 +225,12 @@ impl<C: Console> Kept<C> {
     fn call<T>(
         &mut self,
         deadline: Deadline,
-        mut work: impl FnMut(&mut Session, Deadline) -> Result<T, DriverError>,
+        mut work: impl FnMut(&C, &mut Session, Deadline) -> Result<T, DriverError>,
     ) -> Result<T, DriverError> {
         if let Some(mut session) = self.session.take()
             && session.is_alive(deadline)
         {
-            match work(&mut session, deadline) {
+            match work(&self.console, &mut session, deadline) {
                 Err(DriverError::Transport(error)) if error.kind == TransportErrorKind::Closed => {}
                 result => return self.keep(session, result, deadline),
             }
@@ -239,7 +239,7 @@ impl<C: Console> Kept<C> {
         let result = self
             .console
             .login(&mut session, deadline)
-            .and_then(|()| work(&mut session, deadline));
+            .and_then(|()| work(&self.console, &mut session, deadline));
         self.keep(session, result, deadline)
     }
 

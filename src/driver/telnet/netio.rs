@@ -134,14 +134,14 @@ impl Driver for Netio {
     ) -> Result<(), DriverError> {
         let number = outlet_number(outlet, OUTLETS)?;
         let value = u8::from(to == Switch::On);
-        self.0.call(deadline, |session, deadline| {
+        self.0.call(deadline, |_, session, deadline| {
             ask(session, &format!("port {number} {value}"), deadline).map(drop)
         })
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
         let number = outlet_number(outlet, OUTLETS)?;
-        self.0.call(deadline, |session, deadline| {
+        self.0.call(deadline, |_, session, deadline| {
             let line = ask(session, &format!("port {number}"), deadline)?;
             Ok(state_from(&session.screen.words(&line)))
         })

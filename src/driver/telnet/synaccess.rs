@@ -125,7 +125,7 @@ impl Driver for Synaccess {
     ) -> Result<(), DriverError> {
         let number = outlet_number(outlet, OUTLETS)?;
         let value = u8::from(to == Switch::On);
-        self.0.call(deadline, |session, deadline| {
+        self.0.call(deadline, |_, session, deadline| {
             let answer = ask(session, &format!("pset {number} {value}"), deadline)?;
             if complains(&answer) {
                 return Err(DriverError::Refused(session.screen.words(&answer)));
@@ -144,7 +144,7 @@ impl Driver for Synaccess {
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
         let number = outlet_number(outlet, OUTLETS)?;
-        self.0.call(deadline, |session, deadline| {
+        self.0.call(deadline, |_, session, deadline| {
             let table = ask(session, "pshow", deadline)?;
             Ok(state_in(&table, number)
                 .unwrap_or_else(|| State::Unknown(session.screen.words(&table))))

@@ -1,6 +1,7 @@
 //! Simulators: the PDU's side of a transcript, on a real socket, pty or process. One file per
 //! kind of edge.
 
+pub(crate) mod apc;
 mod command;
 pub(crate) mod sshd;
 mod tcp;

@@ -1,6 +1,7 @@
 //! OpenSSH's own `sshd`, one process for each connection (`sshd -i`), behind a listener of ours on a
 //! loopback port: real keys, real passwords, and a forced command that records what it is asked
-//! and answers as the test says.
+//! and answers as the test says. Started as root it gets a user list of its own, in a mount
+//! namespace: nothing on this machine is changed.
 //!
 //! In a transcript `>` is the command line as it arrives at the host, `<` the command's exit status
 //! and its output as a quoted text.
@@ -80,9 +81,10 @@ impl Sshd {
         Self::with(scripts, false)
     }
 
-    /// A host on which no key, but `ubnt` with [`PASSWORD`] logs in: the real sshd, with password
-    /// files of its own in a mount namespace. Needs root.
+    /// A host on which no key, but `ubnt` with [`PASSWORD`] logs in. Needs root, for the password
+    /// files of its own.
     pub(crate) fn with_password(scripts: &[&str]) -> Self {
+        assert!(is_root(), "sshd reads passwords as root only");
         Self::with(scripts, true)
     }
 
@@ -124,17 +126,21 @@ impl Sshd {
             format!(
                 "HostKey {}\nAuthorizedKeysFile {here}/authorized_keys\nPidFile none\nUsePAM no\n\
                  StrictModes no\nPasswordAuthentication {}\nKbdInteractiveAuthentication no\n\
-                 PermitRootLogin yes\nForceCommand {here}/command\n",
+                 PermitRootLogin yes\nKexAlgorithms curve25519-sha256\nForceCommand {here}/command\n",
                 keys.path("host").display(),
                 if passwords { "yes" } else { "no" }
             ),
         )
         .expect("written");
-        if passwords {
+        if is_root() {
+            // A plain shell, so that no start-up files of this machine's user are run.
             let passwd = std::fs::read_to_string("/etc/passwd").expect("/etc/passwd");
-            let passwd = format!("{passwd}ubnt:x:0:0::/root:/bin/sh\n");
+            let others = passwd.lines().filter(|line| !line.starts_with("root:"));
+            let own = "root:x:0:0::/root:/bin/sh\nubnt:x:0:0::/root:/bin/sh\n";
+            let passwd = format!("{own}{}\n", others.collect::<Vec<_>>().join("\n"));
             std::fs::write(at("passwd"), passwd).expect("written");
-            let shadow = format!("ubnt:{PASSWORD_HASH}:19000:0:99999:7:::\n");
+            let rest = "19000:0:99999:7:::";
+            let shadow = format!("root:*:{rest}\nubnt:{PASSWORD_HASH}:{rest}\n");
             std::fs::write(at("shadow"), shadow).expect("written");
         }
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port");
@@ -145,16 +151,15 @@ impl Sshd {
         )
         .expect("written");
         let shared = Arc::new(Shared::default());
-        let sshd = Self {
+        Self {
             port,
             shared: Arc::clone(&shared),
             thread: Some(std::thread::spawn({
                 let folder = folder.path().to_owned();
-                move || serve(&listener, &folder, passwords, &shared)
+                move || serve(&listener, &folder, &shared)
             })),
             folder,
-        };
-        sshd
+        }
     }
 
     pub(crate) fn file(&self, name: &str) -> String {
@@ -219,14 +224,14 @@ impl Sshd {
     }
 }
 
-fn serve(listener: &TcpListener, folder: &Path, passwords: bool, shared: &Shared) {
+fn serve(listener: &TcpListener, folder: &Path, shared: &Shared) {
     for stream in listener.incoming() {
         if shared.stop.load(Ordering::SeqCst) {
             return;
         }
         let Ok(stream) = stream else { return };
         shared.connections.fetch_add(1, Ordering::SeqCst);
-        let mut command = if passwords {
+        let mut command = if is_root() {
             let mut command = Command::new("unshare");
             command
                 .args(["--mount", "--propagation", "private", "sh", "-c"])
@@ -249,7 +254,7 @@ fn serve(listener: &TcpListener, folder: &Path, passwords: bool, shared: &Shared
             .stdout(Stdio::from(end(&stream)))
             .stderr(Stdio::null())
             .spawn()
-            .expect("sshd starts (with passwords: Debian: util-linux)");
+            .expect("sshd starts (as root by unshare; Debian: util-linux)");
         shared.open.lock().expect("lock").push((stream, child));
     }
 }
