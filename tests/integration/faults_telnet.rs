@@ -174,6 +174,19 @@ fn the_answer_to_yes_is_checked() {
     assert_eq!(unwilling.logouts(), 1);
 }
 
+#[test]
+fn the_screen_of_another_outlet_switches_nothing() {
+    for layout in [Layout::Firmware2, Layout::Firmware3, Layout::Ap9606] {
+        let pdu = ApcPdu::start(Behaviour {
+            mixes: true,
+            ..Behaviour::new(layout)
+        });
+        let error = switch(&mut *apc(&pdu), "3", Switch::On).expect_err("another outlet");
+        assert!(matches!(error, DriverError::Unexpected { .. }), "{error:?}");
+        assert!(pdu.on().is_empty());
+    }
+}
+
 /// What a badly behaved PDU does with one connection.
 type Play = fn(TcpStream);
 

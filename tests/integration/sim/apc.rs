@@ -33,6 +33,8 @@ pub(crate) struct Behaviour {
     pub(crate) words: Option<&'static str>,
     /// Does YES switch?
     pub(crate) obeys: bool,
+    /// Does it show the screens of another outlet than the one chosen?
+    pub(crate) mixes: bool,
     /// Is a second login turned away while the first lasts?
     pub(crate) single: bool,
 }
@@ -46,6 +48,7 @@ impl Behaviour {
             echoes: true,
             words: Some("Command successfully issued."),
             obeys: true,
+            mixes: false,
             single: true,
         }
     }
@@ -295,7 +298,7 @@ impl Console {
             let number = choice.parse().ok();
             number
                 .filter(|number| (1..=self.behaviour.outlets).contains(number))
-                .map(Place::Outlet)
+                .map(|number| Place::Outlet(number + u32::from(self.behaviour.mixes)))
         };
         let below = match (place, self.behaviour.layout, choice) {
             (Place::Main, _, "1") => Some(Place::Device),
