@@ -1,8 +1,10 @@
 //! Telnet PDUs: sessions that last, and everything that goes wrong.
 
 use crate::sim::apc::{ApcPdu, Behaviour, Layout};
+use pdudaemon::config::Config;
+use pdudaemon::dispatch::{Dispatcher, Recover, Stop};
 use pdudaemon::driver::{Driver, DriverError, registry};
-use pdudaemon::request::{Outlet, PduName, State, Switch};
+use pdudaemon::request::{Action, Outlet, PduName, Request, State, Switch, Target};
 use pdudaemon::settings::{Position, Settings};
 use pdudaemon::transport::{Deadline, TransportErrorKind};
 use std::io::{Read, Write};
@@ -107,6 +109,44 @@ fn twenty_four_outlets_cost_one_login() {
         driver.rest(Deadline::after(LONG));
         assert_eq!((pdu.logins(), pdu.logouts()), (1, 1), "eager {eager}");
     }
+}
+
+#[test]
+fn twenty_four_queued_outlets_cost_one_login() {
+    let pdu = ApcPdu::start(Behaviour {
+        outlets: 24,
+        ..Behaviour::new(Layout::Firmware3)
+    });
+    let config = format!(
+        r#"{{"daemon": {{"hostname": "127.0.0.1"}}, "pdus": {{"rack": {{"driver": "apc7952", "ip": "127.0.0.1:{}",
+           "password": "secret"}}}}}}"#,
+        pdu.port
+    );
+    let config = Config::parse(&config, "test").expect("a config");
+    let dispatcher = Dispatcher::start(&config, Recover::No).expect("started");
+    let (sender, receiver) = crossbeam_channel::unbounded();
+    for number in 1..=24 {
+        let sender = sender.clone();
+        let request = Request {
+            client: "test".into(),
+            target: Target::Outlet {
+                pdu: "rack".into(),
+                outlet: Outlet::new(number.to_string()),
+            },
+            action: Action::Switch(Switch::On),
+            delay: None,
+        };
+        let reply = move |outcome| sender.send(outcome).expect("the test waits");
+        dispatcher.submit(request, Box::new(reply));
+    }
+    for _ in 1..=24 {
+        let outcome = receiver.recv_timeout(LONG * 3).expect("an outcome");
+        outcome.expect("switched");
+    }
+    dispatcher.stop(Stop::Now);
+    dispatcher.join();
+    assert_eq!(pdu.on(), Vec::from_iter(1..=24));
+    assert_eq!((pdu.logins(), pdu.logouts()), (1, 1));
 }
 
 #[test]
