@@ -97,7 +97,8 @@ impl Target {
             "ForwardAgent=no".to_owned(),
             "ForwardX11=no".to_owned(),
             "PermitLocalCommand=no".to_owned(),
-            "LogLevel=ERROR".to_owned(),
+            // Below this level a failed negotiation is not told.
+            "LogLevel=INFO".to_owned(),
             "ControlMaster=auto".to_owned(),
             format!("ControlPath={control}"),
             format!("ControlPersist={PERSIST}"),
@@ -208,7 +209,7 @@ impl Client {
         let private = self.private.insert(private);
         let answer = output
             .map_err(|error| without_program(error).into())
-            .and_then(|output| judge(&output, || private.is_connected()));
+            .and_then(|output| judge(output, || private.is_connected()));
         if answer.is_err() {
             self.close(deadline);
         }
@@ -251,7 +252,8 @@ fn without_program(error: TransportError) -> TransportError {
 }
 
 /// The client's exit status is the command's, but 255 may also mean that there was none.
-fn judge(output: &Output, is_connected: impl Fn() -> bool) -> Result<Answer, SshError> {
+fn judge(mut output: Output, is_connected: impl Fn() -> bool) -> Result<Answer, SshError> {
+    output.stderr = without_chatter(&output.stderr);
     let complaint = output.complaint();
     match output.end {
         End::Exit(255) => {
@@ -286,6 +288,18 @@ fn judge(output: &Output, is_connected: impl Fn() -> bool) -> Result<Answer, Ssh
     }
 }
 
+/// The error output without what the client says of itself when nothing is wrong: that it has
+/// remembered a host key, and its advice about algorithms.
+fn without_chatter(stderr: &[u8]) -> Vec<u8> {
+    let chatter: [&[u8]; 2] = [b"Warning: Permanently added", b"** "];
+    stderr
+        .split_inclusive(|byte| *byte == b'\n')
+        .filter(|line| !chatter.iter().any(|words| line.starts_with(words)))
+        .flatten()
+        .copied()
+        .collect()
+}
+
 /// What the ssh client complains about; `None` when the words are not its own.
 fn failure(said: &str) -> Option<SshError> {
     use TransportErrorKind as K;
@@ -309,7 +323,6 @@ fn failure(said: &str) -> Option<SshError> {
         ("Broken pipe", Some(K::Closed)),
         ("mux_client", Some(K::Closed)),
         ("Received disconnect from", Some(K::Closed)),
-        ("Connection to", Some(K::Closed)),
     ];
     let line_with = |words: &str| {
         said.lines()
@@ -578,6 +591,12 @@ mod tests {
         ] {
             assert_eq!(kind(said), expected, "{said:?}");
         }
+    }
+
+    #[test]
+    fn chatter_is_no_complaint() {
+        let said = b"Warning: Permanently added 'h' to the list\r\n** advice\nno relay\nx";
+        assert_eq!(without_chatter(said), b"no relay\nx");
     }
 
     #[test]

@@ -146,6 +146,7 @@ fn host_keys_are_checked() {
     assert_eq!(kind(on(&mut *driver, LONG)), TransportErrorKind::Untrusted);
     assert!(sshd.commands().is_empty());
     on(&mut *build("acme", known_hosts(&empty)), LONG).expect("accepted");
+    assert_eq!(sshd.commands().len(), 1);
     assert!(
         std::fs::read_to_string(&empty)
             .expect("written")
@@ -233,6 +234,21 @@ fn hosts_that_do_not_speak_ssh() {
     assert_eq!(
         kind(on(&mut *driver, LONG)),
         TransportErrorKind::NoConnection
+    );
+}
+
+#[test]
+fn old_firmware_is_spoken_to_when_wanted() {
+    let sshd = Sshd::old(&["echo 1"]);
+    let state = |more| {
+        let mut driver = build("ubntmfi3port", with(sshd.settings(), more));
+        driver.state(&Outlet::new("1"), Deadline::after(LONG))
+    };
+    assert_eq!(state(serde_json::json!({})), Ok(State::On));
+    let modern = state(serde_json::json!({"legacy_algorithms": false}));
+    assert!(
+        matches!(&modern, Err(DriverError::Setup(words)) if words.contains("Unable to negotiate")),
+        "{modern:?}"
     );
 }
 

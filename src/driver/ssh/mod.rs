@@ -106,8 +106,9 @@ pub(super) static SPECS: &[DriverSpec] = &[
         keys: &MFI_KEYS,
         outlets: "1 to 3, 6 or 8",
         reads_back: true,
-        verified_by: "OpenSSH's sshd with a recorded shell. UNVERIFIED on hardware: the list of \
-                      algorithms that old firmware needs",
+        verified_by: "OpenSSH's sshd with a recorded shell, also one limited to group1-sha1, \
+                      ssh-rsa and aes128-cbc. UNVERIFIED on hardware: that old firmware needs no \
+                      other algorithms",
         timeout: DEVICE_TIMEOUT,
         build: &mfi::build,
     },

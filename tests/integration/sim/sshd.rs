@@ -31,9 +31,14 @@ impl Keys {
         KEYS.get_or_init(|| {
             pdudaemon::transport::ssh::set_asker(Path::new(env!("CARGO_BIN_EXE_pdudaemon")));
             let folder = tempfile::tempdir().expect("a scratch directory");
-            for name in ["host", "user", "stranger"] {
+            for (name, kind) in [
+                ("host", "ed25519"),
+                ("old-host", "rsa"),
+                ("user", "ed25519"),
+                ("stranger", "ed25519"),
+            ] {
                 run(Command::new("ssh-keygen")
-                    .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+                    .args(["-q", "-t", kind, "-N", "", "-f"])
                     .arg(folder.path().join(name)));
             }
             Self(folder)
@@ -60,6 +65,14 @@ pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// Which sshd.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Keys,
+    Passwords,
+    Old,
+}
+
 /// A running sshd.
 pub(crate) struct Sshd {
     pub(crate) port: u16,
@@ -78,17 +91,31 @@ struct Shared {
 impl Sshd {
     /// A host on which the user's key logs in. Its n-th command runs the n-th of `scripts` (shell).
     pub(crate) fn start(scripts: &[&str]) -> Self {
-        Self::with(scripts, false)
+        Self::with(scripts, Kind::Keys)
     }
 
     /// A host on which no key, but `ubnt` with [`PASSWORD`] logs in. Needs root, for the password
     /// files of its own.
     pub(crate) fn with_password(scripts: &[&str]) -> Self {
         assert!(is_root(), "sshd reads passwords as root only");
-        Self::with(scripts, true)
+        Self::with(scripts, Kind::Passwords)
     }
 
-    fn with(scripts: &[&str], passwords: bool) -> Self {
+    /// A host that speaks nothing but what old firmware does.
+    pub(crate) fn old(scripts: &[&str]) -> Self {
+        Self::with(scripts, Kind::Old)
+    }
+
+    fn with(scripts: &[&str], kind: Kind) -> Self {
+        let passwords = kind == Kind::Passwords;
+        let (host, algorithms) = match kind {
+            Kind::Keys | Kind::Passwords => ("host", "KexAlgorithms curve25519-sha256"),
+            Kind::Old => (
+                "old-host",
+                "HostKeyAlgorithms ssh-rsa\nKexAlgorithms diffie-hellman-group1-sha1\n\
+                 Ciphers aes128-cbc\nMACs hmac-sha1",
+            ),
+        };
         assert!(
             Path::new("/usr/sbin/sshd").exists(),
             "/usr/sbin/sshd is not installed (Debian: openssh-server)"
@@ -126,8 +153,8 @@ impl Sshd {
             format!(
                 "HostKey {}\nAuthorizedKeysFile {here}/authorized_keys\nPidFile none\nUsePAM no\n\
                  StrictModes no\nPasswordAuthentication {}\nKbdInteractiveAuthentication no\n\
-                 PermitRootLogin yes\nKexAlgorithms curve25519-sha256\nForceCommand {here}/command\n",
-                keys.path("host").display(),
+                 PermitRootLogin yes\n{algorithms}\nForceCommand {here}/command\n",
+                keys.path(host).display(),
                 if passwords { "yes" } else { "no" }
             ),
         )
@@ -147,7 +174,7 @@ impl Sshd {
         let port = listener.local_addr().expect("an address").port();
         std::fs::write(
             at("known_hosts"),
-            format!("[127.0.0.1]:{port} {}", keys.public("host")),
+            format!("[127.0.0.1]:{port} {}", keys.public(host)),
         )
         .expect("written");
         let shared = Arc::new(Shared::default());
