@@ -16,6 +16,10 @@ use pdudaemon::{daemon, docs};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // Started by ssh, it is the asker for a password and nothing else.
+    if let Some(code) = pdudaemon::transport::ssh::askpass_main() {
+        return code;
+    }
     let cli = match Cli::parse(std::env::args_os().skip(1)) {
         Ok(cli) => cli,
         Err(error) => {

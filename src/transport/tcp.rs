@@ -90,6 +90,28 @@ impl Connection {
         matches!(nothing, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
     }
 
+    /// What has come already, without waiting: `None` when nothing has, 0 when the peer closed.
+    pub fn receive_now(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, TransportError> {
+        let result = self
+            .stream
+            .set_nonblocking(true)
+            .and_then(|()| self.stream.read(buffer));
+        self.stream
+            .set_nonblocking(false)
+            .map_err(|error| TransportError::io("receiving", &error))?;
+        match result {
+            Ok(more) => Ok(Some(more)),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(TransportError::io("receiving", &error)),
+        }
+    }
+
+    /// Tells the peer that nothing more will be sent.
+    pub fn finish(&mut self) {
+        // A connection that is gone already needs no end.
+        let _ = self.stream.shutdown(std::net::Shutdown::Write);
+    }
+
     /// Exactly `N` bytes; the error says how many of them came.
     pub fn receive_exact<const N: usize>(
         &mut self,

@@ -13,6 +13,8 @@
 )]
 
 mod faults_http;
+mod faults_ssh;
+mod faults_telnet;
 mod sim;
 mod tidy;
 mod transcript;

@@ -1,6 +1,324 @@
-//! Drivers over telnet: the table of their specs.
+//! Drivers over telnet: the table of their specs, and what their dialects share.
 
-use super::DriverSpec;
+mod apc_cli;
+mod apc_menu;
+mod gude;
+mod netio;
+mod synaccess;
+
+use super::{DEVICE_TIMEOUT, DriverError, DriverSpec, Key};
+use crate::request::State;
+use crate::settings::{self, Address, Secret, Settings, SettingsError};
+use crate::transport::telnet::Session;
+use crate::transport::{Deadline, TransportError, TransportErrorKind};
+use serde::Deserialize;
+use std::time::Duration;
+
+/// How long a PDU may take for one prompt, as in the Python program.
+const PROMPT_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a logout may take, whatever the deadline.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a PDU may take to close the connection after a logout.
+const HANG_UP_PATIENCE: Duration = Duration::from_millis(500);
+
+const ADDRESS_KEYS: [Key; 2] = [
+    Key {
+        name: "ip",
+        kind: "text",
+        default: "none",
+        about: "address, maybe with :port, when the PDU's name is not its address",
+    },
+    Key {
+        name: "hostname",
+        kind: "text",
+        default: "none",
+        about: "the same as ip, which wins",
+    },
+];
+
+const fn port_key(default: &'static str) -> Key {
+    Key {
+        name: "telnetport",
+        kind: "number",
+        default,
+        about: "TCP port of the console",
+    }
+}
+
+const fn login_keys(default: &'static str) -> [Key; 2] {
+    [
+        Key {
+            name: "username",
+            kind: "text",
+            default,
+            about: "user to log in as",
+        },
+        Key {
+            name: "password",
+            kind: "text",
+            default,
+            about: "that user's password",
+        },
+    ]
+}
+
+const fn keys_with_login(login: &'static str, port: &'static str) -> [Key; 5] {
+    let [ip, hostname] = ADDRESS_KEYS;
+    let [username, password] = login_keys(login);
+    [ip, hostname, port_key(port), username, password]
+}
+
+static APC_KEYS: [Key; 5] = keys_with_login("\"apc\"", "23");
+static NETIO_KEYS: [Key; 5] = keys_with_login("\"admin\"", "1234");
+static SYNACCESS_KEYS: [Key; 5] = keys_with_login("\"admin\"", "23");
+static GUDE_KEYS: [Key; 3] = {
+    let [ip, hostname] = ADDRESS_KEYS;
+    [ip, hostname, port_key("23")]
+};
 
 /// Every driver name of this transport.
-pub(super) static SPECS: &[DriverSpec] = &[];
+pub(super) static SPECS: &[DriverSpec] = &[
+    DriverSpec {
+        names: &[
+            "apc7900", "apc7920", "apc7921", "apc7932", "apc7952", "apc9210", "apc9218", "ap9218",
+            "apc9606", "ap9606",
+        ],
+        any_case: true,
+        models: "APC rack PDUs and MasterSwitches with menus: AP7900, AP7920, AP7921, AP7932, \
+                 AP7952, AP9210, AP9218, AP9606 and others with AOS 2 or 3",
+        transport: "telnet",
+        keys: &APC_KEYS,
+        outlets: "1 to 99, and in the PDU's own list of outlets",
+        reads_back: true,
+        verified_by: "a simulator with firmware 2, firmware 3, AP9210 and AP9606 screens, pagers, \
+                      24 outlets and a single login. UNVERIFIED on hardware: the wording after YES \
+                      of every firmware (without the word success the state is read back), the \
+                      words of a PDU that has another user logged in, the master screen of the \
+                      AP9210 as the place of its states",
+        timeout: DEVICE_TIMEOUT,
+        build: &apc_menu::build,
+    },
+    DriverSpec {
+        names: &["apc8959"],
+        any_case: true,
+        models: "APC rack PDUs with the command line of AOS 5 and later: AP8959 and others",
+        transport: "telnet",
+        keys: &APC_KEYS,
+        outlets: "1 to 99",
+        reads_back: true,
+        verified_by: "transcripts on a simulated console. UNVERIFIED on hardware: the meaning of \
+                      the codes E100, E101 and E102 (each is a refusal)",
+        timeout: DEVICE_TIMEOUT,
+        build: &apc_cli::build,
+    },
+    DriverSpec {
+        names: &["gude1202"],
+        any_case: false,
+        models: "Gude Expert Power Control 1202 and others with the same console, set to no login",
+        transport: "telnet",
+        keys: &GUDE_KEYS,
+        outlets: "1 to 99",
+        reads_back: true,
+        verified_by: "transcripts on a simulated console. UNVERIFIED on hardware: the text of the \
+                      answer to `state show` (ON, OFF, 1 and 0 are understood), the prompts of a \
+                      console with login",
+        timeout: DEVICE_TIMEOUT,
+        build: &gude::build,
+    },
+    DriverSpec {
+        names: &["netio4"],
+        any_case: false,
+        models: "NETIO 4, NETIO 230B and others with the KSHELL protocol",
+        transport: "telnet",
+        keys: &NETIO_KEYS,
+        outlets: "1 to 4",
+        reads_back: true,
+        verified_by: "transcripts on a simulated console. UNVERIFIED on hardware: whether every \
+                      firmware greets with 100 (one that is silent for two seconds is sent an \
+                      empty line, as the Python program does)",
+        timeout: DEVICE_TIMEOUT,
+        build: &netio::build,
+    },
+    DriverSpec {
+        names: &["synnetbooter"],
+        any_case: false,
+        models: "Synaccess netBooter, B series",
+        transport: "telnet",
+        keys: &SYNACCESS_KEYS,
+        outlets: "1 to 99",
+        reads_back: true,
+        verified_by: "transcripts on a simulated console. UNVERIFIED on hardware: the table that \
+                      pshow prints (a switch is checked against it where it can be read), the \
+                      words of a refused login",
+        timeout: DEVICE_TIMEOUT,
+        build: &synaccess::build,
+    },
+];
+
+#[derive(Deserialize)]
+struct Keys {
+    #[serde(default, deserialize_with = "settings::maybe_text")]
+    username: Option<String>,
+    #[serde(default)]
+    password: Option<Secret>,
+    #[serde(default, deserialize_with = "settings::maybe_number")]
+    telnetport: Option<u16>,
+}
+
+/// Where the console is and who logs in.
+struct Account {
+    address: Address,
+    username: String,
+    password: Secret,
+}
+
+/// Reads the keys that all of these drivers have; `login` is both the default user and password.
+fn account(settings: &Settings, login: &str, port: u16) -> Result<Account, SettingsError> {
+    let keys: Keys = settings.read()?;
+    if keys.telnetport == Some(0) {
+        return Err(settings.error("telnetport", "expected 1 to 65535, got 0"));
+    }
+    let account = Account {
+        address: settings.address(keys.telnetport.unwrap_or(port))?,
+        username: keys.username.unwrap_or_else(|| login.to_owned()),
+        password: keys.password.unwrap_or_else(|| Secret::new(login)),
+    };
+    // What is typed is a line: a second one must not hide in it.
+    for (key, text) in [
+        ("username", account.username.as_str()),
+        ("password", account.password.reveal()),
+    ] {
+        if text.chars().any(char::is_control) {
+            return Err(settings.error(key, "expected no control characters"));
+        }
+    }
+    Ok(account)
+}
+
+/// How one dialect logs in and out; between the two belongs what its driver does.
+trait Console {
+    fn login(&self, session: &mut Session, deadline: Deadline) -> Result<(), DriverError>;
+    fn logout(&self, session: &mut Session, deadline: Deadline) -> Result<(), DriverError>;
+}
+
+/// A console with the session that is kept while there is work.
+struct Kept<C> {
+    address: Address,
+    console: C,
+    session: Option<Session>,
+}
+
+impl<C: Console> Kept<C> {
+    fn new(address: Address, console: C) -> Self {
+        Self {
+            address,
+            console,
+            session: None,
+        }
+    }
+
+    /// Does `work` in the kept session, or in a new one. A kept session that turns out to have
+    /// been closed while idle is opened again, once; what is done in it sets a state and may be
+    /// done twice. After an error the session is left.
+    fn call<T>(
+        &mut self,
+        deadline: Deadline,
+        mut work: impl FnMut(&C, &mut Session, Deadline) -> Result<T, DriverError>,
+    ) -> Result<T, DriverError> {
+        if let Some(mut session) = self.session.take()
+            && session.is_alive(deadline)
+        {
+            match work(&self.console, &mut session, deadline) {
+                Err(DriverError::Transport(error)) if error.kind == TransportErrorKind::Closed => {}
+                result => return self.keep(session, result, deadline),
+            }
+        }
+        let mut session = Session::open(&self.address.host, self.address.port, deadline)?;
+        let result = self
+            .console
+            .login(&mut session, deadline)
+            .and_then(|()| work(&self.console, &mut session, deadline));
+        self.keep(session, result, deadline)
+    }
+
+    fn keep<T>(
+        &mut self,
+        session: Session,
+        result: Result<T, DriverError>,
+        deadline: Deadline,
+    ) -> Result<T, DriverError> {
+        match &result {
+            Ok(_) => self.session = Some(session),
+            // Neither is anybody there to log out from.
+            Err(
+                DriverError::Transport(_) | DriverError::LoginRefused(_) | DriverError::Setup(_),
+            ) => {}
+            Err(_) => self.leave(session, deadline),
+        }
+        result
+    }
+
+    /// Logs out and waits a moment for the PDU to end the session. A PDU that does not say goodbye
+    /// is left all the same.
+    fn leave(&self, mut session: Session, deadline: Deadline) {
+        if self
+            .console
+            .logout(&mut session, deadline.within(LEAVE_PATIENCE))
+            .is_ok()
+        {
+            session.hang_up(deadline.within(HANG_UP_PATIENCE));
+        }
+    }
+
+    fn rest(&mut self, deadline: Deadline) {
+        if let Some(mut session) = self.session.take()
+            && session.is_alive(deadline)
+        {
+            self.leave(session, deadline);
+        }
+    }
+}
+
+/// Does the PDU say that somebody else is logged in?
+fn says_busy(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    [
+        "already logged",
+        "another user",
+        "someone is currently logged",
+        "sessions are in use",
+        "too many users",
+        "too many sessions",
+    ]
+    .iter()
+    .any(|words| lower.contains(words))
+}
+
+/// Somebody else is logged in: what the PDU said.
+fn busy(session: &Session, text: &str) -> DriverError {
+    let words = session.screen.words(text);
+    TransportError::new(
+        TransportErrorKind::Busy,
+        format!("another user is logged in: {words}"),
+    )
+    .into()
+}
+
+/// The state that a word stands for.
+fn state_of(word: &str) -> Option<State> {
+    match word.to_ascii_uppercase().as_str() {
+        "ON" | "1" => Some(State::On),
+        "OFF" | "0" => Some(State::Off),
+        _ => None,
+    }
+}
+
+/// An answer other than the expected.
+fn unexpected(session: &Session, expected: &str, got: &str) -> DriverError {
+    DriverError::Unexpected {
+        expected: expected.to_owned(),
+        got: session.screen.shown(got),
+    }
+}

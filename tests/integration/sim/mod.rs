@@ -1,8 +1,10 @@
 //! Simulators: the PDU's side of a transcript, on a real socket, pty or process. One file per
 //! kind of edge.
 
+pub(crate) mod apc;
 mod command;
 pub(crate) mod http;
+pub(crate) mod sshd;
 mod tcp;
 
 use crate::transcript::Case;
@@ -21,6 +23,7 @@ pub(crate) fn start(case: &Case) -> Box<dyn Simulator> {
     match case.transport.as_str() {
         "command" => Box::new(command::start(case)),
         "http" => Box::new(http::start(case)),
+        "ssh" => Box::new(sshd::start(case)),
         "tcp" | "telnet" => Box::new(tcp::start(case)),
         other => panic!("{}: no simulator for transport {other}", case.at),
     }

@@ -1,0 +1,66 @@
+//! BayLibre ACME: `dut-switch-on N` and `dut-switch-off N` in a shell on the device.
+
+use super::{Defaults, client};
+use crate::driver::{Driver, DriverError, outlet_number};
+use crate::request::{Outlet, Switch};
+use crate::settings::{Settings, SettingsError};
+use crate::transport::Deadline;
+use crate::transport::ssh::{Client, HostKey};
+
+const OUTLETS: std::ops::RangeInclusive<u32> = 1..=8;
+
+struct Acme(Client);
+
+pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+    let client = client(
+        settings,
+        &Defaults {
+            username: "root",
+            // The Python program answers a password prompt by Return.
+            password: "",
+            port: 0,
+            host_key: HostKey::AcceptNew,
+            options: &[],
+        },
+    )?;
+    Ok(Box::new(Acme(client)))
+}
+
+fn command(number: u32, to: Switch) -> String {
+    format!("dut-switch-{to} {number}")
+}
+
+impl Driver for Acme {
+    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
+        outlet_number(outlet, OUTLETS).map(drop)
+    }
+
+    fn switch(
+        &mut self,
+        outlet: &Outlet,
+        to: Switch,
+        deadline: Deadline,
+    ) -> Result<(), DriverError> {
+        let number = outlet_number(outlet, OUTLETS)?;
+        let answer = self.0.run(&command(number, to), deadline)?;
+        match answer.status {
+            0 => Ok(()),
+            _ => Err(DriverError::Refused(answer.complaint)),
+        }
+    }
+
+    fn rest(&mut self, deadline: Deadline) {
+        self.0.close(deadline);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_those_of_the_device() {
+        assert_eq!(command(1, Switch::On), "dut-switch-on 1");
+        assert_eq!(command(8, Switch::Off), "dut-switch-off 8");
+    }
+}

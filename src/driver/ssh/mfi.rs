@@ -1,0 +1,133 @@
+//! Ubiquiti mFi mPower: a file per relay, `/proc/power/relayN`, that holds 1 or 0.
+
+use super::{Defaults, client};
+use crate::driver::{Driver, DriverError, outlet_number};
+use crate::request::{Outlet, State, Switch};
+use crate::settings::{self, Settings, SettingsError};
+use crate::transport::ssh::{Client, HostKey};
+use crate::transport::{Deadline, printable};
+use serde::Deserialize;
+
+/// What old firmware (dropbear) needs and a current ssh client offers no more; `+` puts them last.
+const LEGACY: &[&str] = &[
+    "HostKeyAlgorithms=+ssh-rsa",
+    "PubkeyAcceptedAlgorithms=+ssh-rsa",
+    "KexAlgorithms=+diffie-hellman-group14-sha1,diffie-hellman-group1-sha1",
+    "Ciphers=+aes128-cbc",
+];
+
+#[derive(Deserialize)]
+struct Keys {
+    #[serde(default = "yes", deserialize_with = "settings::flag")]
+    verify_hostkey: bool,
+    #[serde(default = "yes", deserialize_with = "settings::flag")]
+    legacy_algorithms: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+struct Mfi {
+    client: Client,
+    outlets: u32,
+}
+
+pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+    let keys: Keys = settings.read()?;
+    let client = client(
+        settings,
+        &Defaults {
+            username: "ubnt",
+            password: "ubnt",
+            port: 22,
+            host_key: if keys.verify_hostkey {
+                HostKey::Known
+            } else {
+                HostKey::AcceptNew
+            },
+            options: if keys.legacy_algorithms { LEGACY } else { &[] },
+        },
+    )?;
+    let outlets = match settings.driver() {
+        "ubntmfi3port" => 3,
+        "ubntmfi6port" => 6,
+        _ => 8,
+    };
+    Ok(Box::new(Mfi { client, outlets }))
+}
+
+fn write(number: u32, to: Switch) -> String {
+    let value = u8::from(to == Switch::On);
+    format!("sh -c 'echo {value} > /proc/power/relay{number}'")
+}
+
+fn read(number: u32) -> String {
+    format!("cat /proc/power/relay{number}")
+}
+
+fn state_from(output: &str) -> State {
+    match output.trim() {
+        "1" => State::On,
+        "0" => State::Off,
+        _ => State::Unknown(printable(output.trim().as_bytes())),
+    }
+}
+
+impl Mfi {
+    /// Runs a command that must succeed, and gives its output.
+    fn ask(&mut self, command: &str, deadline: Deadline) -> Result<String, DriverError> {
+        let answer = self.client.run(command, deadline)?;
+        match answer.status {
+            0 => Ok(answer.output),
+            _ => Err(DriverError::Refused(answer.complaint)),
+        }
+    }
+}
+
+impl Driver for Mfi {
+    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
+        outlet_number(outlet, 1..=self.outlets).map(drop)
+    }
+
+    fn switch(
+        &mut self,
+        outlet: &Outlet,
+        to: Switch,
+        deadline: Deadline,
+    ) -> Result<(), DriverError> {
+        let number = outlet_number(outlet, 1..=self.outlets)?;
+        self.ask(&write(number, to), deadline)?;
+        match self.ask(&read(number), deadline)? {
+            output if state_from(&output) == State::from(to) => Ok(()),
+            output => Err(DriverError::Unexpected {
+                expected: format!("relay {to}"),
+                got: printable(output.trim().as_bytes()),
+            }),
+        }
+    }
+
+    fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
+        let number = outlet_number(outlet, 1..=self.outlets)?;
+        Ok(state_from(&self.ask(&read(number), deadline)?))
+    }
+
+    fn rest(&mut self, deadline: Deadline) {
+        self.client.close(deadline);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_and_states_are_those_of_the_device() {
+        assert_eq!(write(1, Switch::On), "sh -c 'echo 1 > /proc/power/relay1'");
+        assert_eq!(write(8, Switch::Off), "sh -c 'echo 0 > /proc/power/relay8'");
+        assert_eq!(read(3), "cat /proc/power/relay3");
+        assert_eq!(state_from("1\n"), State::On);
+        assert_eq!(state_from("0"), State::Off);
+        assert_eq!(state_from("x\n"), State::Unknown("\"x\"".into()));
+    }
+}

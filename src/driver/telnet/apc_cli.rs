@@ -1,0 +1,134 @@
+//! APC's command line (AOS 5 and later): `olOn N`, `olOff N`, `olStatus N` at an `apc>` prompt,
+//! answered by a code, `E000: Success` or another.
+
+use super::apc_menu::Login;
+use super::{Account, Console, Kept, PROMPT_PATIENCE, state_of, unexpected};
+use crate::driver::{Driver, DriverError, outlet_number};
+use crate::request::{Outlet, State, Switch};
+use crate::settings::{Settings, SettingsError};
+use crate::transport::Deadline;
+use crate::transport::expect::Pattern::Ends;
+use crate::transport::telnet::Session;
+
+const OUTLETS: std::ops::RangeInclusive<u32> = 1..=99;
+
+const PROMPT: &str = "apc>";
+
+struct ApcCli(Kept<Cli>);
+
+struct Cli(Login);
+
+pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+    let Account {
+        address,
+        username,
+        password,
+    } = super::account(settings, "apc", 23)?;
+    let login = Login { username, password };
+    Ok(Box::new(ApcCli(Kept::new(address, Cli(login)))))
+}
+
+impl Console for Cli {
+    fn login(&self, session: &mut Session, deadline: Deadline) -> Result<(), DriverError> {
+        self.0.log_in(session, PROMPT, deadline)
+    }
+
+    fn logout(&self, session: &mut Session, deadline: Deadline) -> Result<(), DriverError> {
+        Ok(session.line("exit", deadline)?)
+    }
+}
+
+/// Sends `command`, which the Python program ends with a bare newline on a negotiated session,
+/// and takes what is printed up to the next prompt. Any code but E000 is a refusal.
+fn ask(session: &mut Session, command: &str, deadline: Deadline) -> Result<String, DriverError> {
+    session.send(format!("{command}\n").as_bytes(), deadline)?;
+    let patience = deadline.within(PROMPT_PATIENCE);
+    let text = session
+        .expect("prompt apc>", &[Ends(PROMPT)], patience)?
+        .text;
+    match code(&text) {
+        Some(("E000", _)) => Ok(text),
+        Some((_, line)) => Err(DriverError::Refused(session.screen.words(line))),
+        None => Err(unexpected(session, "E000: Success", &text)),
+    }
+}
+
+/// The first line with a code of a letter and three digits: the code, and the line.
+fn code(text: &str) -> Option<(&str, &str)> {
+    text.lines().map(str::trim).find_map(|line| {
+        let (code, _) = line.split_once(':')?;
+        let digits = code.strip_prefix('E')?;
+        (digits.len() == 3 && digits.bytes().all(|byte| byte.is_ascii_digit()))
+            .then_some((code, line))
+    })
+}
+
+/// The state of `outlet` in olStatus' lines, ` 1: name: On`.
+fn state_in(text: &str, outlet: u32) -> Option<State> {
+    text.lines().find_map(|line| {
+        let (number, rest) = line.trim().split_once(':')?;
+        if number.parse() != Ok(outlet) {
+            return None;
+        }
+        let said = rest.rsplit(':').next()?.trim();
+        // A star marks a change that is pending.
+        Some(state_of(said).unwrap_or_else(|| State::Unknown(said.to_owned())))
+    })
+}
+
+impl Driver for ApcCli {
+    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
+        outlet_number(outlet, OUTLETS).map(drop)
+    }
+
+    fn switch(
+        &mut self,
+        outlet: &Outlet,
+        to: Switch,
+        deadline: Deadline,
+    ) -> Result<(), DriverError> {
+        let number = outlet_number(outlet, OUTLETS)?;
+        let verb = match to {
+            Switch::On => "olOn",
+            Switch::Off => "olOff",
+        };
+        self.0.call(deadline, |_, session, deadline| {
+            ask(session, &format!("{verb} {number}"), deadline).map(drop)
+        })
+    }
+
+    fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
+        let number = outlet_number(outlet, OUTLETS)?;
+        self.0.call(deadline, |_, session, deadline| {
+            let text = ask(session, &format!("olStatus {number}"), deadline)?;
+            state_in(&text, number).ok_or_else(|| unexpected(session, "the outlet's line", &text))
+        })
+    }
+
+    fn rest(&mut self, deadline: Deadline) {
+        self.0.rest(deadline);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_and_states_are_read() {
+        assert_eq!(
+            code("olOn 1\nE000: Success\n\napc>"),
+            Some(("E000", "E000: Success"))
+        );
+        assert_eq!(
+            code("olOn 99\nE102: Parameter Error\n").map(|c| c.0),
+            Some("E102")
+        );
+        assert_eq!(code("Error: no\nE00: x\n"), None);
+        let status = "E000: Success\n 1: rack: 4: On\n12: b: Off\n 2: c: Off*\n";
+        assert_eq!(state_in(status, 1), Some(State::On));
+        assert_eq!(state_in(status, 12), Some(State::Off));
+        assert_eq!(state_in(status, 2), Some(State::Unknown("Off*".into())));
+        assert_eq!(state_in(status, 3), None);
+    }
+}

@@ -1,0 +1,165 @@
+//! Gude Expert Power Control: a console of commands, answered by `OK.`, `ERR.` and a reason, or
+//! the value asked for on one line (manual of the EPC 1202, "Console").
+
+use super::{Account, Console, Kept, PROMPT_PATIENCE, state_of, unexpected};
+use crate::driver::{Driver, DriverError, outlet_number};
+use crate::request::{Outlet, State, Switch};
+use crate::settings::{Settings, SettingsError};
+use crate::transport::Deadline;
+use crate::transport::telnet::Session;
+
+const OUTLETS: std::ops::RangeInclusive<u32> = 1..=99;
+
+struct Gude(Kept<Open>);
+
+/// A console without login.
+struct Open;
+
+pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+    let Account { address, .. } = super::account(settings, "", 23)?;
+    Ok(Box::new(Gude(Kept::new(address, Open))))
+}
+
+impl Console for Open {
+    fn login(&self, _: &mut Session, _: Deadline) -> Result<(), DriverError> {
+        Ok(())
+    }
+
+    fn logout(&self, session: &mut Session, deadline: Deadline) -> Result<(), DriverError> {
+        Ok(session.line("quit", deadline)?)
+    }
+}
+
+/// What the console answers to a command.
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    Ok,
+    Refused(String),
+    Value(String),
+    /// It wants a login first.
+    Login,
+}
+
+/// The answer to `command`, once it is whole. Banner, prompt and echo are passed over.
+fn answer(text: &str, command: &str) -> Option<(usize, Answer)> {
+    let mut end = 0;
+    for line in text.split_inclusive('\n') {
+        end += line.len();
+        let whole = line.ends_with('\n');
+        let said = line.trim().trim_start_matches('>').trim();
+        let lower = said.to_ascii_lowercase();
+        if said.starts_with("OK.") {
+            return Some((end, Answer::Ok));
+        }
+        if said.starts_with("ERR.") && whole {
+            return Some((end, Answer::Refused(said.to_owned())));
+        }
+        if ["login:", "username:", "password:", "user:"]
+            .iter()
+            .any(|prompt| lower.ends_with(prompt))
+        {
+            return Some((end, Answer::Login));
+        }
+        // One word, or a sentence about the port; a banner's version number is neither.
+        let about_port = said == last_word(said) || lower.starts_with("port ");
+        if whole && command.ends_with("show") && about_port && state_of(last_word(said)).is_some() {
+            return Some((end, Answer::Value(said.to_owned())));
+        }
+    }
+    None
+}
+
+fn last_word(line: &str) -> &str {
+    line.split(|c: char| !c.is_ascii_alphanumeric())
+        .rfind(|word| !word.is_empty())
+        .unwrap_or_default()
+}
+
+fn ask(session: &mut Session, command: &str, deadline: Deadline) -> Result<Answer, DriverError> {
+    session.line(command, deadline)?;
+    let (_, answer) = session.expect_if(
+        "answer of the console",
+        deadline.within(PROMPT_PATIENCE),
+        |text| answer(text, command),
+    )?;
+    match answer {
+        Answer::Refused(words) => Err(DriverError::Refused(session.screen.words(&words))),
+        Answer::Login => Err(DriverError::LoginRefused(
+            "the console asks for a login; switch that off in the PDU".into(),
+        )),
+        answer @ (Answer::Ok | Answer::Value(_)) => Ok(answer),
+    }
+}
+
+impl Driver for Gude {
+    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
+        outlet_number(outlet, OUTLETS).map(drop)
+    }
+
+    fn switch(
+        &mut self,
+        outlet: &Outlet,
+        to: Switch,
+        deadline: Deadline,
+    ) -> Result<(), DriverError> {
+        let number = outlet_number(outlet, OUTLETS)?;
+        let value = u8::from(to == Switch::On);
+        self.0.call(deadline, |_, session, deadline| {
+            match ask(
+                session,
+                &format!("port {number} state set {value}"),
+                deadline,
+            )? {
+                Answer::Ok => Ok(()),
+                other => Err(unexpected(session, "OK.", &format!("{other:?}"))),
+            }
+        })
+    }
+
+    fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
+        let number = outlet_number(outlet, OUTLETS)?;
+        self.0.call(deadline, |_, session, deadline| {
+            match ask(session, &format!("port {number} state show"), deadline)? {
+                Answer::Value(line) => Ok(state_of(last_word(&line))
+                    .unwrap_or_else(|| State::Unknown(session.screen.words(&line)))),
+                other => Err(unexpected(session, "ON or OFF", &format!("{other:?}"))),
+            }
+        })
+    }
+
+    fn rest(&mut self, deadline: Deadline) {
+        self.0.rest(deadline);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_told_from_banner_prompt_and_echo() {
+        let value = |text: &str| answer(text, "port 1 state show").map(|found| found.1);
+        let set = |text: &str| answer(text, "port 1 state set 1").map(|found| found.1);
+        assert_eq!(set("EPC 1202\n>port 1 state set 1\n"), None);
+        assert_eq!(set(">port 1 state set 1\nOK"), None);
+        assert_eq!(set(">port 1 state set 1\nOK."), Some(Answer::Ok));
+        assert_eq!(set("ERR. no su"), None);
+        assert_eq!(
+            set("ERR. no such port\n"),
+            Some(Answer::Refused("ERR. no such port".into()))
+        );
+        assert_eq!(set("\nUsername: "), Some(Answer::Login));
+        assert_eq!(value(">port 1 state show\n"), None);
+        assert_eq!(value(">port 1 state show\nON"), None);
+        assert_eq!(
+            value(">port 1 state show\nON\n>"),
+            Some(Answer::Value("ON".into()))
+        );
+        assert_eq!(value("EPC 1202 v1.0\n"), None);
+        assert_eq!(value("0\n"), Some(Answer::Value("0".into())));
+        assert_eq!(
+            value("Port 1 is OFF.\n"),
+            Some(Answer::Value("Port 1 is OFF.".into()))
+        );
+    }
+}

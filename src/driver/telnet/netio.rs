@@ -1,0 +1,175 @@
+//! NETIO's KSHELL: each command is answered by one line of a three-digit code and text (NETIO 4
+//! telnet manual; as labgrid and fence_netio use it).
+
+use super::{Account, Console, Kept, PROMPT_PATIENCE, busy, says_busy, unexpected};
+use crate::driver::{Driver, DriverError, outlet_number};
+use crate::request::{Outlet, State, Switch};
+use crate::settings::{Secret, Settings, SettingsError};
+use crate::transport::telnet::Session;
+use crate::transport::{Deadline, TransportErrorKind};
+use std::time::Duration;
+
+const OUTLETS: std::ops::RangeInclusive<u32> = 1..=4;
+
+/// How long to wait for the greeting of a firmware that may have none.
+const GREETING_PATIENCE: Duration = Duration::from_secs(2);
+
+struct Netio(Kept<Login>);
+
+struct Login {
+    username: String,
+    password: Secret,
+}
+
+pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+    let Account {
+        address,
+        username,
+        password,
+    } = super::account(settings, "admin", 1234)?;
+    // `login <user> <password>`: a blank would end either.
+    for (key, text) in [("username", &*username), ("password", password.reveal())] {
+        if text.is_empty() || text.contains(' ') {
+            return Err(settings.error(key, "expected a text without blanks"));
+        }
+    }
+    let login = Login { username, password };
+    Ok(Box::new(Netio(Kept::new(address, login))))
+}
+
+/// The first whole line that begins with a three-digit code: its end, the code, its text.
+fn coded_line(text: &str) -> Option<(usize, (u16, String))> {
+    let mut end = 0;
+    for line in text.split_inclusive('\n') {
+        end += line.len();
+        let Some((code, rest)) = line
+            .strip_suffix('\n')
+            .and_then(|l| l.trim().split_at_checked(3))
+        else {
+            continue;
+        };
+        if code.bytes().all(|byte| byte.is_ascii_digit())
+            && (rest.is_empty() || rest.starts_with([' ', '-']))
+            && let Ok(code) = code.parse()
+        {
+            return Some((end, (code, line.trim().to_owned())));
+        }
+    }
+    None
+}
+
+/// The next answer. `250` is success, `5xx` a refusal in the PDU's words.
+fn answer(session: &mut Session, deadline: Deadline) -> Result<(u16, String), DriverError> {
+    let (_, answer) = session.expect_if(
+        "answer with a code",
+        deadline.within(PROMPT_PATIENCE),
+        coded_line,
+    )?;
+    Ok(answer)
+}
+
+/// Sends `command` and takes its `250` line.
+fn ask(session: &mut Session, command: &str, deadline: Deadline) -> Result<String, DriverError> {
+    session.line(command, deadline)?;
+    match answer(session, deadline)? {
+        (250, line) => Ok(line),
+        (500..=599, line) => Err(DriverError::Refused(session.screen.words(&line))),
+        (_, line) => Err(unexpected(session, "250", &line)),
+    }
+}
+
+impl Console for Login {
+    fn login(&self, session: &mut Session, deadline: Deadline) -> Result<(), DriverError> {
+        session.screen.hide(self.password.reveal());
+        let greeting = deadline.within(GREETING_PATIENCE);
+        match session.expect_if("greeting", greeting, coded_line) {
+            Ok((_, (100, _))) => {}
+            Ok((_, (_, line))) => {
+                return Err(if says_busy(&line) {
+                    busy(session, &line)
+                } else {
+                    unexpected(session, "greeting 100 HELLO", &line)
+                });
+            }
+            Err(error) if error.kind == TransportErrorKind::Timeout => {
+                // The Python program's way: an empty line is answered by 502.
+                session.line("", deadline)?;
+                answer(session, deadline)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let (username, password) = (&self.username, self.password.reveal());
+        match ask(session, &format!("login {username} {password}"), deadline) {
+            Err(DriverError::Refused(words)) if says_busy(&words) => Err(busy(session, &words)),
+            Err(DriverError::Refused(words)) => Err(DriverError::LoginRefused(words)),
+            result => result.map(drop),
+        }
+    }
+
+    fn logout(&self, session: &mut Session, deadline: Deadline) -> Result<(), DriverError> {
+        session.line("quit", deadline)?;
+        answer(session, deadline).map(drop)
+    }
+}
+
+/// What `port N` answers: `250 1`, `250 0`, or an older firmware's letter.
+fn state_from(line: &str) -> State {
+    match line.split_whitespace().nth(1) {
+        Some("1") => State::On,
+        Some("0") => State::Off,
+        _ => State::Unknown(line.to_owned()),
+    }
+}
+
+impl Driver for Netio {
+    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
+        outlet_number(outlet, OUTLETS).map(drop)
+    }
+
+    fn switch(
+        &mut self,
+        outlet: &Outlet,
+        to: Switch,
+        deadline: Deadline,
+    ) -> Result<(), DriverError> {
+        let number = outlet_number(outlet, OUTLETS)?;
+        let value = u8::from(to == Switch::On);
+        self.0.call(deadline, |_, session, deadline| {
+            ask(session, &format!("port {number} {value}"), deadline).map(drop)
+        })
+    }
+
+    fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
+        let number = outlet_number(outlet, OUTLETS)?;
+        self.0.call(deadline, |_, session, deadline| {
+            let line = ask(session, &format!("port {number}"), deadline)?;
+            Ok(state_from(&session.screen.words(&line)))
+        })
+    }
+
+    fn rest(&mut self, deadline: Deadline) {
+        self.0.rest(deadline);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_whole_lines_with_a_code() {
+        assert_eq!(coded_line("250 O"), None);
+        assert_eq!(
+            coded_line("port 1 1\n250 OK\n"),
+            Some((16, (250, "250 OK".into())))
+        );
+        assert_eq!(
+            coded_line("\n100 HELLO 00000000 - KSHELL V1.5\n").map(|l| l.1.0),
+            Some(100)
+        );
+        assert_eq!(coded_line("2500 \n12 a\nabc d\n"), None);
+        assert_eq!(state_from("250 1"), State::On);
+        assert_eq!(state_from("250 0"), State::Off);
+        assert_eq!(state_from("250 i"), State::Unknown("250 i".into()));
+    }
+}

@@ -1,0 +1,171 @@
+//! Synaccess netBooter: `login`, then `pset N 1` or `pset N 0` at a `>` prompt, which says the
+//! same whether the command worked; so `pshow` is asked.
+
+use super::{Account, Console, Kept, PROMPT_PATIENCE, busy, says_busy, state_of, unexpected};
+use crate::driver::{Driver, DriverError, outlet_number};
+use crate::request::{Outlet, State, Switch};
+use crate::settings::{Secret, Settings, SettingsError};
+use crate::transport::Deadline;
+use crate::transport::expect::Pattern::{Ends, Prompt};
+use crate::transport::telnet::Session;
+
+const OUTLETS: std::ops::RangeInclusive<u32> = 1..=99;
+
+struct Synaccess(Kept<Login>);
+
+struct Login {
+    username: String,
+    password: Secret,
+}
+
+pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+    let Account {
+        address,
+        username,
+        password,
+    } = super::account(settings, "admin", 23)?;
+    let login = Login { username, password };
+    Ok(Box::new(Synaccess(Kept::new(address, login))))
+}
+
+/// Does the console's answer tell of a failure?
+fn complains(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    [
+        "fail",
+        "invalid",
+        "incorrect",
+        "denied",
+        "error",
+        "wrong",
+        "unknown",
+        "not ",
+        "login",
+    ]
+    .iter()
+    .any(|word| lower.contains(word))
+}
+
+/// Sends `command` and takes what is printed up to the next prompt, without the echo.
+fn ask(session: &mut Session, command: &str, deadline: Deadline) -> Result<String, DriverError> {
+    session.line(command, deadline)?;
+    let found = session.expect(
+        "prompt >",
+        &[Prompt(">"), Ends("User ID:")],
+        deadline.within(PROMPT_PATIENCE),
+    )?;
+    if found.which == 1 {
+        return Err(DriverError::LoginRefused(
+            "the console asks for a login again".into(),
+        ));
+    }
+    let text = found.text.trim();
+    Ok(text.strip_prefix(command).unwrap_or(text).to_owned())
+}
+
+impl Console for Login {
+    fn login(&self, session: &mut Session, deadline: Deadline) -> Result<(), DriverError> {
+        session.screen.hide(self.password.reveal());
+        let patience = || deadline.within(PROMPT_PATIENCE);
+        session.expect("prompt >", &[Prompt(">")], patience())?;
+        session.line("login", deadline)?;
+        let asked = session.expect("User ID:", &[Ends("User ID:"), Prompt(">")], patience())?;
+        if asked.which == 1 {
+            return Err(if says_busy(&asked.text) {
+                busy(session, &asked.text)
+            } else {
+                unexpected(session, "User ID:", &asked.text)
+            });
+        }
+        session.line(&self.username, deadline)?;
+        session.expect("Password:", &[Ends("Password:")], patience())?;
+        session.line(self.password.reveal(), deadline)?;
+        let answer = session.expect("prompt >", &[Prompt(">"), Ends("User ID:")], patience())?;
+        if says_busy(&answer.text) {
+            return Err(busy(session, &answer.text));
+        }
+        if answer.which == 1 || complains(&answer.text) {
+            return Err(DriverError::LoginRefused(
+                session.screen.words(&answer.text),
+            ));
+        }
+        Ok(())
+    }
+
+    fn logout(&self, session: &mut Session, deadline: Deadline) -> Result<(), DriverError> {
+        Ok(session.line("exit", deadline)?)
+    }
+}
+
+/// The state of `outlet` in pshow's table: the row whose first number it is, its last ON or OFF.
+fn state_in(table: &str, outlet: u32) -> Option<State> {
+    table.lines().find_map(|line| {
+        let mut words = line
+            .split(|c: char| !c.is_ascii_alphanumeric())
+            .filter(|word| !word.is_empty());
+        if words.next()?.parse() != Ok(outlet) {
+            return None;
+        }
+        words
+            .rfind(|word| word.eq_ignore_ascii_case("on") || word.eq_ignore_ascii_case("off"))
+            .and_then(state_of)
+    })
+}
+
+impl Driver for Synaccess {
+    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
+        outlet_number(outlet, OUTLETS).map(drop)
+    }
+
+    fn switch(
+        &mut self,
+        outlet: &Outlet,
+        to: Switch,
+        deadline: Deadline,
+    ) -> Result<(), DriverError> {
+        let number = outlet_number(outlet, OUTLETS)?;
+        let value = u8::from(to == Switch::On);
+        self.0.call(deadline, |_, session, deadline| {
+            let answer = ask(session, &format!("pset {number} {value}"), deadline)?;
+            if complains(&answer) {
+                return Err(DriverError::Refused(session.screen.words(&answer)));
+            }
+            match state_in(&ask(session, "pshow", deadline)?, number) {
+                // A table of a form unknown to us proves nothing against the prompt.
+                None => Ok(()),
+                Some(state) if state == State::from(to) => Ok(()),
+                Some(state) => Err(DriverError::Unexpected {
+                    expected: format!("outlet {to}"),
+                    got: format!("outlet {state}"),
+                }),
+            }
+        })
+    }
+
+    fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
+        let number = outlet_number(outlet, OUTLETS)?;
+        self.0.call(deadline, |_, session, deadline| {
+            let table = ask(session, "pshow", deadline)?;
+            Ok(state_in(&table, number)
+                .unwrap_or_else(|| State::Unknown(session.screen.words(&table))))
+        })
+    }
+
+    fn rest(&mut self, deadline: Deadline) {
+        self.0.rest(deadline);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_are_in_the_row_of_the_outlet() {
+        let table = "Port | Name     | Status\n   1 | Outlet 2 | ON\n   2 | on call  | OFF |\n";
+        assert_eq!(state_in(table, 1), Some(State::On));
+        assert_eq!(state_in(table, 2), Some(State::Off));
+        assert_eq!(state_in(table, 3), None);
+        assert!(complains("Invalid command") && !complains("\n"));
+    }
+}
