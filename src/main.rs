@@ -110,7 +110,7 @@ fn with_config(cli: Cli) -> ExitCode {
             }
         },
         Job::Serve | Job::Check { .. } | Job::ListDrivers | Job::Help | Job::Version => {
-            match daemon::run(config, &reopen) {
+            match daemon::run(config, &cli.conf, &reopen) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
                     log::error!("{error}");

@@ -272,6 +272,8 @@ pub struct Request {
     pub action: Action,
     /// The pause of a reboot, or the (deprecated) wait before on and off.
     pub delay: Option<Delay>,
+    /// Nobody waits for it (a list, a page): it gives way to requests that somebody waits for.
+    pub is_background: bool,
 }
 
 /// What was done for a successful request.
@@ -304,6 +306,8 @@ pub enum FailureKind {
     CannotRead,
     /// The daemon is stopping.
     Stopping,
+    /// Somebody cancelled it while it was queued.
+    Cancelled,
     /// The driver itself failed: a bug.
     Internal,
 }

@@ -107,6 +107,8 @@ pub(super) struct PduSection {
     pub(super) bus: Option<String>,
     #[serde(default)]
     pub(super) about: Option<String>,
+    #[serde(default)]
+    pub(super) outlet_names: std::collections::BTreeMap<String, String>,
 }
 
 /// The keys of [`PduSection`], each with what it is for.
@@ -118,6 +120,7 @@ pub(super) const PDU_KEYS: &[&str] = &[
     "queue_limit",
     "bus",
     "about",
+    "outlet_names",
 ];
 
 /// An alias as written: one outlet, or a list of them.

@@ -112,9 +112,20 @@ pub struct PduConfig {
     pub bus: Option<String>,
     /// What a person wrote about it.
     pub about: Option<String>,
+    /// Names that a person gave its outlets.
+    pub outlet_names: BTreeMap<Outlet, String>,
 }
 
 impl PduConfig {
+    /// Would a worker do the same with both? What is only shown to people does not count.
+    pub fn works_like(&self, other: &Self) -> bool {
+        std::ptr::eq(self.spec, other.spec)
+            && self.settings.text() == other.settings.text()
+            && self.bus == other.bus
+            && (self.retries, self.retrydelay, self.timeout)
+                == (other.retries, other.retrydelay, other.timeout)
+    }
+
     /// A new driver for it: at the start, and again after a panic.
     pub fn build(&self) -> Result<Box<dyn Driver>, SettingsError> {
         self.spec.build.build(&self.settings)
@@ -488,6 +499,11 @@ impl<'a> Reader<'a> {
             queue_limit,
             bus: written.bus.filter(|bus| !bus.is_empty()),
             about: written.about,
+            outlet_names: written
+                .outlet_names
+                .into_iter()
+                .map(|(id, name)| (Outlet::new(id), name))
+                .collect(),
         })
     }
 

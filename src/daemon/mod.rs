@@ -5,17 +5,18 @@ mod signals;
 mod systemd;
 
 use crate::cli::Drive;
-use crate::config::{Alias, Config};
+use crate::config::{Alias, Config, DaemonConfig};
 use crate::dispatch::{Dispatcher, Recover, Stop};
 use crate::listener::Listeners;
 use crate::logging::Reopen;
 use crate::request::{Failure, FailureKind, Outcome, Outlet, Request, Target};
 use crossbeam_channel::RecvTimeoutError;
-use log::{info, warn};
+use log::{error, info, warn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signals::Signal;
 use std::collections::HashSet;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,11 +25,14 @@ const LOOK: Duration = Duration::from_millis(10);
 /// How long answers may take to reach their clients once the last job is done.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
-/// Runs until a signal ends it. Fails when it cannot start: an address in use, no threads.
-pub fn run(mut config: Config, reopen: &Reopen) -> io::Result<()> {
+/// Runs until a signal ends it. SIGHUP loads the file at `path` again. Fails when it cannot start:
+/// an address in use, no threads.
+pub fn run(mut config: Config, path: &Path, reopen: &Reopen) -> io::Result<()> {
     info!(target: "pdud", "PDUDaemon starting up");
     let signals = signals::receive()?;
     raise_descriptor_limit();
+    // As written, to tell later what has changed.
+    let mut written = config.daemon.clone();
     if config.daemon.state_directory.is_none() {
         // systemd's StateDirectory=; of a list, the first.
         let given = std::env::var_os("STATE_DIRECTORY").filter(|path| !path.is_empty());
@@ -58,7 +62,9 @@ pub fn run(mut config: Config, reopen: &Reopen) -> io::Result<()> {
             Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => break,
             Ok(Signal::Reload) => {
                 reopen.ask();
-                info!(target: "pdud", "SIGHUP: the log file is opened again");
+                systemd::reloading();
+                reload(path, &mut written, &dispatcher, &listeners);
+                systemd::ready();
             }
             Err(RecvTimeoutError::Timeout) if listeners.is_alive() => systemd::alive(),
             Err(RecvTimeoutError::Timeout) => {
@@ -74,6 +80,46 @@ pub fn run(mut config: Config, reopen: &Reopen) -> io::Result<()> {
     listeners.end(LAST_ANSWERS);
     info!(target: "pdud", "stopped");
     Ok(())
+}
+
+/// Loads the config file again. One that cannot be used changes nothing.
+fn reload(path: &Path, written: &mut DaemonConfig, dispatcher: &Dispatcher, listeners: &Listeners) {
+    if path == Path::new("-") {
+        return warn!("the config came from standard input: it cannot be loaded again");
+    }
+    let config = match Config::load(path) {
+        Ok(config) => config,
+        Err(error) => {
+            return error!("the config is not loaded again, nothing has changed: {error}");
+        }
+    };
+    for warning in &config.warnings {
+        warn!("{warning}");
+    }
+    if let Err(error) = dispatcher.reload(&config) {
+        return error!("the config is not loaded again, nothing has changed: {error}");
+    }
+    let new = config.daemon;
+    if new.limits != written.limits {
+        listeners.set_limits(&new.limits);
+    }
+    let before = std::mem::replace(written, new);
+    let restart = [
+        ("hostname", before.listen != written.listen),
+        ("port", before.port != written.port),
+        ("listener", before.protocols != written.protocols),
+        (
+            "logging_level",
+            before.logging_level != written.logging_level,
+        ),
+        (
+            "state_directory",
+            before.state_directory != written.state_directory,
+        ),
+    ];
+    for (key, _) in restart.iter().filter(|(_, changed)| *changed) {
+        warn!("daemon.{key} has changed: it takes a restart to follow that");
+    }
 }
 
 /// Stops the workers: what runs and every reboot already begun is finished; a second signal
@@ -147,6 +193,7 @@ pub fn drive(mut config: Config, drive: Drive) -> io::Result<Outcome> {
         target,
         action: drive.action,
         delay: drive.delay,
+        is_background: false,
     };
     dispatcher.submit(request, Box::new(move |outcome| drop(sender.send(outcome))));
     let outcome = loop {

@@ -9,6 +9,14 @@ pub(super) fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
+/// The config is being loaded again; [`ready`] ends it.
+pub(super) fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Err(error) => debug!("systemd was not told: {error}"),
+    }
+}
+
 /// The daemon stops.
 pub(super) fn stopping() {
     tell(&[NotifyState::Stopping]);

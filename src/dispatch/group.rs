@@ -3,16 +3,18 @@
 //! The members stand in their workers' queues like any other job. What they have in common is
 //! here: when the pause begins, whether an off failed, and the one answer.
 
+use super::ticket::Ticket;
 use super::worker::Message;
-use crate::request::{Done, Failure, Outcome, Outlet, Reply, State};
+use crate::request::{Done, Failure, Outcome, Outlet, State};
 use crossbeam_channel::Sender;
 use std::fmt;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// What the members of one request share.
 pub(super) struct Group {
     pause: Duration,
+    ticket: Arc<Ticket>,
     inner: Mutex<Inner>,
 }
 
@@ -27,7 +29,6 @@ struct Inner {
     attempts: u32,
     states: Vec<State>,
     failures: Vec<Failure>,
-    reply: Option<Reply>,
 }
 
 /// How a member's off ended.
@@ -39,8 +40,8 @@ pub(super) enum Off {
 }
 
 impl Group {
-    /// A group of `members`, answered once through `reply`.
-    pub(super) fn new(members: usize, pause: Duration, reply: Reply) -> Self {
+    /// A group of `members`, answered once through its ticket.
+    pub(super) fn new(members: usize, pause: Duration, ticket: Arc<Ticket>) -> Self {
         let inner = Inner {
             offs_left: members,
             left: members,
@@ -49,12 +50,17 @@ impl Group {
             attempts: 0,
             states: Vec::new(),
             failures: Vec::new(),
-            reply: Some(reply),
         };
         Self {
             pause,
+            ticket,
             inner: Mutex::new(inner),
         }
+    }
+
+    /// A member's first driver call is due; false when the request was cancelled.
+    pub(super) fn begin(&self) -> bool {
+        self.ticket.begin()
     }
 
     /// Has an off failed, so that nobody else should be switched off?
@@ -101,11 +107,8 @@ impl Group {
             return;
         }
         let outcome = inner.outcome();
-        let reply = inner.reply.take();
         drop(inner);
-        if let Some(reply) = reply {
-            reply(outcome);
-        }
+        self.ticket.end(outcome);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {

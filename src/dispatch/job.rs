@@ -1,7 +1,8 @@
 //! One request, or one member of a group, in a worker's queue.
 
 use super::group::Group;
-use crate::request::{Failure, FailureKind, Outcome, Outlet, Reply, Switch};
+use super::ticket::Ticket;
+use crate::request::{Failure, FailureKind, Outcome, Outlet, Switch};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,6 +14,8 @@ use std::time::Duration;
 pub(super) struct Job {
     pub(super) outlet: Outlet,
     pub(super) step: Step,
+    /// Nobody waits for it: it gives way to jobs that somebody waits for.
+    pub(super) is_background: bool,
     /// Driver calls of this step so far.
     pub(super) attempts: u32,
     /// Driver calls of all steps.
@@ -64,6 +67,7 @@ impl Job {
         Self {
             outlet,
             step,
+            is_background: false,
             attempts: 0,
             total: 0,
             last: None,
@@ -77,56 +81,91 @@ impl Job {
     /// The group this job is a member of.
     pub(super) fn group(&self) -> Option<&Arc<Group>> {
         match &self.answer.to {
-            Some(To::Group(group)) => Some(group),
-            Some(To::Client(_)) | None => None,
+            To::Group(group) => Some(group),
+            To::Clients(_) => None,
+        }
+    }
+
+    /// Its first driver call is due; false when everybody who asked has cancelled.
+    pub(super) fn begin(&self) -> bool {
+        match &self.answer.to {
+            // Each one is told, so no short cut.
+            To::Clients(tickets) => tickets.iter().filter(|ticket| ticket.begin()).count() > 0,
+            To::Group(group) => group.begin(),
+        }
+    }
+
+    /// Has it been neither tried nor put off?
+    fn is_fresh(&self) -> bool {
+        self.attempts == 0 && matches!(self.step, Step::Switch(_) | Step::State)
+    }
+
+    /// Takes over those who ask for the same as this job, which has not begun; gives the job back
+    /// when it is not the same.
+    pub(super) fn join(&mut self, mut other: Self) -> Option<Self> {
+        let same = self.step == other.step
+            && self.is_fresh()
+            && other.is_fresh()
+            && self.outlet.as_str() == other.outlet.as_str();
+        match (&mut self.answer.to, &mut other.answer.to) {
+            (To::Clients(mine), To::Clients(more)) if same => {
+                mine.append(more);
+                self.answer.places.append(&mut other.answer.places);
+                self.is_background &= other.is_background;
+                None
+            }
+            _ => Some(other),
         }
     }
 }
 
-/// Where a job's outcome goes, and its place in the queue, given back before the answer is sent.
+/// Where a job's outcome goes, and its places in the queue, given back before the answer is sent.
 pub(super) struct Answer {
-    to: Option<To>,
-    place: Option<Place>,
+    to: To,
+    places: Vec<Place>,
 }
 
 enum To {
-    Client(Reply),
+    /// Usually one; several who asked for the same side by side.
+    Clients(Vec<Arc<Ticket>>),
     Group(Arc<Group>),
 }
 
 impl Answer {
-    pub(super) fn to_client(reply: Reply, place: Place) -> Self {
+    pub(super) fn to_client(ticket: Arc<Ticket>, place: Place) -> Self {
         Self {
-            to: Some(To::Client(reply)),
-            place: Some(place),
+            to: To::Clients(vec![ticket]),
+            places: vec![place],
         }
     }
 
     pub(super) fn to_group(group: Arc<Group>, place: Place) -> Self {
         Self {
-            to: Some(To::Group(group)),
-            place: Some(place),
+            to: To::Group(group),
+            places: vec![place],
         }
     }
 
     pub(super) fn send(mut self, outcome: Outcome) {
-        self.deliver(outcome);
+        self.deliver(&outcome);
     }
 
-    fn deliver(&mut self, outcome: Outcome) {
-        self.place = None;
-        match self.to.take() {
-            Some(To::Client(reply)) => reply(outcome),
-            Some(To::Group(group)) => group.end(outcome),
-            None => {}
+    fn deliver(&mut self, outcome: &Outcome) {
+        self.places.clear();
+        match std::mem::replace(&mut self.to, To::Clients(Vec::new())) {
+            To::Clients(tickets) => tickets
+                .iter()
+                .for_each(|ticket| ticket.end(outcome.clone())),
+            To::Group(group) => group.end(outcome.clone()),
         }
     }
 }
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        if self.to.is_some() {
-            self.deliver(Err(Failure::new(
+        let is_sent = matches!(&self.to, To::Clients(tickets) if tickets.is_empty());
+        if !is_sent {
+            self.deliver(&Err(Failure::new(
                 FailureKind::Internal,
                 "the daemon lost this request: this is a bug",
             )));
@@ -136,9 +175,7 @@ impl Drop for Answer {
 
 impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Answer")
-            .field("sent", &self.to.is_none())
-            .finish()
+        f.debug_struct("Answer").finish_non_exhaustive()
     }
 }
 

@@ -9,30 +9,29 @@ mod journal;
 mod lock;
 mod plan;
 mod queue;
+mod status;
+mod table;
+mod ticket;
 mod worker;
 
+pub use status::{Known, Report, Source};
+pub use ticket::{Progress, Ticket};
 pub use worker::Stop;
 
-use crate::config::{Alias, Config, PduConfig};
-use crate::driver::Driver;
-use crate::request::{
-    Action, Failure, FailureKind, Outcome, Outlet, PduName, Reply, Request, Target,
-};
-use bus::Bus;
+use crate::config::{Alias, Config};
+use crate::request::{Action, Failure, FailureKind, Outlet, PduName, Reply, Request, Target};
 use group::Group;
 use job::{Answer, Job, Place, Step};
-use journal::{Journal, Left};
-use lock::PduLock;
-use log::{info, warn};
-use std::collections::HashMap;
+use log::warn;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Duration, Instant};
-use worker::{Handle, Message, Shared};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
+use table::{Route, Table};
+use ticket::Book;
+use worker::Message;
 
 /// The pause of a reboot when the client does not say.
 pub const REBOOT_PAUSE: Duration = Duration::from_secs(5);
@@ -46,89 +45,32 @@ pub enum Recover {
     No,
 }
 
-/// What lives in the state directory.
-struct StatePlace {
-    directory: PathBuf,
-    journal: Journal,
-}
-
-impl StatePlace {
-    /// Without a usable directory the daemon serves all the same, and says what it lacks.
-    fn open(directory: &Path) -> Option<Self> {
-        let opened = std::fs::create_dir_all(directory.join("locks"))
-            .and_then(|()| Journal::open(directory));
-        match opened {
-            Ok(journal) => Some(Self {
-                directory: directory.to_owned(),
-                journal,
-            }),
-            Err(error) => {
-                warn!(
-                    "state directory {}: {error}; going on without locks, and without a journal of reboots",
-                    directory.display()
-                );
-                None
-            }
-        }
-    }
-
-    fn lock(&self, pdu: &PduConfig) -> PduLock {
-        match &pdu.bus {
-            Some(bus) => PduLock::new(&self.directory, "bus", bus),
-            None => PduLock::new(&self.directory, "pdu", pdu.name.as_str()),
-        }
-    }
-}
-
 /// Routes requests to one worker per PDU.
 pub struct Dispatcher {
     table: RwLock<Table>,
     /// Groups enter all their queues in one step, so that two of them never wait for each other.
     grouping: Mutex<()>,
+    book: Book,
 }
 
-struct Table {
-    routes: HashMap<PduName, Route>,
-    aliases: HashMap<String, Alias>,
-}
-
-/// The way to one PDU.
-struct Route {
-    worker: Handle,
-    /// A second driver that is only ever asked which outlets there can be.
-    checker: Mutex<Box<dyn Driver>>,
-    waiting: Arc<AtomicUsize>,
-    limit: usize,
-}
-
-impl Route {
-    fn check(&self, pdu: &PduName, outlet: &Outlet) -> Result<(), Failure> {
-        let checker = self.checker.lock().unwrap_or_else(PoisonError::into_inner);
-        match catch_unwind(AssertUnwindSafe(|| checker.check(outlet))) {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(Failure::new(
-                FailureKind::NoSuchOutlet,
-                format!("PDU {pdu}, outlet {outlet}: {error}"),
-            )),
-            Err(panic) => Err(Failure::new(
-                FailureKind::Internal,
-                format!(
-                    "PDU {pdu}, outlet {outlet}: {}",
-                    worker::panic_text(panic.as_ref())
-                ),
-            )),
-        }
-    }
-
-    fn place(&self, pdu: &PduName) -> Result<Place, Failure> {
-        Place::take(&self.waiting, self.limit).ok_or_else(|| {
-            let reason = format!(
-                "PDU {pdu}: the queue is full ({} requests are waiting)",
-                self.limit
-            );
-            Failure::new(FailureKind::QueueFull, reason)
-        })
-    }
+/// One PDU, for lists.
+#[derive(Clone, Debug)]
+pub struct PduInfo {
+    /// Its name.
+    pub name: PduName,
+    /// Its driver's name, as the config has it.
+    pub driver: String,
+    /// What a person wrote about it.
+    pub about: Option<String>,
+    /// Can its outlets' states be read?
+    pub reads_back: bool,
+    /// Requests that wait or run.
+    pub waiting: usize,
+    /// What is known of it.
+    pub report: Report,
+    /// Its outlets as far as they are known (from the driver, names in the config, aliases and
+    /// use), each with its name.
+    pub outlets: BTreeMap<Outlet, Option<String>>,
 }
 
 impl fmt::Debug for Dispatcher {
@@ -141,128 +83,39 @@ impl Dispatcher {
     /// Starts one worker per PDU of the config. With `Recover::Yes`, outlets that an earlier run
     /// left off are switched on before anything else.
     pub fn start(config: &Config, recover: Recover) -> io::Result<Self> {
-        let place = config
-            .daemon
-            .state_directory
-            .as_deref()
-            .and_then(StatePlace::open);
-        let mut left: HashMap<PduName, Vec<Left>> = HashMap::new();
-        if let (Some(place), Recover::Yes) = (&place, recover) {
-            for one in place.journal.left() {
-                if config.pdus.contains_key(&one.pdu) {
-                    left.entry(one.pdu.clone()).or_default().push(one);
-                } else {
-                    let (pdu, outlet) = (&one.pdu, &one.outlet);
-                    warn!(
-                        "PDU {pdu}, outlet {outlet}: left off by an unfinished reboot, but this PDU is not in the config any more"
-                    );
-                }
-            }
-        }
-        let mut buses: HashMap<&str, Arc<Bus>> = HashMap::new();
-        let mut routes = HashMap::with_capacity(config.pdus.len());
-        for pdu in config.pdus.values() {
-            let bus = pdu
-                .bus
-                .as_deref()
-                .map(|name| Arc::clone(buses.entry(name).or_default()));
-            let owed = left.remove(&pdu.name).unwrap_or_default();
-            let outlets: Vec<Outlet> = owed.iter().map(|left| left.outlet.clone()).collect();
-            let shared = Shared {
-                bus,
-                lock: place.as_ref().map(|place| place.lock(pdu)),
-                ledger: match &place {
-                    Some(place) => Box::new(place.journal.ledger(pdu.name.clone(), owed)),
-                    None => Box::new(()),
-                },
-            };
-            let route = route(pdu, shared)?;
-            for outlet in outlets {
-                warn!(
-                    "PDU {}, outlet {outlet}: left off by an unfinished reboot of an earlier run; switching it on",
-                    pdu.name
-                );
-                let _ = route.worker.inbox.send(Message::Owed(outlet));
-            }
-            routes.insert(pdu.name.clone(), route);
-        }
-        let table = Table {
-            routes,
-            aliases: config.aliases.clone(),
-        };
         Ok(Self {
-            table: RwLock::new(table),
+            table: RwLock::new(Table::start(config, recover)?),
             grouping: Mutex::new(()),
+            book: Book::default(),
         })
+    }
+
+    /// Follows a new config: PDUs that work as before keep their queue and session, changed ones
+    /// their queue; removed ones finish what they have. On an error nothing has changed.
+    pub fn reload(&self, config: &Config) -> io::Result<()> {
+        self.table
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .follow(config)
     }
 
     /// Hands a request to its PDU's queue, or refuses it; never blocks. `reply` is called exactly
     /// once: from a worker, or from here on a refusal.
-    pub fn submit(&self, request: Request, reply: Reply) {
-        let began = Instant::now();
+    pub fn submit(&self, request: Request, reply: Reply) -> Arc<Ticket> {
         if request.delay.is_some() && matches!(request.action, Action::Switch(_)) {
             warn!("delay parameter is deprecated for on/off commands");
         }
-        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-        match self.place(&table, &request) {
-            Err(failure) => {
-                let outcome = Err(failure);
-                let line = LogLine::of(&request, &outcome, began);
-                reply(outcome);
-                line.iter().for_each(LogLine::write);
-            }
-            Ok(places) => self.queue(request, places, reply, began),
+        let ticket = self.book.open(request, reply);
+        let table = self.table();
+        match place(&table, &ticket.request) {
+            Err(failure) => ticket.end(Err(failure)),
+            Ok(places) => self.queue(&ticket, places),
         }
+        ticket
     }
 
-    /// Checks the request whole: every outlet, and room in every queue.
-    fn place<'t>(
-        &self,
-        table: &'t Table,
-        request: &Request,
-    ) -> Result<Vec<(&'t Route, Outlet, Place)>, Failure> {
-        let one;
-        let outlets: &[(PduName, Outlet)] = match &request.target {
-            Target::Outlet { pdu, outlet } => {
-                one = [(PduName::new(pdu.as_str()), outlet.clone())];
-                &one
-            }
-            Target::Alias(name) => match table.aliases.get(name) {
-                Some(Alias::Outlets(outlets)) => outlets,
-                Some(Alias::Dead(why)) => {
-                    let reason = format!("the alias {name:?} leads nowhere: {why}");
-                    return Err(Failure::new(FailureKind::UnknownAlias, reason));
-                }
-                None => {
-                    let reason = format!("there is no alias {name:?} in the config");
-                    return Err(Failure::new(FailureKind::UnknownAlias, reason));
-                }
-            },
-        };
-        let routes: Vec<&Route> = outlets
-            .iter()
-            .map(|(pdu, outlet)| {
-                let route = table.routes.get(pdu).ok_or_else(|| {
-                    let reason = format!("there is no PDU {:?} in the config", pdu.as_str());
-                    Failure::new(FailureKind::UnknownPdu, reason)
-                })?;
-                route.check(pdu, outlet).map(|()| route)
-            })
-            .collect::<Result<_, _>>()?;
-        routes
-            .into_iter()
-            .zip(outlets)
-            .map(|(route, (pdu, outlet))| Ok((route, outlet.clone(), route.place(pdu)?)))
-            .collect()
-    }
-
-    fn queue(
-        &self,
-        request: Request,
-        mut places: Vec<(&Route, Outlet, Place)>,
-        reply: Reply,
-        began: Instant,
-    ) {
+    fn queue(&self, ticket: &Arc<Ticket>, mut places: Vec<(&Route, Outlet, Place)>) {
+        let request = &ticket.request;
         let pause = request.delay.map_or(REBOOT_PAUSE, |delay| delay.duration());
         let wait = request
             .delay
@@ -272,134 +125,182 @@ impl Dispatcher {
             Action::State => (Step::State, Duration::ZERO),
             Action::Reboot => (Step::RebootOff(pause), Duration::ZERO),
         };
-        let told: Reply = Box::new(move |outcome| {
-            // The client first: the log can wait.
-            let line = LogLine::of(&request, &outcome, began);
-            reply(outcome);
-            line.iter().for_each(LogLine::write);
-        });
+        let send = |route: &Route, outlet, answer| {
+            let mut job = Job::new(outlet, step, answer);
+            job.is_background = request.is_background;
+            // Nobody to receive it: the job answers itself when it is dropped.
+            let _ = route.worker.inbox.send(Message::Job(job, wait));
+        };
         if places.len() == 1 {
             if let Some((route, outlet, place)) = places.pop() {
-                // Nobody to receive it: the job answers itself when it is dropped.
-                let job = Job::new(outlet, step, Answer::to_client(told, place));
-                let _ = route.worker.inbox.send(Message::Job(job, wait));
+                send(route, outlet, Answer::to_client(Arc::clone(ticket), place));
             }
             return;
         }
-        let group = Arc::new(Group::new(places.len(), pause, told));
+        let group = Arc::new(Group::new(places.len(), pause, Arc::clone(ticket)));
         let _one_step = self.grouping.lock().unwrap_or_else(PoisonError::into_inner);
         for (route, outlet, place) in places {
-            let job = Job::new(outlet, step, Answer::to_group(Arc::clone(&group), place));
-            let _ = route.worker.inbox.send(Message::Job(job, wait));
+            send(route, outlet, Answer::to_group(Arc::clone(&group), place));
         }
+    }
+
+    /// The request with this number, if it is not forgotten.
+    pub fn request(&self, id: u64) -> Option<Arc<Ticket>> {
+        self.book.find(id)
+    }
+
+    /// The requests under way and the last that ended, oldest first.
+    pub fn requests(&self) -> Vec<Arc<Ticket>> {
+        self.book.all()
+    }
+
+    /// Every PDU by name.
+    pub fn pdus(&self) -> Vec<PduInfo> {
+        let table = self.table();
+        let mut pdus: Vec<PduInfo> = table
+            .routes
+            .values()
+            .map(|route| info_of(&table, route))
+            .collect();
+        pdus.sort_by(|a, b| a.name.cmp(&b.name));
+        pdus
+    }
+
+    /// One PDU.
+    pub fn pdu(&self, name: &str) -> Option<PduInfo> {
+        let table = self.table();
+        table.routes.get(name).map(|route| info_of(&table, route))
+    }
+
+    /// Every alias by name.
+    pub fn aliases(&self) -> BTreeMap<String, Alias> {
+        self.table()
+            .aliases
+            .iter()
+            .map(|(name, alias)| (name.clone(), alias.clone()))
+            .collect()
+    }
+
+    /// Could this PDU have such an outlet?
+    pub fn check(&self, pdu: &str, outlet: &Outlet) -> Result<(), Failure> {
+        route_of(&self.table(), pdu)?.check(outlet)
     }
 
     /// Tells every worker to stop.
     pub fn stop(&self, how: Stop) {
-        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-        for route in table.routes.values() {
-            route.worker.stop(how);
-        }
+        self.table().workers().for_each(|worker| worker.stop(how));
     }
 
     /// Have all workers stopped?
     pub fn is_finished(&self) -> bool {
-        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-        table
-            .routes
-            .values()
-            .all(|route| route.worker.is_finished())
+        self.table().workers().all(worker::Handle::is_finished)
     }
 
     /// Waits until every worker has nothing left to do, after [`Dispatcher::stop`].
     pub fn join(&self) {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        for route in table.routes.values_mut() {
-            route.worker.join();
-        }
+        table.workers_mut().for_each(worker::Handle::join);
     }
 
-    /// How many requests wait or run, for the page and for tests.
-    pub fn waiting(&self) -> usize {
-        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-        table
-            .routes
-            .values()
-            .map(|route| route.waiting.load(Ordering::Acquire))
-            .sum()
+    fn table(&self) -> RwLockReadGuard<'_, Table> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn route(pdu: &PduConfig, shared: Shared) -> io::Result<Route> {
-    let build = || {
-        pdu.build()
-            .map_err(|error| io::Error::other(format!("PDU {}: {error}", pdu.name)))
+/// Checks the request whole: every outlet, and room in every queue.
+fn place<'t>(
+    table: &'t Table,
+    request: &Request,
+) -> Result<Vec<(&'t Route, Outlet, Place)>, Failure> {
+    if let Target::Outlet { pdu, outlet } = &request.target {
+        let route = route_of(table, pdu)?;
+        route.check(outlet)?;
+        return Ok(vec![(route, outlet.clone(), room(route)?)]);
+    }
+    let outlets = outlets_of(table, &request.target)?;
+    let mut routes = Vec::with_capacity(outlets.len());
+    for (pdu, outlet) in outlets {
+        let route = route_of(table, pdu.as_str())?;
+        route.check(outlet)?;
+        routes.push((route, outlet));
+    }
+    routes
+        .into_iter()
+        .map(|(route, outlet)| Ok((route, outlet.clone(), room(route)?)))
+        .collect()
+}
+
+fn outlets_of<'t>(table: &'t Table, target: &Target) -> Result<&'t [(PduName, Outlet)], Failure> {
+    let name = match target {
+        Target::Alias(name) => name,
+        Target::Outlet { .. } => return Ok(&[]),
     };
-    Ok(Route {
-        checker: Mutex::new(build()?),
-        worker: Handle::start(pdu.clone(), build()?, shared)?,
-        waiting: Arc::new(AtomicUsize::new(0)),
-        limit: pdu.queue_limit,
+    match table.aliases.get(name) {
+        Some(Alias::Outlets(outlets)) => Ok(outlets),
+        Some(Alias::Dead(why)) => {
+            let reason = format!("the alias {name:?} leads nowhere: {why}");
+            Err(Failure::new(FailureKind::UnknownAlias, reason))
+        }
+        None => {
+            let reason = format!("there is no alias {name:?} in the config");
+            Err(Failure::new(FailureKind::UnknownAlias, reason))
+        }
+    }
+}
+
+fn route_of<'t>(table: &'t Table, pdu: &str) -> Result<&'t Route, Failure> {
+    table.routes.get(pdu).ok_or_else(|| {
+        Failure::new(
+            FailureKind::UnknownPdu,
+            format!("there is no PDU {pdu:?} in the config"),
+        )
     })
 }
 
-/// The one INFO line of a request.
-struct LogLine {
-    client: Arc<str>,
-    pdu: String,
-    outlet: String,
-    text: String,
-}
-
-impl LogLine {
-    fn of(request: &Request, outcome: &Outcome, began: Instant) -> Option<Self> {
-        if !log::log_enabled!(target: "pdud", log::Level::Info) {
-            return None;
-        }
-        let (pdu, outlet) = match &request.target {
-            Target::Outlet { pdu, outlet } => (pdu.as_str(), outlet.as_str()),
-            Target::Alias(alias) => (alias.as_str(), ""),
-        };
-        let took = began.elapsed().as_secs_f64();
-        let result = match outcome {
-            Ok(done) => {
-                let state = done
-                    .state
-                    .as_ref()
-                    .map(|state| format!(" {state}"))
-                    .unwrap_or_default();
-                let plural = if done.attempts == 1 { "" } else { "s" };
-                format!(
-                    "ok{state} ({} driver call{plural}, {took:.3} s)",
-                    done.attempts
-                )
-            }
-            Err(failure) => format!("failed: {failure} ({took:.3} s)"),
-        };
-        Some(Self {
-            client: Arc::clone(&request.client),
-            pdu: pdu.to_owned(),
-            outlet: outlet.to_owned(),
-            text: format!(
-                "{}: {} {}: {result}",
-                request.client, request.target, request.action
-            ),
-        })
-    }
-
-    fn write(&self) {
-        info!(
-            target: "pdud", PDU = self.pdu, OUTLET = self.outlet, CLIENT = self.client.as_ref();
-            "{}", printable(&self.text)
+fn room(route: &Route) -> Result<Place, Failure> {
+    let limit = route.pdu.queue_limit;
+    Place::take(&route.waiting, limit).ok_or_else(|| {
+        let reason = format!(
+            "PDU {}: the queue is full ({limit} requests are waiting)",
+            route.pdu.name
         );
-    }
+        Failure::new(FailureKind::QueueFull, reason)
+    })
 }
 
-/// What a client sends must not forge log lines.
-fn printable(text: &str) -> std::borrow::Cow<'_, str> {
-    if text.contains(char::is_control) {
-        text.escape_debug().to_string().into()
-    } else {
-        text.into()
+fn panic_failure(pdu: &PduName, outlet: &Outlet, panic: &(dyn std::any::Any + Send)) -> Failure {
+    let reason = format!(
+        "PDU {pdu}, outlet {outlet}: the driver failed, this is a bug: {}",
+        worker::panic_text(panic)
+    );
+    Failure::new(FailureKind::Internal, reason)
+}
+
+fn info_of(table: &Table, route: &Route) -> PduInfo {
+    let report = route.status.report();
+    let pdu = &route.pdu;
+    let aliased = table.aliases.values().flat_map(|alias| match alias {
+        Alias::Outlets(outlets) => outlets.as_slice(),
+        Alias::Dead(_) => &[],
+    });
+    let aliased = aliased
+        .filter(|(name, _)| *name == pdu.name)
+        .map(|(_, outlet)| outlet);
+    let known = route
+        .countable()
+        .iter()
+        .chain(aliased)
+        .chain(report.outlets.keys())
+        .chain(pdu.outlet_names.keys());
+    PduInfo {
+        name: pdu.name.clone(),
+        driver: pdu.settings.driver().to_owned(),
+        about: pdu.about.clone(),
+        reads_back: pdu.spec.reads_back,
+        waiting: route.waiting.load(Ordering::Acquire),
+        outlets: known
+            .map(|outlet| (outlet.clone(), pdu.outlet_names.get(outlet).cloned()))
+            .collect(),
+        report,
     }
 }

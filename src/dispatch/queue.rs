@@ -1,7 +1,8 @@
 //! Jobs by due time, in one lane per outlet. Pure: time is passed in.
 //!
 //! Within a lane nothing overtakes: while its first job runs, pauses or is parked, the lane stands
-//! still. Between lanes the job that was accepted first goes first, among those that are due.
+//! still. Between lanes the job that was accepted first goes first, among those that are due; jobs
+//! that nobody waits for come last.
 
 use crate::request::Outlet;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -10,6 +11,15 @@ use std::time::Instant;
 /// The order in which jobs were accepted.
 pub(super) type Number = u64;
 
+/// Who waits for a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Class {
+    /// Somebody does.
+    Foreground,
+    /// Nobody does: it gives way.
+    Background,
+}
+
 /// The jobs of one PDU.
 #[derive(Debug)]
 pub(super) struct Queue<J> {
@@ -17,7 +27,7 @@ pub(super) struct Queue<J> {
     /// First jobs of lanes that may run as soon as they are due.
     waiting: BTreeMap<(Instant, Number), Outlet>,
     /// First jobs of lanes that were found due, by age.
-    due: BTreeMap<Number, Outlet>,
+    due: BTreeMap<(Class, Number), Outlet>,
     next: Number,
 }
 
@@ -30,6 +40,7 @@ struct Lane<J> {
 #[derive(Debug)]
 struct Entry<J> {
     number: Number,
+    class: Class,
     due: Instant,
     job: J,
 }
@@ -50,6 +61,7 @@ enum Head {
 pub(super) struct Taken<J> {
     pub(super) outlet: Outlet,
     number: Number,
+    class: Class,
     pub(super) job: J,
 }
 
@@ -66,23 +78,40 @@ impl<J> Default for Queue<J> {
 
 impl<J> Queue<J> {
     /// Adds a job at the end of its outlet's lane, not to be run before `due`.
-    pub(super) fn push(&mut self, outlet: Outlet, due: Instant, job: J) {
+    pub(super) fn push(&mut self, outlet: Outlet, class: Class, due: Instant, job: J) {
         let number = self.next;
         self.next += 1;
-        let entry = Entry { number, due, job };
+        let entry = Entry {
+            number,
+            class,
+            due,
+            job,
+        };
         match self.lanes.get_mut(&outlet) {
-            Some(lane) => lane.jobs.push_back(entry),
+            Some(lane) => {
+                // Somebody waits behind the lane's first job now.
+                if let Some(first) = lane.jobs.front().filter(|_| class == Class::Foreground)
+                    && let Some(outlet) = self.due.remove(&(Class::Background, first.number))
+                {
+                    self.due.insert((Class::Foreground, first.number), outlet);
+                }
+                lane.jobs.push_back(entry);
+            }
             None => {
                 self.waiting.insert((due, number), outlet.clone());
-                self.lanes.insert(
-                    outlet,
-                    Lane {
-                        jobs: VecDeque::from([entry]),
-                        head: Head::Scheduled,
-                    },
-                );
+                let lane = Lane {
+                    jobs: VecDeque::from([entry]),
+                    head: Head::Scheduled,
+                };
+                self.lanes.insert(outlet, lane);
             }
         }
+    }
+
+    /// The last job of the outlet's lane, if it waits for nothing but its turn.
+    pub(super) fn last(&mut self, outlet: &Outlet, now: Instant) -> Option<&mut J> {
+        let entry = self.lanes.get_mut(outlet)?.jobs.back_mut()?;
+        (entry.due <= now).then_some(&mut entry.job)
     }
 
     /// Takes the oldest job that is due.
@@ -94,16 +123,26 @@ impl<J> Queue<J> {
         {
             let number = first.key().1;
             let outlet = first.remove();
-            self.due.insert(number, outlet);
+            let entries = self
+                .lanes
+                .get(&outlet)
+                .into_iter()
+                .flat_map(|lane| &lane.jobs);
+            let class = entries
+                .map(|entry| entry.class)
+                .min()
+                .unwrap_or(Class::Foreground);
+            self.due.insert((class, number), outlet);
         }
-        let (number, outlet) = self.due.pop_first()?;
+        let ((_, number), outlet) = self.due.pop_first()?;
         let lane = self.lanes.get_mut(&outlet)?;
-        let entry = lane.jobs.pop_front()?;
+        let Entry { class, job, .. } = lane.jobs.pop_front()?;
         lane.head = Head::Running;
         Some(Taken {
             outlet,
             number,
-            job: entry.job,
+            class,
+            job,
         })
     }
 
@@ -130,9 +169,18 @@ impl<J> Queue<J> {
         let Taken {
             outlet,
             number,
+            class,
             job,
         } = taken;
-        self.at_front(&outlet, Entry { number, due, job });
+        self.at_front(
+            &outlet,
+            Entry {
+                number,
+                class,
+                due,
+                job,
+            },
+        );
         self.schedule(&outlet);
     }
 
@@ -141,12 +189,14 @@ impl<J> Queue<J> {
         let Taken {
             outlet,
             number,
+            class,
             job,
         } = taken;
         self.at_front(
             &outlet,
             Entry {
                 number,
+                class,
                 due: far(),
                 job,
             },
@@ -210,7 +260,8 @@ impl<J> Queue<J> {
             if head_gone && lane.head != Head::Running {
                 if let Some(gone_head) = gone.front() {
                     self.waiting.remove(&(gone_head.due, gone_head.number));
-                    self.due.remove(&gone_head.number);
+                    self.due.remove(&(Class::Foreground, gone_head.number));
+                    self.due.remove(&(Class::Background, gone_head.number));
                 }
                 self.schedule(&outlet);
             }
@@ -286,10 +337,10 @@ mod tests {
     fn the_oldest_due_job_goes_first_and_a_lane_never_overtakes() {
         let (mut queue, now) = (Queue::default(), Instant::now());
         let later = now + Duration::from_secs(5);
-        queue.push(outlet("1"), later, "1 waits");
-        queue.push(outlet("2"), now, "2 first");
-        queue.push(outlet("01"), now, "1 behind");
-        queue.push(outlet("3"), now, "3");
+        queue.push(outlet("1"), Class::Foreground, later, "1 waits");
+        queue.push(outlet("2"), Class::Foreground, now, "2 first");
+        queue.push(outlet("01"), Class::Foreground, now, "1 behind");
+        queue.push(outlet("3"), Class::Foreground, now, "3");
         assert_eq!(take(&mut queue, now), Some("2 first"));
         assert_eq!(take(&mut queue, now), Some("3"));
         assert_eq!(take(&mut queue, now), None);
@@ -302,19 +353,19 @@ mod tests {
     #[test]
     fn a_pause_holds_its_own_lane_only() {
         let (mut queue, now) = (Queue::default(), Instant::now());
-        queue.push(outlet("1"), now, "reboot");
-        queue.push(outlet("1"), now, "off");
+        queue.push(outlet("1"), Class::Foreground, now, "reboot");
+        queue.push(outlet("1"), Class::Foreground, now, "off");
         let taken = queue.take(now).expect("due");
         assert!(
             queue.take(now).is_none(),
             "the lane stands still while its job runs"
         );
         queue.put_back(taken, now + Duration::from_secs(1));
-        queue.push(outlet("2"), now, "other");
+        queue.push(outlet("2"), Class::Foreground, now, "other");
         assert_eq!(take(&mut queue, now), Some("other"));
         assert_eq!(take(&mut queue, now), None);
         let back = now + Duration::from_secs(1);
-        queue.push(outlet("2"), now, "newer");
+        queue.push(outlet("2"), Class::Foreground, now, "newer");
         assert_eq!(
             take(&mut queue, back),
             Some("reboot"),
@@ -325,7 +376,7 @@ mod tests {
     #[test]
     fn parked_jobs_wait_to_be_called() {
         let (mut queue, now) = (Queue::default(), Instant::now());
-        queue.push(outlet("1"), now, "member");
+        queue.push(outlet("1"), Class::Foreground, now, "member");
         let taken = queue.take(now).expect("due");
         queue.unpark(&outlet("1"), now);
         queue.park(taken);
@@ -339,9 +390,9 @@ mod tests {
     fn stopping_removes_what_has_not_begun_and_hastens_the_rest() {
         let (mut queue, now) = (Queue::default(), Instant::now());
         let late = now + Duration::from_secs(100);
-        queue.push(outlet("1"), late, "begun");
-        queue.push(outlet("1"), now, "x");
-        queue.push(outlet("2"), now, "y");
+        queue.push(outlet("1"), Class::Foreground, late, "begun");
+        queue.push(outlet("1"), Class::Foreground, now, "x");
+        queue.push(outlet("2"), Class::Foreground, now, "y");
         let removed = queue.remove_unless(|job| *job == "begun");
         assert_eq!(
             removed.into_iter().map(|(_, job)| job).collect::<Vec<_>>(),
@@ -350,5 +401,26 @@ mod tests {
         queue.hasten(now);
         assert_eq!(take(&mut queue, now), Some("begun"));
         assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn what_nobody_waits_for_gives_way_unless_somebody_waits_behind_it() {
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        queue.push(outlet("1"), Class::Background, now, "list 1");
+        queue.push(outlet("2"), Class::Background, now, "list 2");
+        queue.push(outlet("3"), Class::Background, now, "list 3");
+        queue.push(outlet("4"), Class::Foreground, now, "switch 4");
+        queue.push(outlet("2"), Class::Foreground, now, "switch 2");
+        assert_eq!(
+            take(&mut queue, now),
+            Some("list 2"),
+            "it stands before a switch of its lane"
+        );
+        queue.push(outlet("3"), Class::Foreground, now, "switch 3");
+        let order: Vec<_> = std::iter::from_fn(|| take(&mut queue, now)).collect();
+        assert_eq!(
+            order,
+            ["list 3", "switch 4", "switch 2", "switch 3", "list 1"]
+        );
     }
 }

@@ -7,6 +7,7 @@ use super::bus::Bus;
 use super::job::Job;
 use super::lock::PduLock;
 use super::plan::{Call, Ledger, Next, Patience, Plan, Trouble};
+use super::status::{Source, Status};
 use crate::config::PduConfig;
 use crate::driver::{Driver, DriverError};
 use crate::request::{Outlet, State};
@@ -38,8 +39,28 @@ pub(super) enum Message {
     Resume { outlet: Outlet, due: Instant },
     /// An outlet that an earlier run left off.
     Owed(Outlet),
+    /// The config has changed: go on with this.
+    Change(Box<Change>),
+    /// The PDU has left the config: finish what there is, then end.
+    Retire,
     /// Begin nothing more.
     Stop(Stop),
+}
+
+/// A changed PDU, as its worker needs it.
+pub(super) struct Change {
+    pub(super) pdu: PduConfig,
+    pub(super) driver: Box<dyn Driver>,
+    pub(super) bus: Option<Arc<Bus>>,
+    pub(super) lock: Option<PduLock>,
+}
+
+impl std::fmt::Debug for Change {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Change")
+            .field("pdu", &self.pdu.name)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How a worker stops.
@@ -63,6 +84,9 @@ pub(super) struct Shared {
     pub(super) bus: Option<Arc<Bus>>,
     pub(super) lock: Option<PduLock>,
     pub(super) ledger: Box<dyn Ledger>,
+    pub(super) status: Arc<Status>,
+    /// The retired worker of an earlier PDU of this name, which must have ended first.
+    pub(super) predecessor: Option<Handle>,
 }
 
 impl Handle {
@@ -73,11 +97,14 @@ impl Handle {
         shared: Shared,
     ) -> std::io::Result<Self> {
         let (sender, inbox) = crossbeam_channel::unbounded();
-        let Shared { bus, lock, ledger } = shared;
-        let patience = Patience {
-            retries: pdu.retries,
-            retrydelay: pdu.retrydelay,
-        };
+        let Shared {
+            bus,
+            lock,
+            ledger,
+            status,
+            mut predecessor,
+        } = shared;
+        let patience = patience(&pdu);
         let plan = Plan::new(pdu.name.clone(), patience, ledger, sender.clone());
         let name = pdu.name.to_string();
         let worker = Worker {
@@ -87,12 +114,18 @@ impl Handle {
             bus,
             lock,
             session: Session::None,
+            status,
         };
         let thread = std::thread::Builder::new()
             // A thread's name ends at the first NUL byte.
             .name(name.replace('\0', ""))
             .stack_size(STACK)
-            .spawn(move || worker.run(&inbox))?;
+            .spawn(move || {
+                if let Some(predecessor) = &mut predecessor {
+                    predecessor.join();
+                }
+                worker.run(&inbox);
+            })?;
         Ok(Self {
             inbox: sender,
             thread: Some(thread),
@@ -141,6 +174,14 @@ struct Worker {
     bus: Option<Arc<Bus>>,
     lock: Option<PduLock>,
     session: Session,
+    status: Arc<Status>,
+}
+
+fn patience(pdu: &PduConfig) -> Patience {
+    Patience {
+        retries: pdu.retries,
+        retrydelay: pdu.retrydelay,
+    }
 }
 
 impl Worker {
@@ -190,8 +231,23 @@ impl Worker {
             Message::Job(job, wait) => self.plan.accept(job, now + wait, now),
             Message::Resume { outlet, due } => self.plan.resume(&outlet, due, now),
             Message::Owed(outlet) => self.plan.owe_from_before(outlet, now),
+            Message::Change(change) => self.change(*change),
+            Message::Retire => self.plan.retire(),
             Message::Stop(how) => self.plan.stop(how, now),
         }
+    }
+
+    /// Goes on with other settings; the queue stays.
+    fn change(&mut self, change: Change) {
+        self.rest();
+        let Change {
+            pdu,
+            driver,
+            bus,
+            lock,
+        } = change;
+        self.plan.set_patience(patience(&pdu));
+        (self.pdu, self.driver, self.bus, self.lock) = (pdu, driver, bus, lock);
     }
 
     /// When the session is to be left, if there is one: at once on a shared bus, a little after
@@ -241,6 +297,7 @@ impl Worker {
             }
         }
         let deadline = Deadline::after(self.pdu.timeout);
+        self.status.call_begins(deadline.moment());
         let driver = &mut self.driver;
         let result = catch_unwind(AssertUnwindSafe(|| match call {
             Call::Switch(to) => driver.switch(outlet, to, deadline).map(|()| None),
@@ -248,13 +305,27 @@ impl Worker {
         }));
         self.session = Session::Kept(Instant::now());
         let result = match result {
-            Ok(result) => result.map_err(Trouble::Driver),
+            Ok(result) => {
+                let known = match (&result, call) {
+                    (Ok(Some(state)), _) => Ok((state.clone(), Source::Read)),
+                    (Ok(None), Call::Switch(to)) => Ok((to.into(), Source::Switched)),
+                    (Ok(None), Call::State) => Err(&DriverError::CannotRead),
+                    (Err(error), _) => Err(error),
+                };
+                self.status.call_ended(outlet, known);
+                result.map_err(Trouble::Driver)
+            }
             Err(panic) => {
                 let text = panic_text(panic.as_ref());
                 error!(
                     "PDU {}, outlet {outlet}: the driver panicked: {text}",
                     self.pdu.name
                 );
+                let bug = DriverError::Unexpected {
+                    expected: "no panic".into(),
+                    got: text.clone(),
+                };
+                self.status.call_ended(outlet, Err(&bug));
                 self.rebuild();
                 Err(Trouble::Panic(text))
             }

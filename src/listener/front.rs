@@ -44,7 +44,7 @@ pub(super) enum Listening {
 }
 
 /// The bounds the front keeps.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bounds {
     pub(super) connections: usize,
     pub(super) connections_per_client: usize,
@@ -56,6 +56,8 @@ pub(super) struct Bounds {
 pub(super) enum Command {
     /// Accept nothing more; finish what is under way, then end.
     Drain,
+    /// Keep these bounds from now on.
+    Bounds(Bounds),
     /// End.
     End,
 }
@@ -272,6 +274,10 @@ impl Front {
             while let Ok(command) = self.commands.try_recv() {
                 match command {
                     Command::Drain => self.drain(),
+                    Command::Bounds(bounds) => {
+                        self.bounds = bounds;
+                        self.timers.insert((Instant::now(), ACCEPT_AGAIN));
+                    }
                     Command::End => return,
                 }
             }

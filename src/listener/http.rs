@@ -80,7 +80,9 @@ fn serve(request: tiny_http::Request, dispatcher: &Dispatcher) {
     debug!(target: "pdud.http", "Handling HTTP request from {client}: {}", request.url());
     match parse(query, action, client) {
         Err(failure) => answer(request, &Err(failure)),
-        Ok(parsed) => dispatcher.submit(parsed, Box::new(move |outcome| answer(request, &outcome))),
+        Ok(parsed) => {
+            drop(dispatcher.submit(parsed, Box::new(move |outcome| answer(request, &outcome))))
+        }
     }
 }
 
@@ -124,6 +126,7 @@ pub fn parse(query: &str, action: Action, client: Arc<str>) -> Result<Request, F
         target,
         action,
         delay,
+        is_background: false,
     })
 }
 

@@ -14,7 +14,7 @@ pub mod http;
 mod socket;
 pub mod tcp;
 
-use crate::config::DaemonConfig;
+use crate::config::{DaemonConfig, Limits};
 use crate::dispatch::Dispatcher;
 use front::{Bounds, Command, Front, Remote};
 use http::HttpServer;
@@ -57,11 +57,7 @@ impl Listeners {
         let private = PrivateFolder::new()?;
         let socket = private.path.join("http");
         let http = HttpServer::start(socket::listen_private(&socket)?, Arc::clone(dispatcher))?;
-        let bounds = Bounds {
-            connections: config.limits.connections.unwrap_or_else(most_connections),
-            connections_per_client: config.limits.connections_per_client,
-            idle: config.limits.idle,
-        };
+        let bounds = bounds(&config.limits);
         let sockets = bound.into_iter().map(|(socket, _)| socket).collect();
         let (front, remote) = Front::new(
             sockets,
@@ -88,6 +84,11 @@ impl Listeners {
     /// The addresses listened on, with the port the system chose where the config gave none.
     pub fn addresses(&self) -> &[String] {
         &self.addresses
+    }
+
+    /// Keeps other bounds from now on.
+    pub fn set_limits(&self, limits: &Limits) {
+        self.remote.tell(Command::Bounds(bounds(limits)));
     }
 
     /// Does the front still serve?
@@ -117,6 +118,14 @@ impl Listeners {
         }
         self.http.stop();
         drop(self.private);
+    }
+}
+
+fn bounds(limits: &Limits) -> Bounds {
+    Bounds {
+        connections: limits.connections.unwrap_or_else(most_connections),
+        connections_per_client: limits.connections_per_client,
+        idle: limits.idle,
     }
 }
 

@@ -40,6 +40,7 @@ pub fn parse(line: &[u8], client: &Arc<str>) -> Result<Request, String> {
         },
         action,
         delay,
+        is_background: false,
     })
 }
 

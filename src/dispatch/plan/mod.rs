@@ -4,7 +4,7 @@
 
 use super::group::Off;
 use super::job::{Job, Step};
-use super::queue::{Queue, Taken};
+use super::queue::{Class, Queue, Taken};
 use super::worker::{Message, Stop};
 use crate::driver::DriverError;
 use crate::request::{Done, Failure, FailureKind, Outlet, PduName, State, Switch};
@@ -127,6 +127,7 @@ pub(super) struct Plan {
     /// While a PDU that is away is given time, nothing is tried.
     held_until: Option<Instant>,
     stopping: Option<Stop>,
+    retiring: bool,
     me: Sender<Message>,
 }
 
@@ -168,17 +169,44 @@ impl Plan {
             away: 0,
             held_until: None,
             stopping: None,
+            retiring: false,
             me,
         }
     }
 
-    /// Takes a job into its lane.
-    pub(super) fn accept(&mut self, job: Job, due: Instant, now: Instant) {
+    /// Takes a job into its lane; one that asks for the same as the job before it joins that job.
+    pub(super) fn accept(&mut self, mut job: Job, due: Instant, now: Instant) {
         if self.stopping.is_some() {
-            self.refuse(job, now);
-        } else {
-            self.queue.push(job.outlet.clone(), due, job);
+            return self.refuse(job, now);
         }
+        let background = job.is_background;
+        if due <= now
+            && let Some(last) = self.queue.last(&job.outlet, now)
+            && (background || !last.is_background)
+        {
+            match last.join(job) {
+                None => return,
+                Some(other) => job = other,
+            }
+        }
+        let class = if background {
+            Class::Background
+        } else {
+            Class::Foreground
+        };
+        self.queue.push(job.outlet.clone(), class, due, job);
+    }
+
+    /// No further job will come: the plan is finished once all it has is done.
+    pub(super) fn retire(&mut self) {
+        self.retiring = true;
+    }
+
+    /// The config has changed.
+    pub(super) fn set_patience(&mut self, patience: Patience) {
+        self.patience = patience;
+        self.held_until = None;
+        self.away = 0;
     }
 
     /// An outlet that is dark from before this start: its on comes before anything else.
@@ -221,7 +249,7 @@ impl Plan {
                     job.step = Step::RebootOn;
                     job.attempts = 0;
                     job.trouble = Some(failure);
-                    self.queue.push(outlet, now, job);
+                    self.queue.push(outlet, Class::Foreground, now, job);
                 }
                 Step::Switch(_) | Step::State | Step::RebootOff(_) | Step::RebootOn => {
                     self.refuse(job, now)
@@ -252,6 +280,12 @@ impl Plan {
         }
         while let Some(mut taken) = self.queue.take(now) {
             let outlet = taken.outlet.clone();
+            let is_new = taken.job.attempts == 0 && taken.job.step != Step::RebootOn;
+            if is_new && !taken.job.begin() {
+                // Cancelled, and answered by that.
+                self.leave(taken, now);
+                continue;
+            }
             let call = match taken.job.step {
                 Step::Switch(to) => {
                     if to == Switch::Off {
@@ -264,7 +298,7 @@ impl Plan {
                 Step::RebootOn => Call::Switch(Switch::On),
                 Step::RebootOff(_) if taken.job.group().is_some_and(|group| group.has_failed()) => {
                     // Another member's failure is the answer; this one has nothing to add.
-                    self.leave_group(taken, now);
+                    self.leave(taken, now);
                     continue;
                 }
                 Step::RebootOff(_) => {
@@ -287,7 +321,9 @@ impl Plan {
             .filter(|(outlet, _)| !self.switch_waits(outlet))
             .filter_map(|(_, owed)| owed.due);
         let due = owed.chain(self.queue.next_due()).min();
-        if self.stopping.is_some() && self.queue.is_empty() && due.is_none() {
+        let is_over =
+            (self.stopping.is_some() && due.is_none()) || (self.retiring && self.owed.is_empty());
+        if is_over && self.queue.is_empty() {
             return Next::Finished;
         }
         Next::Wait(due)
@@ -407,9 +443,9 @@ impl Plan {
         self.see_to_owed(&taken.outlet, now, OWED_PAUSE);
     }
 
-    /// A member whose group failed before its off was sent.
-    fn leave_group(&mut self, taken: Taken<Job>, now: Instant) {
-        if let Some(group) = taken.job.group() {
+    /// A job that is not to begin any more, and has nothing to say.
+    fn leave(&mut self, taken: Taken<Job>, now: Instant) {
+        if let (Step::RebootOff(_), Some(group)) = (taken.job.step, taken.job.group()) {
             group.off_ended(
                 (self.me.clone(), taken.outlet.clone()),
                 Off::Untouched,

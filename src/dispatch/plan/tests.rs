@@ -2,8 +2,9 @@
 
 use super::super::group::Group;
 use super::super::job::{Answer, Place};
+use super::super::ticket::{Book, Ticket};
 use super::*;
-use crate::request::Outcome;
+use crate::request::{Action, Outcome, Request, Target};
 use crate::transport::{TransportError, TransportErrorKind};
 use crossbeam_channel::Receiver;
 use std::sync::Arc;
@@ -46,6 +47,20 @@ fn garbled() -> Trouble {
     })
 }
 
+/// A request and where its outcome arrives; what it asks for is said by its jobs.
+fn ticket() -> (Arc<Ticket>, Receiver<Outcome>) {
+    let (sender, receiver) = crossbeam_channel::bounded(2);
+    let request = Request {
+        client: "test".into(),
+        target: Target::Alias("test".into()),
+        action: Action::State,
+        delay: None,
+        is_background: false,
+    };
+    let reply = Box::new(move |outcome| drop(sender.send(outcome)));
+    (Book::default().open(request, reply), receiver)
+}
+
 impl Bench {
     fn new(retries: u32) -> Self {
         let (sender, inbox) = crossbeam_channel::unbounded();
@@ -62,14 +77,15 @@ impl Bench {
     }
 
     fn ask(&mut self, id: &str, step: Step) -> Receiver<Outcome> {
-        let (sender, receiver) = crossbeam_channel::bounded(2);
-        let reply = Box::new(move |outcome| drop(sender.send(outcome)));
-        self.plan.accept(
-            Job::new(outlet(id), step, Answer::to_client(reply, place())),
-            self.now,
-            self.now,
-        );
-        receiver
+        self.ask_with_ticket(id, step).1
+    }
+
+    fn ask_with_ticket(&mut self, id: &str, step: Step) -> (Arc<Ticket>, Receiver<Outcome>) {
+        let (ticket, receiver) = ticket();
+        let answer = Answer::to_client(Arc::clone(&ticket), place());
+        self.plan
+            .accept(Job::new(outlet(id), step, answer), self.now, self.now);
+        (ticket, receiver)
     }
 
     /// The next thing to do must be this call; the PDU answers it so.
@@ -278,9 +294,8 @@ fn a_stop_sends_the_on_of_an_off_that_is_in_doubt() {
 }
 
 fn group_of_two(bench: &mut Bench) -> Receiver<Outcome> {
-    let (sender, receiver) = crossbeam_channel::bounded(2);
-    let reply = Box::new(move |outcome| drop(sender.send(outcome)));
-    let group = Arc::new(Group::new(2, PAUSE, reply));
+    let (ticket, receiver) = ticket();
+    let group = Arc::new(Group::new(2, PAUSE, ticket));
     for id in ["1", "2"] {
         let answer = Answer::to_group(Arc::clone(&group), place());
         bench.plan.accept(
@@ -345,5 +360,78 @@ fn a_group_that_is_stopped_leaves_nothing_off() {
             .kind,
         FailureKind::Stopping
     );
+    assert_eq!(bench.plan.next(bench.now), Next::Finished);
+}
+
+#[test]
+fn equal_requests_side_by_side_are_carried_out_once() {
+    let mut bench = Bench::new(1);
+    let _running = bench.ask("1", Step::Switch(Switch::Off));
+    let ons = [
+        bench.ask("1", Step::Switch(Switch::On)),
+        bench.ask("1", Step::Switch(Switch::On)),
+    ];
+    let read = bench.ask("1", Step::State);
+    let late = bench.ask("1", Step::Switch(Switch::On));
+    let reboots = [
+        bench.ask("1", Step::RebootOff(Duration::ZERO)),
+        bench.ask("1", Step::RebootOff(Duration::ZERO)),
+    ];
+    bench.plays("1", OFF, Ok(None));
+    bench.plays("1", ON, Ok(None));
+    for on in ons {
+        assert!(on.try_recv().expect("answered").is_ok());
+    }
+    bench.plays("1", Call::State, Ok(Some(State::On)));
+    assert!(read.try_recv().expect("answered").is_ok());
+    bench.plays("1", ON, Ok(None));
+    assert!(late.try_recv().expect("answered").is_ok());
+    for reboot in reboots {
+        bench.plays("1", OFF, Ok(None));
+        bench.plays("1", ON, Ok(None));
+        assert!(reboot.try_recv().expect("answered").is_ok());
+    }
+}
+
+#[test]
+fn what_has_not_begun_can_be_cancelled() {
+    let mut bench = Bench::new(1);
+    let (begun, first) = bench.ask_with_ticket("1", Step::RebootOff(PAUSE));
+    let (waiting, second) = bench.ask_with_ticket("1", Step::RebootOff(PAUSE));
+    let (one_of_two, third) = bench.ask_with_ticket("2", Step::Switch(Switch::On));
+    let other = bench.ask("2", Step::Switch(Switch::On));
+    bench.plays("1", OFF, Ok(None));
+    assert!(!begun.cancel(), "its outlet is off");
+    assert!(waiting.cancel() && !waiting.cancel() && one_of_two.cancel());
+    for cancelled in [second, third] {
+        assert_eq!(
+            cancelled
+                .try_recv()
+                .expect("answered")
+                .expect_err("cancelled")
+                .kind,
+            FailureKind::Cancelled
+        );
+    }
+    bench.plays("2", ON, Ok(None));
+    assert!(other.try_recv().expect("answered").is_ok());
+    bench.waits(PAUSE);
+    bench.plays("1", ON, Ok(None));
+    assert!(first.try_recv().expect("answered").is_ok());
+    assert_eq!(bench.plan.next(bench.now), Next::Wait(None));
+}
+
+#[test]
+fn a_retired_plan_finishes_all_it_has() {
+    let mut bench = Bench::new(1);
+    let reboot = bench.ask("1", Step::RebootOff(PAUSE));
+    let behind = bench.ask("1", Step::Switch(Switch::On));
+    bench.plan.retire();
+    bench.plays("1", OFF, Ok(None));
+    bench.waits(PAUSE);
+    bench.plays("1", ON, Ok(None));
+    assert!(reboot.try_recv().expect("answered").is_ok());
+    bench.plays("1", ON, Ok(None));
+    assert!(behind.try_recv().expect("answered").is_ok());
     assert_eq!(bench.plan.next(bench.now), Next::Finished);
 }

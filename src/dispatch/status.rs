@@ -1,0 +1,114 @@
+//! What is known of one PDU without asking it: for lists, the page and metrics. Never taken for
+//! the truth: every state has its source and its age.
+
+use crate::driver::DriverError;
+use crate::request::{Outlet, State};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime};
+
+/// How a last known state came to be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// It was read from the PDU.
+    Read,
+    /// It was switched so, and the PDU confirmed it.
+    Switched,
+}
+
+/// An outlet's last known state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// The state.
+    pub state: State,
+    /// Where it is known from.
+    pub source: Source,
+    /// Since when.
+    pub at: SystemTime,
+}
+
+/// What is known of a PDU.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Did it answer the last time? `None` before the first call.
+    pub reachable: Option<bool>,
+    /// Since when that is so.
+    pub since: Option<SystemTime>,
+    /// The last error, and when.
+    pub last_error: Option<(SystemTime, String)>,
+    /// Last known states by outlet.
+    pub outlets: BTreeMap<Outlet, Known>,
+    /// Since when a driver call has been running, and its deadline.
+    pub call: Option<(Instant, Instant)>,
+    /// Driver calls so far.
+    pub calls: u64,
+    /// Driver calls that failed.
+    pub failures: u64,
+}
+
+/// Most outlets remembered: a `localcmdline` takes any id a client thinks of.
+const MAX_OUTLETS: usize = 1024;
+
+/// The report, shared between the worker that writes it and those who read.
+#[derive(Debug, Default)]
+pub(super) struct Status(Mutex<Report>);
+
+impl Status {
+    fn lock(&self) -> MutexGuard<'_, Report> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn report(&self) -> Report {
+        self.lock().clone()
+    }
+
+    pub(super) fn call_begins(&self, deadline: Instant) {
+        let mut report = self.lock();
+        report.call = Some((Instant::now(), deadline));
+        report.calls += 1;
+    }
+
+    /// A driver call has ended: `known` is what the outlet's state is by it.
+    pub(super) fn call_ended(&self, outlet: &Outlet, known: Result<(State, Source), &DriverError>) {
+        let now = SystemTime::now();
+        let mut report = self.lock();
+        report.call = None;
+        let reachable = match &known {
+            Ok(_) => Some(true),
+            Err(error) if error.is_pdu_away() => Some(false),
+            // It answered, if not what was hoped for.
+            Err(
+                DriverError::Refused(_)
+                | DriverError::Unexpected { .. }
+                | DriverError::LoginRefused(_),
+            ) => Some(true),
+            Err(_) => report.reachable,
+        };
+        if reachable != report.reachable {
+            report.reachable = reachable;
+            report.since = Some(now);
+        }
+        match known {
+            Ok((state, source)) => {
+                if report.outlets.len() < MAX_OUTLETS || report.outlets.contains_key(outlet) {
+                    report.outlets.insert(
+                        outlet.clone(),
+                        Known {
+                            state,
+                            source,
+                            at: now,
+                        },
+                    );
+                }
+            }
+            Err(error) => {
+                report.failures += 1;
+                report.last_error = Some((now, format!("outlet {outlet}: {error}")));
+                if error.may_have_acted() {
+                    // What it was is not known any more.
+                    report.outlets.remove(outlet);
+                }
+            }
+        }
+    }
+}

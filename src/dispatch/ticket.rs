@@ -1,0 +1,251 @@
+//! What is remembered of a request: who asked, how far it is, how it ended. The book keeps those
+//! under way, and the last ones that ended.
+
+use crate::request::{Failure, FailureKind, Outcome, Reply, Request, Target};
+use log::info;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+/// How many requests the book holds before it forgets the oldest that ended.
+const REMEMBERED: usize = 1000;
+
+/// How far a request is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Queued; it can still be cancelled.
+    Waiting,
+    /// Its PDU has been spoken to.
+    Running,
+    /// Over.
+    Ended {
+        /// What the client was told.
+        outcome: Outcome,
+        /// From submission to the end.
+        took: Duration,
+    },
+}
+
+/// One request, from its submission on.
+pub struct Ticket {
+    /// Its number, from 1 since the start of the daemon.
+    pub id: u64,
+    /// What was asked, and by whom.
+    pub request: Request,
+    /// When, by the wall clock.
+    pub submitted: SystemTime,
+    began: Instant,
+    inner: Mutex<Inner>,
+    changed: Condvar,
+}
+
+struct Inner {
+    progress: Progress,
+    reply: Option<Reply>,
+}
+
+impl Ticket {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How far it is.
+    pub fn progress(&self) -> Progress {
+        self.lock().progress.clone()
+    }
+
+    /// Waits until it has ended, at most until `until`.
+    pub fn wait(&self, until: Instant) -> Progress {
+        let mut inner = self.lock();
+        while !matches!(inner.progress, Progress::Ended { .. }) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            inner = self
+                .changed
+                .wait_timeout(inner, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        inner.progress.clone()
+    }
+
+    /// Its first driver call is due; false when it was cancelled.
+    pub(super) fn begin(&self) -> bool {
+        let mut inner = self.lock();
+        match inner.progress {
+            Progress::Waiting => {
+                inner.progress = Progress::Running;
+                true
+            }
+            Progress::Running => true,
+            Progress::Ended { .. } => false,
+        }
+    }
+
+    /// Ends it unless it has begun; true when it is cancelled now.
+    pub fn cancel(&self) -> bool {
+        let mut inner = self.lock();
+        if inner.progress != Progress::Waiting {
+            return false;
+        }
+        self.finish(inner_end(
+            &mut inner,
+            Err(Failure::new(
+                FailureKind::Cancelled,
+                "cancelled before it began",
+            )),
+            self.began,
+        ));
+        drop(inner);
+        true
+    }
+
+    /// Ends it, answers the client, and writes the request's one log line. Only the first end
+    /// counts.
+    pub(super) fn end(&self, outcome: Outcome) {
+        let mut inner = self.lock();
+        if matches!(inner.progress, Progress::Ended { .. }) {
+            return;
+        }
+        let ended = inner_end(&mut inner, outcome, self.began);
+        drop(inner);
+        self.finish(ended);
+    }
+
+    /// The client first: the log can wait.
+    fn finish(&self, (reply, outcome, took): (Option<Reply>, Outcome, Duration)) {
+        self.changed.notify_all();
+        let line = log::log_enabled!(target: "pdud", log::Level::Info).then(|| outcome.clone());
+        if let Some(reply) = reply {
+            reply(outcome);
+        }
+        if let Some(outcome) = line {
+            self.write(&outcome, took);
+        }
+    }
+
+    /// The one INFO line of a request.
+    fn write(&self, outcome: &Outcome, took: Duration) {
+        let (pdu, outlet) = match &self.request.target {
+            Target::Outlet { pdu, outlet } => (pdu.as_str(), outlet.as_str()),
+            Target::Alias(alias) => (alias.as_str(), ""),
+        };
+        let took = took.as_secs_f64();
+        let result = match outcome {
+            Ok(done) => {
+                let state = done
+                    .state
+                    .as_ref()
+                    .map(|state| format!(" {state}"))
+                    .unwrap_or_default();
+                let plural = if done.attempts == 1 { "" } else { "s" };
+                format!(
+                    "ok{state} ({} driver call{plural}, {took:.3} s)",
+                    done.attempts
+                )
+            }
+            Err(failure) => format!("failed: {failure} ({took:.3} s)"),
+        };
+        let Request {
+            client,
+            target,
+            action,
+            ..
+        } = &self.request;
+        let text = format!("{client}: {target} {action}: {result}");
+        info!(target: "pdud", PDU = pdu, OUTLET = outlet, CLIENT = client.as_ref(); "{}", printable(&text));
+    }
+}
+
+fn inner_end(
+    inner: &mut Inner,
+    outcome: Outcome,
+    began: Instant,
+) -> (Option<Reply>, Outcome, Duration) {
+    let took = began.elapsed();
+    inner.progress = Progress::Ended {
+        outcome: outcome.clone(),
+        took,
+    };
+    (inner.reply.take(), outcome, took)
+}
+
+/// What a client sends must not forge log lines.
+fn printable(text: &str) -> Cow<'_, str> {
+    if text.contains(char::is_control) {
+        text.escape_debug().to_string().into()
+    } else {
+        text.into()
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticket")
+            .field("id", &self.id)
+            .field("request", &self.request)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Every request under way, and the last ones that ended.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    last: AtomicU64,
+    tickets: Mutex<BTreeMap<u64, Arc<Ticket>>>,
+}
+
+impl Book {
+    /// Notes a request.
+    pub(super) fn open(&self, request: Request, reply: Reply) -> Arc<Ticket> {
+        let ticket = Arc::new(Ticket {
+            id: self.last.fetch_add(1, Ordering::Relaxed) + 1,
+            request,
+            submitted: SystemTime::now(),
+            began: Instant::now(),
+            inner: Mutex::new(Inner {
+                progress: Progress::Waiting,
+                reply: Some(reply),
+            }),
+            changed: Condvar::new(),
+        });
+        let mut tickets = self.lock();
+        tickets.insert(ticket.id, Arc::clone(&ticket));
+        if tickets.len() > REMEMBERED {
+            let over = tickets.len() - REMEMBERED;
+            let ended = |ticket: &Ticket| matches!(ticket.lock().progress, Progress::Ended { .. });
+            // Usually the very oldest has ended; a bounded look keeps this cheap when it has not.
+            let old: Vec<u64> = tickets
+                .values()
+                .take(over + 16)
+                .filter(|ticket| ended(ticket))
+                .map(|ticket| ticket.id)
+                .take(over)
+                .collect();
+            for id in old {
+                tickets.remove(&id);
+            }
+        }
+        drop(tickets);
+        ticket
+    }
+
+    /// The request with this number, if it is not forgotten.
+    pub(super) fn find(&self, id: u64) -> Option<Arc<Ticket>> {
+        self.lock().get(&id).cloned()
+    }
+
+    /// All that are remembered, oldest first.
+    pub(super) fn all(&self) -> Vec<Arc<Ticket>> {
+        self.lock().values().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Ticket>>> {
+        self.tickets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
