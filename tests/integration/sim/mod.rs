@@ -5,6 +5,7 @@ pub(crate) mod apc;
 mod command;
 pub(crate) mod http;
 pub(crate) mod sshd;
+pub(crate) mod snmp;
 mod tcp;
 
 use crate::transcript::Case;
@@ -24,6 +25,7 @@ pub(crate) fn start(case: &Case) -> Box<dyn Simulator> {
         "command" => Box::new(command::start(case)),
         "http" => Box::new(http::start(case)),
         "ssh" => Box::new(sshd::start(case)),
+        "snmp" => Box::new(snmp::start(case)),
         "tcp" | "telnet" => Box::new(tcp::start(case)),
         other => panic!("{}: no simulator for transport {other}", case.at),
     }
