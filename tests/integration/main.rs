@@ -17,4 +17,5 @@ mod faults_ssh;
 mod faults_telnet;
 mod sim;
 mod tidy;
+mod snmpd;
 mod transcript;

@@ -144,6 +144,27 @@ impl Usm {
             |usm, _| usm.encode(id, command),
             |usm, datagram| usm.decode(datagram, id, command),
         )
+        .map_err(|unanswered| match unanswered {
+            Unanswered::Silent(tried, waited, None) => {
+                let waited = waited.as_secs_f64();
+                let hint = match &self.user.privacy {
+                    // net-snmp's agent drops what it cannot decrypt.
+                    Some(_) => {
+                        "; an agent may be silent when the privacy passphrase or protocol is wrong"
+                    }
+                    None => "",
+                };
+                Unanswered::Failed(SnmpError::Transport(TransportError::new(
+                    TransportErrorKind::Timeout,
+                    format!(
+                        "{} told its SNMPv3 engine, but did not answer {tried} requests in \
+                         {waited:.1} s{hint}",
+                        link.peer
+                    ),
+                )))
+            }
+            other => other,
+        })
     }
 
     /// RFC 3414, section 4: a message without engine and user is answered by a report with both
