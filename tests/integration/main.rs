@@ -15,6 +15,7 @@
 mod faults_http;
 mod faults_ssh;
 mod faults_telnet;
+mod faults_snmp;
 mod sim;
 mod tidy;
 mod snmpd;

@@ -338,3 +338,177 @@ fn files(keys: &Keys) -> Mibs {
             }),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::DriverError;
+    use crate::request::{Outlet, PduName};
+    use crate::settings::Position;
+
+    fn settings(keys: serde_json::Value) -> Settings {
+        let mut all = serde_json::json!({
+            "community": "private", "username": "operator", "onsetting": 1, "offsetting": "2",
+        });
+        if let (Some(all), serde_json::Value::Object(keys)) = (all.as_object_mut(), keys) {
+            all.extend(keys);
+        }
+        let start = Position { line: 1, column: 1 };
+        Settings::new(PduName::new("pdu"), "snmpv1", all.to_string(), start)
+    }
+
+    /// The OIDs that switch on and off and tell the state, of one outlet.
+    fn oids(keys: serde_json::Value, outlet: &str) -> Result<Vec<String>, String> {
+        let settings = settings(keys);
+        let keys: Keys = settings.read().map_err(|error| error.to_string())?;
+        let control = control(&settings, &keys).map_err(|error| error.to_string())?;
+        let plan = control
+            .plan(&Outlet::new(outlet))
+            .map_err(|error: DriverError| error.to_string())?;
+        let mut oids = vec![plan.on.0.to_string(), plan.off.0.to_string()];
+        oids.extend(plan.readings.iter().map(|reading| reading.oid.to_string()));
+        Ok(oids)
+    }
+
+    #[test]
+    fn outlets_go_where_the_config_says() {
+        let oid = |oid: &str| serde_json::json!({ "oid": oid });
+        let one = |oid: &str| Ok(vec![oid.to_owned(); 3]);
+        assert_eq!(oids(oid("1.3.6.1.99.*"), "04"), one("1.3.6.1.99.4"));
+        assert_eq!(
+            oids(oid(".1.3.6.1.99.*.0"), "1.2.3"),
+            one("1.3.6.1.99.1.2.3.0")
+        );
+        assert_eq!(oids(oid("1.3.6.1.99.*.*"), "7"), one("1.3.6.1.99.7.7"));
+        assert_eq!(oids(oid("1.3.6.1.99.1*"), "7"), one("1.3.6.1.99.17"));
+        assert_eq!(oids(oid("1.3.6.1.99.1"), "any"), one("1.3.6.1.99.1"));
+        for bad in [
+            "",
+            "a",
+            "1.",
+            ".1",
+            "1..2",
+            "-1",
+            "4294967296",
+            "1;reboot",
+            " 1",
+        ] {
+            assert!(oids(oid("1.3.6.1.99.*"), bad).is_err(), "{bad:?}");
+        }
+        for bad in ["", "1", "1.3.x", "3.1.2", "1.40.1", "1.3.6.1.99.", "..1.3"] {
+            assert!(oids(oid(bad), "1").is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn well_known_names_need_no_file() {
+        let named = |mib: &str, name: &str| serde_json::json!({"mib": mib, "controlpoint": name});
+        let mut rpdu2 = named("PowerNet-MIB", "rPDU2OutletSwitchedControlCommand");
+        let control = "1.3.6.1.4.1.318.1.1.26.9.2.4.1.5.24";
+        let status = "1.3.6.1.4.1.318.1.1.26.9.2.3.1.5.24";
+        let expected = Ok([control, control, status, control]
+            .map(str::to_owned)
+            .to_vec());
+        assert_eq!(oids(rpdu2.clone(), "24"), expected);
+        rpdu2["inside_number"] = false.into();
+        assert_eq!(oids(rpdu2, "24"), expected);
+        let hp = oids(named("CPQPOWER-MIB", "pdu2OutletControlOffCmd"), "5");
+        let base = "1.3.6.1.4.1.232.165.7.5.2.1";
+        assert_eq!(
+            hp,
+            Ok([3, 2, 1]
+                .map(|object| format!("{base}.{object}.1.5"))
+                .to_vec())
+        );
+        let mut eaton = named("EATON-EPDU-MIB", "outletControlOffCmd");
+        eaton["offsetting"] = (-1).into();
+        assert!(oids(eaton, "1").is_err_and(|error| error.starts_with("offsetting:")));
+        let mut aten = named("ATEN-PE-CFG", "outlet*Status");
+        assert!(oids(aten.clone(), "9").is_err_and(|error| error.contains("inside_number")));
+        aten["inside_number"] = 1.into();
+        let scalar = "1.3.6.1.4.1.21317.1.3.2.2.2.2.11.0".to_owned();
+        assert_eq!(
+            oids(aten.clone(), "9").map(|oids| oids.first().cloned()),
+            Ok(Some(scalar))
+        );
+        assert!(oids(aten, "31").is_err());
+        let lost = oids(named("PowerNet-MIB", "sPDUOutletCtrl"), "1").expect_err("no such name");
+        for part in ["PowerNet-MIB", "sPDUOutletCtl", "oid"] {
+            assert!(lost.contains(part), "{lost}");
+        }
+    }
+
+    #[test]
+    fn other_names_come_from_mib_files() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mib = "LAB-MIB DEFINITIONS ::= BEGIN IMPORTS enterprises FROM SNMPv2-SMI;
+            lab OBJECT IDENTIFIER ::= { enterprises 9999 }
+            e OBJECT-TYPE SYNTAX E INDEX { a, b } ::= { lab 1 }
+            switch OBJECT-TYPE SYNTAX INTEGER ::= { e 2 }
+            relay1 OBJECT-TYPE SYNTAX INTEGER ::= { lab 5 }
+            relay2 OBJECT-TYPE SYNTAX INTEGER ::= { lab 6 }
+            END";
+        std::fs::write(folder.path().join("LAB-MIB.txt"), mib).expect("written");
+        let path = folder.path().display().to_string();
+        let mut keys =
+            serde_json::json!({"mib": "LAB-MIB", "controlpoint": "switch", "mib_path": path});
+        let first = |keys: &serde_json::Value, outlet: &str| {
+            oids(keys.clone(), outlet).map(|oids| oids.first().cloned().unwrap_or_default())
+        };
+        assert_eq!(first(&keys, "4"), Ok("1.3.6.1.4.1.9999.1.2.1.4".into()));
+        assert_eq!(first(&keys, "2.4"), Ok("1.3.6.1.4.1.9999.1.2.2.4".into()));
+        assert!(first(&keys, "1.2.4").is_err());
+        keys["mib_path"] = serde_json::json!([path]);
+        keys["controlpoint"] = "relay*".into();
+        keys["inside_number"] = "false".into();
+        assert_eq!(first(&keys, "2"), Ok("1.3.6.1.4.1.9999.6.0".into()));
+        assert!(first(&keys, "3").is_err_and(|error| error.contains("outlets 1 to 2")));
+        keys["controlpoint"] = "relay1".into();
+        keys["static_ending"] = "7".into();
+        assert_eq!(first(&keys, "any"), Ok("1.3.6.1.4.1.9999.5.7".into()));
+        keys["controlpoint"] = "valve*".into();
+        assert!(first(&keys, "1").is_err_and(|error| error.contains("valve*")));
+    }
+
+    #[test]
+    fn settings_that_cannot_work_name_their_key() {
+        let oid = || serde_json::json!({"oid": "1.3.6.1.99.*"});
+        let with = |key: &str, value: serde_json::Value| {
+            let mut keys = oid();
+            keys[key] = value;
+            settings(keys)
+        };
+        let key = |result: Result<Box<dyn Driver>, SettingsError>| match result {
+            Ok(_) => "none".to_owned(),
+            Err(error) => error.key.unwrap_or(error.message),
+        };
+        let null = serde_json::Value::Null;
+        assert_eq!(key(build_v1(&settings(oid()))), "none");
+        assert_eq!(key(build_v1(&with("community", null.clone()))), "community");
+        assert_eq!(key(build_v1(&with("version", "3".into()))), "version");
+        assert_eq!(key(build_v1(&with("version", "v2c".into()))), "none");
+        assert_eq!(key(build_v1(&with("onsetting", "x".into()))), "onsetting");
+        assert_eq!(key(build_v1(&with("mib", "IF-MIB".into()))), "oid");
+        assert_eq!(key(build_v1(&with("oid", null.clone()))), "oid");
+        assert_eq!(key(build_v3(&settings(oid()))), "none");
+        assert_eq!(key(build_v3(&with("username", null))), "username");
+        assert_eq!(
+            key(build_v3(&with("authpassphrase", "short".into()))),
+            "authpassphrase"
+        );
+        assert_eq!(
+            key(build_v3(&with("privpassphrase", "long enough".into()))),
+            "privpassphrase"
+        );
+        assert_eq!(
+            key(build_v3(&with("auth_protocol", "SHA3".into()))),
+            "auth_protocol"
+        );
+        let mut keys = oid();
+        keys["authpassphrase"] = "long enough".into();
+        keys["privpassphrase"] = "long enough".into();
+        keys["priv_protocol"] = "usm3DESEDEPrivProtocol".into();
+        let error = build_v3(&settings(keys)).err().expect("3DES");
+        assert!(error.message.contains("3DES") && error.key.as_deref() == Some("priv_protocol"));
+    }
+}

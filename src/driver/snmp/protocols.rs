@@ -144,3 +144,40 @@ fn find<T: Copy>(table: &[(&[&str], T)], name: &str) -> Result<T, String> {
             format!("expected one of {}, got {name:?}", names.join(", "))
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn protocols_have_both_of_pysnmps_names_and_plain_ones() {
+        for names in [
+            ["USM_AUTH_HMAC96_MD5", "usmHMACMD5AuthProtocol", "md5"],
+            ["USM_AUTH_HMAC96_SHA", "usmHMACSHAAuthProtocol", "SHA-1"],
+            [
+                "USM_AUTH_HMAC192_SHA256",
+                "usmHMAC192SHA256AuthProtocol",
+                "SHA-256",
+            ],
+            ["USM_AUTH_NONE", "usmNoAuthProtocol", "None"],
+        ] {
+            let [new, old, plain] = names.map(auth);
+            assert!(new.is_ok() && new == old && new == plain, "{names:?}");
+        }
+        for names in [
+            ["USM_PRIV_CBC56_DES", "usmDESPrivProtocol", "DES"],
+            ["USM_PRIV_CFB128_AES", "usmAesCfb128Protocol", "aes"],
+            ["USM_PRIV_CFB192_AES", "usmAesCfb192Protocol", "AES-192-C"],
+            [
+                "USM_PRIV_CFB256_AES_BLUMENTHAL",
+                "usmAesBlumenthalCfb256Protocol",
+                "AES-256",
+            ],
+            ["USM_PRIV_CBC168_3DES", "usm3DESEDEPrivProtocol", "3DES"],
+        ] {
+            let [new, old, plain] = names.map(privacy);
+            assert!(new.is_ok() && new == old && new == plain, "{names:?}");
+        }
+        assert!(auth("SHA3").is_err_and(|e| e.contains("USM_AUTH_HMAC96_MD5")));
+    }
+}

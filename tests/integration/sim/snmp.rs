@@ -29,10 +29,7 @@ pub(super) fn start(case: &Case) -> Agent {
     let thread = std::thread::spawn(move || {
         let mut lines = lines.into_iter().peekable();
         let mut buffer = [0; 2048];
-        loop {
-            let Ok((length, from)) = socket.recv_from(&mut buffer) else {
-                break;
-            };
+        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
             if stopped.load(Ordering::SeqCst) {
                 break;
             }
