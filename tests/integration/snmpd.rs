@@ -9,7 +9,7 @@ use pdudaemon::transport::{Deadline, TransportErrorKind};
 use std::fmt::Write as _;
 use std::net::UdpSocket;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
@@ -58,7 +58,18 @@ exit 0
 struct Agent {
     child: Child,
     port: u16,
-    _folder: tempfile::TempDir,
+    folder: Option<tempfile::TempDir>,
+}
+
+impl Agent {
+    /// Ends it; its folder, with its engine id and boot counter, stays.
+    fn stop(mut self) -> tempfile::TempDir {
+        // Asked politely, it saves both.
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("told to end");
+        self.child.wait().expect("ended");
+        self.folder.take().expect("a folder")
+    }
 }
 
 impl Drop for Agent {
@@ -119,20 +130,27 @@ fn start() -> Agent {
     }
     line(format!("createUser reader SHA \"{AUTH_PASSPHRASE}\""));
     line("rouser reader auth".into());
-    let file = folder.path().join("snmpd.conf");
-    std::fs::write(&file, config).expect("written");
-    let port = free_port();
+    std::fs::write(folder.path().join("agent.conf"), config).expect("written");
+    launch(folder, free_port())
+}
+
+/// Starts the agent of `folder` on `port` and waits until it answers.
+fn launch(folder: tempfile::TempDir, port: u16) -> Agent {
     let child = Command::new("snmpd")
         .env(
             "PATH",
             format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default()),
         )
-        .env("SNMP_PERSISTENT_DIR", folder.path())
+        .env("SNMP_PERSISTENT_DIR", folder.path().join("state"))
         .env("SNMPCONFPATH", folder.path())
         .args(["-f", "-C", "-LF", "w"])
         .arg(folder.path().join("log"))
         .args(["-I", "-smux,agentx", "-c"])
-        .arg(&file)
+        // The second file is the agent's own memory, there once it has run.
+        .arg(format!(
+            "{0}/agent.conf,{0}/state/snmpd.conf",
+            folder.path().display()
+        ))
         .arg(format!("udp:127.0.0.1:{port}"))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -144,7 +162,7 @@ fn start() -> Agent {
     let agent = Agent {
         child,
         port,
-        _folder: folder,
+        folder: Some(folder),
     };
     let waiting = Instant::now();
     let mut driver = community("snmpv2c", port, "public", WRITABLE);
@@ -452,6 +470,8 @@ struct Counter {
     port: u16,
     discoveries: Arc<AtomicUsize>,
     messages: Arc<AtomicUsize>,
+    /// The agent's port.
+    agent: Arc<AtomicU16>,
     stop: Arc<AtomicBool>,
 }
 
@@ -462,16 +482,17 @@ impl Counter {
             port: front.local_addr().expect("an address").port(),
             discoveries: Arc::default(),
             messages: Arc::default(),
+            agent: Arc::new(AtomicU16::new(agent)),
             stop: Arc::default(),
         };
-        let (discoveries, messages, stop) = (
+        let (discoveries, messages, agent, stop) = (
             Arc::clone(&counter.discoveries),
             Arc::clone(&counter.messages),
+            Arc::clone(&counter.agent),
             Arc::clone(&counter.stop),
         );
         std::thread::spawn(move || {
             let back = UdpSocket::bind(("127.0.0.1", 0)).expect("a loopback port");
-            back.connect(("127.0.0.1", agent)).expect("connected");
             back.set_read_timeout(Some(Duration::from_secs(5)))
                 .expect("a timeout can be set");
             let mut buffer = [0; 4096];
@@ -487,7 +508,8 @@ impl Counter {
                 {
                     discoveries.fetch_add(1, Ordering::SeqCst);
                 }
-                let _ = back.send(&buffer[..length]);
+                let to = ("127.0.0.1", agent.load(Ordering::SeqCst));
+                let _ = back.send_to(&buffer[..length], to);
                 if let Ok(length) = back.recv(&mut buffer) {
                     let _ = front.send_to(&buffer[..length], from);
                 }
@@ -510,14 +532,7 @@ impl Drop for Counter {
 fn twenty_four_switches_cost_one_engine_discovery() {
     let agent = agent();
     let counter = Counter::start(agent.port);
-    let mut driver = user(
-        counter.port,
-        &serde_json::json!({
-            "username": user_name("SHA", "AES"),
-            "authpassphrase": AUTH_PASSPHRASE, "auth_protocol": "SHA",
-            "privpassphrase": PRIV_PASSPHRASE, "priv_protocol": "AES",
-        }),
-    );
+    let mut driver = encrypted_user(counter.port);
     for number in 1..=24 {
         let to = if number % 2 == 0 {
             Switch::On
@@ -533,5 +548,37 @@ fn twenty_four_switches_cost_one_engine_discovery() {
     assert_eq!(counter.messages.load(Ordering::SeqCst), 25);
     driver.rest(soon());
     assert_eq!(driver.switch(&Outlet::new("1"), Switch::On, soon()), Ok(()));
+    assert_eq!(counter.discoveries.load(Ordering::SeqCst), 2);
+}
+
+/// The user of most tests here.
+fn encrypted_user(port: u16) -> Box<dyn Driver> {
+    user(
+        port,
+        &serde_json::json!({
+            "username": user_name("SHA", "AES"),
+            "authpassphrase": AUTH_PASSPHRASE, "auth_protocol": "SHA",
+            "privpassphrase": PRIV_PASSPHRASE, "priv_protocol": "AES",
+        }),
+    )
+}
+
+#[test]
+fn an_agent_that_restarts_or_is_replaced_costs_no_request() {
+    let outlet = Outlet::new("1");
+    let first = start();
+    let counter = Counter::start(first.port);
+    let mut driver = encrypted_user(counter.port);
+    assert_eq!(driver.state(&outlet, soon()).map(drop), Ok(()));
+    // The same engine, booted once more: its clock is told in a report.
+    let folder = first.stop();
+    let again = launch(folder, free_port());
+    counter.agent.store(again.port, Ordering::SeqCst);
+    assert_eq!(driver.state(&outlet, soon()).map(drop), Ok(()));
+    assert_eq!(counter.discoveries.load(Ordering::SeqCst), 1);
+    // Another engine: discovered within the call.
+    let other = start();
+    counter.agent.store(other.port, Ordering::SeqCst);
+    assert_eq!(driver.state(&outlet, soon()).map(drop), Ok(()));
     assert_eq!(counter.discoveries.load(Ordering::SeqCst), 2);
 }
