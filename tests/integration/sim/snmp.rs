@@ -194,24 +194,65 @@ pub(crate) fn with_request_id(message: &[u8], new: i32) -> Vec<u8> {
 }
 
 /// What an agent answers that carries the request out: the request as a Response-PDU, a GET's
-/// NULL replaced by the integer `read`; with `status` as its error-status. v1 and v2c.
+/// NULL replaced by the integer `read`; with `status` as its error-status. v1, v2c, and v3 of a
+/// user without authentication, where an engine discovery is answered with a report.
 pub(crate) fn answer(request: &[u8], status: u8, read: u8) -> Vec<u8> {
     let mut parts = parse(request);
-    if let Some(Part::Built(0x30, message)) = parts.first_mut()
-        && let Some(Part::Built(tag, pdu)) = message.get_mut(2)
-    {
-        *tag = 0xa2;
-        if status != 0 {
-            pdu[1] = Part::Plain(2, vec![status]);
-            pdu[2] = Part::Plain(2, vec![1]);
+    let Some(Part::Built(0x30, message)) = parts.first_mut() else {
+        return Vec::new();
+    };
+    let is_v3 = matches!(message.first(), Some(Part::Plain(2, version)) if version == &[3]);
+    if is_v3 {
+        if let Some(Part::Built(0x30, head)) = message.get_mut(1) {
+            head[2] = Part::Plain(4, vec![0]);
         }
-        if let Some(Part::Built(0x30, list)) = pdu.get_mut(3)
-            && let Some(Part::Built(0x30, binding)) = list.first_mut()
-            && matches!(binding[1], Part::Plain(5, _))
-            && status == 0
-        {
-            binding[1] = Part::Plain(2, vec![read]);
+        let is_discovery = if let Some(Part::Plain(4, usm)) = message.get_mut(2) {
+            let mut parts = parse(usm);
+            let Some(Part::Built(0x30, parameters)) = parts.first_mut() else {
+                return Vec::new();
+            };
+            let is_discovery =
+                matches!(&parameters[0], Part::Plain(4, engine) if engine.is_empty());
+            parameters[0] = Part::Plain(4, ENGINE.to_vec());
+            parameters[1] = Part::Plain(2, vec![1]);
+            parameters[2] = Part::Plain(2, vec![100]);
+            *usm = build(&parts);
+            is_discovery
+        } else {
+            return Vec::new();
+        };
+        if let Some(Part::Built(0x30, scoped)) = message.get_mut(3) {
+            scoped[0] = Part::Plain(4, ENGINE.to_vec());
+            if is_discovery && let Part::Built(tag, pdu) = &mut scoped[2] {
+                *tag = 0xa8;
+                // usmStatsUnknownEngineIDs.0, counted once
+                let object = vec![0x2b, 6, 1, 6, 3, 15, 1, 1, 4, 0];
+                let binding = vec![Part::Plain(6, object), Part::Plain(0x41, vec![1])];
+                pdu[3] = Part::Built(0x30, vec![Part::Built(0x30, binding)]);
+            } else if let Part::Built(tag, pdu) = &mut scoped[2] {
+                respond(tag, pdu, status, read);
+            }
         }
+    } else if let Some(Part::Built(tag, pdu)) = message.get_mut(2) {
+        respond(tag, pdu, status, read);
     }
     build(&parts)
+}
+
+/// The engine id of the simulated v3 agent.
+const ENGINE: &[u8] = b"\x80\x00\x1f\x88\x04simulator";
+
+fn respond(tag: &mut u8, pdu: &mut [Part], status: u8, read: u8) {
+    *tag = 0xa2;
+    if status != 0 {
+        pdu[1] = Part::Plain(2, vec![status]);
+        pdu[2] = Part::Plain(2, vec![1]);
+    }
+    if let Some(Part::Built(0x30, list)) = pdu.get_mut(3)
+        && let Some(Part::Built(0x30, binding)) = list.first_mut()
+        && matches!(binding[1], Part::Plain(5, _))
+        && status == 0
+    {
+        binding[1] = Part::Plain(2, vec![read]);
+    }
 }
