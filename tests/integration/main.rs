@@ -17,6 +17,6 @@ mod faults_ssh;
 mod faults_telnet;
 mod faults_snmp;
 mod sim;
-mod tidy;
 mod snmpd;
+mod tidy;
 mod transcript;
