@@ -16,6 +16,8 @@ pub(super) enum Control {
     Column(Column),
     /// By an object per outlet.
     Scalars(Scalars),
+    /// By the outlet's place in the text of the scalar `oid`.
+    List { oid: Vec<u32>, values: (i64, i64) },
 }
 
 /// An OID as text, with `*` for the outlet.
@@ -64,6 +66,8 @@ pub(super) struct Plan {
     pub(super) off: (Oid, i64),
     /// Objects that tell the state, the best first; a further one is for PDUs without the first.
     pub(super) readings: Vec<Reading>,
+    /// The outlet's place in the list that the objects' values are, where they are lists.
+    pub(super) item: Option<usize>,
 }
 
 /// An object that tells the state, and which values mean what.
@@ -115,9 +119,20 @@ impl Control {
                 oid.push(scalars.ending);
                 plan((oid.clone(), oid), scalars.values)
             }
+            Self::List { oid, values } => {
+                let number = outlet_number(outlet, 1..=LONGEST_LIST)?;
+                let scalar = [oid.as_slice(), &[0]].concat();
+                Ok(Plan {
+                    item: usize::try_from(number - 1).ok(),
+                    ..plan((scalar.clone(), scalar), *values)?
+                })
+            }
         }
     }
 }
+
+/// The most outlets that a list of them may have.
+const LONGEST_LIST: u32 = 128;
 
 impl Pattern {
     fn fill(&self, outlet: &Outlet) -> Result<Vec<u32>, DriverError> {
@@ -241,6 +256,7 @@ fn plan((on, off): (Vec<u32>, Vec<u32>), values: (i64, i64)) -> Result<Plan, Dri
         on: (oid(&on)?, values.0),
         off: (oid(&off)?, values.1),
         readings,
+        item: None,
     })
 }
 
@@ -250,7 +266,7 @@ fn state_tail(object: &Object, tail: &[u32]) -> Option<Vec<u32>> {
         (Place::Scalar { outlet, .. }, [number, rest @ ..]) => {
             Some([&[outlet(*number)?], rest].concat())
         }
-        (Place::Scalar { .. }, []) => None,
+        (Place::Scalar { .. }, []) | (Place::List, _) => None,
         (Place::Index(_) | Place::OnOff { .. }, tail) => Some(tail.to_vec()),
     }
 }

@@ -54,8 +54,8 @@ const CONTROLPOINT: Key = Key {
     name: "controlpoint",
     kind: "text",
     default: "none",
-    about: "the control object's name; the outlet is its index, after a 1 for each index that the \
-            outlet does not give",
+    about: "the control object's name; the outlet is its index, after a 1 (with Eaton's: 0) for \
+            each index that the outlet does not give",
 };
 const INSIDE_NUMBER: Key = Key {
     name: "inside_number",
@@ -271,7 +271,16 @@ impl Driver for SnmpPdu {
             Switch::On => plan.on,
             Switch::Off => plan.off,
         };
-        Ok(self.session.set(&oid, &Value::Integer(value), deadline)?)
+        let value = match plan.item {
+            None => Value::Integer(value),
+            Some(item) => {
+                let mut list = read_list(&self.session.get(&oid, deadline)?)?;
+                *item_of(&mut list, item)? = value;
+                let list: Vec<String> = list.iter().map(i64::to_string).collect();
+                Value::Text(list.join(",").into_bytes())
+            }
+        };
+        Ok(self.session.set(&oid, &value, deadline)?)
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
@@ -282,7 +291,13 @@ impl Driver for SnmpPdu {
                 Ok(Value::Missing(what)) => missing = Some(what),
                 // SNMPv1's way of saying the same.
                 Err(SnmpError::Status(2)) => missing = Some("noSuchName"),
-                read => return Ok(reading.state(&read?)),
+                read => {
+                    let value = match plan.item {
+                        None => read?,
+                        Some(item) => Value::Integer(*item_of(&mut read_list(&read?)?, item)?),
+                    };
+                    return Ok(reading.state(&value));
+                }
             }
         }
         Err(DriverError::Refused(format!(
@@ -294,6 +309,34 @@ impl Driver for SnmpPdu {
     fn rest(&mut self, _deadline: Deadline) {
         self.session.rest();
     }
+}
+
+/// The outlets of a text such as `1,0,-1`.
+fn read_list(value: &Value) -> Result<Vec<i64>, DriverError> {
+    let list = match value {
+        Value::Text(text) => std::str::from_utf8(text).ok(),
+        Value::Integer(_) | Value::Missing(_) | Value::Other(_) => None,
+    };
+    list.and_then(|list| {
+        list.trim_end_matches([' ', ',', '\0'])
+            .split(',')
+            .map(|item| item.trim().parse().ok())
+            .collect()
+    })
+    .ok_or_else(|| DriverError::Unexpected {
+        expected: "numbers separated by commas".into(),
+        got: value.to_string(),
+    })
+}
+
+/// One outlet of a list; -1 stands for one that the PDU has not.
+fn item_of(list: &mut [i64], item: usize) -> Result<&mut i64, DriverError> {
+    let present = list.iter().filter(|state| **state != -1).count();
+    list.get_mut(item)
+        .filter(|state| **state != -1)
+        .ok_or_else(|| DriverError::NoSuchOutlet {
+            expected: format!("one of the {present} outlets that the PDU lists"),
+        })
 }
 
 impl Reading {

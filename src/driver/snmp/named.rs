@@ -192,6 +192,12 @@ fn control(settings: &Settings, keys: &Keys) -> Result<Control, SettingsError> {
             }))
         }
         (None, Some(mib), Some(name)) => {
+            if let Some(object) = objects::named(mib, name)
+                && let Place::List = object.place
+            {
+                let oid = object.oid.to_vec();
+                return Ok(Control::List { oid, values });
+            }
             column(settings, keys, mib, name, values).map(Control::Column)
         }
         (None, Some(_), None) => Err(settings.error("mib", "expected a controlpoint beside it")),
@@ -235,6 +241,7 @@ fn column(
     };
     let (oids, index) = match object.place {
         Place::Index(index) => ((object.oid.to_vec(), object.oid.to_vec()), index),
+        Place::List => ((object.oid.to_vec(), object.oid.to_vec()), &[][..]),
         Place::OnOff { index, on, off } => {
             for (key, value) in [("onsetting", values.0), ("offsetting", values.1)] {
                 if value < 0 {
@@ -271,7 +278,9 @@ fn per_outlet(
     if let Some(object) = objects::named(mib, name) {
         return Ok(match object.place {
             Place::Scalar { .. } => PerOutlet::Known(object),
-            Place::Index(_) | Place::OnOff { .. } => PerOutlet::One(object.oid.to_vec()),
+            Place::Index(_) | Place::OnOff { .. } | Place::List => {
+                PerOutlet::One(object.oid.to_vec())
+            }
         });
     }
     let mut files = files(keys);

@@ -40,6 +40,9 @@ pub(super) enum Place {
         on: u32,
         off: u32,
     },
+    /// Its place in a text that lists all outlets, separated by commas, and is written whole; the
+    /// object is a scalar.
+    List,
 }
 
 /// Where an outlet's state is told.
@@ -253,6 +256,11 @@ pub(super) static OBJECTS: &[Object] = &[
         at(&[1,3,6,1,4,1,47952,1,1,1,3], &[1], &[0], &[])),
     // Aviosys IP Power 9258: 1.3.6.1.4.1.92.58.2.<outlet>.0
     same("", "", &[1,3,6,1,4,1,92,58,2], &[], (1, 0), &[]),
+    // DigiPower, Lindy: the first PDU of a chain; -1 stands for an outlet that is not there
+    Object {
+        mib: "DigiPower-PDU-MIB", name: "pdu01OutletStatus", oid: &[1,3,6,1,4,1,17420,1,2,9,1,13],
+        place: Place::List, values: (1, 0), status: Status::Same, others: &[(-1, "no such outlet")],
+    },
     // Vertiv and Geist
     with("VERTIV-V5-MIB", "pduOutletSwitchControl", &[1,3,6,1,4,1,21239,5,2,3,5,1,6], &[], (2, 4),
         at(&[1,3,6,1,4,1,21239,5,2,3,5,1,4], &[1], &[2], &[(3, "on, going off"), (4, "off, going on")])),
@@ -324,7 +332,7 @@ mod tests {
                     let last = object.oid.last().copied();
                     assert!(on != off && (last == Some(on) || last == Some(off)));
                 }
-                Place::Index(_) => assert_ne!(object.values.0, object.values.1),
+                Place::Index(_) | Place::List => assert_ne!(object.values.0, object.values.1),
                 Place::Scalar { number, outlet } => {
                     assert!(object.name.contains('*'));
                     for n in 1..=30 {
