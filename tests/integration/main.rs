@@ -13,9 +13,9 @@
 )]
 
 mod faults_http;
+mod faults_snmp;
 mod faults_ssh;
 mod faults_telnet;
-mod faults_snmp;
 mod sim;
 mod snmpd;
 mod tidy;

@@ -4,8 +4,8 @@
 pub(crate) mod apc;
 mod command;
 pub(crate) mod http;
-pub(crate) mod sshd;
 pub(crate) mod snmp;
+pub(crate) mod sshd;
 mod tcp;
 
 use crate::transcript::Case;
