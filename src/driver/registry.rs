@@ -16,13 +16,6 @@ static TABLES: &[&[DriverSpec]] = &[
 
 /// Names of the Python program that have no driver here yet.
 pub static NOT_BUILT_YET: &[&str] = &[
-    // snmp
-    "cyberpower81001",
-    "cyberpower41001",
-    "ip9258",
-    "snmpv1",
-    "snmpv3",
-    "snmpv2c",
     // tcp
     "devantech_eth002",
     "devantech_eth0621",

@@ -13,8 +13,10 @@
 )]
 
 mod faults_http;
+mod faults_snmp;
 mod faults_ssh;
 mod faults_telnet;
 mod sim;
+mod snmpd;
 mod tidy;
 mod transcript;

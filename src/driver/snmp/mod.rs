@@ -1,6 +1,380 @@
-//! Drivers over snmp: the table of their specs.
+//! Drivers over SNMP: the table of their specs, and what they share: an outlet is an object that is
+//! written, and its state an object that is read.
 
-use super::DriverSpec;
+mod control;
+mod fixed;
+mod mibs;
+mod named;
+mod objects;
+mod protocols;
+
+use super::{DEVICE_TIMEOUT, Driver, DriverError, DriverSpec, Key};
+use crate::request::{Outlet, State, Switch};
+use crate::transport::Deadline;
+use crate::transport::snmp::{Session, SnmpError, Value, status_text};
+use control::{Control, Reading};
+
+const IP: Key = Key {
+    name: "ip",
+    kind: "text",
+    default: "the PDU's name",
+    about: "address or host name, with :port when it is not 161",
+};
+const HOSTNAME: Key = Key {
+    name: "hostname",
+    kind: "text",
+    default: "the PDU's name",
+    about: "another name of ip",
+};
+const ON: Key = Key {
+    name: "onsetting",
+    kind: "number",
+    default: "required",
+    about: "the INTEGER that switches on",
+};
+const OFF: Key = Key {
+    name: "offsetting",
+    kind: "number",
+    default: "required",
+    about: "the INTEGER that switches off",
+};
+const OID: Key = Key {
+    name: "oid",
+    kind: "text",
+    default: "none",
+    about: "the control object's OID with * for the outlet; instead of mib and controlpoint",
+};
+const MIB: Key = Key {
+    name: "mib",
+    kind: "text",
+    default: "none",
+    about: "the MIB module of controlpoint: a well-known one, or one with a MIB file on this machine",
+};
+const CONTROLPOINT: Key = Key {
+    name: "controlpoint",
+    kind: "text",
+    default: "none",
+    about: "the control object's name; the outlet is its index, after a 1 (with Eaton's: 0) for \
+            each index that the outlet does not give",
+};
+const INSIDE_NUMBER: Key = Key {
+    name: "inside_number",
+    kind: "flag",
+    default: "false",
+    about: "the outlet replaces the * in controlpoint, and the index is static_ending",
+};
+const STATIC_ENDING: Key = Key {
+    name: "static_ending",
+    kind: "number",
+    default: "0",
+    about: "the index with inside_number",
+};
+const MIB_PATH: Key = Key {
+    name: "mib_path",
+    kind: "text",
+    default: "none",
+    about: "folders with MIB files, separated by colons, searched before the system's",
+};
+const COMMUNITY: Key = Key {
+    name: "community",
+    kind: "text",
+    default: "required",
+    about: "the community that may write",
+};
+const VERSION: Key = Key {
+    name: "version",
+    kind: "text",
+    default: "none",
+    about: "1 or 2c: speak only that; without it v2c is tried first, then v1",
+};
 
 /// Every driver name of this transport.
-pub(super) static SPECS: &[DriverSpec] = &[];
+pub(super) static SPECS: &[DriverSpec] = &[
+    DriverSpec {
+        names: &["cyberpower81001", "cyberpower41001"],
+        any_case: false,
+        models: "CyberPower PDU81001, PDU41001 and others with ePDUOutletControlTable (CPS-MIB)",
+        transport: "snmp",
+        keys: &[
+            IP,
+            HOSTNAME,
+            Key {
+                default: "\"private\"",
+                ..COMMUNITY
+            },
+        ],
+        outlets: "1 and up, as the PDU has them",
+        reads_back: true,
+        verified_by: "frames of the Python program; simulator; snmpd as agent. UNVERIFIED on \
+                      hardware: that every model has ePDUOutletStatusTable (the control object is \
+                      read where it is missing)",
+        timeout: DEVICE_TIMEOUT,
+        build: &fixed::build_cyberpower,
+    },
+    DriverSpec {
+        names: &["ip9258"],
+        any_case: false,
+        models: "Aviosys IP Power 9258",
+        transport: "snmp",
+        keys: &[
+            IP,
+            HOSTNAME,
+            Key {
+                default: "\"public\"",
+                ..COMMUNITY
+            },
+        ],
+        outlets: "1 to 4",
+        reads_back: true,
+        verified_by: "frames of the Python program; simulator. UNVERIFIED on hardware: reading the \
+                      control object back (known from another program)",
+        timeout: DEVICE_TIMEOUT,
+        build: &fixed::build_ip9258,
+    },
+    DriverSpec {
+        names: &["snmpv1"],
+        any_case: false,
+        models: "any PDU or switch with SNMPv2c or v1: v2c is tried first, as the Python program \
+                 sent nothing else under this name, then v1",
+        transport: "snmp",
+        keys: &[
+            IP,
+            HOSTNAME,
+            COMMUNITY,
+            VERSION,
+            ON,
+            OFF,
+            OID,
+            MIB,
+            CONTROLPOINT,
+            INSIDE_NUMBER,
+            STATIC_ENDING,
+            MIB_PATH,
+        ],
+        outlets: OUTLETS,
+        reads_back: true,
+        verified_by: VERIFIED,
+        timeout: DEVICE_TIMEOUT,
+        build: &named::build_v1,
+    },
+    DriverSpec {
+        names: &["snmpv2c"],
+        any_case: false,
+        models: "any PDU or switch with SNMPv2c",
+        transport: "snmp",
+        keys: &[
+            IP,
+            HOSTNAME,
+            COMMUNITY,
+            ON,
+            OFF,
+            OID,
+            MIB,
+            CONTROLPOINT,
+            INSIDE_NUMBER,
+            STATIC_ENDING,
+            MIB_PATH,
+        ],
+        outlets: OUTLETS,
+        reads_back: true,
+        verified_by: VERIFIED,
+        timeout: DEVICE_TIMEOUT,
+        build: &named::build_v2c,
+    },
+    DriverSpec {
+        names: &["snmpv3"],
+        any_case: false,
+        models: "any PDU or switch with SNMPv3 (User-based Security Model)",
+        transport: "snmp",
+        keys: &[
+            IP,
+            HOSTNAME,
+            Key {
+                name: "username",
+                kind: "text",
+                default: "required",
+                about: "the user",
+            },
+            Key {
+                name: "authpassphrase",
+                kind: "text",
+                default: "none",
+                about: "signs messages; at least 8 characters",
+            },
+            Key {
+                name: "privpassphrase",
+                kind: "text",
+                default: "none",
+                about: "encrypts messages; at least 8 characters, and only with authpassphrase",
+            },
+            Key {
+                name: "auth_protocol",
+                kind: "text",
+                default: "\"USM_AUTH_HMAC96_MD5\"",
+                about: "USM_AUTH_HMAC96_MD5, _HMAC96_SHA, _HMAC128_SHA224, _HMAC192_SHA256, \
+                        _HMAC256_SHA384, _HMAC384_SHA512, their usm... names, or MD5, SHA, SHA224, \
+                        SHA256, SHA384, SHA512",
+            },
+            Key {
+                name: "priv_protocol",
+                kind: "text",
+                default: "\"USM_PRIV_CBC56_DES\"",
+                about: "USM_PRIV_CBC56_DES, _CFB128_AES, _CFB192_AES, _CFB256_AES (Cisco's key \
+                        extension), _CFB192_AES_BLUMENTHAL, _CFB256_AES_BLUMENTHAL, their usm... \
+                        names, or DES, AES, AES192, AES256 (Blumenthal's)",
+            },
+            ON,
+            OFF,
+            OID,
+            MIB,
+            CONTROLPOINT,
+            INSIDE_NUMBER,
+            STATIC_ENDING,
+            MIB_PATH,
+        ],
+        outlets: OUTLETS,
+        reads_back: true,
+        verified_by: "net-snmp's snmpd with every pair of authentication and privacy protocols; \
+                      simulator. Not offered: 3DES. UNVERIFIED: Cisco's key extension, agents that \
+                      announce messages larger than 65507 bytes, agents that keep their boot \
+                      counter at 0",
+        timeout: DEVICE_TIMEOUT,
+        build: &named::build_v3,
+    },
+];
+
+const OUTLETS: &str = "a number, or numbers joined by dots where the table has several indices";
+const VERIFIED: &str = "frames of the Python program; net-snmp's snmpd; simulator. The OIDs of \
+                        named objects are from the makers' MIB files; UNVERIFIED on hardware, \
+                        mostly the index depth of MasterSwitch Plus, and Tripp Lite, Emerson, IBM, \
+                        ATEN and Teltronix values";
+
+/// A PDU whose outlets are SNMP objects.
+struct SnmpPdu {
+    session: Session,
+    control: Control,
+}
+
+impl Driver for SnmpPdu {
+    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
+        self.control.plan(outlet).map(drop)
+    }
+
+    fn switch(
+        &mut self,
+        outlet: &Outlet,
+        to: Switch,
+        deadline: Deadline,
+    ) -> Result<(), DriverError> {
+        let plan = self.control.plan(outlet)?;
+        let (oid, value) = match to {
+            Switch::On => plan.on,
+            Switch::Off => plan.off,
+        };
+        let value = match plan.item {
+            None => Value::Integer(value),
+            Some(item) => {
+                let mut list = read_list(&self.session.get(&oid, deadline)?)?;
+                *item_of(&mut list, item)? = value;
+                let list: Vec<String> = list.iter().map(i64::to_string).collect();
+                Value::Text(list.join(",").into_bytes())
+            }
+        };
+        Ok(self.session.set(&oid, &value, deadline)?)
+    }
+
+    fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
+        let plan = self.control.plan(outlet)?;
+        let mut missing = None;
+        for reading in &plan.readings {
+            match self.session.get(&reading.oid, deadline) {
+                Ok(Value::Missing(what)) => missing = Some(what),
+                // SNMPv1's way of saying the same.
+                Err(SnmpError::Status(2)) => missing = Some("noSuchName"),
+                read => {
+                    let value = match plan.item {
+                        None => read?,
+                        Some(item) => Value::Integer(*item_of(&mut read_list(&read?)?, item)?),
+                    };
+                    return Ok(reading.state(&value));
+                }
+            }
+        }
+        Err(DriverError::Refused(format!(
+            "it has no object that tells this outlet's state ({})",
+            missing.unwrap_or("none is known")
+        )))
+    }
+
+    fn rest(&mut self, _deadline: Deadline) {
+        self.session.rest();
+    }
+}
+
+/// The outlets of a text such as `1,0,-1`.
+fn read_list(value: &Value) -> Result<Vec<i64>, DriverError> {
+    let list = match value {
+        Value::Text(text) => std::str::from_utf8(text).ok(),
+        Value::Integer(_) | Value::Missing(_) | Value::Other(_) => None,
+    };
+    list.and_then(|list| {
+        list.trim_end_matches([' ', ',', '\0'])
+            .split(',')
+            .map(|item| item.trim().parse().ok())
+            .collect()
+    })
+    .ok_or_else(|| DriverError::Unexpected {
+        expected: "numbers separated by commas".into(),
+        got: value.to_string(),
+    })
+}
+
+/// One outlet of a list; -1 stands for one that the PDU has not.
+fn item_of(list: &mut [i64], item: usize) -> Result<&mut i64, DriverError> {
+    let present = list.iter().filter(|state| **state != -1).count();
+    list.get_mut(item)
+        .filter(|state| **state != -1)
+        .ok_or_else(|| DriverError::NoSuchOutlet {
+            expected: format!("one of the {present} outlets that the PDU lists"),
+        })
+}
+
+impl Reading {
+    /// What the value read means.
+    fn state(&self, value: &Value) -> State {
+        let Value::Integer(number) = *value else {
+            return State::Unknown(format!("{value} at {}", self.oid));
+        };
+        if self.on.contains(&number) {
+            State::On
+        } else if self.off.contains(&number) {
+            State::Off
+        } else {
+            let name = self.others.iter().find(|(other, _)| *other == number);
+            State::Unknown(match name {
+                Some((_, name)) => format!("{name}, {number}"),
+                None => format!("{number} at {}", self.oid),
+            })
+        }
+    }
+}
+
+impl From<SnmpError> for DriverError {
+    fn from(error: SnmpError) -> Self {
+        match error {
+            SnmpError::Transport(error) => Self::Transport(error),
+            SnmpError::Login(words) => Self::LoginRefused(words),
+            SnmpError::Strange(what) => Self::Unexpected {
+                expected: "an answer about the object asked for".into(),
+                got: what,
+            },
+            SnmpError::Status(16) => Self::LoginRefused(status_text(16)),
+            // The PDU's own failures: it may have acted, and may do better next time.
+            SnmpError::Status(status @ (1 | 5 | 13..=15 | 19..)) => Self::Unexpected {
+                expected: "noError (0)".into(),
+                got: status_text(status),
+            },
+            SnmpError::Status(status) => Self::Refused(status_text(status)),
+        }
+    }
+}

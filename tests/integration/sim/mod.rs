@@ -4,6 +4,7 @@
 pub(crate) mod apc;
 mod command;
 pub(crate) mod http;
+pub(crate) mod snmp;
 pub(crate) mod sshd;
 mod tcp;
 
@@ -24,6 +25,7 @@ pub(crate) fn start(case: &Case) -> Box<dyn Simulator> {
         "command" => Box::new(command::start(case)),
         "http" => Box::new(http::start(case)),
         "ssh" => Box::new(sshd::start(case)),
+        "snmp" => Box::new(snmp::start(case)),
         "tcp" | "telnet" => Box::new(tcp::start(case)),
         other => panic!("{}: no simulator for transport {other}", case.at),
     }

@@ -1,0 +1,272 @@
+//! From an outlet to the objects that switch it and tell its state: pure, no I/O.
+
+use super::objects::{self, Object, Place, Status};
+use crate::driver::{DriverError, outlet_number};
+use crate::request::Outlet;
+use crate::transport::snmp::Oid;
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+/// How a PDU's control objects are named.
+#[derive(Debug)]
+pub(super) enum Control {
+    /// By an OID with `*` for the outlet.
+    Pattern(Pattern),
+    /// By a column of a table, the outlet being the index.
+    Column(Column),
+    /// By an object per outlet.
+    Scalars(Scalars),
+    /// By the outlet's place in the text of the scalar `oid`.
+    List { oid: Vec<u32>, values: (i64, i64) },
+}
+
+/// An OID as text, with `*` for the outlet.
+#[derive(Debug)]
+pub(super) struct Pattern {
+    pub(super) text: String,
+    /// The values that switch on and off.
+    pub(super) values: (i64, i64),
+    /// The outlets it has; `None` leaves that to the PDU, and takes dotted ones.
+    pub(super) range: Option<RangeInclusive<u32>>,
+}
+
+/// A column of a table.
+#[derive(Debug)]
+pub(super) struct Column {
+    /// The objects that switch on and off, mostly the same.
+    pub(super) oids: (Vec<u32>, Vec<u32>),
+    pub(super) values: (i64, i64),
+    /// Defaults of the indices before the outlet; `None` when the number of indices is not known.
+    pub(super) index: Option<Vec<u32>>,
+}
+
+/// An object per outlet, each with the same index.
+#[derive(Debug)]
+pub(super) struct Scalars {
+    pub(super) objects: PerOutlet,
+    pub(super) ending: u32,
+    pub(super) values: (i64, i64),
+}
+
+/// The objects of the outlets.
+#[derive(Debug)]
+pub(super) enum PerOutlet {
+    /// From the table of well-known objects.
+    Known(&'static Object),
+    /// From a MIB file.
+    Listed(BTreeMap<u32, Vec<u32>>),
+    /// One for every outlet id: a controlpoint without `*`.
+    One(Vec<u32>),
+}
+
+/// What to write, and what to read.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) on: (Oid, i64),
+    pub(super) off: (Oid, i64),
+    /// Objects that tell the state, the best first; a further one is for PDUs without the first.
+    pub(super) readings: Vec<Reading>,
+    /// The outlet's place in the list that the objects' values are, where they are lists.
+    pub(super) item: Option<usize>,
+}
+
+/// An object that tells the state, and which values mean what.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub(super) oid: Oid,
+    pub(super) on: Vec<i64>,
+    pub(super) off: Vec<i64>,
+    pub(super) others: &'static [(i64, &'static str)],
+}
+
+impl Control {
+    /// The objects of `outlet`.
+    pub(super) fn plan(&self, outlet: &Outlet) -> Result<Plan, DriverError> {
+        match self {
+            Self::Pattern(pattern) => {
+                let oid = pattern.fill(outlet)?;
+                plan((oid.clone(), oid), pattern.values)
+            }
+            Self::Column(column) => {
+                let arcs = arcs(outlet).ok_or_else(numbers)?;
+                let index = match &column.index {
+                    None => arcs,
+                    Some(defaults) => {
+                        let given = arcs.len();
+                        let defaulted = (defaults.len() + 1)
+                            .checked_sub(given)
+                            .and_then(|missing| defaults.get(..missing))
+                            .ok_or_else(|| DriverError::NoSuchOutlet {
+                                expected: match defaults.len() {
+                                    0 => "an outlet number".into(),
+                                    more => format!(
+                                        "an outlet number, or at most {} numbers joined by dots",
+                                        more + 1
+                                    ),
+                                },
+                            })?;
+                        [defaulted, &arcs].concat()
+                    }
+                };
+                let under = |column: &Vec<u32>| [column.as_slice(), &index].concat();
+                plan(
+                    (under(&column.oids.0), under(&column.oids.1)),
+                    column.values,
+                )
+            }
+            Self::Scalars(scalars) => {
+                let mut oid = scalars.objects.of(outlet)?;
+                oid.push(scalars.ending);
+                plan((oid.clone(), oid), scalars.values)
+            }
+            Self::List { oid, values } => {
+                let number = outlet_number(outlet, 1..=LONGEST_LIST)?;
+                let scalar = [oid.as_slice(), &[0]].concat();
+                Ok(Plan {
+                    item: usize::try_from(number - 1).ok(),
+                    ..plan((scalar.clone(), scalar), *values)?
+                })
+            }
+        }
+    }
+}
+
+/// The most outlets that a list of them may have.
+const LONGEST_LIST: u32 = 128;
+
+impl Pattern {
+    fn fill(&self, outlet: &Outlet) -> Result<Vec<u32>, DriverError> {
+        if let Some(range) = &self.range {
+            outlet_number(outlet, range.clone())?;
+        }
+        if !self.text.contains('*') {
+            return parse(&self.text).ok_or_else(numbers);
+        }
+        let arcs: Vec<String> = arcs(outlet)
+            .ok_or_else(numbers)?
+            .iter()
+            .map(u32::to_string)
+            .collect();
+        parse(&self.text.replace('*', &arcs.join("."))).ok_or_else(numbers)
+    }
+}
+
+impl PerOutlet {
+    fn of(&self, outlet: &Outlet) -> Result<Vec<u32>, DriverError> {
+        let number = || outlet.number().ok_or_else(numbers);
+        let none = |expected: String| DriverError::NoSuchOutlet { expected };
+        match self {
+            Self::One(oid) => Ok(oid.clone()),
+            Self::Listed(oids) => oids.get(&number()?).cloned().ok_or_else(|| {
+                none(match (oids.keys().next(), oids.keys().next_back()) {
+                    (Some(first), Some(last)) => format!("outlets {first} to {last}"),
+                    _ => "none: the MIB has no such objects".into(),
+                })
+            }),
+            Self::Known(object) => {
+                let Place::Scalar { number: arc, .. } = object.place else {
+                    return Err(none("none: the table has no such objects".into()));
+                };
+                let arc =
+                    arc(number()?).ok_or_else(|| none(format!("an outlet of {}", object.mib)))?;
+                Ok([object.oid, &[arc]].concat())
+            }
+        }
+    }
+}
+
+fn numbers() -> DriverError {
+    DriverError::NoSuchOutlet {
+        expected: "a number, or numbers joined by dots".into(),
+    }
+}
+
+/// An outlet id as the numbers of an OID: `4`, `04` and `1.1.4` are ones.
+fn arcs(outlet: &Outlet) -> Option<Vec<u32>> {
+    parse_arcs(outlet.as_str()).filter(|arcs| arcs.len() <= 16)
+}
+
+fn parse_arcs(text: &str) -> Option<Vec<u32>> {
+    text.split('.')
+        .map(|arc| {
+            let digits = !arc.is_empty() && arc.bytes().all(|b| b.is_ascii_digit());
+            digits.then(|| arc.parse().ok()).flatten()
+        })
+        .collect()
+}
+
+/// An OID from its text; a dot in front is usual. `None` when it is no OID of SNMP.
+pub(super) fn parse(text: &str) -> Option<Vec<u32>> {
+    let arcs = parse_arcs(text.strip_prefix('.').unwrap_or(text))?;
+    let fits = matches!(arcs.as_slice(), [0 | 1, 0..=39, ..] | [2, ..]) && arcs.len() >= 2;
+    // RFC 3416 allows 128 numbers; two are for what comes behind.
+    (fits && arcs.len() <= 126).then_some(arcs)
+}
+
+fn oid(arcs: &[u32]) -> Result<Oid, DriverError> {
+    Oid::try_from(arcs).map_err(|_| numbers())
+}
+
+/// The plan of the control objects `oids`: the same for on and off, or not.
+fn plan((on, off): (Vec<u32>, Vec<u32>), values: (i64, i64)) -> Result<Plan, DriverError> {
+    let known = objects::around(&on);
+    // Some labs have on and off the other way round: a relay that is wired so.
+    let is_swapped =
+        known.is_some_and(|(object, _)| (values.1, values.0) == object.values && on == off);
+    let mut readings = Vec::new();
+    if let Some((object, tail)) = known
+        && let Status::At {
+            oid: column,
+            on,
+            off,
+            others,
+        } = object.status
+        && let Some(tail) = state_tail(object, tail)
+    {
+        let (on, off) = if is_swapped { (off, on) } else { (on, off) };
+        readings.push(Reading {
+            oid: oid(&[column, &tail].concat())?,
+            on: on.to_vec(),
+            off: off.to_vec(),
+            others,
+        });
+    }
+    if on == off {
+        let mut reading = Reading {
+            oid: oid(&on)?,
+            on: vec![values.0],
+            off: vec![values.1],
+            others: known.map_or(&[], |(object, _)| object.others),
+        };
+        // Settings may be delayed or reserved commands, while the state is told in plain ones.
+        if let Some((object, _)) = known
+            && !is_swapped
+        {
+            let both = [values.0, values.1];
+            reading
+                .on
+                .extend(Some(object.values.0).filter(|v| !both.contains(v)));
+            reading
+                .off
+                .extend(Some(object.values.1).filter(|v| !both.contains(v)));
+        }
+        readings.push(reading);
+    }
+    Ok(Plan {
+        on: (oid(&on)?, values.0),
+        off: (oid(&off)?, values.1),
+        readings,
+        item: None,
+    })
+}
+
+/// The state object's index, from what follows the control object's OID.
+fn state_tail(object: &Object, tail: &[u32]) -> Option<Vec<u32>> {
+    match (object.place, tail) {
+        (Place::Scalar { outlet, .. }, [number, rest @ ..]) => {
+            Some([&[outlet(*number)?], rest].concat())
+        }
+        (Place::Scalar { .. }, []) | (Place::List, _) => None,
+        (Place::Index(_) | Place::OnOff { .. }, tail) => Some(tail.to_vec()),
+    }
+}

@@ -1,0 +1,462 @@
+//! SNMP v3 (RFC 3412, 3414): snmp2's User-based Security Model over our own socket.
+//!
+//! snmp2's session sends once, waits for one time-out that is set when it is made, and takes
+//! whatever comes for the answer; its codec alone does the security here, so that requests are
+//! repeated, older answers dropped, deadlines kept, and the agent's reports read: a wrong
+//! passphrase and an unknown user are told apart.
+
+use super::community::{no_encoding, request};
+use super::{Answer, Command, Heard, Hidden, Link, SnmpError, Unanswered, Value, ber, exchange};
+use crate::transport::{Deadline, TransportError, TransportErrorKind, printable};
+use simple_asn1::{ASN1Block, BigInt, ToASN1, to_der};
+use snmp2::v3::{Auth, AuthProtocol, Cipher, KeyExtension, Security};
+use snmp2::{MessageType, Pdu};
+use std::time::Instant;
+
+/// The largest message we take, as announced in each of ours: that of snmp2.
+const MAX_SIZE: i64 = 65_507;
+
+/// msgFlags: a report is wanted when the message cannot be processed.
+const REPORTABLE: u8 = 4;
+
+/// msgFlags: the scoped PDU is encrypted.
+const PRIVATE: u8 = 2;
+
+/// The number of a Report-PDU.
+const REPORT: u32 = 8;
+
+/// A user of the User-based Security Model.
+#[derive(Clone, Debug)]
+pub struct User {
+    name: String,
+    auth: Option<(AuthProtocol, Hidden)>,
+    privacy: Option<(Cipher, KeyExtension, Hidden)>,
+}
+
+impl User {
+    /// A user without authentication (noAuthNoPriv).
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            auth: None,
+            privacy: None,
+        }
+    }
+
+    /// Signed messages (authNoPriv). The passphrase must not be empty.
+    #[must_use]
+    pub fn signed(mut self, protocol: AuthProtocol, passphrase: &str) -> Self {
+        self.auth = Some((protocol, Hidden(passphrase.as_bytes().to_vec())));
+        self
+    }
+
+    /// Signed messages that are also encrypted (authPriv); `extension` says how a key longer than
+    /// the authentication protocol's digest is made.
+    #[must_use]
+    pub fn encrypted(mut self, cipher: Cipher, extension: KeyExtension, passphrase: &str) -> Self {
+        self.privacy = Some((cipher, extension, Hidden(passphrase.as_bytes().to_vec())));
+        self
+    }
+
+    fn security(&self) -> Security {
+        let (protocol, passphrase) = match &self.auth {
+            Some((protocol, passphrase)) => (*protocol, passphrase.0.as_slice()),
+            None => (AuthProtocol::Md5, [].as_slice()),
+        };
+        let security = Security::new(self.name.as_bytes(), passphrase).with_auth_protocol(protocol);
+        match (&self.auth, &self.privacy) {
+            (None, _) => security.with_auth(Auth::NoAuthNoPriv),
+            (Some(_), None) => security.with_auth(Auth::AuthNoPriv),
+            (Some(_), Some((cipher, extension, passphrase))) => security
+                .with_auth(Auth::AuthPriv {
+                    cipher: *cipher,
+                    privacy_password: passphrase.0.clone(),
+                })
+                .with_key_extension_method(*extension),
+        }
+    }
+}
+
+/// The agent's clock, as told by the agent at a moment of ours.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    boots: i64,
+    time: i64,
+    at: Instant,
+}
+
+impl Clock {
+    /// The agent's time now.
+    fn now(self) -> i64 {
+        let since = i64::try_from(self.at.elapsed().as_secs()).unwrap_or(i64::MAX);
+        self.time.saturating_add(since)
+    }
+}
+
+/// One user's security state with one agent.
+pub(super) struct Usm {
+    user: User,
+    /// With the keys made for the engine id in it. Making them takes a megabyte of hashing, so they
+    /// outlive [`Usm::rest`] and serve again when the same engine is discovered.
+    security: Option<Security>,
+    /// The discovered engine's clock; `None` before discovery.
+    clock: Option<Clock>,
+}
+
+/// An agent's message as far as it can be read without a key.
+struct Envelope {
+    id: i64,
+    engine: Vec<u8>,
+    boots: i64,
+    time: i64,
+    /// The object that a Report-PDU names, when it is one.
+    report: Option<Vec<u32>>,
+}
+
+impl Usm {
+    pub(super) fn new(user: User) -> Self {
+        Self {
+            user,
+            security: None,
+            clock: None,
+        }
+    }
+
+    pub(super) fn rest(&mut self) {
+        self.clock = None;
+    }
+
+    pub(super) fn converse(
+        &mut self,
+        link: &mut Link,
+        id: i32,
+        command: &Command<'_>,
+        deadline: Deadline,
+    ) -> Result<Answer, Unanswered> {
+        if self.clock.is_none() {
+            self.discover(link, id, deadline)?;
+        }
+        let id = id.saturating_add(1);
+        exchange(
+            link,
+            deadline,
+            self,
+            |usm, _| usm.encode(id, command),
+            |usm, datagram| usm.decode(datagram, id, command),
+        )
+        .map_err(|unanswered| match unanswered {
+            Unanswered::Silent(tried, waited, None) => {
+                let waited = waited.as_secs_f64();
+                let hint = match &self.user.privacy {
+                    // net-snmp's agent drops what it cannot decrypt.
+                    Some(_) => {
+                        "; an agent may be silent when the privacy passphrase or protocol is wrong"
+                    }
+                    None => "",
+                };
+                Unanswered::Failed(SnmpError::Transport(TransportError::new(
+                    TransportErrorKind::Timeout,
+                    format!(
+                        "{} told its SNMPv3 engine, but did not answer {tried} requests in \
+                         {waited:.1} s{hint}",
+                        link.peer
+                    ),
+                )))
+            }
+            other => other,
+        })
+    }
+
+    /// RFC 3414, section 4: a message without engine and user is answered by a report with both
+    /// the engine's id and its clock.
+    fn discover(&mut self, link: &mut Link, id: i32, deadline: Deadline) -> Result<(), Unanswered> {
+        let envelope = exchange(
+            link,
+            deadline,
+            &mut (),
+            |(), _| discovery(id),
+            |(), datagram| match envelope(datagram) {
+                Ok(envelope) if envelope.id != i64::from(id) => Heard::NotOurs,
+                Ok(envelope) if envelope.report.is_some() && !envelope.engine.is_empty() => {
+                    Heard::Answer(envelope)
+                }
+                Ok(_) => Heard::Garbled("the answer to the engine discovery is no report".into()),
+                Err(what) => Heard::Garbled(format!("{} came: {what}", printable(datagram))),
+            },
+        )
+        .map_err(|unanswered| match unanswered {
+            // Nothing but the discovery was sent: the PDU cannot have acted.
+            Unanswered::Silent(tried, waited, None) => {
+                let waited = waited.as_secs_f64();
+                Unanswered::Failed(SnmpError::Transport(TransportError::new(
+                    TransportErrorKind::NoConnection,
+                    format!(
+                        "no answer from {} to {tried} SNMPv3 engine discoveries in {waited:.1} s",
+                        link.peer
+                    ),
+                )))
+            }
+            other => other,
+        })?;
+        let security = match self.security.take() {
+            Some(security) if security.engine_id() == envelope.engine => security,
+            _ => self
+                .user
+                .security()
+                .with_engine_id(&envelope.engine)
+                .map_err(|error| Unanswered::Failed(no_encoding(&error.to_string()).into()))?,
+        };
+        self.security = Some(security);
+        self.set_clock(&envelope);
+        Ok(())
+    }
+
+    fn set_clock(&mut self, envelope: &Envelope) {
+        self.clock = Some(Clock {
+            boots: envelope.boots,
+            time: envelope.time,
+            at: Instant::now(),
+        });
+    }
+
+    fn encode(&mut self, id: i32, command: &Command<'_>) -> Result<Vec<u8>, TransportError> {
+        let (Some(security), Some(clock)) = (self.security.take(), self.clock) else {
+            return Err(no_encoding("the engine is not discovered"));
+        };
+        // snmp2 does not let its copy of the agent's clock run.
+        let security = security.with_engine_boots_and_time(clock.boots, clock.now());
+        let message = sign(id, command, &security);
+        self.security = Some(security);
+        message
+    }
+
+    fn decode(&mut self, datagram: &[u8], id: i32, command: &Command<'_>) -> Heard<Answer> {
+        let envelope = match envelope(datagram) {
+            Err(what) => {
+                return Heard::Garbled(format!("{} came: {what}", printable(datagram)));
+            }
+            Ok(envelope) if envelope.id != i64::from(id) => return Heard::NotOurs,
+            Ok(envelope) => envelope,
+        };
+        if let Some(object) = &envelope.report {
+            return self.report(object, &envelope);
+        }
+        let Some(security) = &mut self.security else {
+            return Heard::NotOurs;
+        };
+        match Pdu::from_bytes_with_security(datagram, Some(security)) {
+            Ok(pdu) if pdu.message_type != MessageType::Response => {
+                Heard::Garbled("the answer is no response".into())
+            }
+            Ok(pdu) if pdu.req_id != id => Heard::NotOurs,
+            Ok(pdu) => Heard::Answer(answer(&pdu, command)),
+            // The agent's clock was ahead of ours.
+            Err(snmp2::Error::AuthUpdated) => {
+                self.set_clock(&envelope);
+                Heard::Again
+            }
+            Err(error) => Heard::Garbled(format!("an answer was wrong: {error}")),
+        }
+    }
+
+    /// What a report says: usmStats counters, RFC 3414, section 5.
+    fn report(&mut self, object: &[u32], envelope: &Envelope) -> Heard<Answer> {
+        let Some([counter, ..]) = object.strip_prefix(&[1, 3, 6, 1, 6, 3, 15, 1, 1]) else {
+            let object: Vec<String> = object.iter().map(u32::to_string).collect();
+            return Heard::Failed(SnmpError::Strange(format!(
+                "the agent reported {}",
+                object.join(".")
+            )));
+        };
+        Heard::Failed(SnmpError::Login(match counter {
+            1 => "the agent does not offer this user this security level, or not these protocols \
+                  (usmStatsUnsupportedSecLevels)"
+                .into(),
+            2 => {
+                self.set_clock(envelope);
+                return Heard::Again;
+            }
+            3 => "the agent does not know this user (usmStatsUnknownUserNames)".into(),
+            4 => return Heard::OtherEngine,
+            5 => "wrong authentication passphrase or protocol (usmStatsWrongDigests)".into(),
+            6 => "wrong privacy passphrase or protocol (usmStatsDecryptionErrors)".into(),
+            other => format!("the agent reported usmStats {other}"),
+        }))
+    }
+}
+
+fn answer(pdu: &Pdu<'_>, command: &Command<'_>) -> Answer {
+    let asked = content_of_oid(command);
+    Answer {
+        status: pdu.error_status,
+        value: pdu
+            .varbinds
+            .clone()
+            .find(|(name, _)| asked.as_deref() == Some(name.as_bytes()))
+            .map(|(_, found)| value(&found)),
+    }
+}
+
+/// The asked object's name as on the wire, without tag and length.
+fn content_of_oid(command: &Command<'_>) -> Option<Vec<u8>> {
+    let arcs: Vec<u64> = command
+        .oid()
+        .as_slice()
+        .iter()
+        .copied()
+        .map(u64::from)
+        .collect();
+    snmp2::Oid::from(&arcs)
+        .ok()
+        .map(|oid| oid.as_bytes().to_vec())
+}
+
+fn value(value: &snmp2::Value<'_>) -> Value {
+    use snmp2::Value as V;
+    match value {
+        V::Integer(number) => Value::Integer(*number),
+        V::Counter32(number) | V::Unsigned32(number) | V::Timeticks(number) => {
+            Value::Integer((*number).into())
+        }
+        V::OctetString(text) | V::Opaque(text) => Value::Text(text.to_vec()),
+        V::NoSuchObject => Value::Missing("noSuchObject"),
+        V::NoSuchInstance => Value::Missing("noSuchInstance"),
+        V::EndOfMibView => Value::Missing("endOfMibView"),
+        V::IpAddress(ip) => Value::Other(std::net::Ipv4Addr::from(*ip).to_string()),
+        V::Counter64(number) => Value::Other(number.to_string()),
+        V::Null => Value::Other("NULL".into()),
+        _ => Value::Other("a value of an unknown type".into()),
+    }
+}
+
+fn int(number: i64) -> ASN1Block {
+    ASN1Block::Integer(0, BigInt::from(number))
+}
+
+fn text(bytes: &[u8]) -> ASN1Block {
+    ASN1Block::OctetString(0, bytes.to_vec())
+}
+
+/// A message without security around `pdu`, from the engine `engine` to itself.
+fn plain(id: i32, engine: &[u8], pdu: ASN1Block) -> Result<Vec<u8>, TransportError> {
+    let failed = |error: simple_asn1::ASN1EncodeErr| no_encoding(&error.to_string());
+    let security = ASN1Block::Sequence(
+        0,
+        vec![
+            text(engine),
+            int(0),
+            int(0),
+            text(b""),
+            text(b""),
+            text(b""),
+        ],
+    );
+    to_der(&ASN1Block::Sequence(
+        0,
+        vec![
+            int(3),
+            ASN1Block::Sequence(
+                0,
+                vec![int(id.into()), int(MAX_SIZE), text(&[REPORTABLE]), int(3)],
+            ),
+            text(&to_der(&security).map_err(failed)?),
+            ASN1Block::Sequence(0, vec![text(engine), text(b""), pdu]),
+        ],
+    ))
+    .map_err(failed)
+}
+
+/// The engine discovery: a GET of nothing, from nobody to nobody.
+fn discovery(id: i32) -> Result<Vec<u8>, TransportError> {
+    use csnmp::message::{ErrorStatus, InnerPdu, Snmp2cPdu};
+    let get = Snmp2cPdu::GetRequest(InnerPdu {
+        request_id: id,
+        error_status: ErrorStatus::NoError,
+        error_index: 0,
+        variable_bindings: Vec::new(),
+    });
+    plain(id, b"", block(&get)?)
+}
+
+fn block(pdu: &csnmp::message::Snmp2cPdu) -> Result<ASN1Block, TransportError> {
+    pdu.to_asn1()
+        .ok()
+        .and_then(|blocks| blocks.into_iter().next())
+        .ok_or_else(|| no_encoding("the object's name is no OID"))
+}
+
+/// The request as the user's message. snmp2 makes a `Pdu` only by reading one, so it is given the
+/// plain message to read, and writes it again with the user's security.
+fn sign(id: i32, command: &Command<'_>, security: &Security) -> Result<Vec<u8>, TransportError> {
+    const ANY_ENGINE: &[u8] = &[1];
+    let failed = |error: snmp2::Error| no_encoding(&error.to_string());
+    let message = plain(id, ANY_ENGINE, block(&request(id, command)?)?)?;
+    let mut nobody = Security::new(b"", b"")
+        .with_auth(Auth::NoAuthNoPriv)
+        .with_engine_id(ANY_ENGINE)
+        .map_err(failed)?;
+    Pdu::from_bytes_with_security(&message, Some(&mut nobody))
+        .and_then(|pdu| pdu.to_bytes_with_security(Some(security)))
+        .map_err(failed)
+}
+
+/// Reads what needs no key.
+fn envelope(datagram: &[u8]) -> Result<Envelope, String> {
+    let blocks = ber::blocks(datagram)?;
+    let no_message = || "not an SNMPv3 message".to_owned();
+    let Some([version, head, security, scoped]) = blocks.first().and_then(ber::sequence) else {
+        return Err(no_message());
+    };
+    if ber::integer(version) != Some(3) {
+        return Err(no_message());
+    }
+    let (Some([id, _size, flags, _model]), Some(security)) =
+        (ber::sequence(head), ber::octets(security))
+    else {
+        return Err(no_message());
+    };
+    let security = ber::blocks(security)?;
+    let Some([engine, boots, time, ..]) = security.first().and_then(ber::sequence) else {
+        return Err(no_message());
+    };
+    let (Some(id), Some(&[flags]), Some(engine), Some(boots), Some(time)) = (
+        ber::integer(id),
+        ber::octets(flags),
+        ber::octets(engine),
+        ber::integer(boots),
+        ber::integer(time),
+    ) else {
+        return Err(no_message());
+    };
+    Ok(Envelope {
+        id,
+        engine: engine.to_vec(),
+        boots,
+        time,
+        report: if flags & PRIVATE == 0 {
+            report(scoped)
+        } else {
+            None
+        },
+    })
+}
+
+/// The object that a Report-PDU names; `None` when the scoped PDU is another.
+fn report(scoped: &ASN1Block) -> Option<Vec<u32>> {
+    let [_engine, _name, pdu] = ber::sequence(scoped)? else {
+        return None;
+    };
+    let (REPORT, content) = ber::pdu(pdu)? else {
+        return None;
+    };
+    let parts = ber::blocks(content).ok()?;
+    let [_id, _status, _index, list] = parts.as_slice() else {
+        return None;
+    };
+    let object = match ber::sequence(list)?.first().and_then(ber::sequence) {
+        Some([ASN1Block::ObjectIdentifier(_, oid), _value]) => oid.as_vec::<u32>().ok()?,
+        // A report without an object is one all the same.
+        _ => Vec::new(),
+    };
+    Some(object)
+}

@@ -1,0 +1,465 @@
+//! SNMP agents and networks that misbehave: each call ends in time, in the right class, and the
+//! next one works.
+
+use crate::sim::snmp::{answer, request_id, with_request_id};
+use pdudaemon::driver::{Driver, DriverError, registry};
+use pdudaemon::request::{Outlet, PduName, State, Switch};
+use pdudaemon::settings::{Position, Settings};
+use pdudaemon::transport::{Deadline, TransportErrorKind};
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// What the tests give a call that must fail.
+const SHORT: Duration = Duration::from_millis(300);
+
+/// What a call that fails may take at most: the deadline, and a loaded machine's delays.
+const LATE: Duration = Duration::from_secs(5);
+
+/// A datagram of the driver, and where it came from.
+struct Asked<'a> {
+    request: &'a [u8],
+    from: SocketAddr,
+    socket: &'a UdpSocket,
+    /// How many came before.
+    before: usize,
+}
+
+impl Asked<'_> {
+    fn say(&self, bytes: &[u8]) {
+        let _ = self.socket.send_to(bytes, self.from);
+    }
+
+    /// Carries the request out; a GET is told 1.
+    fn obey(&self) {
+        self.say(&answer(self.request, 0, 1));
+    }
+
+    /// The version on the wire: 0 is v1, 1 is v2c.
+    fn version(&self) -> u8 {
+        self.request[4]
+    }
+}
+
+/// An agent with a behaviour of its own, that can be given another.
+struct Agent {
+    port: u16,
+    behaviour: Arc<Mutex<Behaviour>>,
+    requests: Arc<Mutex<Vec<Vec<u8>>>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+type Behaviour = Box<dyn FnMut(&Asked<'_>) + Send>;
+
+impl Agent {
+    fn start(behaviour: impl FnMut(&Asked<'_>) + Send + 'static) -> Self {
+        Self::on(0, behaviour)
+    }
+
+    fn on(port: u16, behaviour: impl FnMut(&Asked<'_>) + Send + 'static) -> Self {
+        let socket = UdpSocket::bind(("127.0.0.1", port)).expect("a loopback port");
+        let mut agent = Self {
+            port: socket.local_addr().expect("an address").port(),
+            behaviour: Arc::new(Mutex::new(Box::new(behaviour))),
+            requests: Arc::default(),
+            stop: Arc::default(),
+            thread: None,
+        };
+        let (behaviour, requests, stop) = (
+            Arc::clone(&agent.behaviour),
+            Arc::clone(&agent.requests),
+            Arc::clone(&agent.stop),
+        );
+        agent.thread = Some(std::thread::spawn(move || {
+            let mut buffer = [0; 2048];
+            for before in 0.. {
+                let Ok((length, from)) = socket.recv_from(&mut buffer) else {
+                    return;
+                };
+                if stop.load(Ordering::SeqCst) {
+                    return;
+                }
+                let request = &buffer[..length];
+                requests.lock().expect("lock").push(request.to_vec());
+                behaviour.lock().expect("lock")(&Asked {
+                    request,
+                    from,
+                    socket: &socket,
+                    before,
+                });
+            }
+        }));
+        agent
+    }
+
+    /// From now on it does what it is asked.
+    fn recover(&self) {
+        *self.behaviour.lock().expect("lock") = Box::new(|asked| asked.obey());
+    }
+
+    fn requests(&self) -> Vec<Vec<u8>> {
+        self.requests.lock().expect("lock").clone()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        if let Ok(wake) = UdpSocket::bind(("127.0.0.1", 0)) {
+            let _ = wake.send_to(b"stop", ("127.0.0.1", self.port));
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn driver(name: &str, port: u16) -> Box<dyn Driver> {
+    let settings = serde_json::json!({
+        "ip": format!("127.0.0.1:{port}"), "community": "private",
+        "username": "operator", "oid": "1.3.6.1.4.1.318.1.1.4.4.2.1.3.*",
+        "onsetting": 1, "offsetting": 2,
+    });
+    let settings = Settings::new(
+        PduName::new("pdu"),
+        name,
+        settings.to_string(),
+        Position { line: 1, column: 1 },
+    );
+    let spec = registry::find(name).expect("a driver");
+    spec.build.build(&settings).expect("builds")
+}
+
+fn on(driver: &mut dyn Driver, within: Duration) -> Result<(), DriverError> {
+    driver.switch(&Outlet::new("1"), Switch::On, Deadline::after(within))
+}
+
+/// A call that must fail: in time, and as an error of the transport's `kind`.
+fn fails(driver: &mut dyn Driver, kind: TransportErrorKind) -> String {
+    let start = Instant::now();
+    let error = on(driver, SHORT).expect_err("fails");
+    assert!(
+        start.elapsed() < SHORT + LATE,
+        "{:?}: {error}",
+        start.elapsed()
+    );
+    match error {
+        DriverError::Transport(error) => {
+            assert_eq!(error.kind, kind, "{error}");
+            error.detail
+        }
+        other => panic!("expected {kind:?}, got {other:?}"),
+    }
+}
+
+/// The behaviour makes a call fail as `kind`, and the next one works.
+fn fault(
+    name: &str,
+    kind: TransportErrorKind,
+    behaviour: impl FnMut(&Asked<'_>) + Send + 'static,
+) -> String {
+    let agent = Agent::start(behaviour);
+    let mut driver = driver(name, agent.port);
+    let detail = fails(driver.as_mut(), kind);
+    agent.recover();
+    assert_eq!(on(driver.as_mut(), LATE), Ok(()));
+    detail
+}
+
+#[test]
+fn nobody_there_is_told_at_once_and_can_come_later() {
+    for name in ["snmpv1", "snmpv2c", "snmpv3", "cyberpower81001"] {
+        let agent = Agent::start(|_| {});
+        let port = agent.port;
+        drop(agent);
+        let mut driver = driver(name, port);
+        let start = Instant::now();
+        let error = on(driver.as_mut(), Duration::from_secs(30)).expect_err("nobody there");
+        assert!(start.elapsed() < LATE);
+        assert!(
+            matches!(&error, DriverError::Transport(e) if e.kind == TransportErrorKind::NoConnection),
+            "{error:?}"
+        );
+        assert!(!error.may_have_acted() && error.is_transient());
+        let _agent = Agent::on(port, |asked| asked.obey());
+        assert_eq!(on(driver.as_mut(), LATE), Ok(()), "{name}");
+    }
+}
+
+#[test]
+fn silence_is_a_timeout_after_several_copies_of_one_request() {
+    for name in ["snmpv1", "snmpv2c", "cyberpower81001"] {
+        let agent = Agent::start(|_| {});
+        let mut driver = driver(name, agent.port);
+        fails(driver.as_mut(), TransportErrorKind::Timeout);
+        let requests = agent.requests();
+        assert!(
+            (2..=6).contains(&requests.len()),
+            "{name}: {}",
+            requests.len()
+        );
+        let ids: Vec<i32> = requests.iter().map(|request| request_id(request)).collect();
+        assert!(ids.iter().all(|id| *id == ids[0]), "{name}: {ids:?}");
+        agent.recover();
+        assert_eq!(on(driver.as_mut(), LATE), Ok(()), "{name}");
+    }
+    // Nothing but the discovery was sent: the PDU cannot have acted.
+    let detail = fault("snmpv3", TransportErrorKind::NoConnection, |_| {});
+    assert!(detail.contains("engine discoveries"), "{detail}");
+}
+
+#[test]
+fn an_agent_that_goes_away_in_the_middle_is_a_closed_connection() {
+    let agent = Agent::start(|_| {});
+    let port = agent.port;
+    let mut driver = driver("snmpv2c", port);
+    let waiter = std::thread::spawn(move || {
+        // Takes the first copy, and is gone for the next.
+        while agent.requests().is_empty() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        drop(agent);
+    });
+    fails(driver.as_mut(), TransportErrorKind::Closed);
+    waiter.join().expect("joined");
+    let _agent = Agent::on(port, |asked| asked.obey());
+    assert_eq!(on(driver.as_mut(), LATE), Ok(()));
+}
+
+#[test]
+fn what_is_no_answer_is_garbled() {
+    use TransportErrorKind::Garbled;
+    for name in ["snmpv1", "snmpv3"] {
+        let detail = fault(name, Garbled, |asked| asked.say(b"220 hello\r\n"));
+        assert!(detail.contains("220 hello"), "{detail}");
+        // Half an answer.
+        fault(name, Garbled, |asked| {
+            let whole = answer(asked.request, 0, 1);
+            asked.say(&whole[..whole.len() / 2]);
+        });
+        // The request itself, sent back.
+        fault(name, Garbled, |asked| asked.say(asked.request));
+        // Nested deeply enough to exhaust a decoder's stack.
+        fault(name, Garbled, |asked| {
+            let nested: Vec<u8> = (0..2000_u16)
+                .rev()
+                .flat_map(|left| {
+                    let [high, low] = (left * 4).to_be_bytes();
+                    [0x30, 0x82, high, low]
+                })
+                .collect();
+            asked.say(&nested);
+        });
+        // More than any answer may be.
+        fault(name, Garbled, |asked| asked.say(&[0x30; 60_000]));
+    }
+}
+
+#[test]
+fn a_drip_and_a_flood_end_with_the_deadline() {
+    use TransportErrorKind::Garbled;
+    for name in ["snmpv2c", "snmpv3"] {
+        // An answer, a byte at a time.
+        fault(name, Garbled, |asked| {
+            for byte in answer(asked.request, 0, 1).chunks(1) {
+                asked.say(byte);
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        });
+        fault(name, Garbled, |asked| {
+            let until = Instant::now() + SHORT + SHORT / 4;
+            while asked.before == 0 && Instant::now() < until {
+                asked.say(b"more and more");
+            }
+        });
+    }
+}
+
+#[test]
+fn answers_of_other_requests_are_not_taken() {
+    // Only of others: a silence.
+    fault("snmpv2c", TransportErrorKind::Timeout, |asked| {
+        let id = request_id(asked.request);
+        asked.say(&with_request_id(&answer(asked.request, 0, 1), id ^ 1));
+    });
+    // Of others first, then ours; each answer twice, so that the second one meets the next request.
+    let agent = Agent::start(|asked| {
+        let right = answer(asked.request, 0, 1);
+        let id = request_id(asked.request);
+        asked.say(&with_request_id(
+            &answer(asked.request, 6, 1),
+            id.wrapping_sub(2),
+        ));
+        asked.say(b"garbage");
+        asked.say(&right);
+        asked.say(&right);
+    });
+    for name in ["snmpv1", "snmpv3"] {
+        let mut driver = driver(name, agent.port);
+        for _ in 0..20 {
+            assert_eq!(on(driver.as_mut(), LATE), Ok(()), "{name}");
+            assert_eq!(
+                driver.state(&Outlet::new("1"), Deadline::after(LATE)),
+                Ok(State::On),
+                "{name}"
+            );
+        }
+    }
+    assert!(agent.requests().len() >= 81);
+}
+
+#[test]
+fn an_answer_about_another_object_is_unexpected() {
+    let agent = Agent::start(|asked| {
+        let mut wrong = answer(asked.request, 0, 1);
+        // The outlet, the last number of the OID.
+        let at = wrong.len() - 4;
+        assert_eq!(wrong[at], 1);
+        wrong[at] = 2;
+        asked.say(&wrong);
+    });
+    let mut driver = driver("snmpv1", agent.port);
+    let error = on(driver.as_mut(), LATE).expect_err("another outlet");
+    assert!(matches!(error, DriverError::Unexpected { .. }), "{error:?}");
+    agent.recover();
+    assert_eq!(on(driver.as_mut(), LATE), Ok(()));
+    // The same from a v3 agent, once it is discovered.
+    let agent = Agent::start(|asked| {
+        let mut answer = answer(asked.request, 0, 1);
+        let at = answer.len() - 4;
+        if asked.before > 0 {
+            answer[at] = 2;
+        }
+        asked.say(&answer);
+    });
+    let mut driver = self::driver("snmpv3", agent.port);
+    let error = on(driver.as_mut(), LATE).expect_err("another outlet");
+    assert!(matches!(error, DriverError::Unexpected { .. }), "{error:?}");
+    agent.recover();
+    assert_eq!(on(driver.as_mut(), LATE), Ok(()));
+}
+
+#[test]
+fn another_state_is_unknown_and_told() {
+    let agent = Agent::start(|asked| asked.say(&answer(asked.request, 0, 4)));
+    let mut driver = driver("snmpv1", agent.port);
+    let state = driver.state(&Outlet::new("1"), Deadline::after(LATE));
+    assert_eq!(state, Ok(State::Unknown("unknown, 4".into())));
+    // Off where on was asked for: read, not remembered.
+    assert_eq!(on(driver.as_mut(), LATE), Ok(()));
+    *agent.behaviour.lock().expect("lock") =
+        Box::new(|asked| asked.say(&answer(asked.request, 0, 2)));
+    let state = driver.state(&Outlet::new("1"), Deadline::after(LATE));
+    assert_eq!(state, Ok(State::Off));
+}
+
+#[test]
+fn a_lossy_network_costs_time_and_no_request() {
+    // Loses the first copy of everything, and answers the others late, twice and in the wrong order.
+    let mut held: Option<(Vec<u8>, SocketAddr)> = None;
+    let mut lost = None;
+    let agent = Agent::start(move |asked| {
+        let id = request_id(asked.request);
+        if lost != Some(id) {
+            lost = Some(id);
+            return;
+        }
+        asked.obey();
+        asked.obey();
+        if let Some((late, to)) = held.replace((answer(asked.request, 0, 1), asked.from)) {
+            let _ = asked.socket.send_to(&late, to);
+        }
+    });
+    for name in ["snmpv2c", "snmpv3"] {
+        let mut driver = driver(name, agent.port);
+        for _ in 0..4 {
+            assert_eq!(
+                on(driver.as_mut(), Duration::from_secs(2)),
+                Ok(()),
+                "{name}"
+            );
+        }
+    }
+    assert!(agent.requests().len() >= 18);
+}
+
+#[test]
+fn a_late_answer_to_an_earlier_copy_counts() {
+    let agent = Agent::start(|asked| {
+        if asked.before == 0 {
+            // Longer than one copy's patience, shorter than the deadline.
+            std::thread::sleep(Duration::from_millis(300));
+            asked.obey();
+        }
+    });
+    let mut driver = driver("snmpv1", agent.port);
+    assert_eq!(on(driver.as_mut(), Duration::from_secs(1)), Ok(()));
+}
+
+#[test]
+fn snmpv1_falls_back_to_v1_and_remembers_what_answered() {
+    let agent = Agent::start(|asked| {
+        if asked.version() == 0 {
+            asked.obey();
+        }
+    });
+    let mut driver = driver("snmpv1", agent.port);
+    assert_eq!(on(driver.as_mut(), Duration::from_millis(1200)), Ok(()));
+    let versions =
+        |agent: &Agent| -> Vec<u8> { agent.requests().iter().map(|request| request[4]).collect() };
+    assert_eq!(versions(&agent)[..3], [1, 1, 0]);
+    let before = agent.requests().len();
+    assert_eq!(on(driver.as_mut(), LATE), Ok(()));
+    driver.rest(Deadline::after(LATE));
+    assert_eq!(on(driver.as_mut(), LATE), Ok(()));
+    let after = versions(&agent);
+    assert!(
+        after.len() >= before + 2 && after[before..].iter().all(|v| *v == 0),
+        "{after:?}"
+    );
+}
+
+#[test]
+fn a_status_keeps_the_session_and_names_the_reason() {
+    for (status, is_transient, acted) in [(6, false, false), (17, false, false), (5, true, true)] {
+        let agent = Agent::start(move |asked| asked.say(&answer(asked.request, status, 1)));
+        let mut driver = driver("snmpv2c", agent.port);
+        let error = on(driver.as_mut(), LATE).expect_err("refused");
+        assert_eq!(
+            (error.is_transient(), error.may_have_acted()),
+            (is_transient, acted),
+            "{error}"
+        );
+        assert!(
+            error.to_string().contains(&format!("({status})")),
+            "{error}"
+        );
+        agent.recover();
+        assert_eq!(on(driver.as_mut(), LATE), Ok(()));
+    }
+}
+
+#[test]
+fn names_are_looked_up_once_a_session() {
+    let agent = Agent::start(|asked| asked.obey());
+    let text = serde_json::json!({
+        "hostname": format!("localhost:{}", agent.port), "community": "private",
+        "oid": "1.3.6.1.4.1.318.1.1.4.4.2.1.3.*", "onsetting": 1, "offsetting": 2,
+    });
+    let settings = Settings::new(
+        PduName::new("pdu"),
+        "snmpv1",
+        text.to_string(),
+        Position { line: 1, column: 1 },
+    );
+    let spec = registry::find("snmpv1").expect("a driver");
+    let mut driver = spec.build.build(&settings).expect("builds");
+    // Where localhost is ::1 first, nobody is there, and the other address is tried at once.
+    for _ in 0..3 {
+        assert_eq!(on(driver.as_mut(), LATE), Ok(()));
+    }
+    assert_eq!(agent.requests().len(), 3);
+}
