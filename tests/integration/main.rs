@@ -13,7 +13,9 @@
 )]
 
 mod faults_http;
+mod faults_serial;
 mod faults_ssh;
+mod faults_tcp;
 mod faults_telnet;
 mod sim;
 mod tidy;

@@ -125,6 +125,7 @@ impl Egpms {
     fn open(&self, deadline: Deadline) -> Result<Session, DriverError> {
         let mut connection = connect(&self.address, deadline)?;
         let challenge = challenge(&mut connection, deadline)?;
+        connection.discard_input()?;
         connection.send(&self.key.response(challenge), deadline)?;
         let status = first_status(&mut connection, deadline)?;
         Ok(Session {
@@ -202,6 +203,7 @@ impl Driver for Egpms {
         let mut session = self.open(deadline)?;
         let challenge = session.challenge;
         let control = self.key.control(challenge, number, to);
+        session.connection.discard_input()?;
         session.connection.send(&control, deadline)?;
         let status = session.connection.receive_exact(deadline)?;
         // Ends the session, so that the next need not wait for 4 s.

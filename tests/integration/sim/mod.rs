@@ -4,7 +4,9 @@
 pub(crate) mod apc;
 mod command;
 pub(crate) mod http;
+mod serial;
 pub(crate) mod sshd;
+pub(crate) mod stream;
 mod tcp;
 
 use crate::transcript::Case;
@@ -25,6 +27,7 @@ pub(crate) fn start(case: &Case) -> Box<dyn Simulator> {
         "http" => Box::new(http::start(case)),
         "ssh" => Box::new(sshd::start(case)),
         "tcp" | "telnet" => Box::new(tcp::start(case)),
+        "serial" => Box::new(serial::start(case)),
         other => panic!("{}: no simulator for transport {other}", case.at),
     }
 }
