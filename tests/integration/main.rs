@@ -17,6 +17,7 @@ mod faults_serial;
 mod faults_ssh;
 mod faults_tcp;
 mod faults_telnet;
+mod peer_modbus;
 mod sim;
 mod tidy;
 mod transcript;
