@@ -6,8 +6,9 @@
 //! is "broadcast on, not blocked". Bit 0 of the data is relay K1.
 //!
 //! Outlets count from 0, as in the Python driver: 0 to 7 are the first card's. The bytes are that
-//! driver's, but the line is opened when it is first needed, every frame is checked, and the line
-//! is let go when the queue has run dry.
+//! driver's (compared with release 1.1.1 on the transcripts), but the line is opened when it is
+//! first needed, every frame is checked, and the line is let go when the queue has run dry. A card
+//! that does not obey is told once more at once; Python reads its port in between.
 
 use super::{IDLE, Wire};
 use crate::driver::{Driver, DriverError, outlet_number};
@@ -33,7 +34,7 @@ const RELAYS: u32 = 8;
 
 /// A card answers within milliseconds; a chain hands its frames on one by one.
 const FRAME_PATIENCE: Duration = Duration::from_secs(1);
-const RESYNC_PATIENCE: Duration = Duration::from_millis(100);
+const RESYNC_PATIENCE: Duration = Duration::from_millis(300);
 
 /// How often a command is tried on a line that garbles it, or on a card that does not obey.
 const TRIES: u32 = 2;

@@ -4,7 +4,8 @@
 //! powers relay N, 6Eh + N releases it, without an answer; 5Bh is answered with the relays as
 //! bits. The line is a USB CDC port, so its speed does not matter.
 //!
-//! The Python driver sends only the switching byte; the 5Bh after it is ours, and is the evidence.
+//! The Python driver (1.1.1, compared on the transcripts) sends only the switching byte; the 5Bh
+//! after it is ours, and is the evidence.
 
 use super::{IDLE, Wire};
 use crate::driver::{Build, Driver, DriverError, outlet_number};

@@ -6,7 +6,8 @@
 //! so do we; the Python driver writes lower case on 16 channels.
 //!
 //! As the Python driver does, a fresh line gets a CR, `ver` and `id get` first. Unlike there the
-//! prompt must come, and the relay is read back (`relay read`) as evidence.
+//! prompt must come, and the relay is read back (`relay read`) as evidence. Compared with release
+//! 1.1.1 on the transcripts, these two are all the differences in bytes.
 
 use super::{IDLE, Wire};
 use crate::driver::{Build, Driver, DriverError, outlet_number};

@@ -3,8 +3,9 @@
 //! Facts from the dS2824 manual: `SR N on`, `SR N off` set a relay, `GR N` is answered with
 //! `Active` or `Inactive`; commands have no terminator. How lines end is not told there.
 //!
-//! The Python driver sends only `SR N on` and closes without reading; here the answer is awaited
-//! for a moment and the relay is read back, which is the evidence.
+//! The Python driver (1.1.1, compared on the transcripts) sends only `SR N on` and closes without
+//! reading; here the answer is awaited for a moment and the relay is read back, which is the
+//! evidence. It also refuses the dS2824's outlets 9 to 24.
 
 use super::{IDLE, address, connect};
 use crate::driver::{Build, Driver, DriverError, outlet_number};

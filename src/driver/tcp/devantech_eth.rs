@@ -4,8 +4,8 @@
 //! 20h/21h N T make relay N active or inactive (T: a pulse in 100 ms, 0 for good), 24h asks for
 //! the relays as bits, 7Bh logs out. Reading needs no login.
 //!
-//! The bytes are those of the Python driver, but the login is kept while the queue has work, where
-//! Python opens a connection for each job.
+//! The bytes are those of the Python driver (compared with release 1.1.1 on the transcripts), but
+//! the login is kept while the queue has work, where Python opens a connection for each job.
 
 use super::{IDLE, connect, required_address};
 use crate::driver::{Build, Driver, DriverError, outlet_number};

@@ -4,7 +4,8 @@
 //! bytes, the answer to it, the 4 states (outlet 4 first), maybe 4 controls and 4 new states, and
 //! 11h again. A device in a session takes no other for 4 s.
 //!
-//! Beyond the Python driver's bytes, which are the same: the states are looked at, and an
+//! The bytes are those of the Python driver (compared with release 1.1.1 on the transcripts, where
+//! it takes an outlet that stays off for switched on). Beyond it: the states are looked at, and an
 //! unanswered greeting is repeated each second (egctl: after 125 ms, but a second 11h that crosses
 //! a slow network would be taken for a part of the answer).
 
