@@ -212,9 +212,10 @@ impl Tty {
                 }
                 serialport::ErrorKind::Io(_)
                 | serialport::ErrorKind::InvalidInput
+                // Nothing was sent, so not a kind that may have reached the PDU.
                 | serialport::ErrorKind::Unknown => TransportError::new(
-                    TransportErrorKind::Io,
-                    format!("cannot set up {}: {error}", path.display()),
+                    TransportErrorKind::NotFound,
+                    format!("cannot set up {} as a serial line: {error}", path.display()),
                 ),
             })?;
         Ok(Self { io, port })
@@ -316,7 +317,7 @@ fn open_error(path: &Path, errno: Errno) -> TransportError {
         Errno::BUSY | Errno::WOULDBLOCK => {
             (K::Busy, format!("{path} is in use by another program"))
         }
-        _ => (K::Io, format!("cannot open {path}: {errno}")),
+        _ => (K::NotFound, format!("cannot open {path}: {errno}")),
     };
     TransportError::new(kind, detail)
 }

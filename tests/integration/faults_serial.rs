@@ -361,9 +361,10 @@ fn what_is_no_tty_is_refused_in_words() {
         .switch(&Outlet::new("1"), Switch::On, long())
         .expect_err("no tty");
     assert!(
-        matches!(&error, DriverError::Transport(error) if error.kind == TransportErrorKind::Io),
+        matches!(&error, DriverError::Transport(error) if error.kind == TransportErrorKind::NotFound),
         "{error:?}"
     );
+    assert!(!error.may_have_acted());
     assert!(
         !error.may_have_acted() || error.to_string().contains("cannot"),
         "{error}"

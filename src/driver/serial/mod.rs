@@ -186,13 +186,16 @@ impl Wire {
 
 #[cfg(test)]
 mod tests {
-    use crate::driver::{Driver, registry};
+    use super::SPECS;
+    use crate::driver::Driver;
     use crate::request::{Outlet, PduName};
     use crate::settings::{Position, Settings, SettingsError};
 
     fn build(name: &str, text: &str) -> Result<Box<dyn Driver>, SettingsError> {
         let at = Position { line: 1, column: 1 };
-        registry::find(name)
+        SPECS
+            .iter()
+            .find(|spec| spec.names.contains(&name))
             .unwrap_or_else(|| panic!("no driver {name}"))
             .build
             .build(&Settings::new(PduName::new("pdu1"), name, text, at))

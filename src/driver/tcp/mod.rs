@@ -282,17 +282,17 @@ fn connect(address: &Address, deadline: Deadline) -> Result<Connection, Transpor
 
 #[cfg(test)]
 mod tests {
-    use crate::driver::registry;
+    use super::SPECS;
+    use crate::driver::Driver;
     use crate::request::{Outlet, PduName};
-    use crate::settings::{Position, Settings};
+    use crate::settings::{Position, Settings, SettingsError};
 
     /// Builds a driver, to ask what it says about settings and outlets.
-    pub(super) fn build(
-        name: &str,
-        text: &str,
-    ) -> Result<Box<dyn crate::driver::Driver>, crate::settings::SettingsError> {
+    fn build(name: &str, text: &str) -> Result<Box<dyn Driver>, SettingsError> {
         let at = Position { line: 1, column: 1 };
-        registry::find(name)
+        SPECS
+            .iter()
+            .find(|spec| spec.names.contains(&name))
             .expect("a driver")
             .build
             .build(&Settings::new(PduName::new("pdu1"), name, text, at))
