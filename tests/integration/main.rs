@@ -18,6 +18,7 @@ mod faults_ssh;
 mod faults_tcp;
 mod faults_telnet;
 mod peer_modbus;
+mod python_drivers;
 mod sim;
 mod tidy;
 mod transcript;

@@ -15,8 +15,8 @@ struct Server {
     port: u16,
 }
 
-/// A Python that has pymodbus: `PDUD_PYTHON`, the tests' own environment, or the system's.
-fn python() -> PathBuf {
+/// A Python that has `module`: `PDUD_PYTHON`, the tests' own environment, or the system's.
+pub(crate) fn python_with(module: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let candidates = [
         std::env::var_os("PDUD_PYTHON").map(PathBuf::from),
@@ -28,24 +28,29 @@ fn python() -> PathBuf {
         .flatten()
         .find(|python| {
             Command::new(python)
-                .args(["-c", "import pymodbus"])
+                .args([
+                    "-c",
+                    &format!("import importlib.metadata as m; m.version({module:?})"),
+                ])
                 .stderr(Stdio::null())
                 .status()
                 .is_ok_and(|status| status.success())
         })
-        .expect(
-            "this test needs pymodbus 3.8 or later as a Modbus server: make an environment with \
-             `python3 -m venv target/test-venv` (Debian: python3-venv) and \
-             `target/test-venv/bin/pip install pymodbus`, or name a Python that has it in \
-             PDUD_PYTHON",
-        )
+        .unwrap_or_else(|| {
+            panic!(
+                "this test needs the Python package {module}: make an environment with \
+                 `python3 -m venv target/test-venv` (Debian: python3-venv) and \
+                 `target/test-venv/bin/pip install {module}`, or name a Python that has it in \
+                 PDUD_PYTHON"
+            )
+        })
 }
 
 impl Server {
     fn start() -> Self {
         let script =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/peers/modbus.py");
-        let mut child = Command::new(python())
+        let mut child = Command::new(python_with("pymodbus"))
             .arg(script)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -54,15 +54,16 @@ pub(super) fn start(case: &Case) -> TcpPdu {
     let shared = Arc::clone(&progress);
     let thread = std::thread::spawn(move || {
         for stream in listener.incoming() {
-            if shared.stop.load(Ordering::SeqCst) {
-                return;
-            }
             let Ok(mut stream) = stream else { return };
             stream
                 .set_read_timeout(Some(Duration::from_secs(10)))
                 .expect("a timeout can be set");
             if let Err(wrong) = play(&mut stream, &shared) {
                 shared.wrong.lock().expect("lock").get_or_insert(wrong);
+            }
+            // After playing: a client that sends and closes may be gone before it was accepted.
+            if shared.stop.load(Ordering::SeqCst) {
+                return;
             }
         }
     });
