@@ -25,6 +25,7 @@ pub mod usb;
 
 use crate::request::{Outlet, State, Switch};
 use crate::settings::{Settings, SettingsError};
+use crate::transport::kept::Lost;
 use crate::transport::{Deadline, TransportError, TransportErrorKind};
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -123,6 +124,12 @@ impl DriverError {
             | Self::Unexpected { .. }
             | Self::Setup(_) => false,
         }
+    }
+}
+
+impl Lost for DriverError {
+    fn is_lost(&self) -> bool {
+        matches!(self, Self::Transport(error) if error.is_lost())
     }
 }
 

@@ -16,35 +16,6 @@ static TABLES: &[&[DriverSpec]] = &[
 
 /// Names of the Python program that have no driver here yet.
 pub static NOT_BUILT_YET: &[&str] = &[
-    // tcp
-    "devantech_eth002",
-    "devantech_eth0621",
-    "devantech_eth484",
-    "devantech_eth008",
-    "devantech_eth8020",
-    "devantech_ds2824",
-    "devantech_ds378",
-    "egpms",
-    "modbustcp",
-    "tplink",
-    // serial
-    "conrad197720",
-    "devantech_USB-RLY02",
-    "devantech_USB-RLY82",
-    "devantech_USB-RLY04",
-    "devantech_USB-RLY06",
-    "devantech_USB-RLY08B",
-    "devantech_USB-RLY16",
-    "devantech_USB-RLY16L",
-    "devantech_USB-OPTO-RLY88",
-    "devantech_USB-OPTO-RLY816",
-    "NumatoUSB1",
-    "NumatoUSB2",
-    "NumatoUSB4",
-    "NumatoUSB8",
-    "NumatoUSB16",
-    "NumatoUSB32",
-    "NumatoUSB64",
     // usb
     "ClewareUsbSwitch4",
     "ClewareUsbSwitch8",

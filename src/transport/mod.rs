@@ -6,6 +6,7 @@
 pub mod command;
 pub mod expect;
 pub mod http;
+pub mod kept;
 pub mod resolve;
 pub mod serial;
 pub mod snmp;

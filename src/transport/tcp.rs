@@ -138,4 +138,41 @@ impl Connection {
         }
         Ok(answer)
     }
+
+    /// Throws away what came unasked, so that it is not taken for the next answer. Fails when the
+    /// peer closed while the connection was idle, or does not stop sending.
+    pub fn discard_input(&mut self) -> Result<(), TransportError> {
+        const MOST_READS: usize = 64;
+        let doing = "looking for stray input";
+        let failed = |error| TransportError::io(doing, &error);
+        self.stream.set_nonblocking(true).map_err(failed)?;
+        let mut stray = [0; 1024];
+        let mut outcome = Err(TransportError::new(
+            TransportErrorKind::Garbled,
+            "the PDU sends without being asked and does not stop",
+        ));
+        for _ in 0..MOST_READS {
+            match self.stream.read(&mut stray) {
+                Ok(0) => {
+                    outcome = Err(TransportError::new(
+                        TransportErrorKind::Closed,
+                        "connection closed while idle",
+                    ));
+                    break;
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    outcome = Ok(());
+                    break;
+                }
+                Err(error) => {
+                    outcome = Err(failed(error));
+                    break;
+                }
+            }
+        }
+        self.stream.set_nonblocking(false).map_err(failed)?;
+        outcome
+    }
 }

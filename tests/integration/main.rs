@@ -13,9 +13,13 @@
 )]
 
 mod faults_http;
+mod faults_serial;
 mod faults_snmp;
 mod faults_ssh;
+mod faults_tcp;
 mod faults_telnet;
+mod peer_modbus;
+mod python_drivers;
 mod sim;
 mod snmpd;
 mod tidy;

@@ -1,6 +1,361 @@
 //! Drivers over tcp: the table of their specs.
 
-use super::DriverSpec;
+mod devantech_ds;
+mod devantech_eth;
+mod egpms;
+mod modbus;
+mod tplink;
+
+use super::{DEVICE_TIMEOUT, DriverSpec, Key};
+use crate::settings::{Address, Settings, SettingsError};
+use crate::transport::Deadline;
+use crate::transport::TransportError;
+use crate::transport::tcp::Connection;
+use serde::Deserialize;
+use std::time::Duration;
 
 /// Every driver name of this transport.
-pub(super) static SPECS: &[DriverSpec] = &[];
+pub(super) static SPECS: &[DriverSpec] = &[
+    devantech_eth(
+        &["devantech_eth002"],
+        "Devantech ETH002",
+        "1 to 2",
+        &devantech_eth::ETH002,
+    ),
+    devantech_eth(
+        &["devantech_eth0621"],
+        "Devantech ETH0621",
+        "1 to 2",
+        &devantech_eth::ETH0621,
+    ),
+    devantech_eth(
+        &["devantech_eth484"],
+        "Devantech ETH484",
+        "1 to 4",
+        &devantech_eth::ETH484,
+    ),
+    devantech_eth(
+        &["devantech_eth008"],
+        "Devantech ETH008",
+        "1 to 8",
+        &devantech_eth::ETH008,
+    ),
+    devantech_eth(
+        &["devantech_eth8020"],
+        "Devantech ETH8020",
+        "1 to 20",
+        &devantech_eth::ETH8020,
+    ),
+    devantech_ds(
+        &["devantech_ds2824"],
+        "Devantech dS2824",
+        "1 to 24",
+        &devantech_ds::DS2824,
+    ),
+    devantech_ds(
+        &["devantech_ds378"],
+        "Devantech dS378",
+        "1 to 8",
+        &devantech_ds::DS378,
+    ),
+    DriverSpec {
+        names: &["egpms"],
+        any_case: false,
+        models: "EnerGenie (Gembird) EG-PM-LAN, EG-PMS-LAN, EG-PMS2-LAN, EG-PMS2-WLAN",
+        transport: "tcp",
+        keys: &[
+            Key {
+                default: "required",
+                ..IP
+            },
+            HOSTNAME,
+            Key {
+                name: "password",
+                kind: "text",
+                default: "required",
+                about: "the PDU's password; its first 8 bytes count",
+            },
+        ],
+        outlets: "1 to 4",
+        reads_back: true,
+        verified_by: "simulator, and frames of the Python driver; each switch is confirmed by the \
+                      state that the PDU answers. UNVERIFIED on hardware: the state codes of \
+                      protocol 2.1 and WLAN (from egctl)",
+        timeout: DEVICE_TIMEOUT,
+        build: &egpms::build,
+    },
+    DriverSpec {
+        names: &["modbustcp"],
+        any_case: false,
+        models: "any relay with Modbus TCP coils",
+        transport: "tcp",
+        keys: &[
+            IP,
+            HOSTNAME,
+            Key {
+                default: "502",
+                ..PORT
+            },
+            Key {
+                name: "unit",
+                kind: "number",
+                default: "1",
+                about: "Modbus unit identifier, 0 to 255",
+            },
+            Key {
+                name: "slave",
+                kind: "number",
+                default: "none",
+                about: "the older name of `unit`, used when that is absent",
+            },
+        ],
+        outlets: "0 to 65535, the coil's address as on the wire",
+        reads_back: true,
+        verified_by: "pymodbus as server, exception replies included; each switch is confirmed by \
+                      the server's echo of the write (FC 05), states are read with FC 01",
+        timeout: DEVICE_TIMEOUT,
+        build: &modbus::build,
+    },
+    DriverSpec {
+        names: &["tplink"],
+        any_case: false,
+        models: "TP-Link Kasa strips (HS107, HS300, KP303, KP400 ...) and single plugs (HS100, \
+                 HS103, HS105, HS110, KP105 ...) with the local protocol on port 9999",
+        transport: "tcp",
+        keys: &[IP, HOSTNAME],
+        outlets: "a strip's outlet by its alias in the Kasa app or its place from 1; a single \
+                  plug is 1 or its alias",
+        reads_back: true,
+        verified_by: "simulator, and frames of the Python driver; each switch is confirmed by \
+                      err_code 0. UNVERIFIED on hardware: two-digit child ids (KP400), which are \
+                      sent with the device's id before them; firmware that has given up the \
+                      unauthenticated protocol cannot be switched",
+        timeout: DEVICE_TIMEOUT,
+        build: &tplink::build,
+    },
+];
+
+const IP: Key = Key {
+    name: "ip",
+    kind: "text",
+    default: "the PDU's name",
+    about: "address or host name, maybe with :port",
+};
+
+const HOSTNAME: Key = Key {
+    name: "hostname",
+    kind: "text",
+    default: "none",
+    about: "the same as `ip`, which wins",
+};
+
+const PORT: Key = Key {
+    name: "port",
+    kind: "number",
+    default: "none",
+    about: "TCP port, when the address names none",
+};
+
+const fn devantech_eth(
+    names: &'static [&'static str],
+    models: &'static str,
+    outlets: &'static str,
+    model: &'static devantech_eth::Model,
+) -> DriverSpec {
+    DriverSpec {
+        names,
+        any_case: false,
+        models,
+        transport: "tcp",
+        keys: &[
+            Key {
+                default: "required",
+                ..IP
+            },
+            HOSTNAME,
+            Key {
+                default: "17494",
+                ..PORT
+            },
+            Key {
+                name: "password",
+                kind: "text",
+                default: "none",
+                about: "the module's TCP/IP password, when one is set",
+            },
+            Key {
+                name: "logic",
+                kind: "text",
+                default: "\"NO\"",
+                about: "which contact feeds the outlet: NO (on is relay active) or NC",
+            },
+        ],
+        outlets,
+        reads_back: true,
+        verified_by: "simulator, frames of the Python driver and Devantech's manual; each switch \
+                      is confirmed by the module's answer 0. UNVERIFIED: the length of ETH484's \
+                      and ETH0621's state answer (the first byte counts)",
+        timeout: DEVICE_TIMEOUT,
+        build: model,
+    }
+}
+
+const fn devantech_ds(
+    names: &'static [&'static str],
+    models: &'static str,
+    outlets: &'static str,
+    model: &'static devantech_ds::Model,
+) -> DriverSpec {
+    DriverSpec {
+        names,
+        any_case: false,
+        models,
+        transport: "tcp",
+        keys: &[
+            Key {
+                default: "\"dS2824\"",
+                ..IP
+            },
+            HOSTNAME,
+            Key {
+                default: "17123",
+                ..PORT
+            },
+        ],
+        outlets,
+        reads_back: true,
+        verified_by: "simulator and Devantech's manual; each switch is confirmed by reading the \
+                      relay (GR). UNVERIFIED: line ends and the words of the answer to SR, which \
+                      therefore count for nothing unless they say that it failed",
+        timeout: DEVICE_TIMEOUT,
+        build: model,
+    }
+}
+
+/// A session that was idle for longer is opened anew: the modules log out (Devantech: 30 s) and
+/// routers forget.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// The address of a driver with a `port` key; `default_host` where it is not the PDU's name.
+fn address(
+    settings: &Settings,
+    default_host: Option<&str>,
+    default_port: u16,
+) -> Result<Address, SettingsError> {
+    #[derive(Deserialize)]
+    struct Keys {
+        #[serde(default)]
+        ip: Option<String>,
+        #[serde(default)]
+        hostname: Option<String>,
+        #[serde(default, deserialize_with = "crate::settings::maybe_number")]
+        port: Option<u16>,
+    }
+    let keys: Keys = settings.read()?;
+    if keys.port == Some(0) {
+        return Err(settings.error("port", "expected a port from 1 to 65535, got 0"));
+    }
+    let port = keys.port.unwrap_or(default_port);
+    let given = |key: &Option<String>| key.as_ref().is_some_and(|text| !text.is_empty());
+    match default_host {
+        Some(host) if !given(&keys.ip) && !given(&keys.hostname) => Ok(Address {
+            host: host.to_owned(),
+            port,
+        }),
+        _ => settings.address(port),
+    }
+}
+
+/// Like [`address`], for the drivers that always required an `ip` key: the PDU's name is no
+/// address there.
+fn required_address(settings: &Settings, default_port: u16) -> Result<Address, SettingsError> {
+    let address = address(settings, Some(""), default_port)?;
+    if address.host.is_empty() {
+        return Err(settings.error("ip", "required key: the PDU's address or host name"));
+    }
+    Ok(address)
+}
+
+fn connect(address: &Address, deadline: Deadline) -> Result<Connection, TransportError> {
+    Connection::open(&address.host, address.port, deadline)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::SPECS;
+    use crate::driver::Driver;
+    use crate::request::{Outlet, PduName};
+    use crate::settings::{Position, Settings, SettingsError};
+
+    /// Builds a driver, to ask what it says about settings and outlets.
+    fn build(name: &str, text: &str) -> Result<Box<dyn Driver>, SettingsError> {
+        let at = Position { line: 1, column: 1 };
+        SPECS
+            .iter()
+            .find(|spec| spec.names.contains(&name))
+            .expect("a driver")
+            .build
+            .build(&Settings::new(PduName::new("pdu1"), name, text, at))
+    }
+
+    #[test]
+    fn outlets_out_of_range_are_refused_without_a_connection() {
+        let ip = r#"{"ip": "192.0.2.1", "password": "x"}"#;
+        for (name, good, bad) in [
+            ("devantech_eth002", "1 2", "0 3 x"),
+            ("devantech_eth0621", "2", "0 3 9 10"),
+            ("devantech_eth484", "4", "5"),
+            ("devantech_eth008", "08 8", "9 -1"),
+            ("devantech_eth8020", "20", "21"),
+            ("devantech_ds2824", "1 24", "0 25"),
+            ("devantech_ds378", "1 8", "0 9"),
+            ("egpms", "1 4", "0 5 a"),
+            ("modbustcp", "0 1 65535", "65536 -1 x"),
+        ] {
+            let driver = build(name, ip).expect("builds");
+            for outlet in good.split(' ') {
+                assert_eq!(
+                    driver.check(&Outlet::new(outlet)),
+                    Ok(()),
+                    "{name} {outlet}"
+                );
+            }
+            for outlet in bad.split(' ') {
+                assert!(
+                    driver.check(&Outlet::new(outlet)).is_err(),
+                    "{name} {outlet}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn settings_that_cannot_work_are_refused() {
+        for (name, text, key) in [
+            ("devantech_eth008", r#"{}"#, "ip"),
+            ("devantech_eth008", r#"{"ip": "h", "logic": "no"}"#, "logic"),
+            ("devantech_eth008", r#"{"ip": "h", "port": 0}"#, "port"),
+            ("devantech_eth008", r#"{"ip": "h", "port": "x"}"#, "port"),
+            ("devantech_ds378", r#"{"port": 70000}"#, "port"),
+            ("egpms", r#"{"password": "1"}"#, "ip"),
+            ("egpms", r#"{"ip": "h"}"#, "password"),
+            ("modbustcp", r#"{"unit": 256}"#, "unit"),
+            ("modbustcp", r#"{"slave": "x"}"#, "slave"),
+        ] {
+            let error = build(name, text).err().expect("refused");
+            assert_eq!(error.key.as_deref(), Some(key), "{name} {text}: {error}");
+        }
+        for (name, text) in [
+            (
+                "devantech_eth008",
+                r#"{"ip": "h", "port": "17494", "password": 1234}"#,
+            ),
+            ("devantech_ds2824", "{}"),
+            ("egpms", r#"{"ip": "h", "password": 1}"#),
+            ("modbustcp", r#"{"unit": "7", "port": "1502"}"#),
+            ("tplink", "{}"),
+        ] {
+            assert!(build(name, text).is_ok(), "{name} {text}");
+        }
+    }
+}

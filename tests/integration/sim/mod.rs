@@ -4,8 +4,10 @@
 pub(crate) mod apc;
 mod command;
 pub(crate) mod http;
+mod serial;
 pub(crate) mod snmp;
 pub(crate) mod sshd;
+pub(crate) mod stream;
 mod tcp;
 
 use crate::transcript::Case;
@@ -27,6 +29,7 @@ pub(crate) fn start(case: &Case) -> Box<dyn Simulator> {
         "ssh" => Box::new(sshd::start(case)),
         "snmp" => Box::new(snmp::start(case)),
         "tcp" | "telnet" => Box::new(tcp::start(case)),
+        "serial" => Box::new(serial::start(case)),
         other => panic!("{}: no simulator for transport {other}", case.at),
     }
 }

@@ -4,7 +4,7 @@
 use super::Simulator;
 use crate::transcript::{Case, Line, bytes};
 use pdudaemon::transport::printable;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -18,31 +18,52 @@ pub(super) struct TcpPdu {
 }
 
 /// What the driver still has to send, and the first thing that went wrong.
-struct Progress {
+pub(super) struct Progress {
     lines: Mutex<Vec<Line>>,
-    wrong: Mutex<Option<String>>,
-    stop: AtomicBool,
+    pub(super) wrong: Mutex<Option<String>>,
+    pub(super) stop: AtomicBool,
+}
+
+impl Progress {
+    pub(super) fn new(case: &Case) -> Arc<Self> {
+        let mut lines = case.lines.clone();
+        lines.reverse();
+        Arc::new(Self {
+            lines: Mutex::new(lines),
+            wrong: Mutex::new(None),
+            stop: AtomicBool::new(false),
+        })
+    }
+
+    /// Where the driver left the transcript, once its simulator has ended.
+    pub(super) fn outcome(&self) -> Result<(), String> {
+        if let Some(wrong) = self.wrong.lock().expect("lock").take() {
+            return Err(wrong);
+        }
+        match self.lines.lock().expect("lock").last() {
+            Some(Line::Sent(text)) => Err(format!("the driver never sent {text}")),
+            _ => Ok(()),
+        }
+    }
 }
 
 pub(super) fn start(case: &Case) -> TcpPdu {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port");
     let port = listener.local_addr().expect("an address").port();
-    let mut lines = case.lines.clone();
-    lines.reverse();
-    let progress = Arc::new(Progress {
-        lines: Mutex::new(lines),
-        wrong: Mutex::new(None),
-        stop: AtomicBool::new(false),
-    });
+    let progress = Progress::new(case);
     let shared = Arc::clone(&progress);
     let thread = std::thread::spawn(move || {
         for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            stream
+                .set_read_timeout(Some(Duration::from_secs(10)))
+                .expect("a timeout can be set");
+            if let Err(wrong) = play(&mut stream, &shared) {
+                shared.wrong.lock().expect("lock").get_or_insert(wrong);
+            }
+            // After playing: a client that sends and closes may be gone before it was accepted.
             if shared.stop.load(Ordering::SeqCst) {
                 return;
-            }
-            let Ok(stream) = stream else { return };
-            if let Err(wrong) = play(stream, &shared) {
-                shared.wrong.lock().expect("lock").get_or_insert(wrong);
             }
         }
     });
@@ -53,11 +74,13 @@ pub(super) fn start(case: &Case) -> TcpPdu {
     }
 }
 
-/// Plays the transcript on one connection until the driver closes it or leaves the script.
-fn play(mut stream: TcpStream, progress: &Progress) -> Result<(), String> {
-    stream
-        .set_read_timeout(Some(Duration::from_secs(10)))
-        .expect("a timeout can be set");
+/// Plays the transcript on one stream until the driver closes it or leaves the script, or, where
+/// a close cannot be seen and reads time out, until the simulator is stopped.
+pub(super) fn play(stream: &mut (impl Read + Write), progress: &Progress) -> Result<(), String> {
+    let is_over = |error: &std::io::Error| {
+        matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock)
+            && progress.stop.load(Ordering::SeqCst)
+    };
     loop {
         let line = progress.lines.lock().expect("lock").last().cloned();
         match line {
@@ -85,6 +108,8 @@ fn play(mut stream: TcpStream, progress: &Progress) -> Result<(), String> {
                                 printable(&got[..have + more])
                             ));
                         }
+                        Err(error) if is_over(&error) && have == 0 => return Ok(()),
+                        Err(error) if error.kind() == ErrorKind::TimedOut && !is_over(&error) => {}
                         Err(error) => {
                             return Err(format!("expected {}: {error}", printable(&expected)));
                         }
@@ -94,13 +119,16 @@ fn play(mut stream: TcpStream, progress: &Progress) -> Result<(), String> {
             }
             None => {
                 let mut rest = [0; 64];
-                return match stream.read(&mut rest) {
-                    Ok(more) if more > 0 => Err(format!(
-                        "expected nothing more, got {}",
-                        printable(&rest[..more])
-                    )),
-                    _ => Ok(()),
-                };
+                match stream.read(&mut rest) {
+                    Ok(more) if more > 0 => {
+                        return Err(format!(
+                            "expected nothing more, got {}",
+                            printable(&rest[..more])
+                        ));
+                    }
+                    Err(error) if error.kind() == ErrorKind::TimedOut && !is_over(&error) => {}
+                    _ => return Ok(()),
+                }
             }
         }
     }
@@ -118,12 +146,6 @@ impl Simulator for TcpPdu {
         self.thread
             .join()
             .map_err(|_| "the simulator panicked".to_owned())?;
-        if let Some(wrong) = self.progress.wrong.lock().expect("lock").take() {
-            return Err(wrong);
-        }
-        match self.progress.lines.lock().expect("lock").last() {
-            Some(Line::Sent(text)) => Err(format!("the driver never sent {text}")),
-            _ => Ok(()),
-        }
+        self.progress.outcome()
     }
 }

@@ -1,0 +1,123 @@
+//! Devantech's USB relay modules: one byte switches a relay, one byte reads them all.
+//!
+//! Facts from Devantech's manuals of USB-RLY02, USB-RLY08B, USB-RLY16 and USB-RLY16L: 64h + N
+//! powers relay N, 6Eh + N releases it, without an answer; 5Bh is answered with the relays as
+//! bits. The line is a USB CDC port, so its speed does not matter.
+//!
+//! The Python driver (1.1.1, compared on the transcripts) sends only the switching byte; the 5Bh
+//! after it is ours, and is the evidence.
+
+use super::{IDLE, Wire};
+use crate::driver::{Build, Driver, DriverError, outlet_number};
+use crate::request::{Outlet, State, Switch};
+use crate::settings::{Settings, SettingsError};
+use crate::transport::Deadline;
+use crate::transport::kept::Kept;
+use crate::transport::serial::Line;
+
+/// How many relays a model has.
+pub(super) struct Model(pub(super) u8);
+
+const READ: u8 = 0x5b;
+
+impl Build for Model {
+    fn build(&self, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+        Ok(Box::new(Rly {
+            wire: Wire::new(settings, "/dev/ttyACM0", 9600)?,
+            relays: self.0,
+            line: Kept::new(IDLE),
+        }))
+    }
+}
+
+struct Rly {
+    wire: Wire,
+    relays: u8,
+    line: Kept<Line>,
+}
+
+fn switch_command(number: u8, to: Switch) -> u8 {
+    let base: u8 = match to {
+        Switch::On => 0x64,
+        Switch::Off => 0x6e,
+    };
+    base.wrapping_add(number)
+}
+
+fn state_of(relays: u8, number: u8) -> Switch {
+    let bit = relays.checked_shr(u32::from(number) - 1).unwrap_or(0) & 1;
+    if bit == 1 { Switch::On } else { Switch::Off }
+}
+
+fn read(line: &mut Line, number: u8, deadline: Deadline) -> Result<Switch, DriverError> {
+    line.discard_input()?;
+    line.send(&[READ], deadline)?;
+    let [relays] = line.receive_exact(deadline)?;
+    Ok(state_of(relays, number))
+}
+
+impl Rly {
+    fn number(&self, outlet: &Outlet) -> Result<u8, DriverError> {
+        let number = outlet_number(outlet, 1..=u32::from(self.relays))?;
+        Ok(u8::try_from(number).unwrap_or(self.relays))
+    }
+}
+
+impl Driver for Rly {
+    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
+        self.number(outlet).map(drop)
+    }
+
+    fn switch(
+        &mut self,
+        outlet: &Outlet,
+        to: Switch,
+        deadline: Deadline,
+    ) -> Result<(), DriverError> {
+        let number = self.number(outlet)?;
+        self.line.call(
+            || Ok(self.wire.open(deadline)?),
+            |line| {
+                line.send(&[switch_command(number, to)], deadline)?;
+                let got = read(line, number, deadline)?;
+                if got == to {
+                    return Ok(());
+                }
+                Err(DriverError::Unexpected {
+                    expected: format!("the relay to be {to}"),
+                    got: got.to_string(),
+                })
+            },
+        )
+    }
+
+    fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
+        let number = self.number(outlet)?;
+        self.line
+            .call(
+                || Ok(self.wire.open(deadline)?),
+                |line| read(line, number, deadline),
+            )
+            .map(State::from)
+    }
+
+    fn rest(&mut self, _deadline: Deadline) {
+        self.line.take();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_those_of_the_manual() {
+        assert_eq!(switch_command(1, Switch::On), 0x65);
+        assert_eq!(switch_command(1, Switch::Off), 0x6f);
+        assert_eq!(switch_command(8, Switch::On), 0x6c);
+        assert_eq!(switch_command(8, Switch::Off), 0x76);
+        assert_eq!(state_of(0x80, 8), Switch::On);
+        assert_eq!(state_of(0x7f, 8), Switch::Off);
+        assert_eq!(state_of(0x01, 1), Switch::On);
+    }
+}

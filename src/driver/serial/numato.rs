@@ -1,0 +1,182 @@
+//! Numato Lab's USB relay modules: commands and a `>` prompt.
+//!
+//! Facts from Numato's documents: a command ends with CR and is answered with its echo, LF CR, an
+//! answer if it has one, LF CR and `>`. Ids count from 0: one hex digit (1 to 16 channels), `0` to
+//! `9` and `A` to `V` (32), two decimal digits (64). Numato writes hex digits in upper case, and
+//! so do we; the Python driver writes lower case on 16 channels.
+//!
+//! As the Python driver does, a fresh line gets a CR, `ver` and `id get` first. Unlike there the
+//! prompt must come, and the relay is read back (`relay read`) as evidence. Compared with release
+//! 1.1.1 on the transcripts, these two are all the differences in bytes.
+
+use super::{IDLE, Wire};
+use crate::driver::{Build, Driver, DriverError, outlet_number};
+use crate::request::{Outlet, State, Switch};
+use crate::settings::{Settings, SettingsError};
+use crate::transport::kept::Kept;
+use crate::transport::serial::Line;
+use crate::transport::{Deadline, printable};
+
+/// How many channels a model has.
+pub(super) struct Model(pub(super) u32);
+
+/// More than any answer has.
+const MOST: usize = 1024;
+
+impl Build for Model {
+    fn build(&self, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+        Ok(Box::new(Numato {
+            wire: Wire::new(settings, "/dev/ttyACM0", 9600)?,
+            channels: self.0,
+            line: Kept::new(IDLE),
+        }))
+    }
+}
+
+struct Numato {
+    wire: Wire,
+    channels: u32,
+    line: Kept<Line>,
+}
+
+/// The id of outlet `number` on a module with so many channels.
+fn relay_id(channels: u32, number: u32) -> String {
+    let index = number.saturating_sub(1);
+    if channels > 32 {
+        return format!("{index:02}");
+    }
+    char::from_digit(index, 36)
+        .unwrap_or('0')
+        .to_ascii_uppercase()
+        .to_string()
+}
+
+/// The answer between a command's echo and the prompt; empty when there is none.
+fn parse<'a>(command: &str, reply: &'a [u8]) -> Result<&'a [u8], DriverError> {
+    let body = reply.strip_suffix(b">").unwrap_or(reply);
+    let mut lines = body
+        .split(|byte| matches!(byte, b'\r' | b'\n'))
+        .map(<[u8]>::trim_ascii)
+        .filter(|line| !line.is_empty());
+    match (lines.next(), lines.next(), lines.next()) {
+        (Some(echo), answer, None) if echo == command.as_bytes() => Ok(answer.unwrap_or_default()),
+        _ => Err(DriverError::Unexpected {
+            expected: format!("the echo of {command:?} and at most one line"),
+            got: printable(reply),
+        }),
+    }
+}
+
+/// Sends a command and takes what comes up to the prompt.
+fn send(line: &mut Line, command: &str, deadline: Deadline) -> Result<Vec<u8>, DriverError> {
+    line.discard_input()?;
+    line.send(format!("{command}\r").as_bytes(), deadline)?;
+    Ok(line.receive_until(b'>', MOST, deadline)?)
+}
+
+fn open(wire: &Wire, deadline: Deadline) -> Result<Line, DriverError> {
+    let mut line = wire.open(deadline)?;
+    // Ends what somebody may have typed; answered with a prompt.
+    send(&mut line, "", deadline)?;
+    for command in ["ver", "id get"] {
+        let reply = send(&mut line, command, deadline)?;
+        log::debug!("{command}: {}", printable(&reply));
+    }
+    Ok(line)
+}
+
+fn read(line: &mut Line, id: &str, deadline: Deadline) -> Result<State, DriverError> {
+    let command = format!("relay read {id}");
+    let reply = send(line, &command, deadline)?;
+    Ok(match parse(&command, &reply)? {
+        b"on" => State::On,
+        b"off" => State::Off,
+        other => State::Unknown(printable(other)),
+    })
+}
+
+impl Numato {
+    fn id(&self, outlet: &Outlet) -> Result<String, DriverError> {
+        let number = outlet_number(outlet, 1..=self.channels)?;
+        Ok(relay_id(self.channels, number))
+    }
+}
+
+impl Driver for Numato {
+    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
+        self.id(outlet).map(drop)
+    }
+
+    fn switch(
+        &mut self,
+        outlet: &Outlet,
+        to: Switch,
+        deadline: Deadline,
+    ) -> Result<(), DriverError> {
+        let id = self.id(outlet)?;
+        self.line.call(
+            || open(&self.wire, deadline),
+            |line| {
+                let command = format!("relay {to} {id}");
+                let reply = send(line, &command, deadline)?;
+                match parse(&command, &reply)? {
+                    b"" => {}
+                    words => return Err(DriverError::Refused(printable(words))),
+                }
+                match read(line, &id, deadline)? {
+                    state if state == State::from(to) => Ok(()),
+                    state => Err(DriverError::Unexpected {
+                        expected: format!("the relay to be {to}"),
+                        got: state.to_string(),
+                    }),
+                }
+            },
+        )
+    }
+
+    fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
+        let id = self.id(outlet)?;
+        self.line.call(
+            || open(&self.wire, deadline),
+            |line| read(line, &id, deadline),
+        )
+    }
+
+    fn rest(&mut self, _deadline: Deadline) {
+        self.line.take();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_those_of_the_documents() {
+        for (channels, number, id) in [
+            (1, 1, "0"),
+            (8, 8, "7"),
+            (16, 10, "9"),
+            (16, 11, "A"),
+            (16, 16, "F"),
+            (32, 32, "V"),
+            (64, 1, "00"),
+            (64, 64, "63"),
+        ] {
+            assert_eq!(relay_id(channels, number), id);
+        }
+    }
+
+    #[test]
+    fn an_answer_stands_between_echo_and_prompt() {
+        assert_eq!(
+            parse("relay read 0", b"relay read 0\n\ron\n\r>"),
+            Ok(&b"on"[..])
+        );
+        assert_eq!(parse("relay on 0", b"relay on 0\n\r>"), Ok(&b""[..]));
+        assert!(parse("relay read 0", b"relay read 1\n\ron\n\r>").is_err());
+        assert!(parse("relay read 0", b"relay read 0\n\ron\n\roff\n\r>").is_err());
+        assert!(parse("relay on 0", b"\xff\x00>").is_err());
+        assert!(parse("relay on 0", b"\n\r>").is_err());
+    }
+}

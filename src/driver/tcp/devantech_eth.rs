@@ -1,0 +1,250 @@
+//! Devantech's ETH relay modules: one byte asks, one byte answers.
+//!
+//! Facts from Devantech's manuals of ETH002, ETH008 and ETH8020: 79h and the password log in,
+//! 20h/21h N T make relay N active or inactive (T: a pulse in 100 ms, 0 for good), 24h asks for
+//! the relays as bits, 7Bh logs out. Reading needs no login.
+//!
+//! The bytes are those of the Python driver (compared with release 1.1.1 on the transcripts), but
+//! the login is kept while the queue has work, where Python opens a connection for each job.
+
+use super::{IDLE, connect, required_address};
+use crate::driver::{Build, Driver, DriverError, outlet_number};
+use crate::request::{Outlet, State, Switch};
+use crate::settings::{Address, Secret, Settings, SettingsError};
+use crate::transport::kept::Kept;
+use crate::transport::tcp::Connection;
+use crate::transport::{Deadline, printable};
+use serde::Deserialize;
+
+/// What one model has.
+pub(super) struct Model {
+    relays: u8,
+    /// How many bytes answer 24h, where that is documented.
+    state_bytes: Option<usize>,
+}
+
+pub(super) static ETH002: Model = model(2, Some(1));
+pub(super) static ETH0621: Model = model(2, None);
+pub(super) static ETH484: Model = model(4, None);
+pub(super) static ETH008: Model = model(8, Some(1));
+pub(super) static ETH8020: Model = model(20, Some(3));
+
+const fn model(relays: u8, state_bytes: Option<usize>) -> Model {
+    Model {
+        relays,
+        state_bytes,
+    }
+}
+
+#[derive(Deserialize)]
+struct Keys {
+    #[serde(default, deserialize_with = "password")]
+    password: Option<Secret>,
+    #[serde(default)]
+    logic: Logic,
+}
+
+/// Which contact of the relay feeds the outlet.
+#[derive(Clone, Copy, Default, Deserialize)]
+enum Logic {
+    /// Normally open: on is relay active.
+    #[default]
+    #[serde(rename = "NO")]
+    Open,
+    /// Normally closed: on is relay inactive.
+    #[serde(rename = "NC")]
+    Closed,
+}
+
+impl Logic {
+    fn is_active(self, switch: Switch) -> bool {
+        matches!(
+            (self, switch),
+            (Self::Open, Switch::On) | (Self::Closed, Switch::Off)
+        )
+    }
+
+    fn switch(self, active: bool) -> Switch {
+        if self.is_active(Switch::On) == active {
+            Switch::On
+        } else {
+            Switch::Off
+        }
+    }
+}
+
+fn password<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, D::Error> {
+    let text = crate::settings::maybe_text(deserializer)?;
+    Ok(text.filter(|text| !text.is_empty()).map(Secret::new))
+}
+
+impl Build for Model {
+    fn build(&self, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+        let keys: Keys = settings.read()?;
+        Ok(Box::new(Eth {
+            address: required_address(settings, 17494)?,
+            password: keys.password,
+            logic: keys.logic,
+            relays: self.relays,
+            state_bytes: self.state_bytes,
+            session: Kept::new(IDLE),
+        }))
+    }
+}
+
+struct Eth {
+    address: Address,
+    password: Option<Secret>,
+    logic: Logic,
+    relays: u8,
+    state_bytes: Option<usize>,
+    session: Kept<Session>,
+}
+
+struct Session {
+    connection: Connection,
+    is_logged_in: bool,
+}
+
+impl Session {
+    fn open(address: &Address, deadline: Deadline) -> Result<Self, DriverError> {
+        Ok(Self {
+            connection: connect(address, deadline)?,
+            is_logged_in: false,
+        })
+    }
+
+    /// Sends one command and takes its answer of one byte.
+    fn ask(&mut self, command: &[u8], deadline: Deadline) -> Result<u8, DriverError> {
+        self.connection.discard_input()?;
+        self.connection.send(command, deadline)?;
+        let [answer] = self.connection.receive_exact(deadline)?;
+        Ok(answer)
+    }
+
+    fn login(&mut self, password: &Secret, deadline: Deadline) -> Result<(), DriverError> {
+        if self.is_logged_in {
+            return Ok(());
+        }
+        let command = [&[LOGIN], password.reveal().as_bytes()].concat();
+        match self.ask(&command, deadline)? {
+            1 => self.is_logged_in = true,
+            2 => return Err(DriverError::LoginRefused("wrong password".into())),
+            other => return Err(unexpected("01 or 02 as answer to the password", &[other])),
+        }
+        Ok(())
+    }
+}
+
+const LOGIN: u8 = 0x79;
+const READ: u8 = 0x24;
+const LOGOUT: u8 = 0x7b;
+
+/// Makes relay `number` active or inactive for good.
+fn switch_command(number: u8, active: bool) -> [u8; 3] {
+    [if active { 0x20 } else { 0x21 }, number, 0]
+}
+
+/// Is the bit of relay `number` set in an answer to 24h?
+fn is_active(answer: &[u8], number: u8) -> Option<bool> {
+    let index = number.checked_sub(1)?;
+    let byte = answer.get(usize::from(index / 8))?;
+    Some(byte >> (index % 8) & 1 == 1)
+}
+
+fn unexpected(expected: &str, got: &[u8]) -> DriverError {
+    DriverError::Unexpected {
+        expected: expected.into(),
+        got: printable(got),
+    }
+}
+
+impl Eth {
+    fn number(&self, outlet: &Outlet) -> Result<u8, DriverError> {
+        let number = outlet_number(outlet, 1..=u32::from(self.relays))?;
+        Ok(u8::try_from(number).unwrap_or(self.relays))
+    }
+}
+
+impl Driver for Eth {
+    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
+        self.number(outlet).map(drop)
+    }
+
+    fn switch(
+        &mut self,
+        outlet: &Outlet,
+        to: Switch,
+        deadline: Deadline,
+    ) -> Result<(), DriverError> {
+        let command = switch_command(self.number(outlet)?, self.logic.is_active(to));
+        self.session.call(
+            || Session::open(&self.address, deadline),
+            |session| {
+                if let Some(password) = &self.password {
+                    session.login(password, deadline)?;
+                }
+                match session.ask(&command, deadline)? {
+                    0 => Ok(()),
+                    1 => Err(DriverError::Refused("answer 01, command failed".into())),
+                    other => Err(unexpected("00 or 01 as answer to the switching", &[other])),
+                }
+            },
+        )
+    }
+
+    fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
+        let number = self.number(outlet)?;
+        let answer = self.session.call(
+            || Session::open(&self.address, deadline),
+            |session| {
+                let connection = &mut session.connection;
+                connection.discard_input()?;
+                connection.send(&[READ], deadline)?;
+                let answer = match self.state_bytes {
+                    Some(3) => connection.receive_exact::<3>(deadline)?.to_vec(),
+                    _ => connection.receive_exact::<1>(deadline)?.to_vec(),
+                };
+                Ok::<_, DriverError>(answer)
+            },
+        )?;
+        if self.state_bytes.is_none() {
+            // More bytes may be on their way: what comes next must not be taken for an answer.
+            self.rest(deadline);
+        }
+        let active = is_active(&answer, number)
+            .ok_or_else(|| unexpected("the states of all relays", &answer))?;
+        Ok(self.logic.switch(active).into())
+    }
+
+    fn rest(&mut self, deadline: Deadline) {
+        if let Some(mut session) = self.session.take()
+            && session.is_logged_in
+        {
+            let _ = session.ask(&[LOGOUT], deadline);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_those_of_the_manual() {
+        assert_eq!(switch_command(1, true), [0x20, 1, 0]);
+        assert_eq!(switch_command(8, false), [0x21, 8, 0]);
+        assert_eq!(is_active(&[0x80], 8), Some(true));
+        assert_eq!(is_active(&[0, 0, 0x08], 20), Some(true));
+        assert_eq!(is_active(&[0xff, 0xff, 0x07], 20), Some(false));
+        assert_eq!(is_active(&[0xff], 9), None);
+    }
+
+    #[test]
+    fn normally_closed_turns_the_relay_round() {
+        assert!(Logic::Open.is_active(Switch::On) && !Logic::Open.is_active(Switch::Off));
+        assert!(Logic::Closed.is_active(Switch::Off) && !Logic::Closed.is_active(Switch::On));
+        assert_eq!(Logic::Closed.switch(true), Switch::Off);
+        assert_eq!(Logic::Open.switch(true), Switch::On);
+    }
+}

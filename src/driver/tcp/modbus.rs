@@ -1,0 +1,266 @@
+//! Modbus TCP: coils written with function 05 and read with function 01.
+//!
+//! Facts from "MODBUS Application Protocol Specification" 1.1b3 and "MODBUS Messaging on TCP/IP
+//! Implementation Guide" 1.0b. An outlet is a coil's address as on the wire, from 0.
+//!
+//! The bytes are those of the Python driver with pymodbus before 3.10 (with later ones it cannot
+//! send at all), which takes exceptions and silence for success. The connection is kept while the
+//! queue has work; transaction ids count from 1 in each.
+
+use super::{IDLE, address, connect};
+use crate::driver::{Driver, DriverError, outlet_number};
+use crate::request::{Outlet, State, Switch};
+use crate::settings::{self, Address, Settings, SettingsError};
+use crate::transport::kept::Kept;
+use crate::transport::tcp::Connection;
+use crate::transport::{Deadline, TransportError, TransportErrorKind, printable};
+use serde::Deserialize;
+
+const READ_COILS: u8 = 1;
+const WRITE_COIL: u8 = 5;
+
+/// The flag that a server adds to the function code of an exception.
+const EXCEPTION: u8 = 0x80;
+
+/// The longest PDU the specification allows.
+const MOST_PDU: usize = 253;
+
+#[derive(Deserialize)]
+struct Keys {
+    #[serde(default, deserialize_with = "settings::maybe_number")]
+    unit: Option<u8>,
+    #[serde(default, deserialize_with = "settings::maybe_number")]
+    slave: Option<u8>,
+}
+
+struct Modbus {
+    address: Address,
+    unit: u8,
+    session: Kept<Session>,
+}
+
+pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+    let keys: Keys = settings.read()?;
+    Ok(Box::new(Modbus {
+        address: address(settings, None, 502)?,
+        unit: keys.unit.or(keys.slave).unwrap_or(1),
+        session: Kept::new(IDLE),
+    }))
+}
+
+/// The coil's address and the coil's value (or count) as a request carries them.
+fn request(function: u8, coil: u16, value: u16) -> [u8; 5] {
+    let ([c1, c0], [v1, v0]) = (coil.to_be_bytes(), value.to_be_bytes());
+    [function, c1, c0, v1, v0]
+}
+
+fn write_coil(coil: u16, to: Switch) -> [u8; 5] {
+    let value = match to {
+        Switch::On => 0xff00,
+        Switch::Off => 0,
+    };
+    request(WRITE_COIL, coil, value)
+}
+
+fn frame(transaction: u16, unit: u8, pdu: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(pdu.len() + 1).unwrap_or(u16::MAX);
+    let mut frame = Vec::with_capacity(pdu.len() + 7);
+    frame.extend_from_slice(&transaction.to_be_bytes());
+    frame.extend_from_slice(&[0, 0]);
+    frame.extend_from_slice(&length.to_be_bytes());
+    frame.push(unit);
+    frame.extend_from_slice(pdu);
+    frame
+}
+
+/// What an exception answer to `function` means: named, and with the class that it deserves.
+fn exception(function: u8, answer: &[u8]) -> Option<DriverError> {
+    let [first, code] = answer else { return None };
+    if *first != function | EXCEPTION {
+        return None;
+    }
+    let name = match code {
+        1 => "illegal function",
+        2 => "illegal data address: there is no such coil",
+        3 => "illegal data value",
+        4 => "server device failure",
+        5 => "acknowledge: accepted, but not done yet",
+        6 => "server device busy",
+        8 => "memory parity error",
+        10 => "gateway path unavailable",
+        11 => "gateway target device failed to respond",
+        _ => "unknown exception",
+    };
+    let words = format!("exception {code} ({name})");
+    let transport = |kind| DriverError::Transport(TransportError::new(kind, words.clone()));
+    Some(match code {
+        // The coil may have been written all the same.
+        4 | 5 => DriverError::Unexpected {
+            expected: "the answer to the request".into(),
+            got: words,
+        },
+        6 => transport(TransportErrorKind::Busy),
+        10 => transport(TransportErrorKind::NoConnection),
+        11 => transport(TransportErrorKind::Timeout),
+        _ => DriverError::Refused(words),
+    })
+}
+
+struct Session {
+    connection: Connection,
+    transaction: u16,
+}
+
+impl Session {
+    /// Sends a request and returns the answer to it; exceptions are errors. Answers to other
+    /// transactions are passed over.
+    fn ask(&mut self, unit: u8, pdu: &[u8; 5], deadline: Deadline) -> Result<Vec<u8>, DriverError> {
+        self.transaction = self.transaction.wrapping_add(1);
+        self.connection.discard_input()?;
+        let request = frame(self.transaction, unit, pdu);
+        self.connection.send(&request, deadline)?;
+        let [function, ..] = *pdu;
+        let mut other = None;
+        loop {
+            let (transaction, from, answer) =
+                self.receive(deadline).map_err(|error| match other.take() {
+                    Some(other) => TransportError {
+                        detail: format!(
+                            "{} (after an answer to transaction {other}, not {})",
+                            error.detail, self.transaction
+                        ),
+                        ..error
+                    },
+                    None => error,
+                })?;
+            if transaction != self.transaction {
+                other = Some(transaction);
+                continue;
+            }
+            if from != unit {
+                return Err(DriverError::Unexpected {
+                    expected: format!("an answer of unit {unit}"),
+                    got: format!("one of unit {from}"),
+                });
+            }
+            return match exception(function, &answer) {
+                Some(error) => Err(error),
+                None => Ok(answer),
+            };
+        }
+    }
+
+    /// One frame: its transaction id, its unit, its PDU.
+    fn receive(&mut self, deadline: Deadline) -> Result<(u16, u8, Vec<u8>), TransportError> {
+        let header: [u8; 7] = self.connection.receive_exact(deadline)?;
+        let [t1, t0, p1, p0, l1, l0, unit] = header;
+        let length = usize::from(u16::from_be_bytes([l1, l0]));
+        if (p1, p0) != (0, 0) || !(2..=MOST_PDU + 1).contains(&length) {
+            return Err(TransportError::new(
+                TransportErrorKind::Garbled,
+                format!("expected a Modbus TCP header, got {}", printable(&header)),
+            ));
+        }
+        let mut pdu = Vec::with_capacity(length);
+        while pdu.len() + 1 < length {
+            let [byte] = self.connection.receive_exact(deadline)?;
+            pdu.push(byte);
+        }
+        Ok((u16::from_be_bytes([t1, t0]), unit, pdu))
+    }
+}
+
+impl Modbus {
+    fn ask(&mut self, request: &[u8; 5], deadline: Deadline) -> Result<Vec<u8>, DriverError> {
+        self.session.call(
+            || {
+                Ok(Session {
+                    connection: connect(&self.address, deadline)?,
+                    transaction: 0,
+                })
+            },
+            |session| session.ask(self.unit, request, deadline),
+        )
+    }
+}
+
+fn coil(outlet: &Outlet) -> Result<u16, DriverError> {
+    let number = outlet_number(outlet, 0..=u32::from(u16::MAX))?;
+    Ok(u16::try_from(number).unwrap_or(u16::MAX))
+}
+
+impl Driver for Modbus {
+    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
+        coil(outlet).map(drop)
+    }
+
+    fn switch(
+        &mut self,
+        outlet: &Outlet,
+        to: Switch,
+        deadline: Deadline,
+    ) -> Result<(), DriverError> {
+        let request = write_coil(coil(outlet)?, to);
+        let answer = self.ask(&request, deadline)?;
+        if answer == request {
+            return Ok(());
+        }
+        self.session.take();
+        Err(DriverError::Unexpected {
+            expected: format!("the echo {}", printable(&request)),
+            got: printable(&answer),
+        })
+    }
+
+    fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
+        let answer = self.ask(&request(READ_COILS, coil(outlet)?, 1), deadline)?;
+        if let [READ_COILS, 1, bits] = answer.as_slice() {
+            return Ok(match bits & 1 {
+                1 => State::On,
+                _ => State::Off,
+            });
+        }
+        self.session.take();
+        Err(DriverError::Unexpected {
+            expected: "one byte of coils".into(),
+            got: printable(&answer),
+        })
+    }
+
+    fn rest(&mut self, _deadline: Deadline) {
+        self.session.take();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_those_of_the_specification() {
+        assert_eq!(
+            frame(1, 1, &write_coil(1, Switch::On)),
+            [0, 1, 0, 0, 0, 6, 1, 5, 0, 1, 0xff, 0]
+        );
+        assert_eq!(
+            frame(2, 1, &write_coil(1, Switch::Off)),
+            [0, 2, 0, 0, 0, 6, 1, 5, 0, 1, 0, 0]
+        );
+        assert_eq!(
+            frame(0x0102, 0xff, &request(READ_COILS, 0xffff, 1)),
+            [1, 2, 0, 0, 0, 6, 0xff, 1, 0xff, 0xff, 0, 1]
+        );
+    }
+
+    #[test]
+    fn exceptions_are_named_and_classed() {
+        let error = exception(5, &[0x85, 2]).expect("an exception");
+        assert!(!error.is_transient() && !error.may_have_acted());
+        assert!(error.to_string().contains("illegal data address"));
+        assert!(exception(5, &[0x85, 4]).is_some_and(|error| error.may_have_acted()));
+        let busy = exception(5, &[0x85, 6]).expect("an exception");
+        assert!(busy.is_transient() && !busy.may_have_acted());
+        assert_eq!(exception(5, &[5, 0, 1, 0xff, 0]), None);
+        assert_eq!(exception(5, &[0x81, 2]), None);
+    }
+}

@@ -1,0 +1,323 @@
+//! TP-Link's Kasa strips and plugs: JSON under an autokey XOR, on port 9999.
+//!
+//! A message is a big-endian length of 4 bytes and as many bytes of JSON, each XORed with the
+//! encrypted byte before it (the first with ABh). The HS105 insists on the right length.
+//!
+//! The bytes are those of the Python driver (a connection for each message, the same JSON with the
+//! same spaces). Beyond it: single plugs, which have no children, get the message without a
+//! context; the children are asked for when they are needed (once while the queue has work) and
+//! not when the daemon starts; err_code counts.
+
+use super::connect;
+use crate::driver::{Driver, DriverError};
+use crate::request::{Outlet, State, Switch};
+use crate::settings::{Address, Settings, SettingsError};
+use crate::transport::{Deadline, TransportError, TransportErrorKind, printable};
+use serde_json::Value;
+
+/// More than the sysinfo of any strip.
+const MOST: usize = 64 * 1024;
+
+const GET_SYSINFO: &str = r#"{"system": {"get_sysinfo": {}}}"#;
+
+struct Tplink {
+    address: Address,
+    /// What the device said it has; kept while the queue has work.
+    known: Option<Sysinfo>,
+}
+
+pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+    Ok(Box::new(Tplink {
+        address: settings.address(9999)?,
+        known: None,
+    }))
+}
+
+fn encrypt(text: &[u8]) -> Vec<u8> {
+    let mut key = 0xab;
+    text.iter()
+        .map(|byte| {
+            key ^= byte;
+            key
+        })
+        .collect()
+}
+
+fn decrypt(cipher: &[u8]) -> Vec<u8> {
+    let mut key = 0xab;
+    cipher
+        .iter()
+        .map(|byte| byte ^ std::mem::replace(&mut key, *byte))
+        .collect()
+}
+
+fn frame(text: &str) -> Vec<u8> {
+    let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
+    let mut frame = length.to_be_bytes().to_vec();
+    frame.extend(encrypt(text.as_bytes()));
+    frame
+}
+
+/// Which relay of the device: the child with this id, or the only one.
+#[derive(Debug, PartialEq)]
+struct Relay {
+    child: Option<String>,
+    state: State,
+}
+
+fn set_relay(child: Option<&str>, to: Switch) -> String {
+    let state = match to {
+        Switch::On => 1,
+        Switch::Off => 0,
+    };
+    match child {
+        Some(id) => format!(
+            r#"{{"context": {{"child_ids": [{}]}}, "system": {{"set_relay_state": {{"state": {state}}}}}}}"#,
+            Value::from(id)
+        ),
+        None => format!(r#"{{"system":{{"set_relay_state":{{"state":{state}}}}}}}"#),
+    }
+}
+
+/// The answer to `get_sysinfo`.
+#[derive(Clone)]
+struct Sysinfo(Value);
+
+impl Sysinfo {
+    /// The relay that `outlet` names: by alias, else by place from 1.
+    fn relay(&self, outlet: &Outlet) -> Result<Relay, DriverError> {
+        let Some(children) = self.0.get("children").and_then(Value::as_array) else {
+            let is_alias = self.0.get("alias").and_then(Value::as_str) == Some(outlet.as_str());
+            return if is_alias || outlet.number() == Some(1) {
+                Ok(Relay {
+                    child: None,
+                    state: read_state(self.0.get("relay_state")),
+                })
+            } else {
+                Err(DriverError::NoSuchOutlet {
+                    expected: "outlet 1 or the plug's alias".into(),
+                })
+            };
+        };
+        let alias =
+            |child: &&Value| child.get("alias").and_then(Value::as_str) == Some(outlet.as_str());
+        let by_place = || {
+            let index = usize::try_from(outlet.number()?.checked_sub(1)?).ok()?;
+            children.get(index)
+        };
+        let child = children
+            .iter()
+            .find(alias)
+            .or_else(by_place)
+            .ok_or_else(|| DriverError::NoSuchOutlet {
+                expected: format!("outlets 1 to {} or an outlet's alias", children.len()),
+            })?;
+        let id = child.get("id").and_then(Value::as_str).unwrap_or_default();
+        let device = self.0.get("deviceId").and_then(Value::as_str);
+        let child_id = match id.len() {
+            0 => {
+                return Err(DriverError::Unexpected {
+                    expected: "a child with an id".into(),
+                    got: printable(child.to_string().as_bytes()),
+                });
+            }
+            // The KP400 gives only the two digits that follow the device's id.
+            2 => format!("{}{id}", device.unwrap_or_default()),
+            _ => id.to_owned(),
+        };
+        Ok(Relay {
+            child: Some(child_id),
+            state: read_state(child.get("state")),
+        })
+    }
+}
+
+fn read_state(value: Option<&Value>) -> State {
+    match value.and_then(Value::as_i64) {
+        Some(1) => State::On,
+        Some(0) => State::Off,
+        _ => State::Unknown(value.map_or("no state".into(), Value::to_string)),
+    }
+}
+
+/// The answer's `system.<command>` object, if its err_code is 0.
+fn result(answer: &[u8], command: &str) -> Result<Value, DriverError> {
+    let unexpected = || DriverError::Unexpected {
+        expected: format!("the result of {command}"),
+        got: printable(answer),
+    };
+    let mut answer: Value = serde_json::from_slice(answer).map_err(|_| unexpected())?;
+    let result = answer
+        .pointer_mut(&format!("/system/{command}"))
+        .map(Value::take)
+        .ok_or_else(unexpected)?;
+    match result.get("err_code").and_then(Value::as_i64) {
+        Some(0) => Ok(result),
+        Some(code) => {
+            let words = result.get("err_msg").and_then(Value::as_str);
+            let words = printable(words.unwrap_or_default().as_bytes());
+            Err(DriverError::Refused(format!("err_code {code}, {words}")))
+        }
+        None => Err(unexpected()),
+    }
+}
+
+impl Tplink {
+    /// One message, one connection, one answer.
+    fn ask(&self, text: &str, command: &str, deadline: Deadline) -> Result<Value, DriverError> {
+        let mut connection = connect(&self.address, deadline)?;
+        connection.send(&frame(text), deadline)?;
+        let header = connection.receive_exact::<4>(deadline)?;
+        let length = usize::try_from(u32::from_be_bytes(header)).unwrap_or(usize::MAX);
+        if !(2..=MOST).contains(&length) {
+            return Err(TransportError::new(
+                TransportErrorKind::Garbled,
+                format!("expected a length of at most {MOST}, got {length}"),
+            )
+            .into());
+        }
+        let (mut cipher, mut buffer) = (Vec::new(), [0; 2048]);
+        while cipher.len() < length {
+            let room = buffer.len().min(length - cipher.len());
+            let room = buffer.get_mut(..room).unwrap_or_default();
+            let of = cipher.len();
+            let count = connection
+                .receive(room, deadline)
+                .map_err(|error| TransportError {
+                    detail: format!("{} (got {of} of {length} bytes)", error.detail),
+                    ..error
+                })?;
+            if count == 0 {
+                return Err(TransportError::new(
+                    TransportErrorKind::Closed,
+                    format!("connection closed after {of} of {length} bytes"),
+                )
+                .into());
+            }
+            cipher.extend_from_slice(buffer.get(..count).unwrap_or_default());
+        }
+        result(&decrypt(&cipher), command)
+    }
+
+    fn sysinfo(&mut self, deadline: Deadline) -> Result<Sysinfo, DriverError> {
+        let sysinfo = Sysinfo(self.ask(GET_SYSINFO, "get_sysinfo", deadline)?);
+        self.known = Some(sysinfo.clone());
+        Ok(sysinfo)
+    }
+}
+
+impl Driver for Tplink {
+    /// Which outlets there are is the device's to say; an empty id is none.
+    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
+        if outlet.as_str().is_empty() {
+            return Err(DriverError::NoSuchOutlet {
+                expected: "a number from 1 or an outlet's alias".into(),
+            });
+        }
+        Ok(())
+    }
+
+    fn switch(
+        &mut self,
+        outlet: &Outlet,
+        to: Switch,
+        deadline: Deadline,
+    ) -> Result<(), DriverError> {
+        // Taken, not lent: after any error the device is asked again.
+        let known = match self.known.take() {
+            Some(known) => known,
+            None => self.sysinfo(deadline)?,
+        };
+        let relay = known.relay(outlet)?;
+        let command = set_relay(relay.child.as_deref(), to);
+        self.ask(&command, "set_relay_state", deadline)?;
+        self.known = Some(known);
+        Ok(())
+    }
+
+    fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
+        self.known = None;
+        Ok(self.sysinfo(deadline)?.relay(outlet)?.state)
+    }
+
+    fn rest(&mut self, _deadline: Deadline) {
+        self.known = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn frames_are_those_of_the_python_driver() {
+        assert_eq!(
+            hex(&frame(GET_SYSINFO)),
+            "0000001fd0f281f88bff9af7d5efcfb496f194e0bfccb5c6afc1a7c8ead0f08bf68bf6"
+        );
+        let child = frame(&set_relay(Some("8006AA00"), Switch::On));
+        assert_eq!(child.len(), 4 + 85);
+        assert!(hex(&child).starts_with("00000055d0f291fe90e481f9"));
+        assert_eq!(
+            hex(&frame(&set_relay(None, Switch::On))),
+            "0000002ad0f281f88bff9af7d5ef94b6c5a0d48bf99cf091e8b7c4b0d1a5c0e2d8a381f286e793f6d4eedf\
+             a2dfa2"
+        );
+        assert!(hex(&frame(&set_relay(None, Switch::Off))).ends_with("d4eedea3dea3"));
+        assert_eq!(
+            hex(&frame(r#"{"system":{"get_sysinfo":{}}}"#)),
+            "0000001dd0f281f88bff9af7d5ef94b6d1b4c09fec95e68fe187e8caf08bf68bf6"
+        );
+        assert_eq!(decrypt(&encrypt(b"any text")), b"any text");
+    }
+
+    #[test]
+    fn outlets_are_found_by_alias_then_by_place() {
+        let strip = Sysinfo(serde_json::json!({
+            "deviceId": "8006AA",
+            "children": [
+                {"id": "8006AA00", "alias": "lamp", "state": 1},
+                {"id": "01", "alias": "1", "state": 0},
+                {"id": "8006AA02", "alias": "x", "state": "?"},
+            ],
+        }));
+        let relay = |outlet: &str| strip.relay(&Outlet::new(outlet)).map(|relay| relay.child);
+        assert_eq!(relay("lamp"), Ok(Some("8006AA00".into())));
+        assert_eq!(relay("1"), Ok(Some("8006AA01".into())));
+        assert_eq!(relay("3"), Ok(Some("8006AA02".into())));
+        for outlet in ["0", "4", "Lamp", "4294967296"] {
+            assert!(matches!(
+                relay(outlet),
+                Err(DriverError::NoSuchOutlet { .. })
+            ));
+        }
+        let plug = Sysinfo(serde_json::json!({"alias": "kettle", "relay_state": 0}));
+        for outlet in ["1", "kettle"] {
+            let relay = plug.relay(&Outlet::new(outlet)).expect("the plug");
+            assert_eq!((relay.child, relay.state), (None, State::Off));
+        }
+        assert!(plug.relay(&Outlet::new("2")).is_err());
+    }
+
+    #[test]
+    fn an_error_code_is_a_refusal() {
+        let answer =
+            br#"{"system":{"set_relay_state":{"err_code":-3,"err_msg":"invalid argument"}}}"#;
+        assert_eq!(
+            result(answer, "set_relay_state"),
+            Err(DriverError::Refused(
+                "err_code -3, \"invalid argument\"".into()
+            ))
+        );
+        for answer in ["{}", "[]", "x", r#"{"system":{"set_relay_state":{}}}"#] {
+            assert!(matches!(
+                result(answer.as_bytes(), "set_relay_state"),
+                Err(DriverError::Unexpected { .. })
+            ));
+        }
+    }
+}

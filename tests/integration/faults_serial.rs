@@ -1,0 +1,372 @@
+//! Faults of serial PDUs on ptys: each ends within the deadline, in its own class, and the next
+//! call works.
+
+use crate::faults_tcp::{FAULTS, PduBox, build, long, under_fault};
+use crate::sim::stream::{Fault, Pdu, PtyBench, TcpBench};
+use pdudaemon::driver::{Driver, DriverError};
+use pdudaemon::request::{Outlet, State, Switch};
+use pdudaemon::transport::{Deadline, TransportErrorKind};
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+/// What a faulty call is given.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+/// A Numato module: echoes, answers, prompts.
+struct Numato {
+    channels: u32,
+    relays: u64,
+    has_prompt: bool,
+}
+
+fn numato(channels: u32) -> Numato {
+    Numato {
+        channels,
+        relays: 0,
+        has_prompt: true,
+    }
+}
+
+impl Pdu for Numato {
+    fn answer(&mut self, input: &mut Vec<u8>, is_stuck: bool) -> Option<Vec<u8>> {
+        let end = input.iter().position(|byte| *byte == b'\r')?;
+        let line = String::from_utf8_lossy(&input[..end]).into_owned();
+        input.drain(..=end);
+        let words: Vec<&str> = line.split(' ').collect();
+        let index = |id: &str| match self.channels {
+            64 => id.parse::<u32>().ok(),
+            _ if id.len() == 1 && *id == id.to_uppercase() => {
+                id.chars().next().and_then(|digit| digit.to_digit(32))
+            }
+            _ => None,
+        };
+        let mut answer = format!("{line}\n\r");
+        match words[..] {
+            ["ver"] => answer += "00000009\n\r",
+            ["id", "get"] => answer += "00000000\n\r",
+            ["relay", "read", id] => {
+                let is_on = self.relays >> index(id)? & 1 == 1;
+                answer += if is_on { "on\n\r" } else { "off\n\r" };
+            }
+            ["relay", to, id] if !is_stuck => {
+                let bit = 1 << index(id)?;
+                self.relays = match to {
+                    "on" => self.relays | bit,
+                    _ => self.relays & !bit,
+                };
+            }
+            _ => {}
+        }
+        answer += if self.has_prompt { ">" } else { "" };
+        Some(answer.into_bytes())
+    }
+}
+
+/// A Devantech relay module.
+#[derive(Default)]
+struct Rly(u8);
+
+impl Pdu for Rly {
+    fn answer(&mut self, input: &mut Vec<u8>, is_stuck: bool) -> Option<Vec<u8>> {
+        let byte = *input.first()?;
+        input.remove(0);
+        let bit = |base: u8| 1u8 << (byte - base - 1);
+        match byte {
+            0x5b => return Some(vec![self.0]),
+            0x65..=0x6c if !is_stuck => self.0 |= bit(0x64),
+            0x6f..=0x76 if !is_stuck => self.0 &= !bit(0x6e),
+            _ => {}
+        }
+        Some(vec![])
+    }
+}
+
+/// A chain of Conrad cards. They have no addresses before they are initialised.
+struct Conrad {
+    cards: Vec<Card>,
+    is_initialised: bool,
+    /// Answers with a wrong checksum, so many times.
+    wrong_checksums: u32,
+}
+
+#[derive(Default)]
+struct Card {
+    relays: u8,
+    option: u8,
+}
+
+fn conrad(cards: usize) -> Conrad {
+    Conrad {
+        cards: (0..cards).map(|_| Card::default()).collect(),
+        is_initialised: false,
+        wrong_checksums: 0,
+    }
+}
+
+fn frame(command: u8, card: u8, data: u8) -> Vec<u8> {
+    vec![command, card, data, command ^ card ^ data]
+}
+
+impl Pdu for Conrad {
+    fn answer(&mut self, input: &mut Vec<u8>, is_stuck: bool) -> Option<Vec<u8>> {
+        let request: [u8; 4] = input.get(..4)?.try_into().ok()?;
+        input.drain(..4);
+        let [command, address, data, check] = request;
+        if command ^ address ^ data != check || command == 0 {
+            return Some(frame(0xff, address, 0));
+        }
+        if command == 1 {
+            self.is_initialised = true;
+            let count = self.cards.len() as u8;
+            let mut answer: Vec<u8> = (1..=count).flat_map(|card| frame(0xfe, card, 11)).collect();
+            answer.extend(frame(1, count + 1, 0));
+            return Some(answer);
+        }
+        let index = usize::from(address).checked_sub(1);
+        let card = index.and_then(|index| self.cards.get_mut(index));
+        let Some(card) = card.filter(|_| self.is_initialised) else {
+            return Some(vec![]);
+        };
+        match command {
+            5 => card.option = data,
+            6 if !is_stuck => card.relays |= data,
+            7 if !is_stuck => card.relays &= !data,
+            _ => {}
+        }
+        let data = match command {
+            4 => card.option,
+            5 => 0,
+            _ => card.relays,
+        };
+        let mut answer = frame(!command, address, data);
+        if self.wrong_checksums > 0 && command != 4 {
+            self.wrong_checksums -= 1;
+            answer[3] ^= 0x10;
+        }
+        Some(answer)
+    }
+}
+
+/// The three dialects, each with its last outlet and the answers that a first switching takes.
+fn dialects() -> [(&'static str, &'static str, usize, PduBox); 4] {
+    [
+        ("NumatoUSB32", "32", 5, Box::new(numato(32))),
+        ("NumatoUSB64", "64", 4, Box::new(numato(64))),
+        ("devantech_USB-RLY16", "8", 1, Box::new(Rly::default())),
+        ("conrad197720", "15", 2, Box::new(conrad(2))),
+    ]
+}
+
+fn driver(name: &str, bench: &PtyBench) -> Box<dyn Driver> {
+    build(name, json!({ "device": bench.path() }))
+}
+
+fn every_fault(index: usize) {
+    let (name, outlet, answers, pdu) = dialects().into_iter().nth(index).expect("a dialect");
+    let mut bench = PtyBench::start(pdu);
+    let outlet = Outlet::new(outlet);
+    let mut driver = driver(name, &bench);
+    // At the first answer, and at the one to the switching.
+    for honest in [0, answers - 1] {
+        for fault in FAULTS {
+            bench.control.set(fault, honest);
+            let control = std::sync::Arc::clone(&bench.control);
+            let heal = || {
+                control.set(Fault::None, 0);
+                if fault == Fault::Reset {
+                    bench.plug();
+                }
+            };
+            under_fault(driver.as_mut(), &outlet, fault, PATIENCE, heal);
+        }
+    }
+    bench.control.set(Fault::Stuck, 0);
+    let control = std::sync::Arc::clone(&bench.control);
+    let heal = || control.set(Fault::None, 0);
+    let patience = Duration::from_secs(20);
+    under_fault(driver.as_mut(), &outlet, Fault::Stuck, patience, heal);
+}
+
+#[test]
+fn numato_survives_every_fault() {
+    every_fault(0);
+}
+
+#[test]
+fn numato64_survives_every_fault() {
+    every_fault(1);
+}
+
+#[test]
+fn devantech_usb_survives_every_fault() {
+    every_fault(2);
+}
+
+#[test]
+fn conrad_survives_every_fault() {
+    every_fault(3);
+}
+
+#[test]
+fn an_unplugged_device_is_found_again_at_the_same_path() {
+    for (name, outlet, _, pdu) in dialects() {
+        let mut bench = PtyBench::start(pdu);
+        let outlet = Outlet::new(outlet);
+        let mut driver = driver(name, &bench);
+        driver.switch(&outlet, Switch::On, long()).expect("on");
+        // Away and back between two calls, with the line still open: the same call finds it.
+        bench.plug();
+        assert_eq!(driver.state(&outlet, long()), Ok(State::On), "{name}");
+        // Away: a clear error. Back: the next call works.
+        bench.unplug();
+        let error = driver.state(&outlet, long()).expect_err("unplugged");
+        assert!(error.is_transient(), "{name}: {error:?}");
+        driver.rest(long());
+        let error = driver
+            .switch(&outlet, Switch::Off, long())
+            .expect_err("unplugged");
+        assert!(
+            matches!(&error, DriverError::Transport(error) if error.kind == TransportErrorKind::NotFound),
+            "{name}: {error:?}"
+        );
+        assert!(error.to_string().contains("ttyACM0") && !error.may_have_acted());
+        bench.plug();
+        driver.switch(&outlet, Switch::Off, long()).expect("off");
+        assert_eq!(driver.state(&outlet, long()), Ok(State::Off), "{name}");
+    }
+}
+
+#[test]
+fn a_prompt_that_never_comes_is_a_timeout_with_what_came() {
+    let mut module = numato(8);
+    module.has_prompt = false;
+    let bench = PtyBench::start(module);
+    let mut driver = driver("NumatoUSB8", &bench);
+    let patience = Duration::from_secs(1);
+    let start = Instant::now();
+    let error = driver
+        .switch(&Outlet::new("8"), Switch::On, Deadline::after(patience))
+        .expect_err("no prompt");
+    assert!(start.elapsed() < patience + Duration::from_secs(4));
+    assert!(
+        matches!(&error, DriverError::Transport(error) if error.kind == TransportErrorKind::Timeout),
+        "{error:?}"
+    );
+    assert!(error.to_string().contains(r#"(got "\n\r")"#), "{error}");
+}
+
+#[test]
+fn conrad_cards_are_brought_into_step() {
+    // A wrong checksum once: the frame is sent again.
+    let mut chain = conrad(2);
+    chain.wrong_checksums = 1;
+    let bench = PtyBench::start(chain);
+    let mut cards = driver("conrad197720", &bench);
+    let outlet = Outlet::new("9");
+    cards.switch(&outlet, Switch::On, long()).expect("on");
+    assert_eq!(cards.state(&outlet, long()), Ok(State::On));
+
+    // For ever: an error that says so.
+    let mut chain = conrad(1);
+    chain.wrong_checksums = u32::MAX;
+    let bench = PtyBench::start(chain);
+    let error = driver("conrad197720", &bench)
+        .switch(&Outlet::new("0"), Switch::On, long())
+        .expect_err("garbled");
+    assert!(error.to_string().contains("right checksum"), "{error}");
+    assert!(error.is_transient());
+
+    // Half a frame of somebody else stands in the card.
+    for stray in 1..=3 {
+        struct OutOfStep(Conrad, usize);
+        impl Pdu for OutOfStep {
+            fn answer(&mut self, input: &mut Vec<u8>, is_stuck: bool) -> Option<Vec<u8>> {
+                for _ in 0..std::mem::take(&mut self.1) {
+                    input.insert(0, 0x13);
+                }
+                self.0.answer(input, is_stuck)
+            }
+        }
+        let bench = PtyBench::start(OutOfStep(conrad(1), stray));
+        let mut cards = driver("conrad197720", &bench);
+        let outlet = Outlet::new("7");
+        cards
+            .switch(&outlet, Switch::On, long())
+            .unwrap_or_else(|error| panic!("{stray} stray bytes: {error}"));
+        assert_eq!(cards.state(&outlet, long()), Ok(State::On));
+    }
+}
+
+#[test]
+fn a_line_that_echoes_is_no_device() {
+    struct Echo;
+    impl Pdu for Echo {
+        fn answer(&mut self, input: &mut Vec<u8>, _is_stuck: bool) -> Option<Vec<u8>> {
+            (!input.is_empty()).then(|| std::mem::take(input))
+        }
+    }
+    let bench = PtyBench::start(Echo);
+    for name in ["NumatoUSB8", "conrad197720"] {
+        let error = driver(name, &bench)
+            .switch(&Outlet::new("1"), Switch::On, Deadline::after(PATIENCE))
+            .expect_err("an echo");
+        assert!(error.is_transient(), "{name}: {error:?}");
+    }
+    // Neither byte echoed is a bit pattern in which relay 8 is on.
+    let error = driver("devantech_USB-RLY08B", &bench)
+        .switch(&Outlet::new("8"), Switch::On, Deadline::after(PATIENCE))
+        .expect_err("an echo");
+    assert!(error.is_transient(), "{error:?}");
+}
+
+#[test]
+fn a_line_in_use_is_busy_and_let_go_at_rest() {
+    let bench = PtyBench::start(Rly::default());
+    let (mut first, mut second) = (
+        driver("devantech_USB-RLY02", &bench),
+        driver("devantech_USB-RLY02", &bench),
+    );
+    let outlet = Outlet::new("1");
+    first.switch(&outlet, Switch::On, long()).expect("on");
+    let error = second.state(&outlet, long()).expect_err("in use");
+    assert!(
+        matches!(&error, DriverError::Transport(error) if error.kind == TransportErrorKind::Busy),
+        "{error:?}"
+    );
+    assert!(error.is_transient() && !error.may_have_acted());
+    first.state(&outlet, long()).expect("still ours");
+    first.rest(long());
+    assert_eq!(second.state(&outlet, long()), Ok(State::On));
+}
+
+#[test]
+fn a_serial_server_is_reached_over_tcp() {
+    for (name, outlet, _, pdu) in dialects() {
+        let bench = TcpBench::start(pdu);
+        let device = format!("socket://{}", bench.address());
+        let mut driver = build(name, json!({ "device": device }));
+        let outlet = Outlet::new(outlet);
+        driver.switch(&outlet, Switch::On, long()).expect("on");
+        assert_eq!(driver.state(&outlet, long()), Ok(State::On), "{name}");
+        driver.switch(&outlet, Switch::Off, long()).expect("off");
+        assert_eq!(bench.control.connections(), 1, "{name}");
+    }
+}
+
+#[test]
+fn what_is_no_tty_is_refused_in_words() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let mut driver = build("NumatoUSB1", json!({ "device": file.path() }));
+    let error = driver
+        .switch(&Outlet::new("1"), Switch::On, long())
+        .expect_err("no tty");
+    assert!(
+        matches!(&error, DriverError::Transport(error) if error.kind == TransportErrorKind::NotFound),
+        "{error:?}"
+    );
+    assert!(!error.may_have_acted());
+    assert!(
+        !error.may_have_acted() || error.to_string().contains("cannot"),
+        "{error}"
+    );
+}

@@ -1,0 +1,303 @@
+//! Stateful byte-stream PDUs with faults on demand, on a loopback TCP port or a pty.
+
+use serialport::{SerialPort, TTYPort};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// The PDU's side of a protocol.
+pub(crate) trait Pdu: Send {
+    /// Takes one whole request off the front of `input` and answers it; `None` while it is not
+    /// whole. A stuck PDU answers, but switches nothing.
+    fn answer(&mut self, input: &mut Vec<u8>, is_stuck: bool) -> Option<Vec<u8>>;
+
+    /// A new connection begins.
+    fn connected(&mut self) {}
+}
+
+/// What goes wrong with the answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    None,
+    /// Says nothing.
+    Silent,
+    /// Resets the connection; unplugs the line.
+    Reset,
+    /// The same, once.
+    ResetOnce,
+    /// Says something that is no answer.
+    Garbage,
+    /// Says half of the answer.
+    Half,
+    /// Says a byte a second.
+    Drip,
+    /// Does not stop talking.
+    Endless,
+    /// Answers, but switches nothing.
+    Stuck,
+}
+
+/// What the threads of a simulator share with the test.
+#[derive(Debug)]
+pub(crate) struct Control {
+    /// The fault, and how many answers are right before it.
+    fault: Mutex<(Fault, usize)>,
+    stop: AtomicBool,
+    connections: AtomicUsize,
+}
+
+impl Control {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            fault: Mutex::new((Fault::None, 0)),
+            stop: AtomicBool::new(false),
+            connections: AtomicUsize::new(0),
+        })
+    }
+
+    /// From the answer after `honest` further ones on, `fault` it is.
+    pub(crate) fn set(&self, fault: Fault, honest: usize) {
+        *self.fault.lock().expect("lock") = (fault, honest);
+    }
+
+    /// How often the driver has connected.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    /// The next answer is a reset, and those after it are right.
+    pub(crate) fn reset_once(&self) {
+        self.set(Fault::ResetOnce, 0);
+    }
+
+    fn next(&self) -> Fault {
+        let mut fault = self.fault.lock().expect("lock");
+        if fault.0 == Fault::ResetOnce {
+            *fault = (Fault::None, 0);
+            return Fault::Reset;
+        }
+        if fault.0 == Fault::Stuck {
+            return Fault::Stuck;
+        }
+        if fault.1 > 0 {
+            fault.1 -= 1;
+            return Fault::None;
+        }
+        fault.0
+    }
+
+    fn is_stuck(&self) -> bool {
+        self.fault.lock().expect("lock").0 == Fault::Stuck
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
+    }
+}
+
+/// How often a simulator looks whether it is to end.
+const TICK: Duration = Duration::from_millis(10);
+
+/// More than any driver takes, less than a pty's buffers hold.
+const ENDLESS: usize = 20_000;
+
+/// Serves one stream; `true` when it is to be cut off hard.
+fn serve(stream: &mut (impl Read + Write), pdu: &Mutex<Box<dyn Pdu>>, control: &Control) -> bool {
+    pdu.lock().expect("lock").connected();
+    let (mut input, mut buffer) = (Vec::new(), [0; 512]);
+    while !control.is_stopped() {
+        match stream.read(&mut buffer) {
+            Ok(0) => return false,
+            Ok(count) => input.extend_from_slice(&buffer[..count]),
+            Err(error) if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock) => {
+                continue;
+            }
+            Err(_) => return false,
+        }
+        loop {
+            let stuck = control.is_stuck();
+            let Some(answer) = pdu.lock().expect("lock").answer(&mut input, stuck) else {
+                break;
+            };
+            // A command without an answer is none that a fault could spoil.
+            if answer.is_empty() {
+                continue;
+            }
+            let result = match control.next() {
+                Fault::None | Fault::Stuck => stream.write_all(&answer),
+                Fault::Silent => Ok(()),
+                Fault::Reset | Fault::ResetOnce => return true,
+                Fault::Garbage => stream.write_all(b"\x5a\xa5\x00\xfe\x13\x37\xa5\xa5garbage\x80"),
+                Fault::Half => stream.write_all(&answer[..answer.len() / 2]),
+                Fault::Drip => drip(stream, &answer, control),
+                Fault::Endless => babble(stream, control),
+            };
+            if result.is_err() {
+                return false;
+            }
+        }
+    }
+    false
+}
+
+/// Ends with the fault: nothing is said any more once it is healed.
+fn babble(stream: &mut impl Write, control: &Control) -> std::io::Result<()> {
+    for _ in 0..ENDLESS / 16 {
+        let fault = control.fault.lock().expect("lock");
+        if fault.0 != Fault::Endless {
+            break;
+        }
+        match stream.write(&[0x55; 16]) {
+            Err(error) if error.kind() != ErrorKind::TimedOut => return Err(error),
+            // A full pty: the driver does not read any more.
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn drip(stream: &mut impl Write, answer: &[u8], control: &Control) -> std::io::Result<()> {
+    for byte in answer {
+        let due = Instant::now() + Duration::from_secs(1);
+        while Instant::now() < due {
+            if control.is_stopped() || control.next() != Fault::Drip {
+                return Ok(());
+            }
+            std::thread::sleep(TICK);
+        }
+        stream.write_all(&[*byte])?;
+    }
+    Ok(())
+}
+
+/// A stateful PDU on a loopback TCP port.
+pub(crate) struct TcpBench {
+    pub(crate) control: Arc<Control>,
+    port: u16,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl TcpBench {
+    pub(crate) fn start(pdu: impl Pdu + 'static) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port");
+        let port = listener.local_addr().expect("an address").port();
+        let control = Control::new();
+        let shared = Arc::clone(&control);
+        let pdu: Mutex<Box<dyn Pdu>> = Mutex::new(Box::new(pdu));
+        // One connection at a time, as little processors do it: the next is served once the
+        // driver has closed the one before.
+        let thread = std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                if shared.is_stopped() {
+                    break;
+                }
+                let mut stream = stream.expect("a connection");
+                shared.connections.fetch_add(1, Ordering::SeqCst);
+                stream.set_read_timeout(Some(TICK)).expect("a timeout");
+                if serve(&mut stream, &pdu, &shared) {
+                    let linger = Some(Duration::ZERO);
+                    socket2::SockRef::from(&stream)
+                        .set_linger(linger)
+                        .expect("linger can be set");
+                }
+            }
+        });
+        Self {
+            control,
+            port,
+            thread: Some(thread),
+        }
+    }
+
+    /// Where it listens, as an `ip` key takes it.
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+}
+
+impl Drop for TcpBench {
+    fn drop(&mut self) {
+        self.control.stop.store(true, Ordering::SeqCst);
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A pty. The simulator holds both ends: a line that nobody has open is not a lost one.
+pub(crate) struct Pty {
+    pub(crate) master: TTYPort,
+    slave: TTYPort,
+}
+
+impl Pty {
+    pub(crate) fn open() -> Self {
+        let (mut master, slave) = TTYPort::pair().expect("a pty");
+        master.set_timeout(TICK).expect("a timeout");
+        Self { master, slave }
+    }
+
+    /// The tty's path.
+    pub(crate) fn name(&self) -> String {
+        self.slave.name().expect("the pty's name")
+    }
+}
+
+/// A stateful PDU on a pty, at a path that stays the same when it is unplugged and plugged again.
+pub(crate) struct PtyBench {
+    pub(crate) control: Arc<Control>,
+    pdu: Arc<Mutex<Box<dyn Pdu>>>,
+    folder: tempfile::TempDir,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl PtyBench {
+    pub(crate) fn start(pdu: impl Pdu + 'static) -> Self {
+        let mut bench = Self {
+            control: Control::new(),
+            pdu: Arc::new(Mutex::new(Box::new(pdu))),
+            folder: tempfile::tempdir().expect("a folder"),
+            thread: None,
+        };
+        bench.plug();
+        bench
+    }
+
+    /// The device's path.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.folder.path().join("ttyACM0")
+    }
+
+    pub(crate) fn plug(&mut self) {
+        self.unplug();
+        let pty = Pty::open();
+        std::os::unix::fs::symlink(pty.name(), self.path()).expect("a link");
+        self.control.stop.store(false, Ordering::SeqCst);
+        let (pdu, control) = (Arc::clone(&self.pdu), Arc::clone(&self.control));
+        self.thread = Some(std::thread::spawn(move || {
+            // All of it: a closure would take the one end that it uses.
+            let mut pty: Pty = pty;
+            serve(&mut pty.master, &pdu, &control);
+        }));
+    }
+
+    /// Ends the line under the driver's hands and takes its path away.
+    pub(crate) fn unplug(&mut self) {
+        self.control.stop.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("a simulator without a bug");
+        }
+        let _ = std::fs::remove_file(self.path());
+    }
+}
+
+impl Drop for PtyBench {
+    fn drop(&mut self) {
+        self.unplug();
+    }
+}
