@@ -1,0 +1,95 @@
+# `make run` tries the program, `make test` tests it; `make help` lists the rest.
+# A Rust toolchain (cargo on the PATH) and a C compiler for its linker are all that must be there.
+
+PREFIX     ?= /usr/local
+SYSCONFDIR ?= /etc
+BINDIR     ?= $(PREFIX)/bin
+SBINDIR    ?= $(PREFIX)/sbin
+LIBDIR     ?= $(PREFIX)/lib
+DATADIR    ?= $(PREFIX)/share
+DOCDIR     ?= $(DATADIR)/doc/pdudaemon
+ZSHDIR     ?= $(DATADIR)/zsh/site-functions
+CARGO      ?= cargo
+INSTALL    ?= install
+DEMO_PORT  ?= 16421
+
+# The folder of this file, also when it is reached through a link (as `make deb` does).
+TOP     := $(patsubst %/,%,$(dir $(realpath $(firstword $(MAKEFILE_LIST)))))
+TARGET  := $(or $(CARGO_TARGET_DIR),$(TOP)/target)
+RELEASE := $(TARGET)/release
+
+.DEFAULT_GOAL := build
+.PHONY: help build run test test-deps test-deb test-usb bench lint docs deb install uninstall clean
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(TOP)/Makefile
+
+build: ## the release binaries, target/release/pdudaemon and pduclient
+	$(CARGO) build --release --locked --bins --manifest-path $(TOP)/Cargo.toml
+
+run: build ## build and start the daemon with simulated PDUs on 127.0.0.1, and say what to try
+	@PDUDAEMON=$(RELEASE)/pdudaemon PDUCLIENT=$(RELEASE)/pduclient DEMO_PORT=$(DEMO_PORT) $(TOP)/packaging/run-demo.sh
+
+test: test-deps ## all tests that need neither a virtual machine nor a browser
+	cd $(TOP) && $(CARGO) test --locked
+
+test-deps: ## the programs the tests start: installs what is missing (root or sudo)
+	$(TOP)/packaging/test-deps.sh
+
+test-deb: deb ## install test: the packages in a fresh Debian root (root or sudo)
+	$(TOP)/packaging/test-install.sh
+
+test-usb: ## the USB drivers against virtual USB devices in a virtual machine
+	@test -x $(TOP)/packaging/test-usb.sh || { echo "packaging/test-usb.sh is not here yet"; exit 1; }
+	$(TOP)/packaging/test-usb.sh
+
+bench: build ## measure throughput, latency, start-up and memory
+	cd $(TOP) && $(CARGO) bench --locked
+
+lint: ## format check and clippy, as CI does
+	cd $(TOP) && $(CARGO) fmt --check
+	cd $(TOP) && $(CARGO) clippy --all-targets --locked -- -D warnings
+
+docs: build ## regenerate the parts of the man pages and README that are made from the driver table
+	cd $(TOP) && if [ -x packaging/docs.sh ]; then PDUDAEMON=$(RELEASE)/pdudaemon packaging/docs.sh; else echo "nothing is generated yet"; fi
+
+deb: ## the Debian packages pdudaemon and pdudaemon-client, in target/deb
+	$(TOP)/packaging/build-deb.sh
+
+# An existing configuration file is kept. The unit names the program's real place.
+install: build ## install below $(DESTDIR)$(PREFIX); the configuration goes to $(SYSCONFDIR)
+	$(INSTALL) -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(SBINDIR) $(DESTDIR)$(SYSCONFDIR)/pdudaemon
+	$(INSTALL) -m 755 $(RELEASE)/pdudaemon $(DESTDIR)$(SBINDIR)/pdudaemon
+	$(INSTALL) -m 755 $(RELEASE)/pduclient $(DESTDIR)$(BINDIR)/pduclient
+	test -e $(DESTDIR)$(SYSCONFDIR)/pdudaemon/pdudaemon.conf || \
+		$(INSTALL) -m 644 $(TOP)/share/pdudaemon.conf $(DESTDIR)$(SYSCONFDIR)/pdudaemon/pdudaemon.conf
+	$(INSTALL) -d $(DESTDIR)$(LIBDIR)/systemd/system $(DESTDIR)$(LIBDIR)/sysusers.d
+	sed 's|/usr/sbin/|$(SBINDIR)/|' $(TOP)/share/pdudaemon.service > $(DESTDIR)$(LIBDIR)/systemd/system/pdudaemon.service
+	chmod 644 $(DESTDIR)$(LIBDIR)/systemd/system/pdudaemon.service
+	$(INSTALL) -m 644 $(TOP)/share/pdudaemon.sysusers $(DESTDIR)$(LIBDIR)/sysusers.d/pdudaemon.conf
+	set -e; for rules in $(TOP)/share/*.rules; do test -e "$$rules" || continue; \
+		$(INSTALL) -d $(DESTDIR)$(LIBDIR)/udev/rules.d; \
+		$(INSTALL) -m 644 "$$rules" $(DESTDIR)$(LIBDIR)/udev/rules.d/; done
+	set -e; for page in $(TOP)/share/man/*.[1-8]; do section=$${page##*.}; \
+		$(INSTALL) -d $(DESTDIR)$(DATADIR)/man/man$$section; \
+		$(INSTALL) -m 644 "$$page" $(DESTDIR)$(DATADIR)/man/man$$section/; done
+	$(INSTALL) -d $(DESTDIR)$(DATADIR)/bash-completion/completions $(DESTDIR)$(ZSHDIR)
+	set -e; for program in pdudaemon pduclient; do \
+		$(INSTALL) -m 644 $(TOP)/share/completions/$$program.bash $(DESTDIR)$(DATADIR)/bash-completion/completions/$$program; \
+		$(INSTALL) -m 644 $(TOP)/share/completions/_$$program $(DESTDIR)$(ZSHDIR)/_$$program; done
+	$(INSTALL) -d $(DESTDIR)$(DOCDIR)/examples
+	$(INSTALL) -m 644 $(TOP)/share/demo.conf $(TOP)/share/local-scripts.conf $(TOP)/share/no-local-hardware.conf $(DESTDIR)$(DOCDIR)/examples/
+	set -e; for file in $(TOP)/share/examples/*; do test -f "$$file" || continue; \
+		$(INSTALL) -m 644 "$$file" $(DESTDIR)$(DOCDIR)/examples/; done
+
+uninstall: ## remove what install put there, but not the configuration
+	rm -f $(DESTDIR)$(SBINDIR)/pdudaemon $(DESTDIR)$(BINDIR)/pduclient
+	rm -f $(DESTDIR)$(LIBDIR)/systemd/system/pdudaemon.service $(DESTDIR)$(LIBDIR)/sysusers.d/pdudaemon.conf
+	for rules in $(TOP)/share/*.rules; do rm -f $(DESTDIR)$(LIBDIR)/udev/rules.d/$${rules##*/}; done
+	for page in $(TOP)/share/man/*.[1-8]; do rm -f $(DESTDIR)$(DATADIR)/man/man$${page##*.}/$${page##*/}; done
+	for program in pdudaemon pduclient; do \
+		rm -f $(DESTDIR)$(DATADIR)/bash-completion/completions/$$program $(DESTDIR)$(ZSHDIR)/_$$program; done
+	rm -rf $(DESTDIR)$(DOCDIR)
+
+clean: ## remove everything that was built
+	rm -rf $(TARGET)

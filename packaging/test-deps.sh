@@ -1,0 +1,23 @@
+#!/bin/sh
+# Installs what the tests need: the programs that they start as peers, and a Python environment
+# with the original pdudaemon and a Modbus server in target/test-venv.
+set -eu
+top=$(cd "$(dirname "$0")/.." && pwd)
+target=${CARGO_TARGET_DIR:-$top/target}
+
+"$top/packaging/need.sh" curl netcat-openbsd openssh-client openssh-server python3 python3-systemd \
+    python3-venv snmp snmpd
+
+# The compat suite compares with these very versions.
+wanted="pdudaemon==1.1.1 pymodbus==3.16.1"
+venv=$target/test-venv
+if [ "$(cat "$venv/.installed" 2>/dev/null)" != "$wanted" ]; then
+    rm -rf "$venv"
+    mkdir -p "$target"
+    # Debian's own Python has the modules that were just installed. Its systemd module is used: the
+    # one of PyPI would have to be compiled.
+    /usr/bin/python3 -m venv --system-site-packages "$venv"
+    # shellcheck disable=SC2086 # a list of words
+    "$venv/bin/pip" install --quiet --disable-pip-version-check $wanted </dev/null
+    echo "$wanted" >"$venv/.installed"
+fi
