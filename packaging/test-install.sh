@@ -388,8 +388,8 @@ test_documents() {
     local program option page
     for program in pdudaemon pduclient; do
         page=$(ls "$top"/share/man/$program.[18])
-        for option in $("$target/release/$program" --help | grep -oE -- '--[a-z][a-z-]+' | sort -u); do
-            check "$program $option is in the man page" grep -qF -- "Fl -${option#--}" "$page"
+        for option in $("$target/release/$program" --help | sed -nE 's/^ +(-., +)?(--[a-z-]+).*/\2/p' | sort -u); do
+            check "$program $option is in the man page" grep -qE -- "Fl .*${option#-}( |\$)" "$page"
             check "$program $option is in the bash completion" grep -qF -- "$option" "$top/share/completions/$program.bash"
             check "$program $option is in the zsh completion" grep -qF -- "$option" "$top/share/completions/_$program"
         done
