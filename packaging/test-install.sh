@@ -86,6 +86,8 @@ unpack_base() {
     rm -rf "$ROOT"
     mkdir -p "$ROOT"
     tar -C "$ROOT" -xf "$BASE"
+    # What the installer of a machine writes.
+    printf '127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n' >"$ROOT/etc/hosts"
     cp "$target"/deb/*.deb "$ROOT/root/"
 }
 
@@ -131,14 +133,19 @@ init() {
         mount -t cgroup -o none,name=systemd cgroup "$ROOT/sys/fs/cgroup/systemd"
     fi
     ip link set lo up
+    # Not chroot: a process in one could not make the user namespace of PrivateUsers.
+    mkdir -p "$ROOT/old-root"
+    cd "$ROOT"
+    pivot_root . old-root
     exec env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin container=pdudaemon-test \
         setpriv --bounding-set -sys_module,-sys_boot,-sys_time,-sys_rawio,-syslog,-mac_admin,-mac_override,-audit_control,-wake_alarm \
-        chroot "$ROOT" /lib/systemd/systemd --log-target=console --show-status=no systemd.unit=basic.target
+        sh -c 'umount -l /old-root && rmdir /old-root &&
+            exec /lib/systemd/systemd --log-target=console --show-status=no systemd.unit=basic.target'
 }
 
 inside() {
-    nsenter -t "$init" --mount --pid --net --uts --ipc --cgroup --root --wd=/ \
-        env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root \
+    nsenter -t "$init" --mount --pid --net --uts --ipc --cgroup --root \
+        env -i -C / PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root \
         DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 timeout -k 5 300 "$@" </dev/null
 }
 
@@ -289,7 +296,6 @@ restarted() { [ "$(daemon_pid)" != "$1" ] && [ "$(daemon_pid)" != 0 ] && inside 
 test_drop_ins() {
     say "drop-ins"
     local examples=/usr/share/doc/pdudaemon/examples
-    inside sh -c 'cat > /etc/pdudaemon/pdudaemon.conf' </dev/null || true
     cat >"$ROOT/etc/pdudaemon/pdudaemon.conf" <<'END'
 {
     "daemon": {"hostname": "localhost", "state_directory": "/var/lib/pdudaemon"},
@@ -314,6 +320,10 @@ END
     check "so nothing is seen of it" inside test ! -e /tmp/pdudaemon-was-here
     check "/home is hidden" refused home
     check "sudo does nothing" refused sudo
+    inside sh -c 'rm -f /var/lib/pdudaemon/locks/*'
+    no_drop_in
+    check "a lock that root's --drive made" inside pdudaemon --drive --hostname demo --port 1 --request on
+    check "does not keep the daemon out" on demo
 
     drop_in $examples/no-local-hardware.conf
     check "no-local-hardware.conf lowers the exposure" exposed_at_most $NO_HARDWARE_EXPOSURE pdudaemon.service
@@ -336,7 +346,7 @@ test_purge() {
     check "the packages purge" inside dpkg --purge pdudaemon pdudaemon-client
     same "no process is left" "" inside sh -c 'pgrep -a pdudaemon || true'
     # The user stays, as Debian's packages do it: files elsewhere may be its.
-    same "no file is left" "" inside sh -c 'find / -xdev \( -path /proc -o -path /sys -o -path /root -o -path /home -o -path /tmp -o -path /var/tmp -o -path /var/log \) -prune -o -name "*pdu*" -print'
+    same "no file is left" "" inside sh -c 'find / -xdev \( -path /proc -o -path /sys -o -path /root -o -path /home -o -path /tmp -o -path /var/tmp -o -path /var/log \) -prune -o \( -name "*pdud*" -o -name "*pduc*" \) -print'
     same "no systemd state is left" "" inside sh -c 'ls -A /var/lib/systemd/deb-systemd-helper-enabled 2>/dev/null | grep pdu || true'
 }
 
@@ -346,7 +356,7 @@ test_upgrade() {
     say "upgrade from Debian's package, configuration $1"
     check "Debian's package installs" inside sh -c 'dpkg -i --force-depends /root/debian/*.deb'
     inside systemctl stop pdudaemon.service
-    inside sh -c 'printf "#!/bin/sh\nexec sleep 100000\n" > /usr/sbin/pdudaemon; rm -rf /var/lib/pdudaemon /var/lib/private/pdudaemon; userdel pdudaemon || true; systemctl reset-failed pdudaemon || true'
+    inside sh -c 'printf "#!/bin/sh\nexec sleep 100000\n" > /usr/sbin/pdudaemon; rm -rf /var/lib/pdudaemon /var/lib/private/pdudaemon; userdel pdudaemon 2>/dev/null; systemctl reset-failed pdudaemon.service || true'
     check "its service runs" inside systemctl start pdudaemon.service
     check "as a dynamic user of our name" inside sh -c 'getent passwd pdudaemon && ! grep -q ^pdudaemon: /etc/passwd'
     check "with its state in private/" inside touch /var/lib/private/pdudaemon/note
@@ -423,7 +433,7 @@ main() {
     test_drop_ins
     test_purge
     if ls "$ROOT"/root/debian/*.deb >/dev/null 2>&1; then
-        inside userdel pdudaemon
+        inside userdel pdudaemon # as on a machine that has never had this package
         test_upgrade unchanged
         test_upgrade changed
     else
