@@ -50,8 +50,8 @@ lint: ## format check and clippy, as CI does
 	cd $(TOP) && $(CARGO) fmt --check
 	cd $(TOP) && $(CARGO) clippy --all-targets --locked -- -D warnings
 
-docs: build ## regenerate the parts of the man pages and README that are made from the driver table
-	cd $(TOP) && if [ -x packaging/docs.sh ]; then PDUDAEMON=$(RELEASE)/pdudaemon packaging/docs.sh; else echo "nothing is generated yet"; fi
+docs: ## write the parts of the README and the man page that are made from the driver table
+	cd $(TOP) && UPDATE_DOCUMENTS=1 $(CARGO) test --locked --test integration documents
 
 deb: ## the Debian packages pdudaemon and pdudaemon-client, in target/deb
 	$(TOP)/packaging/build-deb.sh
