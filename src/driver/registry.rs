@@ -18,8 +18,6 @@ static TABLES: &[&[DriverSpec]] = &[
 pub static NOT_BUILT_YET: &[&str] = &[
     // usb
     // command
-    "bcu",
-    "uhubctl",
 ];
 
 /// Every spec, in the order of the documentation.
