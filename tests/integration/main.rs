@@ -24,3 +24,4 @@ mod sim;
 mod snmpd;
 mod tidy;
 mod transcript;
+mod usb;
