@@ -44,6 +44,7 @@ pub mod client;
 pub mod config;
 pub mod daemon;
 pub mod dispatch;
+pub mod discover;
 pub mod docs;
 pub mod driver;
 mod hint;

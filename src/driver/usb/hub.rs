@@ -156,6 +156,18 @@ fn abilities(descriptor: &[u8]) -> Result<Abilities, DriverError> {
     }
 }
 
+/// The number of ports of a hub that says it can switch them one by one; `None` from anything
+/// else, and from a hub that may not be opened.
+pub fn switchable_ports(attached: &Attached, deadline: Deadline) -> Option<u8> {
+    if !attached.is_hub() {
+        return None;
+    }
+    let setup = descriptor_request(attached.is_super_speed());
+    let descriptor = attached.open().ok()?.control_in(setup, 16, deadline).ok()?;
+    let abilities = abilities(&descriptor).ok()?;
+    abilities.individual.then_some(abilities.ports)
+}
+
 /// One half of a port: its hub, opened, and its number there.
 struct Half {
     device: Device,

@@ -6,6 +6,8 @@ mod sispm;
 mod vusbhid;
 mod ykush;
 
+pub use hub::switchable_ports;
+
 use super::{DEVICE_TIMEOUT, DriverError, DriverSpec, Key, outlet_number};
 use crate::request::Outlet;
 use crate::settings::{Settings, SettingsError};
