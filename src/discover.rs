@@ -38,6 +38,13 @@ static SERIAL_BOARDS: &[SerialBoard] = &[
     },
 ];
 
+/// Vendor and product (none: any) of the serial relay boards, for the udev rules.
+pub fn serial_boards() -> impl Iterator<Item = (u16, Option<u16>)> {
+    SERIAL_BOARDS
+        .iter()
+        .map(|board| (board.vendor, board.product))
+}
+
 /// Something that could be driven.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Found {

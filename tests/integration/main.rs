@@ -20,6 +20,7 @@ mod faults_tcp;
 mod faults_telnet;
 mod peer_modbus;
 mod python_drivers;
+mod share;
 mod sim;
 mod snmpd;
 mod tidy;

@@ -10,6 +10,7 @@ pub(crate) mod sshd;
 pub(crate) mod stream;
 mod tcp;
 pub(crate) mod usb;
+pub(crate) mod usb_devices;
 
 use crate::transcript::Case;
 

@@ -104,6 +104,14 @@ impl Gadget {
             taken[free] = true;
             free
         };
+        Self::plug_into(controller, identity, emulation)
+    }
+
+    fn plug_into(
+        controller: usize,
+        identity: &Identity,
+        emulation: impl Emulation + 'static,
+    ) -> Self {
         let number = NUMBER.fetch_add(1, Ordering::SeqCst);
         let folder = PathBuf::from(format!("/sys/kernel/config/usb_gadget/g{number}"));
         let function = folder.join(format!("functions/ffs.f{number}"));
@@ -228,7 +236,9 @@ impl Drop for Gadget {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
         self.unplug();
-        TAKEN.lock().expect("lock")[self.controller] = false;
+        if let Some(taken) = TAKEN.lock().expect("lock").get_mut(self.controller) {
+            *taken = false;
+        }
     }
 }
 
@@ -247,13 +257,23 @@ fn root_hubs(controller: usize) -> Vec<(u32, PathBuf)> {
         .collect()
 }
 
+/// Plugs a device into the hub that hub tests switch.
+pub(crate) fn plug_into_hub(identity: &Identity, emulation: impl Emulation + 'static) -> Gadget {
+    Gadget::plug_into(HUB_CONTROLLER, identity, emulation)
+}
+
 /// Bus number of the USB 2 root hub that hub tests may switch.
 pub(crate) fn hub_bus() -> String {
+    hub_bus_of(480)
+}
+
+/// Bus number of that root hub's half of a speed.
+pub(crate) fn hub_bus_of(speed: u32) -> String {
     let hubs = root_hubs(HUB_CONTROLLER);
     let (_, hub) = hubs
         .iter()
-        .find(|(speed, _)| *speed == 480)
-        .expect("a USB 2 hub");
+        .find(|(found, _)| *found == speed)
+        .unwrap_or_else(|| panic!("no hub of speed {speed}: {hubs:?}"));
     fs::read_to_string(hub.join("busnum"))
         .expect("a bus number")
         .trim()
