@@ -12,6 +12,7 @@
     reason = "a test stops at the first thing that is wrong, and says where"
 )]
 
+mod faults_command;
 mod faults_http;
 mod faults_serial;
 mod faults_snmp;

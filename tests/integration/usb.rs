@@ -151,7 +151,7 @@ fn what_discovery_finds_the_program_drives() {
         assert_eq!(settings[key], serial, "{text}");
         for outlet in outlets {
             let id = outlet.to_string();
-            for (request, on) in [("on", true), ("off", false), ("on", true)] {
+            for (request, on) in [("off", false), ("on", true)] {
                 let (done, words) = drive(&conf, pdu, &id, request, 0);
                 assert!(done, "{name} {outlet} {request}: {words}");
                 assert_eq!(relays.get(outlet), on, "{name} {outlet} {request}");
@@ -323,13 +323,20 @@ fn a_hubs_port_goes_off_with_the_device_on_it() {
         }
         let (done, words) = drive(&conf, "hub", "1", "off", user);
         assert!(done, "off by user {user}: {words}");
-        until("the device to lose its power", || gadget.sysfs().is_none());
+        // Over usbfs alone, the kernel learns nothing from dummy_hcd: the port is off, and stays
+        // off, but the device is still listed.
+        if user == 0 {
+            until("the device to disappear", || gadget.sysfs().is_none());
+        }
         let (done, words) = drive(&conf, "hub", "1", "get-status", user);
         assert!(done && words.contains("off"), "{words}");
         let words = tool("uhubctl", &["-f", "-l", &bus, "-p", "1"]);
         assert!(words.contains("off"), "uhubctl says: {words}");
         let (done, words) = drive(&conf, "hub", "1", "on", user);
         assert!(done, "on by user {user}: {words}");
-        until("the device to come back", || gadget.sysfs().is_some());
+        until("the device to come back and work", || {
+            let mut ykush = driver("YKUSH", "{}");
+            switch(&mut *ykush, "1", Switch::On).is_ok()
+        });
     }
 }

@@ -235,7 +235,14 @@ impl Cord {
 impl Drop for Gadget {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
-        self.unplug();
+        // Without the checks of `unplug`: the test may have failed already.
+        self.cord().pull();
+        for _ in 0..200 {
+            if self.sysfs().is_none() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
         if let Some(taken) = TAKEN.lock().expect("lock").get_mut(self.controller) {
             *taken = false;
         }
