@@ -456,6 +456,8 @@ impl Device {
             TransferError::Cancelled => (K::Timeout, "no answer in time".to_owned()),
             TransferError::Disconnected => (K::Closed, "it was unplugged".to_owned()),
             TransferError::Stall => (K::Garbled, "it refused (stall)".to_owned()),
+            // Also what the host controller says of a device that is just being pulled out.
+            TransferError::Fault => (K::Io, "it broke off (fault on the bus)".to_owned()),
             // EBUSY: a driver of the kernel or another program has the interface.
             TransferError::Unknown(16) => (K::Busy, "another program has it".to_owned()),
             other => (K::Io, other.to_string()),

@@ -201,9 +201,14 @@ fn a_device_pulled_out_is_an_error_and_put_back_works_again() {
     // During a command.
     *cord.lock().expect("lock") = Some(gadget.cord());
     let result = switch(&mut *driver, "1", Switch::On);
-    assert_eq!(
-        kind(result.clone()),
-        Some(TransportErrorKind::Closed),
+    // A host controller may see the broken transfer before the empty port.
+    let kind_of_it = kind(result.clone());
+    assert!(
+        [
+            Some(TransportErrorKind::Closed),
+            Some(TransportErrorKind::Io)
+        ]
+        .contains(&kind_of_it),
         "{result:?}"
     );
     gadget.unplug();

@@ -338,10 +338,19 @@ fn no_strings() -> Vec<u8> {
 /// Answers control requests. Waits on: the next event of ep0.
 fn serve_control(mut control: File, emulation: &Mutex<Box<dyn Emulation>>, inputs: &Inputs) {
     const SETUP: u8 = 4;
+    const EIDRM: i32 = 43;
     let mut event = [0; 12];
-    while let Ok(length) = control.read(&mut event) {
-        if length < event.len() || event[8] != SETUP {
-            continue;
+    loop {
+        match control.read(&mut event) {
+            Ok(12) if event[8] == SETUP => {}
+            Ok(_) => continue,
+            // The host took a request back before it was answered.
+            Err(error) if error.raw_os_error() == Some(EIDRM) => continue,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => {
+                eprintln!("ep0: {error}");
+                return;
+            }
         }
         let word = |at: usize| u16::from_le_bytes([event[at], event[at + 1]]);
         let setup = Setup {
