@@ -43,6 +43,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod daemon;
+pub mod discover;
 pub mod dispatch;
 pub mod docs;
 pub mod driver;

@@ -17,17 +17,7 @@ static TABLES: &[&[DriverSpec]] = &[
 /// Names of the Python program that have no driver here yet.
 pub static NOT_BUILT_YET: &[&str] = &[
     // usb
-    "ClewareUsbSwitch4",
-    "ClewareUsbSwitch8",
-    "EG-PMS",
-    "EG-PM2",
-    "vusbhid",
-    "YKUSH",
-    "YKUSHXS",
-    "YKUSH3",
     // command
-    "bcu",
-    "uhubctl",
 ];
 
 /// Every spec, in the order of the documentation.

@@ -15,34 +15,61 @@ fn root() -> &'static Path {
 fn check_part(file: &str, begin: &str, end: &str, expected: &str) {
     let path = root().join(file);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{file}: {error}"));
-    let start = text.find(begin).unwrap_or_else(|| panic!("{file} lacks {begin}")) + begin.len();
-    let stop = start + text[start..].find(end).unwrap_or_else(|| panic!("{file} lacks {end}"));
+    let start = text
+        .find(begin)
+        .unwrap_or_else(|| panic!("{file} lacks {begin}"))
+        + begin.len();
+    let stop = start
+        + text[start..]
+            .find(end)
+            .unwrap_or_else(|| panic!("{file} lacks {end}"));
     let expected = format!("\n{expected}");
     if std::env::var_os("UPDATE_DOCUMENTS").is_some() {
-        std::fs::write(&path, format!("{}{expected}{}", &text[..start], &text[stop..])).expect("written");
+        std::fs::write(
+            &path,
+            format!("{}{expected}{}", &text[..start], &text[stop..]),
+        )
+        .expect("written");
     } else {
-        assert!(text[start..stop] == expected, "{file}: the driver table is old: run `make docs`");
+        assert!(
+            text[start..stop] == expected,
+            "{file}: the driver table is old: run `make docs`"
+        );
     }
 }
 
 #[test]
 fn documents_the_drivers_in_the_readme() {
     let table = docs::markdown_table(registry::specs());
-    check_part("README.md", "<!-- drivers -->", "<!-- end of drivers -->", &table);
+    check_part(
+        "README.md",
+        "<!-- drivers -->",
+        "<!-- end of drivers -->",
+        &table,
+    );
 }
 
 #[test]
 fn documents_the_drivers_in_the_man_page() {
     let section = docs::man_section(registry::specs());
-    check_part("share/man/pdudaemon.conf.5", ".\\\" BEGIN DRIVERS", ".\\\" END DRIVERS", &section);
+    check_part(
+        "share/man/pdudaemon.conf.5",
+        ".\\\" BEGIN DRIVERS",
+        ".\\\" END DRIVERS",
+        &section,
+    );
 }
 
 fn configs(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
+    for entry in
+        std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+    {
         let path = entry.expect("readable").path();
         if path.is_dir() {
             configs(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "conf")
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension == "conf")
             && std::fs::read_to_string(&path).is_ok_and(|text| text.trim_start().starts_with('{'))
         {
             found.push(path);
@@ -59,14 +86,25 @@ fn every_example_config_loads_without_a_warning_and_every_driver_has_one() {
         let config = Config::load(file).unwrap_or_else(|error| panic!("{error}"));
         let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
         assert!(warnings.is_empty(), "{}", warnings.join("\n"));
-        if file.parent().is_some_and(|folder| folder.ends_with("examples")) {
+        if file
+            .parent()
+            .is_some_and(|folder| folder.ends_with("examples"))
+        {
             for pdu in config.pdus.values() {
-                assert!(pdu.about.is_some(), "{}: {} lacks its \"about\"", file.display(), pdu.name);
+                assert!(
+                    pdu.about.is_some(),
+                    "{}: {} lacks its \"about\"",
+                    file.display(),
+                    pdu.name
+                );
                 shown.insert(pdu.settings.driver().to_owned());
             }
         }
     }
-    let missing: Vec<&str> =
-        registry::specs().flat_map(|spec| spec.names).copied().filter(|name| !shown.contains(*name)).collect();
+    let missing: Vec<&str> = registry::specs()
+        .flat_map(|spec| spec.names)
+        .copied()
+        .filter(|name| !shown.contains(*name))
+        .collect();
     assert!(missing.is_empty(), "no example for {}", missing.join(", "));
 }

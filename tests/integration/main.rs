@@ -13,6 +13,7 @@
 )]
 
 mod documents;
+mod faults_command;
 mod faults_http;
 mod faults_serial;
 mod faults_snmp;
@@ -21,7 +22,9 @@ mod faults_tcp;
 mod faults_telnet;
 mod peer_modbus;
 mod python_drivers;
+mod share;
 mod sim;
 mod snmpd;
 mod tidy;
 mod transcript;
+mod usb;

@@ -222,7 +222,7 @@ pub(crate) fn driver(case: &Case, name: &str, overrides: serde_json::Value) -> B
 }
 
 /// Runs one case for one of its drivers: the right bytes, and the right outcome.
-fn check(case: &Case, name: &str) -> Result<(), String> {
+pub(crate) fn check(case: &Case, name: &str) -> Result<(), String> {
     let simulator = sim::start(case);
     let mut driver = driver(case, name, simulator.overrides());
     let outlet = Outlet::new(case.outlet.as_str());

@@ -132,7 +132,7 @@ impl Cmd {
                 Program::new(program).args(args.iter().map(String::as_str))
             }
         };
-        Ok(program.run(deadline)?)
+        super::run(program, deadline)
     }
 }
 

@@ -9,6 +9,8 @@ pub(crate) mod snmp;
 pub(crate) mod sshd;
 pub(crate) mod stream;
 mod tcp;
+pub(crate) mod usb;
+pub(crate) mod usb_devices;
 
 use crate::transcript::Case;
 
@@ -28,6 +30,7 @@ pub(crate) fn start(case: &Case) -> Box<dyn Simulator> {
         "http" => Box::new(http::start(case)),
         "ssh" => Box::new(sshd::start(case)),
         "snmp" => Box::new(snmp::start(case)),
+        "usb" => usb::start(case),
         "tcp" | "telnet" => Box::new(tcp::start(case)),
         "serial" => Box::new(serial::start(case)),
         other => panic!("{}: no simulator for transport {other}", case.at),
@@ -36,5 +39,5 @@ pub(crate) fn start(case: &Case) -> Box<dyn Simulator> {
 
 /// Can this case be replayed on this machine? USB needs the virtual machine's emulated devices.
 pub(crate) fn runs_here(case: &Case) -> bool {
-    case.transport != "usb"
+    case.transport != "usb" || usb::is_here()
 }

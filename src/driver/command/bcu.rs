@@ -1,0 +1,132 @@
+//! `bcu`: NXP's board control utility, which presses the reset line of an evaluation board.
+//!
+//! The utility ends with exit status 0 whatever happens, so its words are looked at:
+//! `set gpio successfully`, and `get <gpio> level=HIGH` or `LOW` (bcu.c).
+
+use crate::driver::{Driver, DriverError};
+use crate::request::{Outlet, State, Switch};
+use crate::settings::{Settings, SettingsError, flag, maybe_text, text};
+use crate::transport::Deadline;
+use crate::transport::command::{Output, Program};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+#[serde(default)]
+struct Bcu {
+    #[serde(deserialize_with = "maybe_text")]
+    id: Option<String>,
+    #[serde(deserialize_with = "maybe_text")]
+    board: Option<String>,
+    #[serde(deserialize_with = "text")]
+    bcu_exe: String,
+    #[serde(deserialize_with = "text")]
+    reset_gpio: String,
+    #[serde(deserialize_with = "flag")]
+    reset_gpio_active_low: bool,
+    #[serde(deserialize_with = "maybe_text")]
+    bootmode: Option<String>,
+}
+
+impl Default for Bcu {
+    fn default() -> Self {
+        Self {
+            id: None,
+            board: None,
+            bcu_exe: "bcu".into(),
+            reset_gpio: "reset".into(),
+            reset_gpio_active_low: true,
+            bootmode: None,
+        }
+    }
+}
+
+pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+    Ok(Box::new(settings.read::<Bcu>()?))
+}
+
+impl Bcu {
+    /// The level of the reset line at which the board runs, or does not.
+    fn is_high(&self, to: Switch) -> bool {
+        (to == Switch::On) == self.reset_gpio_active_low
+    }
+
+    /// Runs `bcu` with `words` and the options that choose the board.
+    fn run(&self, words: &[&str], deadline: Deadline) -> Result<Output, DriverError> {
+        let options = [("id", &self.id), ("board", &self.board)]
+            .into_iter()
+            .filter_map(|(name, value)| {
+                let value = value.as_deref().filter(|value| !value.is_empty())?;
+                Some(format!("-{name}={value}"))
+            });
+        let mut program = Program::new(&self.bcu_exe).args(words.iter().copied());
+        for option in options {
+            program = program.arg(&option);
+        }
+        let output = super::run(program, deadline)?;
+        if output.is_success() {
+            return Ok(output);
+        }
+        Err(DriverError::Unexpected {
+            expected: "exit status 0 of bcu".into(),
+            got: output.complaint(),
+        })
+    }
+}
+
+impl Driver for Bcu {
+    /// There is one reset line: the outlet is not looked at, as in the Python program.
+    fn check(&self, _: &Outlet) -> Result<(), DriverError> {
+        Ok(())
+    }
+
+    fn switch(&mut self, _: &Outlet, to: Switch, deadline: Deadline) -> Result<(), DriverError> {
+        let mut init = vec!["init"];
+        init.extend(self.bootmode.as_deref().filter(|mode| !mode.is_empty()));
+        self.run(&init, deadline)?;
+        let level = if self.is_high(to) { "1" } else { "0" };
+        let output = self.run(&["set_gpio", &self.reset_gpio, level], deadline)?;
+        if output.text().contains("set gpio successfully") {
+            return Ok(());
+        }
+        Err(DriverError::Unexpected {
+            expected: "\"set gpio successfully\" from bcu".into(),
+            got: output.complaint(),
+        })
+    }
+
+    fn state(&mut self, _: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
+        let output = self.run(&["get_level", &self.reset_gpio], deadline)?;
+        let on = self.is_high(Switch::On);
+        Ok(match level_of(&output.text()) {
+            Some(level) if level == on => State::On,
+            Some(_) => State::Off,
+            None => State::Unknown(output.complaint()),
+        })
+    }
+}
+
+/// Is the line high? `None` when the output does not say.
+fn level_of(output: &str) -> Option<bool> {
+    output.lines().find_map(|line| {
+        match line.trim().strip_prefix("get ")?.rsplit_once(" level=")?.1 {
+            "HIGH" => Some(true),
+            "LOW" => Some(false),
+            _ => None,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_read_from_bcus_words() {
+        assert_eq!(
+            level_of("board model is imx8mpevk\nget reset level=HIGH\n"),
+            Some(true)
+        );
+        assert_eq!(level_of("get reset level=LOW\n"), Some(false));
+        assert_eq!(level_of("get gpio failed, error = 0x1\n"), None);
+    }
+}

@@ -1,0 +1,191 @@
+//! DCTTECH "USBRelay" boards and their kin: V-USB devices with a HID feature report.
+//!
+//! The report is eight bytes: five characters of serial number, and in byte 7 a bit for each
+//! relay. Setting it with `ff N` closes relay N, with `fd N` opens it. The requests go to the
+//! device and not to its interface, so nothing has to be taken from the kernel's driver.
+
+use super::{Choice, Model, small_outlet, unexpected};
+use crate::driver::{Driver, DriverError};
+use crate::request::{Outlet, State, Switch};
+use crate::settings::{Settings, SettingsError, flag};
+use crate::transport::usb::{
+    Attached, Device, FEATURE_REPORT, GET_REPORT, SET_REPORT, Session, Setup,
+};
+use crate::transport::{Deadline, TransportError};
+use nusb::transfer::{ControlType, Recipient};
+use serde::Deserialize;
+
+pub(super) const USBRELAY: Model = Model {
+    names: &["vusbhid"],
+    what: "USBRelay",
+    vendor: 0x16c0,
+    // The number is shared by many makers' V-USB projects: the product's name decides.
+    products: &[0x05df],
+    outlets: 8,
+    key: "serial",
+    identify,
+    any: false,
+};
+
+const GET: Setup = Setup {
+    kind: ControlType::Class,
+    recipient: Recipient::Device,
+    request: GET_REPORT,
+    value: FEATURE_REPORT,
+    index: 0,
+};
+
+const SET: Setup = Setup {
+    request: SET_REPORT,
+    ..GET
+};
+
+/// The length of the feature report.
+const REPORT: u16 = 8;
+
+#[derive(Deserialize)]
+struct Keys {
+    #[serde(default, deserialize_with = "flag")]
+    invert: bool,
+}
+
+struct VusbHid {
+    choice: Choice,
+    invert: bool,
+    session: Session,
+}
+
+pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+    let keys: Keys = settings.read()?;
+    Ok(Box::new(VusbHid {
+        choice: Choice::read(settings)?,
+        invert: keys.invert,
+        session: Session::default(),
+    }))
+}
+
+/// The number of relays from the product's name.
+fn relays(product: &str) -> Option<u32> {
+    let count = product.strip_prefix("USBRelay")?.trim().parse().ok()?;
+    (1..=USBRELAY.outlets).contains(&count).then_some(count)
+}
+
+fn identify(attached: &Attached, deadline: Deadline) -> Result<Option<String>, TransportError> {
+    if attached.product().and_then(relays).is_none() {
+        return Ok(None);
+    }
+    let report = attached.open()?.control_in(GET, REPORT, deadline)?;
+    Ok(Some(serial_of(&report)))
+}
+
+fn serial_of(report: &[u8]) -> String {
+    let serial = report.get(..5).unwrap_or(report);
+    String::from_utf8_lossy(serial)
+        .trim_end_matches('\0')
+        .to_owned()
+}
+
+/// The report that puts a relay into a state.
+fn switch_report(relay: u8, closed: bool) -> [u8; 2] {
+    [if closed { 0xff } else { 0xfd }, relay]
+}
+
+/// Is the relay closed?
+fn is_closed(relay: u8, report: &[u8]) -> Result<bool, DriverError> {
+    match report {
+        [_, _, _, _, _, _, _, relays] => Ok(relays & (1 << (relay - 1)) != 0),
+        other => Err(unexpected("a report of 8 bytes", other)),
+    }
+}
+
+fn switch_of(is_on: bool) -> Switch {
+    if is_on { Switch::On } else { Switch::Off }
+}
+
+impl VusbHid {
+    fn with<T>(
+        &mut self,
+        deadline: Deadline,
+        work: impl FnOnce(&mut Device) -> Result<T, DriverError>,
+    ) -> Result<T, DriverError> {
+        let choice = &self.choice;
+        let find = || Ok(choice.find(deadline)?.open()?);
+        self.session.with(find, work)
+    }
+}
+
+/// The relay's number, if this very device has it.
+fn relay(outlet: &Outlet, device: &Device) -> Result<u8, DriverError> {
+    let count = device.attached().product().and_then(relays).unwrap_or(0);
+    small_outlet(outlet, count)
+}
+
+impl Driver for VusbHid {
+    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
+        self.choice.outlet(outlet).map(drop)
+    }
+
+    fn switch(
+        &mut self,
+        outlet: &Outlet,
+        to: Switch,
+        deadline: Deadline,
+    ) -> Result<(), DriverError> {
+        self.choice.outlet(outlet)?;
+        let closed = (to == Switch::On) != self.invert;
+        let invert = self.invert;
+        self.with(deadline, |device| {
+            let relay = relay(outlet, device)?;
+            device.control_out(SET, &switch_report(relay, closed), deadline)?;
+            let report = device.control_in(GET, REPORT, deadline)?;
+            let read = is_closed(relay, &report)?;
+            if read == closed {
+                return Ok(());
+            }
+            Err(DriverError::Unexpected {
+                expected: format!("outlet {outlet} {to} after switching"),
+                got: switch_of(read != invert).to_string(),
+            })
+        })
+    }
+
+    fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
+        self.choice.outlet(outlet)?;
+        let invert = self.invert;
+        self.with(deadline, |device| {
+            let relay = relay(outlet, device)?;
+            let report = device.control_in(GET, REPORT, deadline)?;
+            Ok(switch_of(is_closed(relay, &report)? != invert).into())
+        })
+    }
+
+    fn rest(&mut self, _: Deadline) {
+        self.session.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_are_the_boards() {
+        assert_eq!(switch_report(1, true), [0xff, 0x01]);
+        assert_eq!(switch_report(8, false), [0xfd, 0x08]);
+        let report = b"BITFT\0\0\x81";
+        assert_eq!(serial_of(report), "BITFT");
+        assert_eq!(is_closed(1, report), Ok(true));
+        assert_eq!(is_closed(2, report), Ok(false));
+        assert_eq!(is_closed(8, report), Ok(true));
+        assert!(is_closed(1, &report[..7]).is_err());
+    }
+
+    #[test]
+    fn the_name_tells_the_number_of_relays() {
+        assert_eq!(relays("USBRelay2"), Some(2));
+        assert_eq!(relays("USBRelay8"), Some(8));
+        for other in ["USBRelay", "USBRelay0", "USBRelay9", "USBasp", "", "Relay2"] {
+            assert_eq!(relays(other), None, "{other:?}");
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Yepkit YKUSH, YKUSH XS and YKUSH3: USB hubs whose ports are switched over a HID interface.
+//!
+//! One command byte: `1N` on, `0N` off, `2N` state, N being the port; it is sent twice, as the
+//! Python program does. The answer is one report: byte 0 is 01 when the command was taken; the
+//! answer to a state has `1N` or `0N` in byte 1 (ykushcmd, the vendor's tool).
+
+use super::{Choice, Model, own_serial, unexpected};
+use crate::driver::{Driver, DriverError};
+use crate::request::{Outlet, State, Switch};
+use crate::settings::{Settings, SettingsError};
+use crate::transport::Deadline;
+use crate::transport::usb::{Device, Session};
+
+const YEPKIT: u16 = 0x04d8;
+
+pub(super) const YKUSH: Model = Model {
+    names: &["YKUSH"],
+    what: "YKUSH",
+    vendor: YEPKIT,
+    products: &[0xf2f7],
+    outlets: 3,
+    key: "serial",
+    identify: own_serial,
+    any: true,
+};
+
+pub(super) const YKUSHXS: Model = Model {
+    names: &["YKUSHXS"],
+    what: "YKUSH XS",
+    products: &[0xf0cd],
+    outlets: 1,
+    ..YKUSH
+};
+
+pub(super) const YKUSH3: Model = Model {
+    names: &["YKUSH3"],
+    what: "YKUSH3",
+    products: &[0xf11b],
+    ..YKUSH
+};
+
+/// The length of its reports.
+const REPORT: usize = 64;
+
+struct Ykush {
+    choice: Choice,
+    session: Session,
+}
+
+pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+    Ok(Box::new(Ykush {
+        choice: Choice::read(settings)?,
+        session: Session::default(),
+    }))
+}
+
+/// The command that switches a port.
+fn switch_command(port: u8, to: Switch) -> u8 {
+    match to {
+        Switch::On => 0x10 | port,
+        Switch::Off => port,
+    }
+}
+
+/// The command that asks for a port's state.
+fn state_command(port: u8) -> u8 {
+    0x20 | port
+}
+
+/// Checks that a command was taken; gives byte 1 of the answer.
+fn accepted(answer: &[u8]) -> Result<u8, DriverError> {
+    match answer {
+        [0x01, value, ..] => Ok(*value),
+        other => Err(unexpected(
+            "an answer that begins with 01 (accepted)",
+            other,
+        )),
+    }
+}
+
+fn state_of(port: u8, answer: &[u8]) -> Result<State, DriverError> {
+    let value = accepted(answer)?;
+    if value == switch_command(port, Switch::On) {
+        Ok(State::On)
+    } else if value == switch_command(port, Switch::Off) {
+        Ok(State::Off)
+    } else if value & 0x0f == port {
+        Ok(State::Unknown(format!("{value:02x}")))
+    } else {
+        Err(unexpected(format!("the state of port {port}"), answer))
+    }
+}
+
+impl Ykush {
+    fn exchange(&mut self, command: u8, deadline: Deadline) -> Result<Vec<u8>, DriverError> {
+        let choice = &self.choice;
+        let find = || -> Result<Device, DriverError> {
+            let mut device = choice.find(deadline)?.claim(0)?;
+            device.drop_stale_reports(REPORT);
+            Ok(device)
+        };
+        self.session.with(find, |device| {
+            device.write_report(&[command, command], deadline)?;
+            Ok(device.read_report(REPORT, deadline)?)
+        })
+    }
+}
+
+impl Driver for Ykush {
+    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
+        self.choice.outlet(outlet).map(drop)
+    }
+
+    fn switch(
+        &mut self,
+        outlet: &Outlet,
+        to: Switch,
+        deadline: Deadline,
+    ) -> Result<(), DriverError> {
+        let port = self.choice.outlet(outlet)?;
+        let answer = self.exchange(switch_command(port, to), deadline)?;
+        accepted(&answer).map(drop)
+    }
+
+    fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
+        let port = self.choice.outlet(outlet)?;
+        let answer = self.exchange(state_command(port), deadline)?;
+        state_of(port, &answer)
+    }
+
+    fn rest(&mut self, _: Deadline) {
+        self.session.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_and_answers_are_the_vendors() {
+        assert_eq!(switch_command(1, Switch::On), 0x11);
+        assert_eq!(switch_command(3, Switch::Off), 0x03);
+        assert_eq!(state_command(2), 0x22);
+        assert_eq!(accepted(&[0x01, 0x11]), Ok(0x11));
+        assert!(accepted(&[0xff, 0x11]).is_err());
+        assert!(accepted(&[]).is_err());
+        assert_eq!(state_of(1, &[0x01, 0x11]), Ok(State::On));
+        assert_eq!(state_of(1, &[0x01, 0x01]), Ok(State::Off));
+        assert_eq!(state_of(1, &[0x01, 0x71]), Ok(State::Unknown("71".into())));
+        // The answer to another request.
+        assert!(state_of(1, &[0x01, 0x12]).is_err());
+    }
+}

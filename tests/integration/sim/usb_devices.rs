@@ -1,0 +1,197 @@
+//! What the emulated USB devices do, as far as the drivers and the second opinions ask it.
+
+use super::usb::{Cord, Emulation, Identity, Inputs, Setup};
+use std::sync::{Arc, Mutex};
+
+/// The relays of an emulated device, for the test to look at.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Relays(Arc<Mutex<[bool; 8]>>);
+
+impl Relays {
+    pub(crate) fn get(&self, outlet: usize) -> bool {
+        self.0.lock().expect("lock")[outlet - 1]
+    }
+
+    fn set(&self, outlet: usize, on: bool) {
+        if let Some(relay) = self.0.lock().expect("lock").get_mut(outlet.wrapping_sub(1)) {
+            *relay = on;
+        }
+    }
+}
+
+/// Yepkit's hub.
+#[derive(Default)]
+pub(crate) struct Ykush {
+    pub(crate) relays: Relays,
+    /// How many commands are not answered at all.
+    pub(crate) silent: u32,
+    /// Pulled at the first command.
+    pub(crate) cord: Arc<Mutex<Option<Cord>>>,
+}
+
+impl Ykush {
+    pub(crate) fn identity(serial: &str) -> Identity {
+        Identity::new(0x04d8, 0xf2f7, serial, "YKUSH")
+    }
+}
+
+impl Emulation for Ykush {
+    fn read(&mut self, _: Setup) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn write(&mut self, _: Setup, _: &[u8], _: &Inputs) -> bool {
+        false
+    }
+
+    fn output(&mut self, report: &[u8], inputs: &Inputs) {
+        if let Some(cord) = self.cord.lock().expect("lock").take() {
+            return cord.pull();
+        }
+        let (what, port) = (report[0] >> 4, report[0] & 0x0f);
+        match what {
+            0 | 1 => self.relays.set(port.into(), what == 1),
+            _ => {}
+        }
+        if self.silent > 0 {
+            self.silent -= 1;
+            return;
+        }
+        let mut answer = vec![0; 64];
+        answer[0] = 1;
+        answer[1] = if self.relays.get(port.into()) {
+            0x10 | port
+        } else {
+            port
+        };
+        inputs.send(answer).expect("a device");
+    }
+}
+
+/// Cleware's USB-Switch 4.
+#[derive(Default)]
+pub(crate) struct Cleware4 {
+    pub(crate) relays: Relays,
+}
+
+impl Cleware4 {
+    pub(crate) fn identity() -> Identity {
+        Identity::new(0x0d50, 0x0008, "88b9f", "USB-Switch4")
+    }
+}
+
+impl Emulation for Cleware4 {
+    fn read(&mut self, _: Setup) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn write(&mut self, setup: Setup, data: &[u8], inputs: &Inputs) -> bool {
+        if (setup.kind, setup.request, setup.value, data.get(1)) != (0x21, 9, 0x0300, Some(&0x81)) {
+            return false;
+        }
+        let bit = |outlet: usize| u8::from(self.relays.get(outlet)) << (2 * (outlet - 1));
+        let first = (1..=4).map(bit).sum::<u8>();
+        // The fourth outlet's bit is 6; bit 7 says that the report is valid.
+        inputs
+            .send(vec![0x80 | first, 0, 0, 0, 0, 0])
+            .expect("a device");
+        true
+    }
+
+    fn output(&mut self, report: &[u8], _: &Inputs) {
+        if let [outlet @ 0x10..=0x13, value] = *report {
+            self.relays.set(usize::from(outlet - 0x10) + 1, value == 1);
+        }
+    }
+}
+
+/// A V-USB relay board.
+#[derive(Default)]
+pub(crate) struct UsbRelay {
+    pub(crate) relays: Relays,
+}
+
+impl UsbRelay {
+    pub(crate) fn identity() -> Identity {
+        Identity::new(0x16c0, 0x05df, "", "USBRelay8")
+    }
+}
+
+impl Emulation for UsbRelay {
+    fn read(&mut self, setup: Setup) -> Option<Vec<u8>> {
+        if setup.request != 1 || setup.value >> 8 != 3 {
+            return None;
+        }
+        let mut report = b"BITFT\0\0\0".to_vec();
+        report[7] = (1..=8)
+            .map(|relay| u8::from(self.relays.get(relay)) << (relay - 1))
+            .sum();
+        Some(report)
+    }
+
+    fn write(&mut self, setup: Setup, data: &[u8], _: &Inputs) -> bool {
+        if setup.request != 9 || setup.value >> 8 != 3 {
+            return false;
+        }
+        match *data {
+            [0xff, relay, ..] => self.relays.set(relay.into(), true),
+            [0xfd, relay, ..] => self.relays.set(relay.into(), false),
+            _ => return false,
+        }
+        true
+    }
+
+    /// A tool that goes through hidraw sends the same bytes as an output report.
+    fn output(&mut self, report: &[u8], inputs: &Inputs) {
+        let setup = Setup {
+            kind: 0x21,
+            request: 9,
+            value: 0x0300,
+            index: 0,
+            length: 8,
+        };
+        self.write(setup, report, inputs);
+    }
+}
+
+/// EnerGenie's power strip.
+#[derive(Default)]
+pub(crate) struct SisPm {
+    pub(crate) relays: Relays,
+}
+
+impl SisPm {
+    pub(crate) const ID: &str = "01:01:51:a4:c3";
+
+    pub(crate) fn identity() -> Identity {
+        Identity::new(0x04b4, 0xfd11, "", "EnerGenie")
+    }
+}
+
+impl Emulation for SisPm {
+    fn read(&mut self, setup: Setup) -> Option<Vec<u8>> {
+        if setup.request != 1 || setup.value >> 8 != 3 {
+            return None;
+        }
+        let [_, report] = setup.value.to_be_bytes();
+        match report {
+            1 => Some(vec![0x01, 0x01, 0x51, 0xa4, 0xc3]),
+            3 | 6 | 9 | 12 => {
+                let on = self.relays.get(usize::from(report / 3));
+                Some(vec![report, 2 | u8::from(on), 0, 0, 0])
+            }
+            _ => None,
+        }
+    }
+
+    fn write(&mut self, setup: Setup, data: &[u8], _: &Inputs) -> bool {
+        let [_, report] = setup.value.to_be_bytes();
+        let is_command = setup.request == 9 && report % 3 == 0;
+        if let (true, [_, value, ..]) = (is_command, data) {
+            self.relays.set(usize::from(report / 3), *value == 3);
+        }
+        is_command
+    }
+
+    fn output(&mut self, _: &[u8], _: &Inputs) {}
+}
