@@ -26,6 +26,8 @@ pub enum Job {
     },
     /// Print every driver.
     ListDrivers,
+    /// Print the attached devices that a driver knows, as a config.
+    Discover,
     /// Print the help.
     Help,
     /// Print the version.
@@ -116,6 +118,12 @@ const GENERAL: &[Opt] = &[
         "list-drivers",
         None,
         "print every driver with its models, keys and outlets",
+    ),
+    opt(
+        None,
+        "discover",
+        None,
+        "list the attached USB and serial devices that a driver knows, as a configuration",
     ),
     opt(Some('V'), "version", None, "print the version"),
     opt(Some('h'), "help", None, "print this help"),
@@ -253,6 +261,7 @@ impl Cli {
                     });
                 }
                 "list-drivers" => cli.job = Job::ListDrivers,
+                "discover" => cli.job = Job::Discover,
                 "conf" => cli.conf = value()?.into(),
                 "listener" => {
                     let parsed = value()?

@@ -12,7 +12,7 @@ use pdudaemon::cli::{self, Cli, Job};
 use pdudaemon::config::Config;
 use pdudaemon::driver::registry;
 use pdudaemon::logging::{self, Output};
-use pdudaemon::{daemon, docs};
+use pdudaemon::{daemon, discover, docs};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -31,6 +31,13 @@ fn main() -> ExitCode {
         Job::Help => print!("{}", cli::help()),
         Job::Version => println!("pdudaemon {}", env!("CARGO_PKG_VERSION")),
         Job::ListDrivers => print!("{}", docs::list_drivers(registry::specs())),
+        Job::Discover => match discover::discover() {
+            Ok(found) => print!("{found}"),
+            Err(error) => {
+                eprintln!("ERROR: {error}");
+                return ExitCode::FAILURE;
+            }
+        },
         Job::Check { .. } | Job::Serve | Job::Drive(_) => return with_config(cli),
     }
     ExitCode::SUCCESS
@@ -109,15 +116,18 @@ fn with_config(cli: Cli) -> ExitCode {
                 ExitCode::FAILURE
             }
         },
-        Job::Serve | Job::Check { .. } | Job::ListDrivers | Job::Help | Job::Version => {
-            match daemon::run(config, &cli.conf, &reopen) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => {
-                    log::error!("{error}");
-                    eprintln!("ERROR: {error}");
-                    ExitCode::FAILURE
-                }
+        Job::Serve
+        | Job::Check { .. }
+        | Job::Discover
+        | Job::ListDrivers
+        | Job::Help
+        | Job::Version => match daemon::run(config, &cli.conf, &reopen) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                log::error!("{error}");
+                eprintln!("ERROR: {error}");
+                ExitCode::FAILURE
             }
-        }
+        },
     }
 }

@@ -8,7 +8,7 @@ mod file;
 
 pub use error::ConfigError;
 
-use crate::driver::registry::{self, NOT_BUILT_YET};
+use crate::driver::registry;
 use crate::driver::{Driver, DriverSpec};
 use crate::hint::did_you_mean;
 use crate::request::{Outlet, PduName};
@@ -440,15 +440,10 @@ impl<'a> Reader<'a> {
         let written: PduSection = settings.read().map_err(|error| fail(&error))?;
         let Some(spec) = registry::find(&written.driver) else {
             let driver = &written.driver;
-            let message = if NOT_BUILT_YET.contains(&driver.as_str()) {
-                format!(
-                    "the driver {driver} of the Python program is not built yet in this version"
-                )
-            } else {
-                let names = registry::specs().flat_map(|spec| spec.names).copied();
-                let hint = did_you_mean(driver, "", names);
-                format!("unknown driver {driver:?}{hint} (`pdudaemon --list-drivers` shows all)")
-            };
+            let names = registry::specs().flat_map(|spec| spec.names).copied();
+            let hint = did_you_mean(driver, "", names);
+            let message =
+                format!("unknown driver {driver:?}{hint} (`pdudaemon --list-drivers` shows all)");
             return Err(fail(&settings.error("driver", message)));
         };
         let retrydelay = seconds(written.retrydelay.unwrap_or(5.0))
