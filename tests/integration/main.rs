@@ -20,6 +20,7 @@ mod faults_snmp;
 mod faults_ssh;
 mod faults_tcp;
 mod faults_telnet;
+mod matrix;
 mod peer_modbus;
 mod python_drivers;
 mod share;

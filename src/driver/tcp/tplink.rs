@@ -199,10 +199,8 @@ impl Tplink {
         result(&decrypt(&cipher), command)
     }
 
-    fn sysinfo(&mut self, deadline: Deadline) -> Result<Sysinfo, DriverError> {
-        let sysinfo = Sysinfo(self.ask(GET_SYSINFO, "get_sysinfo", deadline)?);
-        self.known = Some(sysinfo.clone());
-        Ok(sysinfo)
+    fn sysinfo(&self, deadline: Deadline) -> Result<Sysinfo, DriverError> {
+        self.ask(GET_SYSINFO, "get_sysinfo", deadline).map(Sysinfo)
     }
 }
 
