@@ -144,6 +144,8 @@ struct Client {
     ended: bool,
     /// Close once `output` is out.
     closing: bool,
+    /// The client was told to go on with its body.
+    invited: bool,
     http: Option<HttpEnd>,
     due: Option<Instant>,
     interest: epoll::EventFlags,
@@ -399,6 +401,7 @@ impl Front {
             output: Vec::new(),
             ended: false,
             closing: false,
+            invited: false,
             http: None,
             due: None,
             interest,
@@ -502,8 +505,18 @@ impl Front {
 
     fn client_ready(&mut self, id: u64, flags: epoll::EventFlags) {
         use epoll::EventFlags as E;
-        if flags.contains(E::OUT) && !self.flush(id) {
-            return;
+        if flags.contains(E::OUT) {
+            if !self.flush(id) {
+                return;
+            }
+            // What was to be sent is out: the next request may be here already.
+            if self
+                .clients
+                .get(&id)
+                .is_some_and(|client| client.phase == Phase::Http)
+            {
+                self.advance_http(id);
+            }
         }
         if flags.intersects(E::ERR | E::HUP) && !flags.contains(E::IN) {
             return self.close(id);
@@ -638,11 +651,12 @@ impl Front {
             }
         }
         client.output.drain(..sent);
-        let (empty, phase, closing, ended) = (
+        let (empty, phase, closing, ended, due) = (
             client.output.is_empty(),
             client.phase,
             client.closing,
             client.ended,
+            client.due,
         );
         if broken {
             self.close(id);
@@ -655,7 +669,7 @@ impl Front {
                 self.close(id);
                 return false;
             }
-        } else if !empty && sent > 0 && phase == Phase::Http {
+        } else if !empty && phase == Phase::Http && (sent > 0 || due.is_none()) {
             self.set_due(id, Some(Instant::now() + idle));
         }
         self.watch(id);
@@ -715,7 +729,8 @@ impl Front {
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
-        if client.is_waiting() || client.closing {
+        // A client that does not take its answers gets no further ones, and is let go after a while.
+        if client.is_waiting() || client.closing || !client.output.is_empty() {
             return;
         }
         if client.input.is_empty() {
@@ -738,7 +753,8 @@ impl Front {
             if client.ended {
                 return self.close(id);
             }
-            if head.expects_continue && client.input.len() == head.length {
+            if head.expects_continue && client.input.len() == head.length && !client.invited {
+                client.invited = true;
                 client
                     .output
                     .extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
@@ -748,6 +764,7 @@ impl Front {
         };
         let request = handed_on(whole, head, &client.name);
         client.input.drain(..head.length + head.body);
+        client.invited = false;
         self.set_due(id, None);
         if let Err(error) = self.hand_on(id, &request, head.is_head) {
             warn!(target: "pdud.http", "cannot hand a request to the HTTP server: {error}");

@@ -57,7 +57,8 @@ impl HttpServer {
 
 /// One request: routed, or refused at once. Never blocks.
 fn serve(request: tiny_http::Request, dispatcher: &Dispatcher) {
-    let (path, query) = request.url().split_once('?').unwrap_or((request.url(), ""));
+    let target = origin_form(request.url());
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let Some(command) = path.strip_prefix("/power/control/").map(str::to_owned) else {
         return respond(request, 404, "Not Found\n");
     };
@@ -83,6 +84,18 @@ fn serve(request: tiny_http::Request, dispatcher: &Dispatcher) {
         Ok(parsed) => {
             drop(dispatcher.submit(parsed, Box::new(move |outcome| answer(request, &outcome))))
         }
+    }
+}
+
+/// The path and query of a request target: proxies send the whole URL, which every server must
+/// take (RFC 9112, 3.2.2).
+fn origin_form(target: &str) -> &str {
+    match target.strip_prefix("http://") {
+        Some(rest) => rest
+            .find('/')
+            .and_then(|slash| rest.get(slash..))
+            .unwrap_or("/"),
+        None => target,
     }
 }
 
@@ -184,4 +197,22 @@ fn client_of(request: &tiny_http::Request) -> String {
         || "unknown".to_owned(),
         |header| header.value.as_str().to_owned(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_url_is_a_target_too() {
+        for (target, path) in [
+            ("/power?x=http://y/", "/power?x=http://y/"),
+            ("http://h:16421/power?x=1", "/power?x=1"),
+            ("http://[::1]/", "/"),
+            ("http://h", "/"),
+            ("*", "*"),
+        ] {
+            assert_eq!(origin_form(target), path, "{target}");
+        }
+    }
 }

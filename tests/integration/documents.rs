@@ -1,4 +1,4 @@
-//! Documents that are made from the driver table, and example configs that must load.
+//! Documents that are made from the driver table and from the table of differences, and example configs that must load.
 //! `UPDATE_DOCUMENTS=1 cargo test documents` writes the generated parts anew.
 
 use pdudaemon::config::Config;
@@ -33,19 +33,25 @@ fn check_part(file: &str, begin: &str, end: &str, expected: &str) {
     } else {
         assert!(
             text[start..stop] == expected,
-            "{file}: the driver table is old: run `make docs`"
+            "{file}: what stands after {begin} is old: run `make docs`"
         );
     }
 }
 
 #[test]
-fn documents_the_drivers_in_the_readme() {
+fn documents_the_drivers_and_the_differences_in_the_readme() {
     let table = docs::markdown_table(registry::specs());
     check_part(
         "README.md",
         "<!-- drivers -->",
         "<!-- end of drivers -->",
         &table,
+    );
+    check_part(
+        "README.md",
+        "<!-- differences -->",
+        "<!-- end of differences -->",
+        include_str!("../data/differences.md"),
     );
 }
 

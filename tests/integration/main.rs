@@ -12,6 +12,9 @@
     reason = "a test stops at the first thing that is wrong, and says where"
 )]
 
+mod acceptance;
+mod compat;
+mod daemon;
 mod documents;
 mod faults_command;
 mod faults_http;
@@ -21,7 +24,11 @@ mod faults_ssh;
 mod faults_tcp;
 mod faults_telnet;
 mod matrix;
+mod groups;
+mod listeners;
 mod peer_modbus;
+mod power;
+mod process;
 mod python_drivers;
 mod share;
 mod sim;

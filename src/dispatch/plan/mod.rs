@@ -279,6 +279,9 @@ impl Plan {
             return Next::Call(outlet, Call::Switch(Switch::On));
         }
         while let Some(mut taken) = self.queue.take(now) {
+            // The lane has the name its first job gave it; this one may write the same outlet in
+            // another way, and a driver is given what its own client wrote.
+            taken.outlet = taken.job.outlet.clone();
             let outlet = taken.outlet.clone();
             let is_new = taken.job.attempts == 0 && taken.job.step != Step::RebootOn;
             if is_new && !taken.job.begin() {

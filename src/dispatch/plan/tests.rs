@@ -131,6 +131,24 @@ fn a_reboot_is_off_pause_on_and_others_are_served_meanwhile() {
 }
 
 #[test]
+fn a_driver_gets_the_outlet_as_its_own_client_wrote_it() {
+    let mut bench = Bench::new(5);
+    let (first, second) = (
+        bench.ask("4", Step::Switch(Switch::Off)),
+        bench.ask("04", Step::Switch(Switch::On)),
+    );
+    for (written, call) in [("4", OFF), ("04", ON)] {
+        let Next::Call(outlet, called) = bench.plan.next(bench.now) else {
+            panic!("nothing to do")
+        };
+        assert_eq!((outlet.as_str(), called), (written, call));
+        bench.plan.result(Ok(None), bench.now);
+    }
+    assert!(first.try_recv().expect("answered").is_ok());
+    assert!(second.try_recv().expect("answered").is_ok());
+}
+
+#[test]
 fn an_off_that_certainly_failed_has_no_on() {
     let mut bench = Bench::new(5);
     let reboot = bench.ask("1", Step::RebootOff(PAUSE));
