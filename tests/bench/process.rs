@@ -16,6 +16,8 @@ pub struct Program {
 }
 
 impl Program {
+    pub const PYTHON: &str = "pdudaemon (Python)";
+
     pub fn ours() -> Self {
         Self {
             name: "pdudaemon (Rust)",
@@ -33,7 +35,7 @@ impl Program {
             .status()
             .is_ok_and(|status| status.success());
         runs.then_some(Self {
-            name: "pdudaemon (Python)",
+            name: Self::PYTHON,
             path,
         })
     }
@@ -79,6 +81,9 @@ pub fn config(folder: &Path, name: &str, pdus: &Value, aliases: &Value) -> (Path
     (path, address)
 }
 
+/// No program may take longer to start; Python needs a minute for 5,000 PDUs.
+const START_LIMIT: Duration = Duration::from_secs(180);
+
 /// A running server; killed when dropped.
 pub struct Running {
     child: Child,
@@ -105,7 +110,7 @@ impl Running {
             address,
             ready_after: Duration::ZERO,
         };
-        while began.elapsed() < Duration::from_secs(60) {
+        while began.elapsed() < START_LIMIT {
             if answers(address) {
                 running.ready_after = began.elapsed();
                 return running;
