@@ -12,6 +12,7 @@
     reason = "a test stops at the first thing that is wrong, and says where"
 )]
 
+mod crowd;
 mod documents;
 mod faults_command;
 mod faults_http;
