@@ -31,14 +31,46 @@ impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
     }
 }
 
-/// The place of a value that was borrowed from `text`.
-pub(super) fn position(text: &str, value: &RawValue) -> Position {
-    let offset = value
-        .get()
-        .as_ptr()
-        .addr()
-        .saturating_sub(text.as_ptr().addr());
-    Position::of(text, offset)
+/// The text of the file, with marks on the way so that a place is found without counting from the
+/// beginning: a config of thousands of PDUs may well be one long line.
+#[derive(Debug)]
+pub(super) struct Text<'a> {
+    pub(super) whole: &'a str,
+    marks: Vec<(usize, Position)>,
+}
+
+/// About how far the marks are apart.
+const MARK_EVERY: usize = 1024;
+
+impl<'a> Text<'a> {
+    pub(super) fn new(whole: &'a str) -> Self {
+        let mut marks = vec![(0, Position { line: 1, column: 1 })];
+        let (mut offset, mut at) = (0, Position { line: 1, column: 1 });
+        while let Some(end) =
+            (offset + MARK_EVERY..whole.len()).find(|end| whole.is_char_boundary(*end))
+        {
+            let passed = whole.get(offset..end).unwrap_or_default();
+            at = at.plus(Position::of(passed, passed.len()));
+            marks.push((end, at));
+            offset = end;
+        }
+        Self { whole, marks }
+    }
+
+    /// The place of a value that was borrowed from this text.
+    pub(super) fn position(&self, value: &RawValue) -> Position {
+        let offset = value
+            .get()
+            .as_ptr()
+            .addr()
+            .saturating_sub(self.whole.as_ptr().addr());
+        let next = self.marks.partition_point(|(mark, _)| *mark <= offset);
+        let Some((mark, at)) = next.checked_sub(1).and_then(|last| self.marks.get(last)) else {
+            return Position::of(self.whole, offset);
+        };
+        let rest = self.whole.get(*mark..).unwrap_or_default();
+        at.plus(Position::of(rest, offset - mark))
+    }
 }
 
 /// The `daemon` section as written.
@@ -149,11 +181,11 @@ pub(super) const ALIAS_KEYS: &[&str] = &["hostname", "port", "outlets"];
 pub(super) const SECTIONS: &[&str] = &["daemon", "pdus", "aliases"];
 
 /// A section as settings, so that its errors carry key and place.
-pub(super) fn section(text: &str, name: &str, driver: &str, value: &RawValue) -> Settings {
+pub(super) fn section(text: &Text<'_>, name: &str, driver: &str, value: &RawValue) -> Settings {
     Settings::new(
         crate::request::PduName::new(name),
         driver,
         value.get(),
-        position(text, value),
+        text.position(value),
     )
 }

@@ -15,7 +15,7 @@ use crate::request::{Outlet, PduName};
 use crate::settings::{Position, Settings, SettingsError, keys_of};
 use file::{
     ALIAS_KEYS, AliasSection, DAEMON_KEYS, DaemonSection, Entries, OutletSection, PDU_KEYS,
-    PduSection, SECTIONS,
+    PduSection, SECTIONS, Text,
 };
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, HashMap};
@@ -189,7 +189,7 @@ impl Config {
     /// Checks the text of a config file; `name` is the file's name for messages.
     pub fn parse(text: &str, name: &str) -> Result<Self, ConfigError> {
         Reader {
-            text,
+            text: Text::new(text),
             name,
             warnings: Vec::new(),
         }
@@ -199,7 +199,7 @@ impl Config {
 
 /// Reads one file, gathering warnings on the way.
 struct Reader<'a> {
-    text: &'a str,
+    text: Text<'a>,
     name: &'a str,
     warnings: Vec<ConfigError>,
 }
@@ -215,7 +215,7 @@ impl<'a> Reader<'a> {
     }
 
     fn config(mut self) -> Result<Config, ConfigError> {
-        let top: Entries<'a> = serde_json::from_str(self.text).map_err(|error| {
+        let top: Entries<'a> = serde_json::from_str(self.text.whole).map_err(|error| {
             let text = error.to_string();
             let what = text
                 .rfind(" at line ")
@@ -237,7 +237,7 @@ impl<'a> Reader<'a> {
         };
         let (daemon, pdus, aliases) = (section("daemon"), section("pdus"), section("aliases"));
         for (key, value) in sections {
-            let at = file::position(self.text, value);
+            let at = self.text.position(value);
             self.unknown_key(at, "", &key, SECTIONS.iter().copied());
         }
         let missing = |reader: &Self, key: &str| {
@@ -263,7 +263,7 @@ impl<'a> Reader<'a> {
         path: &str,
         value: &'a RawValue,
     ) -> Result<Vec<(String, &'a RawValue)>, ConfigError> {
-        let at = file::position(self.text, value);
+        let at = self.text.position(value);
         let entries: Entries<'a> = serde_json::from_str(value.get()).map_err(|_| {
             self.error(
                 at,
@@ -279,7 +279,7 @@ impl<'a> Reader<'a> {
         let mut doubled = Vec::new();
         for (index, (key, value)) in entries.0.iter().enumerate() {
             if let Some(earlier) = last.insert(key, index) {
-                doubled.push((earlier, file::position(self.text, value)));
+                doubled.push((earlier, self.text.position(value)));
             }
         }
         if doubled.is_empty() {
@@ -319,7 +319,7 @@ impl<'a> Reader<'a> {
 
     /// Warns about the keys of `settings` that are not in `known`.
     fn unknown_keys(&mut self, value: &'a RawValue, path: &str, known: &[&str]) {
-        let start = file::position(self.text, value);
+        let start = self.text.position(value);
         let keys = keys_of(value.get());
         for (index, (key, offset)) in keys.iter().enumerate() {
             let at = start.plus(Position::of(value.get(), *offset));
@@ -340,7 +340,7 @@ impl<'a> Reader<'a> {
     fn daemon(&mut self, value: &'a RawValue) -> Result<DaemonConfig, ConfigError> {
         self.object("daemon", value)?;
         self.unknown_keys(value, "daemon", DAEMON_KEYS);
-        let settings = file::section(self.text, "daemon", "", value);
+        let settings = file::section(&self.text, "daemon", "", value);
         let fail = |error: &SettingsError| ConfigError::of_settings(self.name, "daemon", error);
         let written: DaemonSection = last_of_each(&settings)
             .read()
@@ -435,7 +435,7 @@ impl<'a> Reader<'a> {
     fn pdu(&mut self, name: &str, value: &'a RawValue) -> Result<PduConfig, ConfigError> {
         let path = join("pdus", name);
         self.object(&path, value)?;
-        let settings = last_of_each(&file::section(self.text, name, "", value));
+        let settings = last_of_each(&file::section(&self.text, name, "", value));
         let fail = |error: &SettingsError| ConfigError::of_settings(self.name, &path, error);
         let written: PduSection = settings.read().map_err(|error| fail(&error))?;
         let Some(spec) = registry::find(&written.driver) else {
@@ -462,7 +462,7 @@ impl<'a> Reader<'a> {
             PduName::new(name),
             &*written.driver,
             settings.text(),
-            file::position(self.text, value),
+            self.text.position(value),
         );
         spec.build.build(&settings).map_err(|error| fail(&error))?;
         let retries = match written.retries.unwrap_or(5) {
@@ -510,8 +510,8 @@ impl<'a> Reader<'a> {
         let mut aliases = HashMap::new();
         for (name, value) in self.object("aliases", value)? {
             let path = join("aliases", &name);
-            let at = file::position(self.text, value);
-            let alias = match last_of_each(&file::section(self.text, &name, "", value))
+            let at = self.text.position(value);
+            let alias = match last_of_each(&file::section(&self.text, &name, "", value))
                 .read::<AliasSection>()
             {
                 Ok(written) => {

@@ -171,3 +171,27 @@ fn a_group_alias_names_several_outlets() {
     );
     assert!(warnings(&twice).join("").contains("is there twice"));
 }
+
+#[test]
+fn places_far_into_the_file_are_found() {
+    for separator in ["", "\n"] {
+        let pdu = |number: usize| {
+            format!("{separator}\"p\u{e4}{number}\": {{\"driver\": \"simulated\"}},")
+        };
+        let pdus: String = (0..500).map(pdu).collect();
+        let before = format!("{{\"daemon\": {{\"hostname\": \"h\"}}, \"pdus\": {{{pdus}\"last\": ");
+        let text = format!("{before}{{\"driver\": \"nonesuch\"}}}}}}");
+        let place = Position::of(&text, before.len());
+        let error = Config::parse(&text, "f")
+            .expect_err("an unknown driver")
+            .to_string();
+        let line = format!("f:{}:", place.line);
+        assert!(error.starts_with(&line), "{error}: expected {line}");
+        let column = error
+            .split(':')
+            .nth(2)
+            .and_then(|c| c.trim().parse::<usize>().ok());
+        // The driver key's place is within the PDU's object.
+        assert_eq!(column, Some(place.column + 1), "{error}");
+    }
+}

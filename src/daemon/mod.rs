@@ -22,6 +22,8 @@ use std::time::Duration;
 
 /// How often the workers are looked at while the daemon stops.
 const LOOK: Duration = Duration::from_millis(10);
+/// And the first time: idle workers end at once.
+const FIRST_LOOK: Duration = Duration::from_micros(50);
 /// How long answers may take to reach their clients once the last job is done.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
@@ -126,8 +128,11 @@ fn reload(path: &Path, written: &mut DaemonConfig, dispatcher: &Dispatcher, list
 /// shortens pauses and retries.
 fn stop(dispatcher: &Dispatcher, signals: &crossbeam_channel::Receiver<Signal>) {
     dispatcher.stop(Stop::Soon);
+    let mut look = FIRST_LOOK;
     while !dispatcher.is_finished() {
-        if let Ok(Signal::Stop) = signals.recv_timeout(LOOK) {
+        let signal = signals.recv_timeout(look);
+        look = (look * 2).min(LOOK);
+        if let Ok(Signal::Stop) = signal {
             warn!("a second signal: pauses are cut short");
             dispatcher.stop(Stop::Now);
         }

@@ -8,6 +8,7 @@
 
 use super::head::{self, CLIENT_HEADER, Refusal, Sniffed};
 use super::tcp;
+use super::untaken::{self, Untaken};
 use crate::config::Protocols;
 use crate::dispatch::Dispatcher;
 use crossbeam_channel::{Receiver, Sender};
@@ -157,6 +158,8 @@ struct HttpEnd {
     /// Bytes of a request that the socket did not take yet.
     output: Vec<u8>,
     response: Option<Response>,
+    /// No response has come yet: perhaps tiny_http has no thread for this connection.
+    is_first: bool,
     interest: epoll::EventFlags,
 }
 
@@ -180,10 +183,13 @@ pub(super) struct Front {
     bounds: Bounds,
     dispatcher: Arc<Dispatcher>,
     http_socket: PathBuf,
+    untaken: Arc<Untaken>,
     clients: HashMap<u64, Client>,
     per_ip: HashMap<IpAddr, usize>,
     timers: BTreeSet<(Instant, u64)>,
     next_id: u64,
+    /// Is the timer [`LOOK_AFTER`] set?
+    looking_after: bool,
     draining: bool,
 }
 
@@ -193,6 +199,8 @@ const FIRST_LISTENING: u64 = 1;
 const FIRST_CLIENT: u64 = 1024;
 /// A timer of its own: accept again.
 const ACCEPT_AGAIN: u64 = WAKE;
+/// Another: see whether tiny_http has taken its connections.
+const LOOK_AFTER: u64 = FIRST_LISTENING;
 
 impl Front {
     pub(super) fn new(
@@ -201,6 +209,7 @@ impl Front {
         bounds: Bounds,
         dispatcher: Arc<Dispatcher>,
         http_socket: PathBuf,
+        untaken: Arc<Untaken>,
     ) -> io::Result<(Self, Remote)> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
@@ -225,10 +234,12 @@ impl Front {
             bounds,
             dispatcher,
             http_socket,
+            untaken,
             clients: HashMap::new(),
             per_ip: HashMap::new(),
             timers: BTreeSet::new(),
             next_id: FIRST_CLIENT,
+            looking_after: false,
             draining: false,
         };
         front.accept_again()?;
@@ -425,6 +436,9 @@ impl Front {
         if let Some(due) = client.due {
             self.timers.remove(&(due, id));
         }
+        if client.http.is_some_and(|http| http.is_first) {
+            self.untaken.remove(id);
+        }
         if let Some(ip) = client.ip
             && let Some(count) = self.per_ip.get_mut(&ip)
         {
@@ -481,6 +495,10 @@ impl Front {
                     warn!(target: "pdud.listener", "cannot accept connections: {error}");
                     self.timers.insert((now + BREATH, ACCEPT_AGAIN));
                 }
+                continue;
+            }
+            if id == LOOK_AFTER {
+                self.look_after(now);
                 continue;
             }
             let Some(client) = self.clients.get_mut(&id) else {
@@ -762,7 +780,8 @@ impl Front {
             }
             return;
         };
-        let request = handed_on(whole, head, &client.name);
+        let first = client.http.is_none().then_some(id);
+        let request = handed_on(whole, head, &client.name, first);
         client.input.drain(..head.length + head.body);
         client.invited = false;
         self.set_due(id, None);
@@ -787,10 +806,17 @@ impl Front {
                     epoll::EventData::new_u64(id + 1),
                     interest,
                 )?;
+                let now = Instant::now();
+                self.untaken.add(id, now);
+                if !self.looking_after {
+                    self.looking_after = true;
+                    self.timers.insert((now + untaken::PATIENCE, LOOK_AFTER));
+                }
                 none.insert(HttpEnd {
                     stream,
                     output: Vec::new(),
                     response: None,
+                    is_first: true,
                     interest,
                 })
             }
@@ -804,6 +830,21 @@ impl Front {
         http.flush()?;
         self.watch(id);
         Ok(())
+    }
+
+    /// Frees a thread of tiny_http for each connection that waits for one too long.
+    fn look_after(&mut self, now: Instant) {
+        let Some(late) = self.untaken.late(now) else {
+            self.looking_after = false;
+            return;
+        };
+        for _ in 0..late {
+            if let Err(error) = connect(&self.http_socket) {
+                warn!(target: "pdud.http", "the HTTP server does not take connections: {error}");
+                break;
+            }
+        }
+        self.timers.insert((now + untaken::PATIENCE, LOOK_AFTER));
     }
 
     fn http_ready(&mut self, id: u64, flags: epoll::EventFlags) {
@@ -841,6 +882,9 @@ impl Front {
                     Some(Ok(false)) => {}
                     Some(Ok(true)) => {
                         http.response = None;
+                        if std::mem::take(&mut http.is_first) {
+                            self.untaken.remove(id);
+                        }
                         let due = Instant::now() + self.bounds.idle;
                         self.set_due(id, Some(due));
                     }
@@ -968,15 +1012,21 @@ impl Response {
     }
 }
 
-/// The request as tiny_http gets it: with the client's name, and without `Expect`, which was
-/// answered here.
-fn handed_on(whole: &[u8], head: head::Head, client: &str) -> Vec<u8> {
+/// The request as tiny_http gets it: with the client's name, on a new connection its number, and
+/// without `Expect`, which was answered here.
+fn handed_on(whole: &[u8], head: head::Head, client: &str, first: Option<u64>) -> Vec<u8> {
     let mut request = Vec::with_capacity(whole.len() + 64);
     let (line, rest) = whole
         .split_at_checked(head.headers_at)
         .unwrap_or((whole, &[]));
     request.extend_from_slice(line);
-    request.extend_from_slice(format!("{CLIENT_HEADER}: {client}\r\n").as_bytes());
+    for part in [CLIENT_HEADER, ": ", client] {
+        request.extend_from_slice(part.as_bytes());
+    }
+    if let Some(number) = first {
+        request.extend_from_slice(format!(" {number}").as_bytes());
+    }
+    request.extend_from_slice(b"\r\n");
     if !head.expects_continue {
         request.extend_from_slice(rest);
         return request;

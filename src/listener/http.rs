@@ -4,6 +4,7 @@
 //! answer comes after the work is done.
 
 use super::head::CLIENT_HEADER;
+use super::untaken::Untaken;
 use crate::dispatch::Dispatcher;
 use crate::request::{
     Action, Delay, Failure, FailureKind, Outcome, Outlet, Request, State, Target,
@@ -23,7 +24,11 @@ pub(super) struct HttpServer {
 
 impl HttpServer {
     /// Serves the connections of `listener`, which only the front makes.
-    pub(super) fn start(listener: UnixListener, dispatcher: Arc<Dispatcher>) -> io::Result<Self> {
+    pub(super) fn start(
+        listener: UnixListener,
+        dispatcher: Arc<Dispatcher>,
+        untaken: Arc<Untaken>,
+    ) -> io::Result<Self> {
         let server = Server::from_listener(listener, None)
             .map_err(|error| io::Error::other(error.to_string()))?;
         let server = Arc::new(server);
@@ -33,6 +38,9 @@ impl HttpServer {
             .spawn(move || {
                 // Ends at `unblock`.
                 while let Ok(request) = requests.recv() {
+                    if let (_, Some(number)) = client_of(&request) {
+                        untaken.remove(number);
+                    }
                     serve(request, &dispatcher);
                 }
             })?;
@@ -77,7 +85,7 @@ fn serve(request: tiny_http::Request, dispatcher: &Dispatcher) {
         let response = text(405, "Method Not Allowed: expected GET\n");
         return finish(request, with_header(response, "Allow", "GET"));
     }
-    let client: Arc<str> = client_of(&request).into();
+    let client: Arc<str> = client_of(&request).0.into();
     debug!(target: "pdud.http", "Handling HTTP request from {client}: {}", request.url());
     match parse(query, action, client) {
         Err(failure) => answer(request, &Err(failure)),
@@ -187,16 +195,17 @@ fn finish(request: tiny_http::Request, response: Response<io::Cursor<Vec<u8>>>) 
     }
 }
 
-/// The client's address, as the front put it into the head.
-fn client_of(request: &tiny_http::Request) -> String {
+/// The client's address, and its number on a new connection, as the front put them into the head.
+fn client_of(request: &tiny_http::Request) -> (&str, Option<u64>) {
     let header = request
         .headers()
         .iter()
         .find(|header| header.field.equiv(CLIENT_HEADER));
-    header.map_or_else(
-        || "unknown".to_owned(),
-        |header| header.value.as_str().to_owned(),
-    )
+    let client = header.map_or("unknown", |header| header.value.as_str());
+    match client.split_once(' ') {
+        Some((client, number)) => (client, number.parse().ok()),
+        None => (client, None),
+    }
 }
 
 #[cfg(test)]

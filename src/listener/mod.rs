@@ -13,6 +13,7 @@ pub mod head;
 pub mod http;
 mod socket;
 pub mod tcp;
+mod untaken;
 
 use crate::config::{DaemonConfig, Limits};
 use crate::dispatch::Dispatcher;
@@ -25,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use untaken::Untaken;
 
 /// The running listeners.
 pub struct Listeners {
@@ -56,7 +58,12 @@ impl Listeners {
         let addresses: Vec<String> = bound.iter().map(|(_, name)| name.clone()).collect();
         let private = PrivateFolder::new()?;
         let socket = private.path.join("http");
-        let http = HttpServer::start(socket::listen_private(&socket)?, Arc::clone(dispatcher))?;
+        let untaken = Arc::<Untaken>::default();
+        let http = HttpServer::start(
+            socket::listen_private(&socket)?,
+            Arc::clone(dispatcher),
+            Arc::clone(&untaken),
+        )?;
         let bounds = bounds(&config.limits);
         let sockets = bound.into_iter().map(|(socket, _)| socket).collect();
         let (front, remote) = Front::new(
@@ -65,6 +72,7 @@ impl Listeners {
             bounds,
             Arc::clone(dispatcher),
             socket,
+            untaken,
         )?;
         let front = std::thread::Builder::new()
             .name("front".into())

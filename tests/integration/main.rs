@@ -14,6 +14,7 @@
 
 mod acceptance;
 mod compat;
+mod crowd;
 mod daemon;
 mod documents;
 mod faults_command;
@@ -23,9 +24,9 @@ mod faults_snmp;
 mod faults_ssh;
 mod faults_tcp;
 mod faults_telnet;
-mod matrix;
 mod groups;
 mod listeners;
+mod matrix;
 mod peer_modbus;
 mod power;
 mod process;
