@@ -5,7 +5,7 @@ use super::exchange::Answer;
 
 /// Nothing from anywhere else, nothing inline, in nobody's frame.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
-                      img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+                      img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 pub(super) fn index(call: Call) {
     file(call, "text/html; charset=utf-8", include_str!("index.html"));

@@ -138,6 +138,7 @@ function draw(pdus) {
     parts.reach.title = pdu.since ? `since ${new Date(pdu.since).toLocaleString()}` : "";
     const recent = pdu.last_error && (away || Date.now() - Date.parse(pdu.last_error.at) < 600000);
     show(parts.error, Boolean(recent));
+    style(parts.error, away ? "error" : "error past");
     if (recent) say(parts.error, `${pdu.last_error.text} (${since(pdu.last_error.at)})`);
     parts.words = `${pdu.name} ${pdu.about || ""} ${pdu.driver}`.toLowerCase();
     const outlets = new Set(pdu.outlets.map((outlet) => outlet.outlet));
