@@ -22,8 +22,9 @@
 //! | `driver::<kind>` | [`request`], [`settings`], the contract in [`driver`], [`transport`] | other drivers, threads, retries |
 //! | [`driver::registry`] | the tables | what is in them |
 //! | [`config`] | [`request`], [`settings`], [`driver`] | threads, sockets |
-//! | [`dispatch`] | [`request`], [`config`], the contract in [`driver`] | which drivers exist, HTTP, the wire |
-//! | [`listener`] | [`request`], [`dispatch`], the listener's part of [`config`] | drivers, the config's file form |
+//! | [`metrics`] | [`request`] | who counts |
+//! | [`dispatch`] | [`request`], [`config`], [`metrics`], the contract in [`driver`] | which drivers exist, HTTP, the wire |
+//! | [`listener`] | [`request`], [`dispatch`], [`metrics`], the listener's part of [`config`] | drivers, the config's file form |
 //! | [`daemon`] | [`config`], [`dispatch`], [`listener`] | any particular driver or transport |
 //!
 //! Beside the stations: [`cli`] and [`client`] are the two command lines, [`logging`] the log,
@@ -37,6 +38,8 @@
 //! | `front` | one epoll: listening sockets, clients, their private HTTP ends |
 //! | tiny_http's | the private socket; one per HTTP connection that has sent a request |
 //! | `http` | whole requests from tiny_http |
+//! | `timers` | the ends of long polls |
+//! | `answers`, few, while needed | clients that read large answers slowly |
 //! | one per PDU, named after it | its inbox, until its next job is due; or its PDU, until the deadline |
 
 pub mod cli;
@@ -50,6 +53,7 @@ pub mod driver;
 mod hint;
 pub mod listener;
 pub mod logging;
+pub mod metrics;
 mod options;
 pub mod request;
 pub mod settings;

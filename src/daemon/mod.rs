@@ -42,7 +42,7 @@ pub fn run(mut config: Config, path: &Path, reopen: &Reopen) -> io::Result<()> {
             given.and_then(|paths| std::env::split_paths(&paths).next());
     }
     let dispatcher = Arc::new(Dispatcher::start(&config, Recover::Yes)?);
-    let listeners = match Listeners::start(&config.daemon, &dispatcher) {
+    let mut listeners = match Listeners::start(&config.daemon, &dispatcher) {
         Ok(listeners) => listeners,
         Err(error) => {
             dispatcher.stop(Stop::Now);
@@ -68,10 +68,13 @@ pub fn run(mut config: Config, path: &Path, reopen: &Reopen) -> io::Result<()> {
                 reload(path, &mut written, &dispatcher, &listeners);
                 systemd::ready();
             }
-            Err(RecvTimeoutError::Timeout) if listeners.is_alive() => systemd::alive(),
-            Err(RecvTimeoutError::Timeout) => {
-                warn!("the listener has ended: the watchdog is not told we are alive")
-            }
+            Err(RecvTimeoutError::Timeout) => match listeners.stuck().as_slice() {
+                [] => systemd::alive(),
+                stuck => {
+                    let stuck = stuck.join(", ");
+                    warn!("no sign of life from {stuck}: the watchdog is not told we are alive");
+                }
+            },
         }
     }
 

@@ -184,6 +184,11 @@ impl fmt::Debug for Answer {
 pub(super) struct Place(Arc<AtomicUsize>);
 
 impl Place {
+    /// A place that takes nobody else's.
+    pub(super) fn uncounted() -> Self {
+        Self(Arc::new(AtomicUsize::new(1)))
+    }
+
     /// A place, unless `limit` are taken.
     pub(super) fn take(taken: &Arc<AtomicUsize>, limit: usize) -> Option<Self> {
         taken

@@ -15,10 +15,11 @@ mod ticket;
 mod worker;
 
 pub use status::{Known, Report, Source};
-pub use ticket::{Progress, Ticket};
+pub use ticket::{Follower, Progress, Ticket};
 pub use worker::Stop;
 
 use crate::config::{Alias, Config};
+use crate::metrics::Metrics;
 use crate::request::{Action, Failure, FailureKind, Outlet, PduName, Reply, Request, Target};
 use group::Group;
 use job::{Answer, Job, Place, Step};
@@ -28,13 +29,27 @@ use std::fmt;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use table::{Route, Table};
 use ticket::Book;
 use worker::Message;
 
 /// The pause of a reboot when the client does not say.
 pub const REBOOT_PAUSE: Duration = Duration::from_secs(5);
+
+/// A driver call this long past its deadline is stuck.
+const OVERDUE: Duration = Duration::from_secs(2);
+/// Following a new config takes no longer than this.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How the dispatcher is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Requests are taken and handed to workers.
+    pub moves: bool,
+    /// What is wrong with single workers.
+    pub troubles: Vec<(PduName, String)>,
+}
 
 /// Are unfinished reboots of an earlier run finished at the start?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +66,8 @@ pub struct Dispatcher {
     /// Groups enter all their queues in one step, so that two of them never wait for each other.
     grouping: Mutex<()>,
     book: Book,
+    /// Since when a new config is being followed.
+    reloading: Mutex<Option<Instant>>,
 }
 
 /// One PDU, for lists.
@@ -87,16 +104,27 @@ impl Dispatcher {
             table: RwLock::new(Table::start(config, recover)?),
             grouping: Mutex::new(()),
             book: Book::default(),
+            reloading: Mutex::new(None),
         })
     }
 
     /// Follows a new config: PDUs that work as before keep their queue and session, changed ones
     /// their queue; removed ones finish what they have. On an error nothing has changed.
     pub fn reload(&self, config: &Config) -> io::Result<()> {
-        self.table
+        let note = |since| {
+            *self
+                .reloading
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = since;
+        };
+        note(Some(Instant::now()));
+        let followed = self
+            .table
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-            .follow(config)
+            .follow(config);
+        note(None);
+        followed
     }
 
     /// Hands a request to its PDU's queue, or refuses it; never blocks. `reply` is called exactly
@@ -181,6 +209,52 @@ impl Dispatcher {
             .collect()
     }
 
+    /// Is there a PDU of this name?
+    pub fn has(&self, pdu: &str) -> bool {
+        self.table().routes.contains_key(pdu)
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.book.metrics
+    }
+
+    /// How dispatching and the workers are. Never blocks.
+    pub fn health(&self) -> Health {
+        let Ok(table) = self.table.try_read() else {
+            // A reload: short, unless something is wrong.
+            let since = *self
+                .reloading
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            return Health {
+                moves: since.is_none_or(|since| since.elapsed() < RELOAD_PATIENCE),
+                troubles: Vec::new(),
+            };
+        };
+        let now = Instant::now();
+        let trouble = |route: &Route| {
+            if route.worker.is_finished() {
+                return Some("its worker has ended: this is a bug".to_owned());
+            }
+            let (since, deadline) = route.status.call()?;
+            (now > deadline + OVERDUE).then(|| {
+                let took = now.saturating_duration_since(since).as_secs();
+                format!("a driver call has been running for {took} s, past its deadline")
+            })
+        };
+        let mut troubles: Vec<(PduName, String)> = table
+            .routes
+            .iter()
+            .filter_map(|(name, route)| Some((name.clone(), trouble(route)?)))
+            .collect();
+        troubles.sort();
+        Health {
+            moves: true,
+            troubles,
+        }
+    }
+
     /// Could this PDU have such an outlet?
     pub fn check(&self, pdu: &str, outlet: &Outlet) -> Result<(), Failure> {
         route_of(&self.table(), pdu)?.check(outlet)
@@ -215,7 +289,13 @@ fn place<'t>(
     if let Target::Outlet { pdu, outlet } = &request.target {
         let route = route_of(table, pdu)?;
         route.check(outlet)?;
-        return Ok(vec![(route, outlet.clone(), room(route)?)]);
+        let place = if request.is_background {
+            // Not counted: whoever submits such has few of them, and clients need the room.
+            Place::uncounted()
+        } else {
+            room(route)?
+        };
+        return Ok(vec![(route, outlet.clone(), place)]);
     }
     let outlets = outlets_of(table, &request.target)?;
     let mut routes = Vec::with_capacity(outlets.len());

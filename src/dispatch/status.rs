@@ -42,8 +42,8 @@ pub struct Report {
     pub call: Option<(Instant, Instant)>,
     /// Driver calls so far.
     pub calls: u64,
-    /// Driver calls that failed.
-    pub failures: u64,
+    /// Driver calls that failed, by [`DriverError::word`].
+    pub failures: BTreeMap<&'static str, u64>,
 }
 
 /// Most outlets remembered: a `localcmdline` takes any id a client thinks of.
@@ -60,6 +60,11 @@ impl Status {
 
     pub(super) fn report(&self) -> Report {
         self.lock().clone()
+    }
+
+    /// Since when a driver call has been running, and its deadline.
+    pub(super) fn call(&self) -> Option<(Instant, Instant)> {
+        self.lock().call
     }
 
     pub(super) fn call_begins(&self, deadline: Instant) {
@@ -102,7 +107,7 @@ impl Status {
                 }
             }
             Err(error) => {
-                report.failures += 1;
+                *report.failures.entry(error.word()).or_default() += 1;
                 report.last_error = Some((now, format!("outlet {outlet}: {error}")));
                 if error.may_have_acted() {
                     // What it was is not known any more.

@@ -1,8 +1,9 @@
 //! What is remembered of a request: who asked, how far it is, how it ended. The book keeps those
 //! under way, and the last ones that ended.
 
+use crate::metrics::Metrics;
 use crate::request::{Failure, FailureKind, Outcome, Reply, Request, Target};
-use log::info;
+use log::{Level, log};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -40,11 +41,24 @@ pub struct Ticket {
     began: Instant,
     inner: Mutex<Inner>,
     changed: Condvar,
+    metrics: Arc<Metrics>,
 }
+
+/// What is done when a request has ended: from a worker's thread, so it must not block.
+pub type Follower = Box<dyn FnOnce(&Ticket) + Send>;
 
 struct Inner {
     progress: Progress,
     reply: Option<Reply>,
+    followers: Vec<Follower>,
+}
+
+/// What is to be done outside the lock.
+struct End {
+    reply: Option<Reply>,
+    followers: Vec<Follower>,
+    outcome: Outcome,
+    took: Duration,
 }
 
 impl Ticket {
@@ -74,6 +88,17 @@ impl Ticket {
         inner.progress.clone()
     }
 
+    /// Calls `then` once it has ended, or at once when that is so already.
+    pub fn follow(&self, then: Follower) {
+        let mut inner = self.lock();
+        if matches!(inner.progress, Progress::Ended { .. }) {
+            drop(inner);
+            then(self);
+        } else {
+            inner.followers.push(then);
+        }
+    }
+
     /// Its first driver call is due; false when it was cancelled.
     pub(super) fn begin(&self) -> bool {
         let mut inner = self.lock();
@@ -93,15 +118,10 @@ impl Ticket {
         if inner.progress != Progress::Waiting {
             return false;
         }
-        self.finish(inner_end(
-            &mut inner,
-            Err(Failure::new(
-                FailureKind::Cancelled,
-                "cancelled before it began",
-            )),
-            self.began,
-        ));
+        let failure = Failure::new(FailureKind::Cancelled, "cancelled before it began");
+        let ended = inner_end(&mut inner, Err(failure), self.began);
         drop(inner);
+        self.finish(ended);
         true
     }
 
@@ -118,19 +138,36 @@ impl Ticket {
     }
 
     /// The client first: the log can wait.
-    fn finish(&self, (reply, outcome, took): (Option<Reply>, Outcome, Duration)) {
+    fn finish(&self, end: End) {
+        let End {
+            reply,
+            followers,
+            outcome,
+            took,
+        } = end;
         self.changed.notify_all();
-        let line = log::log_enabled!(target: "pdud", log::Level::Info).then(|| outcome.clone());
+        // Reads that nobody waits for would drown what matters.
+        let level = if self.request.is_background {
+            Level::Debug
+        } else {
+            self.metrics
+                .request_ended(self.request.action, &outcome, took);
+            Level::Info
+        };
+        let line = log::log_enabled!(target: "pdud", level).then(|| outcome.clone());
         if let Some(reply) = reply {
             reply(outcome);
         }
+        for follower in followers {
+            follower(self);
+        }
         if let Some(outcome) = line {
-            self.write(&outcome, took);
+            self.write(level, &outcome, took);
         }
     }
 
     /// The one INFO line of a request.
-    fn write(&self, outcome: &Outcome, took: Duration) {
+    fn write(&self, level: Level, outcome: &Outcome, took: Duration) {
         let (pdu, outlet) = match &self.request.target {
             Target::Outlet { pdu, outlet } => (pdu.as_str(), outlet.as_str()),
             Target::Alias(alias) => (alias.as_str(), ""),
@@ -158,21 +195,22 @@ impl Ticket {
             ..
         } = &self.request;
         let text = format!("{client}: {target} {action}: {result}");
-        info!(target: "pdud", PDU = pdu, OUTLET = outlet, CLIENT = client.as_ref(); "{}", printable(&text));
+        log!(target: "pdud", level, PDU = pdu, OUTLET = outlet, CLIENT = client.as_ref(); "{}", printable(&text));
     }
 }
 
-fn inner_end(
-    inner: &mut Inner,
-    outcome: Outcome,
-    began: Instant,
-) -> (Option<Reply>, Outcome, Duration) {
+fn inner_end(inner: &mut Inner, outcome: Outcome, began: Instant) -> End {
     let took = began.elapsed();
     inner.progress = Progress::Ended {
         outcome: outcome.clone(),
         took,
     };
-    (inner.reply.take(), outcome, took)
+    End {
+        reply: inner.reply.take(),
+        followers: std::mem::take(&mut inner.followers),
+        outcome,
+        took,
+    }
 }
 
 /// What a client sends must not forge log lines.
@@ -198,10 +236,11 @@ impl fmt::Debug for Ticket {
 pub(super) struct Book {
     last: AtomicU64,
     tickets: Mutex<BTreeMap<u64, Arc<Ticket>>>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl Book {
-    /// Notes a request.
+    /// Notes a request; one that nobody waits for is not worth remembering.
     pub(super) fn open(&self, request: Request, reply: Reply) -> Arc<Ticket> {
         let ticket = Arc::new(Ticket {
             id: self.last.fetch_add(1, Ordering::Relaxed) + 1,
@@ -211,9 +250,14 @@ impl Book {
             inner: Mutex::new(Inner {
                 progress: Progress::Waiting,
                 reply: Some(reply),
+                followers: Vec::new(),
             }),
             changed: Condvar::new(),
+            metrics: Arc::clone(&self.metrics),
         });
+        if ticket.request.is_background {
+            return ticket;
+        }
         let mut tickets = self.lock();
         tickets.insert(ticket.id, Arc::clone(&ticket));
         if tickets.len() > REMEMBERED {

@@ -86,6 +86,30 @@ pub enum DriverError {
 }
 
 impl DriverError {
+    /// One word for its kind, for counting.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::NoSuchOutlet { .. } => "no-such-outlet",
+            Self::CannotRead => "cannot-read",
+            Self::LoginRefused(_) => "login-refused",
+            Self::Refused(_) => "refused",
+            Self::Unexpected { .. } => "unexpected",
+            Self::Setup(_) => "setup",
+            Self::Transport(error) => match error.kind {
+                TransportErrorKind::NoName => "no-name",
+                TransportErrorKind::NoConnection => "no-connection",
+                TransportErrorKind::NotFound => "not-found",
+                TransportErrorKind::NoPermission => "no-permission",
+                TransportErrorKind::Busy => "busy",
+                TransportErrorKind::Untrusted => "untrusted",
+                TransportErrorKind::Timeout => "timeout",
+                TransportErrorKind::Closed => "closed",
+                TransportErrorKind::Garbled => "garbled",
+                TransportErrorKind::Io => "io",
+            },
+        }
+    }
+
     /// Does a further attempt make sense? A timeout: yes. A wrong outlet: never.
     pub fn is_transient(&self) -> bool {
         match self {

@@ -22,6 +22,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// A legacy line without a newline ends after this much quiet.
@@ -57,6 +58,8 @@ pub(super) struct Bounds {
 pub(super) enum Command {
     /// Accept nothing more; finish what is under way, then end.
     Drain,
+    /// Give this sign of life.
+    Beat(u64),
     /// Keep these bounds from now on.
     Bounds(Bounds),
     /// End.
@@ -68,9 +71,15 @@ pub(super) enum Command {
 pub(super) struct Remote {
     commands: Sender<Command>,
     wake: Arc<OwnedFd>,
+    beat: Arc<AtomicU64>,
 }
 
 impl Remote {
+    /// The last sign of life asked for that came.
+    pub(super) fn beat(&self) -> u64 {
+        self.beat.load(Ordering::Acquire)
+    }
+
     pub(super) fn tell(&self, command: Command) {
         // A front that is gone has ended.
         let _ = self.commands.send(command);
@@ -177,6 +186,7 @@ pub(super) struct Front {
     epoll: OwnedFd,
     wake: Arc<OwnedFd>,
     commands: Receiver<Command>,
+    beat: Arc<AtomicU64>,
     listening: Vec<Listening>,
     accepting: bool,
     protocols: Protocols,
@@ -223,11 +233,14 @@ impl Front {
         let remote = Remote {
             commands: sender,
             wake: Arc::clone(&wake),
+            beat: Arc::new(AtomicU64::new(0)),
         };
+        let beat = Arc::clone(&remote.beat);
         let mut front = Self {
             epoll,
             wake,
             commands,
+            beat,
             listening,
             accepting: false,
             protocols,
@@ -287,6 +300,7 @@ impl Front {
             while let Ok(command) = self.commands.try_recv() {
                 match command {
                     Command::Drain => self.drain(),
+                    Command::Beat(beat) => self.beat.store(beat, Ordering::Release),
                     Command::Bounds(bounds) => {
                         self.bounds = bounds;
                         self.timers.insert((Instant::now(), ACCEPT_AGAIN));
@@ -341,6 +355,7 @@ impl Front {
             }
             if self.clients.len() >= self.bounds.connections {
                 // The next client waits in the backlog until one has left.
+                self.dispatcher.metrics().refused("connections");
                 debug!(target: "pdud.listener", "{} connections: no more are accepted for now", self.clients.len());
                 return self.accept_no_more();
             }
@@ -379,6 +394,7 @@ impl Front {
             let count = self.per_ip.entry(ip).or_default();
             if *count >= self.bounds.connections_per_client {
                 debug!(target: "pdud.listener", "{ip} has {count} connections: another one is refused");
+                self.dispatcher.metrics().refused("connections-per-client");
                 return;
             }
             *count += 1;
@@ -418,6 +434,7 @@ impl Front {
             interest,
         };
         self.clients.insert(id, client);
+        self.dispatcher.metrics().connected();
         if let Err(error) = added {
             warn!(target: "pdud.listener", "cannot watch a connection: {error}");
             return self.close(id);
@@ -431,6 +448,7 @@ impl Front {
         let Some(client) = self.clients.remove(&id) else {
             return;
         };
+        self.dispatcher.metrics().disconnected();
         // A worker may hold the stream a little longer; it is no business of the epoll any more.
         let _ = epoll::delete(&self.epoll, &*client.stream);
         if let Some(due) = client.due {
@@ -629,6 +647,7 @@ impl Front {
             }
             Err(why) => {
                 info!(target: "pdud.tcp", "{}: {why}", client.name);
+                self.dispatcher.metrics().refused("line");
                 client.output.extend_from_slice(tcp::NACK);
                 self.say_goodbye(id);
             }
@@ -945,6 +964,14 @@ impl Front {
             return;
         };
         info!(target: "pdud.http", "{}: {status}: {why}", client.name);
+        self.dispatcher.metrics().refused(match status {
+            400 => "bad-request",
+            408 => "timeout",
+            413 => "body-too-large",
+            431 => "head-too-large",
+            501 => "chunked",
+            _ => "no-server",
+        });
         let body = format!("Invalid request: {why}\n");
         let reason = match status {
             400 => "Bad Request",

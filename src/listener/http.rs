@@ -3,9 +3,10 @@
 //! `GET /power/control/{on,off,reboot,get-status}?hostname=&port=[&delay=]`, or `?alias=`. The
 //! answer comes after the work is done.
 
+use super::api::Api;
+use super::exchange::{Answer, send};
 use super::head::CLIENT_HEADER;
 use super::untaken::Untaken;
-use crate::dispatch::Dispatcher;
 use crate::request::{
     Action, Delay, Failure, FailureKind, Outcome, Outlet, Request, State, Target,
 };
@@ -13,45 +14,73 @@ use log::{debug, error};
 use std::io;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use tiny_http::{Header, Method, Response, Server};
+use tiny_http::{Method, Server};
 
 /// The HTTP server on the private socket.
 pub(super) struct HttpServer {
     server: Arc<Server>,
     thread: Option<JoinHandle<()>>,
+    wanted: Arc<AtomicU64>,
+    beat: Arc<AtomicU64>,
 }
+
+/// The beat that asks the thread to end.
+const END: u64 = u64::MAX;
 
 impl HttpServer {
     /// Serves the connections of `listener`, which only the front makes.
     pub(super) fn start(
         listener: UnixListener,
-        dispatcher: Arc<Dispatcher>,
+        api: Arc<Api>,
         untaken: Arc<Untaken>,
     ) -> io::Result<Self> {
         let server = Server::from_listener(listener, None)
             .map_err(|error| io::Error::other(error.to_string()))?;
         let server = Arc::new(server);
         let requests = Arc::clone(&server);
+        let (beat, wanted) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let (beaten, asked) = (Arc::clone(&beat), Arc::clone(&wanted));
         let thread = std::thread::Builder::new()
             .name("http".into())
             .spawn(move || {
-                // Ends at `unblock`.
-                while let Ok(request) = requests.recv() {
-                    if let (_, Some(number)) = client_of(&request) {
-                        untaken.remove(number);
+                loop {
+                    match requests.recv() {
+                        Ok(request) => {
+                            if let (_, Some(number)) = client_of(&request) {
+                                untaken.remove(number);
+                            }
+                            serve(request, &api);
+                        }
+                        // `unblock`: to end, or for a sign of life.
+                        Err(_) if asked.load(Ordering::Acquire) == END => break,
+                        Err(_) => beaten.store(asked.load(Ordering::Acquire), Ordering::Release),
                     }
-                    serve(request, &dispatcher);
                 }
             })?;
         Ok(Self {
             server,
             thread: Some(thread),
+            wanted,
+            beat,
         })
+    }
+
+    /// Asks the thread for a sign of life.
+    pub(super) fn ask(&self, beat: u64) {
+        self.wanted.store(beat, Ordering::Release);
+        self.server.unblock();
+    }
+
+    /// The last sign of life asked for that came.
+    pub(super) fn beat(&self) -> u64 {
+        self.beat.load(Ordering::Acquire)
     }
 
     /// Takes no further requests; what was taken is answered by its worker.
     pub(super) fn stop(&mut self) {
+        self.wanted.store(END, Ordering::Release);
         self.server.unblock();
         if self
             .thread
@@ -64,7 +93,11 @@ impl HttpServer {
 }
 
 /// One request: routed, or refused at once. Never blocks.
-fn serve(request: tiny_http::Request, dispatcher: &Dispatcher) {
+fn serve(request: tiny_http::Request, api: &Arc<Api>) {
+    let client = client_of(&request).0.to_owned();
+    let Some(request) = api.serve(request, &client) else {
+        return;
+    };
     let target = origin_form(request.url());
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let Some(command) = path.strip_prefix("/power/control/").map(str::to_owned) else {
@@ -82,16 +115,17 @@ fn serve(request: tiny_http::Request, dispatcher: &Dispatcher) {
     };
     if *request.method() != Method::Get {
         // HEAD included: it must never switch anything.
-        let response = text(405, "Method Not Allowed: expected GET\n");
-        return finish(request, with_header(response, "Allow", "GET"));
+        let answer = Answer::text(405, "Method Not Allowed: expected GET\n");
+        return send(request, answer.with("Allow", "GET"));
     }
-    let client: Arc<str> = client_of(&request).0.into();
+    let client: Arc<str> = client.into();
     debug!(target: "pdud.http", "Handling HTTP request from {client}: {}", request.url());
     match parse(query, action, client) {
         Err(failure) => answer(request, &Err(failure)),
-        Ok(parsed) => {
-            drop(dispatcher.submit(parsed, Box::new(move |outcome| answer(request, &outcome))))
-        }
+        Ok(parsed) => drop(
+            api.dispatcher
+                .submit(parsed, Box::new(move |outcome| answer(request, &outcome))),
+        ),
     }
 }
 
@@ -169,30 +203,7 @@ fn answer(request: tiny_http::Request, outcome: &Outcome) {
 }
 
 fn respond(request: tiny_http::Request, status: u16, body: &str) {
-    finish(request, text(status, body));
-}
-
-fn text(status: u16, body: &str) -> Response<io::Cursor<Vec<u8>>> {
-    let response = Response::from_data(body.as_bytes())
-        .with_status_code(status)
-        // Always a Content-Length: the front measures responses by it.
-        .with_chunked_threshold(usize::MAX);
-    with_header(response, "Content-Type", "text/plain; charset=utf-8")
-}
-
-fn with_header<R: io::Read>(response: Response<R>, name: &str, value: &str) -> Response<R> {
-    match Header::from_bytes(name, value) {
-        Ok(header) => response.with_header(header),
-        // Only text that is not ASCII is refused; ours is.
-        Err(()) => response,
-    }
-}
-
-fn finish(request: tiny_http::Request, response: Response<io::Cursor<Vec<u8>>>) {
-    if let Err(error) = request.respond(response) {
-        // The client is gone; its job was done all the same.
-        debug!(target: "pdud.http", "an answer found no client: {error}");
-    }
+    send(request, Answer::text(status, body));
 }
 
 /// The client's address, and its number on a new connection, as the front put them into the head.

@@ -8,15 +8,20 @@
 //!
 //! Invariant: knows `request` and `dispatch` (and `config`'s listener section); no driver.
 
+pub mod api;
+mod exchange;
 mod front;
 pub mod head;
+mod health;
 pub mod http;
+mod page;
 mod socket;
 pub mod tcp;
 mod untaken;
 
 use crate::config::{DaemonConfig, Limits};
 use crate::dispatch::Dispatcher;
+use api::Api;
 use front::{Bounds, Command, Front, Remote};
 use http::HttpServer;
 use log::{error, info};
@@ -33,6 +38,9 @@ pub struct Listeners {
     front: Option<JoinHandle<()>>,
     remote: Remote,
     http: HttpServer,
+    api: Arc<Api>,
+    /// The sign of life that was asked for last.
+    beat: u64,
     private: PrivateFolder,
     addresses: Vec<String>,
 }
@@ -59,9 +67,10 @@ impl Listeners {
         let private = PrivateFolder::new()?;
         let socket = private.path.join("http");
         let untaken = Arc::<Untaken>::default();
+        let api = Arc::new(Api::start(Arc::clone(dispatcher))?);
         let http = HttpServer::start(
             socket::listen_private(&socket)?,
-            Arc::clone(dispatcher),
+            Arc::clone(&api),
             Arc::clone(&untaken),
         )?;
         let bounds = bounds(&config.limits);
@@ -84,6 +93,8 @@ impl Listeners {
             front: Some(front),
             remote,
             http,
+            api,
+            beat: 0,
             private,
             addresses,
         })
@@ -99,11 +110,27 @@ impl Listeners {
         self.remote.tell(Command::Bounds(bounds(limits)));
     }
 
-    /// Does the front still serve?
-    pub fn is_alive(&self) -> bool {
-        self.front
-            .as_ref()
-            .is_some_and(|front| !front.is_finished())
+    /// What does not move: threads that gave no sign of life since the last look, or a
+    /// dispatcher that takes no requests. Asks all of them for the next sign.
+    pub fn stuck(&mut self) -> Vec<&'static str> {
+        let beats = [
+            ("the listeners", self.remote.beat()),
+            ("HTTP", self.http.beat()),
+            ("the timers", self.api.timers().beat()),
+        ];
+        let mut stuck: Vec<&str> = beats
+            .into_iter()
+            .filter(|(_, beat)| *beat != self.beat)
+            .map(|(name, _)| name)
+            .collect();
+        if !self.api.dispatcher.health().moves {
+            stuck.push("dispatching");
+        }
+        self.beat += 1;
+        self.remote.tell(Command::Beat(self.beat));
+        self.http.ask(self.beat);
+        self.api.timers().ask(self.beat);
+        stuck
     }
 
     /// Takes no further requests; those under way still get their answers.

@@ -372,6 +372,8 @@ impl Plan {
         job.maybe_dark |= matches!(job.step, Step::RebootOff(_)) && trouble.may_have_acted();
         job.last = Some(failure.clone());
         let (attempts, pause) = match self.stopping {
+            // Nobody waits for it: the next list asks again.
+            None if job.is_background => (1, Duration::ZERO),
             None => (self.patience.retries, self.patience.retrydelay),
             Some(Stop::Soon) if job.step == Step::RebootOn => (
                 self.patience.retries.min(STOP_ATTEMPTS),

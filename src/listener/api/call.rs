@@ -1,0 +1,215 @@
+//! One call of the API: what was asked, and the ways to answer it.
+
+use super::Api;
+use super::problem::{self, Problem};
+use crate::dispatch::{Dispatcher, Ticket};
+use crate::listener::exchange::{Answer, Exchange};
+use crate::request::{Action, Delay, Outlet, Request, Target};
+use percent_encoding::percent_decode_str;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The longest a client may wait for a request's end.
+pub(super) const MAX_WAIT: u64 = 60;
+
+/// A call on its way through a handler.
+#[derive(Debug)]
+pub(in crate::listener) struct Call {
+    pub(super) api: Arc<Api>,
+    pub(super) exchange: Exchange,
+    /// Who asks, for the log.
+    pub(super) client: Arc<str>,
+    /// The parts of the path that stand for `{…}`, in their order.
+    pub(super) path: Vec<String>,
+    pub(super) query: Query,
+}
+
+impl Call {
+    pub(in crate::listener) fn answer(self, answer: Answer) {
+        self.exchange.send(answer);
+    }
+
+    pub(in crate::listener) fn dispatcher(&self) -> &Dispatcher {
+        &self.api.dispatcher
+    }
+
+    pub(in crate::listener) fn timers_run(&self) -> bool {
+        self.api.timers.is_alive()
+    }
+
+    pub(super) fn json(self, status: u16, body: &impl Serialize) {
+        self.answer(Answer::json(status, body));
+    }
+
+    pub(super) fn problem(self, problem: impl Into<Problem>) {
+        self.answer(problem.into().answer());
+    }
+
+    /// Part `index` of the path; the routing table says how many there are.
+    pub(super) fn part(&self, index: usize) -> String {
+        self.path.get(index).cloned().unwrap_or_default()
+    }
+
+    /// The outlet that the path names.
+    pub(super) fn outlet(&self) -> Target {
+        Target::Outlet {
+            pdu: self.part(0),
+            outlet: Outlet::new(self.part(1)),
+        }
+    }
+
+    /// The body as `T`; an empty one is `{}` where `may_be_empty`.
+    pub(super) fn body<T: DeserializeOwned>(&mut self, may_be_empty: bool) -> Result<T, Problem> {
+        let bad = |why: String| Problem::new(problem::BAD_VALUE, format!("body: {why}"));
+        let content_type = self.exchange.header("Content-Type").map(|value| {
+            let value = value.split(';').next().unwrap_or_default();
+            value.trim().to_ascii_lowercase()
+        });
+        let body = self
+            .exchange
+            .body()
+            .map_err(|error| bad(error.to_string()))?;
+        if body.is_empty() && may_be_empty {
+            return serde_json::from_str("{}").map_err(|error| bad(error.to_string()));
+        }
+        match content_type.as_deref() {
+            Some("application/json") => {}
+            other => {
+                let got = other.unwrap_or("none");
+                let detail = format!("expected Content-Type: application/json, got {got}");
+                return Err(Problem::new(problem::MEDIA_TYPE, detail));
+            }
+        }
+        if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+            return Err(bad("expected a JSON object".into()));
+        }
+        serde_json::from_slice(&body).map_err(|error| bad(error.to_string()))
+    }
+
+    /// The one way from the API to the dispatcher.
+    pub(super) fn submit(
+        &self,
+        target: Target,
+        action: Action,
+        delay: Option<Delay>,
+    ) -> Arc<Ticket> {
+        let request = Request {
+            client: Arc::clone(&self.client),
+            target,
+            action,
+            delay,
+            is_background: false,
+        };
+        self.api.dispatcher.submit(request, Box::new(drop))
+    }
+
+    /// Answers with what `make` says, once the ticket has ended or the patience is over.
+    pub(super) fn answer_when_ended(
+        self,
+        ticket: &Arc<Ticket>,
+        patience: Option<Duration>,
+        make: fn(&Ticket) -> Answer,
+    ) {
+        let api = Arc::clone(&self.api);
+        let waiting = Arc::new(Mutex::new(Some(self)));
+        // Whoever comes first takes the call.
+        let take = |waiting: &Mutex<Option<Self>>| {
+            waiting
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take()
+        };
+        if let Some(patience) = patience {
+            let (late, ticket) = (Arc::downgrade(&waiting), Arc::clone(ticket));
+            api.timers.at(Instant::now() + patience, move || {
+                if let Some(call) = late.upgrade().and_then(|waiting| take(&waiting)) {
+                    call.answer(make(&ticket));
+                }
+            });
+        }
+        ticket.follow(Box::new(move |ticket| {
+            if let Some(call) = take(&waiting) {
+                call.answer(make(ticket));
+            }
+        }));
+    }
+}
+
+/// The query's parameters, each at most once.
+#[derive(Debug, Default)]
+pub(super) struct Query(Vec<(String, String)>);
+
+impl Query {
+    /// Reads the query of a route that knows these parameters.
+    pub(super) fn read(query: &str, known: &[&str]) -> Result<Self, Problem> {
+        let bad = |why: String| Problem::new(problem::BAD_VALUE, why);
+        let mut all: Vec<(String, String)> = Vec::new();
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            if !known.contains(&name.as_ref()) {
+                let expected = match known {
+                    [] => "none here".to_owned(),
+                    known => known.join(", "),
+                };
+                return Err(bad(format!(
+                    "{name}: unknown parameter, expected {expected}"
+                )));
+            }
+            if all.iter().any(|(other, _)| *other == name) {
+                return Err(bad(format!("{name}: is there more than once")));
+            }
+            all.push((name.into_owned(), value.into_owned()));
+        }
+        Ok(Self(all))
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        let found = self.0.iter().find(|(other, _)| other == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// `true` or `false`.
+    pub(super) fn flag(&self, name: &str, default: bool) -> Result<bool, Problem> {
+        match self.get(name) {
+            None => Ok(default),
+            Some("true") => Ok(true),
+            Some("false") => Ok(false),
+            Some(other) => Err(Problem::new(
+                problem::BAD_VALUE,
+                format!("{name}: expected true or false, got {other:?}"),
+            )),
+        }
+    }
+
+    /// A whole number within bounds.
+    pub(super) fn number(&self, name: &str, least: u64, most: u64) -> Result<Option<u64>, Problem> {
+        let Some(text) = self.get(name) else {
+            return Ok(None);
+        };
+        let number = text
+            .bytes()
+            .all(|byte| byte.is_ascii_digit())
+            .then(|| text.parse().ok())
+            .flatten()
+            .filter(|number| (least..=most).contains(number));
+        number.map(Some).ok_or_else(|| {
+            let expected = format!("{name}: expected {least} to {most}, got {text:?}");
+            Problem::new(problem::BAD_VALUE, expected)
+        })
+    }
+}
+
+/// A part of a path, decoded.
+pub(super) fn decoded(part: &str) -> Result<String, Problem> {
+    percent_decode_str(part)
+        .decode_utf8()
+        .map(Cow::into_owned)
+        .map_err(|_| {
+            Problem::new(
+                problem::BAD_VALUE,
+                "the path: expected percent-encoded UTF-8",
+            )
+        })
+}

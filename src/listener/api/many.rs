@@ -1,0 +1,184 @@
+//! `POST /api/v1/requests`: one command for many targets. All are checked before any is touched,
+//! and all are submitted at once: PDUs work in parallel, each in its order.
+
+use super::call::Call;
+use super::pdus::delay_of;
+use super::problem::{self, Problem};
+use super::ranges::{MAX_TARGETS, Named, expand, too_many};
+use super::views::{is_ok, state_of};
+use crate::config::Alias;
+use crate::dispatch::{Progress, Ticket};
+use crate::listener::exchange::Answer;
+use crate::request::{Action, Delay, Failure, FailureKind, Outlet, Target};
+use serde::{Deserialize, Serialize};
+use std::sync::{Arc, Mutex, PoisonError};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Body {
+    targets: Vec<String>,
+    command: String,
+    delay: Option<f64>,
+}
+
+/// One target's end.
+#[derive(Clone, Debug, Default, Serialize)]
+struct Ending {
+    /// As it could be written alone.
+    target: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pdu: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outlet: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alias: Option<String>,
+    request: u64,
+    ok: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<Problem>,
+}
+
+#[derive(Debug, Serialize)]
+struct Results {
+    ok: bool,
+    results: Vec<Ending>,
+}
+
+/// The ends gathered so far, and the call that waits for all of them.
+struct Gather {
+    results: Vec<Option<Ending>>,
+    left: usize,
+    call: Option<Call>,
+}
+
+/// `POST /api/v1/requests`
+pub(super) fn post(mut call: Call) {
+    let (targets, action, delay) = match call
+        .body::<Body>(false)
+        .and_then(|body| checked(&call, &body))
+    {
+        Ok(checked) => checked,
+        Err(problem) => return call.problem(problem),
+    };
+    let tickets: Vec<Arc<Ticket>> = targets
+        .into_iter()
+        .map(|target| call.submit(target, action, delay))
+        .collect();
+    let gather = Arc::new(Mutex::new(Gather {
+        results: vec![None; tickets.len()],
+        left: tickets.len(),
+        call: Some(call),
+    }));
+    for (index, ticket) in tickets.iter().enumerate() {
+        let gather = Arc::clone(&gather);
+        ticket.follow(Box::new(move |ticket| {
+            let mut gather = gather.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(place) = gather.results.get_mut(index) {
+                *place = Some(result(ticket));
+            }
+            gather.left = gather.left.saturating_sub(1);
+            if gather.left == 0
+                && let Some(call) = gather.call.take()
+            {
+                let results = std::mem::take(&mut gather.results);
+                call.answer(answer(results.into_iter().flatten().collect()));
+            }
+        }));
+    }
+}
+
+fn answer(results: Vec<Ending>) -> Answer {
+    let done = results.iter().filter(|result| result.ok).count();
+    let status = match done {
+        done if done == results.len() => 200,
+        0 => 502,
+        _ => 207,
+    };
+    let ok = status == 200;
+    Answer::json(status, &Results { ok, results })
+}
+
+fn checked(call: &Call, body: &Body) -> Result<(Vec<Target>, Action, Option<Delay>), Problem> {
+    let bad = |why: String| Problem::new(problem::BAD_VALUE, why);
+    let action: Action = body.command.parse().map_err(|()| {
+        let (got, expected) = (&body.command, Action::COMMANDS);
+        bad(format!("command: expected {expected}, got {got:?}"))
+    })?;
+    let delay = delay_of(body.delay)?;
+    if body.targets.is_empty() {
+        return Err(bad("targets: expected at least one".into()));
+    }
+    let dispatcher = &call.api.dispatcher;
+    let aliases = dispatcher.aliases();
+    let is_known = |name: &str| match name.strip_prefix('@') {
+        Some(alias) => aliases.contains_key(alias),
+        None => dispatcher.has(name),
+    };
+    let mut targets: Vec<Target> = Vec::new();
+    for text in &body.targets {
+        let named = expand(text, is_known).map_err(|why| bad(format!("targets: {why}")))?;
+        for one in named {
+            let target = match one {
+                Named::Outlet(pdu, outlet) => {
+                    let outlet = Outlet::new(outlet);
+                    dispatcher
+                        .check(&pdu, &outlet)
+                        .map_err(|f| Problem::from(&f))?;
+                    Target::Outlet { pdu, outlet }
+                }
+                Named::Alias(alias) => {
+                    if !matches!(aliases.get(&alias), Some(Alias::Outlets(_))) {
+                        let reason = format!(
+                            "there is no alias {alias:?} in the config, or it leads nowhere"
+                        );
+                        let failure = Failure::new(FailureKind::UnknownAlias, reason);
+                        return Err((&failure).into());
+                    }
+                    Target::Alias(alias)
+                }
+            };
+            if !targets.contains(&target) {
+                targets.push(target);
+            }
+            if targets.len() > MAX_TARGETS {
+                return Err(bad(format!("targets: {}", too_many())));
+            }
+        }
+    }
+    Ok((targets, action, delay))
+}
+
+fn result(ticket: &Ticket) -> Ending {
+    let mut result = Ending {
+        request: ticket.id,
+        ..Ending::default()
+    };
+    match &ticket.request.target {
+        Target::Outlet { pdu, outlet } => {
+            result.target = format!("{pdu}:{outlet}");
+            result.pdu = Some(pdu.clone());
+            result.outlet = Some(outlet.as_str().to_owned());
+        }
+        Target::Alias(alias) => {
+            result.target = format!("@{alias}");
+            result.alias = Some(alias.clone());
+        }
+    }
+    if let Progress::Ended { outcome, .. } = ticket.progress() {
+        result.ok = is_ok(&outcome);
+        match outcome {
+            Ok(done) => {
+                if let Some(state) = &done.state {
+                    let (word, detail) = state_of(state);
+                    (result.state, result.detail) = (word, detail.map(str::to_owned));
+                }
+            }
+            Err(failure) => result.problem = Some(Problem::of(&failure, Some(ticket.id))),
+        }
+    }
+    result
+}

@@ -1,0 +1,335 @@
+//! `/api/v1/pdus`: the list, one PDU, its outlets.
+
+use super::call::{Call, Query};
+use super::problem::{self, Problem};
+use super::requests::{ended, switched};
+use super::views::{OutletView, PduView, state_of};
+use super::{Api, views};
+use crate::dispatch::{Dispatcher, Known, PduInfo, Progress, Source, Ticket};
+use crate::listener::exchange::Answer;
+use crate::request::{
+    Action, Delay, Failure, FailureKind, Outlet, PduName, Request, State, Switch, Target,
+};
+use serde::Deserialize;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+/// A list this young is good enough for everybody: pollers share one.
+const FRESH: Duration = Duration::from_millis(100);
+/// How often lists look for states that are to be read again.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long a PDU whose reading failed is left in peace by lists.
+const SORE: Duration = Duration::from_secs(15);
+
+/// The rendered list, while it is fresh.
+#[derive(Debug, Default)]
+pub(super) struct List(Mutex<Option<(Instant, Arc<[u8]>)>>);
+
+impl List {
+    fn body(&self, dispatcher: &Dispatcher) -> Arc<[u8]> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, body)) = kept.as_ref().filter(|(made, _)| made.elapsed() < FRESH) {
+            return Arc::clone(body);
+        }
+        let pdus = dispatcher.pdus();
+        let views: Vec<PduView<'_>> = pdus.iter().map(PduView::new).collect();
+        let body: Arc<[u8]> = serde_json::to_vec(&HashMap::from([("pdus", views)]))
+            .unwrap_or_default()
+            .into();
+        *kept = Some((Instant::now(), Arc::clone(&body)));
+        body
+    }
+}
+
+/// `GET /api/v1/pdus`
+pub(super) fn list(call: Call) {
+    let refresh = match refresh_of(&call.query) {
+        Ok(refresh) => refresh,
+        Err(problem) => return call.problem(problem),
+    };
+    if let Some(age) = refresh {
+        call.api.refresh_all(age);
+    }
+    let body = call.api.list.body(&call.api.dispatcher);
+    call.answer(Answer::new(200, "application/json", body).with("Cache-Control", "no-store"));
+}
+
+/// `GET /api/v1/pdus/{pdu}`
+pub(super) fn one(call: Call) {
+    let refresh = match refresh_of(&call.query) {
+        Ok(refresh) => refresh,
+        Err(problem) => return call.problem(problem),
+    };
+    let Some(info) = call.api.dispatcher.pdu(&call.part(0)) else {
+        let problem = unknown(&call.part(0));
+        return call.problem(problem);
+    };
+    if let Some(age) = refresh {
+        call.api.refresh(&info, age);
+    }
+    call.json(200, &PduView::new(&info));
+}
+
+fn unknown(pdu: &str) -> Problem {
+    let reason = format!("there is no PDU {pdu:?} in the config");
+    (&Failure::new(FailureKind::UnknownPdu, reason)).into()
+}
+
+fn refresh_of(query: &Query) -> Result<Option<Duration>, Problem> {
+    let seconds = query.number("refresh", 1, 86_400)?;
+    Ok(seconds.map(Duration::from_secs))
+}
+
+/// `GET …/state`
+pub(super) fn state(call: Call) {
+    match call.query.flag("last", false) {
+        Err(problem) => call.problem(problem),
+        Ok(true) => last_state(call),
+        Ok(false) => {
+            let ticket = call.submit(call.outlet(), Action::State, None);
+            call.answer_when_ended(&ticket, None, read);
+        }
+    }
+}
+
+fn last_state(call: Call) {
+    let (pdu, outlet) = (call.part(0), Outlet::new(call.part(1)));
+    if let Err(failure) = call.api.dispatcher.check(&pdu, &outlet) {
+        return call.problem(&failure);
+    }
+    let Some(info) = call.api.dispatcher.pdu(&pdu) else {
+        return call.problem(unknown(&pdu));
+    };
+    let name = info.outlets.get(&outlet).and_then(Option::as_deref);
+    let known = info.report.outlets.get(&outlet);
+    call.json(200, &OutletView::new(&outlet, name, known));
+}
+
+/// The answer to a state that was read.
+fn read(ticket: &Ticket) -> Answer {
+    let (Progress::Ended { outcome, .. }, Target::Outlet { outlet, .. }) =
+        (ticket.progress(), &ticket.request.target)
+    else {
+        return Answer::json(200, &views::RequestView::new(ticket));
+    };
+    match outcome {
+        Err(failure) => Problem::of(&failure, Some(ticket.id)).answer(),
+        Ok(done) => {
+            let known = Known {
+                state: done
+                    .state
+                    .unwrap_or_else(|| State::Unknown("nothing".into())),
+                source: Source::Read,
+                at: SystemTime::now(),
+            };
+            Answer::json(200, &OutletView::new(outlet, None, Some(&known)))
+        }
+    }
+}
+
+/// The body of `PUT …/state`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StateBody {
+    state: Wanted,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Wanted {
+    On,
+    Off,
+}
+
+/// The body of `POST …/reboot`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RebootBody {
+    delay: Option<f64>,
+}
+
+/// A delay from a body.
+pub(super) fn delay_of(seconds: Option<f64>) -> Result<Option<Delay>, Problem> {
+    let wrong = |why: String| Problem::new(problem::BAD_VALUE, why);
+    match seconds {
+        None => Ok(None),
+        Some(seconds) if seconds < 0.0 => Err(wrong(format!(
+            "delay: expected 0 to 86400 seconds, got {seconds}"
+        ))),
+        Some(seconds) => Delay::from_secs(seconds).map(Some).map_err(wrong),
+    }
+}
+
+/// `PUT …/state`
+pub(super) fn switch(call: Call) {
+    let target = call.outlet();
+    switch_target(call, target);
+}
+
+/// Switches what the target names, as the body says.
+pub(super) fn switch_target(mut call: Call, target: Target) {
+    match call.body::<StateBody>(false) {
+        Err(problem) => call.problem(problem),
+        Ok(body) => {
+            let to = match body.state {
+                Wanted::On => Switch::On,
+                Wanted::Off => Switch::Off,
+            };
+            act(call, target, Action::Switch(to), None);
+        }
+    }
+}
+
+/// `POST …/reboot`
+pub(super) fn reboot(call: Call) {
+    let target = call.outlet();
+    reboot_target(call, target);
+}
+
+/// Reboots what the target names.
+pub(super) fn reboot_target(mut call: Call, target: Target) {
+    let delay = call
+        .body::<RebootBody>(true)
+        .and_then(|body| delay_of(body.delay));
+    match delay {
+        Err(problem) => call.problem(problem),
+        Ok(delay) => act(call, target, Action::Reboot, delay),
+    }
+}
+
+/// Submits, and answers when it has ended, or at once with `wait=false`.
+fn act(call: Call, target: Target, action: Action, delay: Option<Delay>) {
+    let wait = match call.query.flag("wait", true) {
+        Ok(wait) => wait,
+        Err(problem) => return call.problem(problem),
+    };
+    let ticket = call.submit(target, action, delay);
+    if wait {
+        call.answer_when_ended(&ticket, None, ended);
+    } else {
+        call.answer(switched(&ticket));
+    }
+}
+
+/// `GET /api/v1/aliases/{alias}/state`, once read.
+pub(super) fn alias_read(ticket: &Ticket) -> Answer {
+    let (Progress::Ended { outcome, .. }, Target::Alias(alias)) =
+        (ticket.progress(), &ticket.request.target)
+    else {
+        return Answer::json(200, &views::RequestView::new(ticket));
+    };
+    match outcome {
+        Err(failure) => Problem::of(&failure, Some(ticket.id)).answer(),
+        Ok(done) => {
+            let state = done
+                .state
+                .unwrap_or_else(|| State::Unknown("nothing".into()));
+            let (word, detail) = state_of(&state);
+            let mut body = serde_json::json!({"alias": alias, "state": word});
+            if let (Some(detail), Some(body)) = (detail, body.as_object_mut()) {
+                body.insert("detail".into(), detail.into());
+            }
+            Answer::json(200, &body)
+        }
+    }
+}
+
+/// Reads that lists ask for: one at a time per PDU, and only while nobody waits for that PDU.
+#[derive(Debug, Default)]
+pub(super) struct Refresher {
+    pdus: Mutex<HashMap<PduName, Refresh>>,
+    looked: Mutex<Option<Instant>>,
+}
+
+#[derive(Debug, Default)]
+struct Refresh {
+    /// Outlets still to read; none and not `busy`: nothing is under way.
+    left: VecDeque<Outlet>,
+    is_busy: bool,
+    not_before: Option<Instant>,
+    /// When all outlets were last gone through.
+    looked: Option<Instant>,
+}
+
+impl Refresher {
+    fn lock(&self) -> MutexGuard<'_, HashMap<PduName, Refresh>> {
+        self.pdus.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Api {
+    fn refresh_all(self: &Arc<Self>, age: Duration) {
+        {
+            let looked = &self.refresher.looked;
+            let mut looked = looked.lock().unwrap_or_else(PoisonError::into_inner);
+            if looked.is_some_and(|looked| looked.elapsed() < LOOK) {
+                return;
+            }
+            *looked = Some(Instant::now());
+        }
+        for info in self.dispatcher.pdus() {
+            self.refresh(&info, age);
+        }
+    }
+
+    fn refresh(self: &Arc<Self>, info: &PduInfo, age: Duration) {
+        if !info.reads_back || info.waiting > 0 {
+            return;
+        }
+        let now = Instant::now();
+        let mut all = self.refresher.lock();
+        let refresh = all.entry(info.name.clone()).or_default();
+        let too_soon = refresh.not_before.is_some_and(|until| now < until)
+            || refresh.looked.is_some_and(|looked| now < looked + FRESH);
+        if refresh.is_busy || too_soon {
+            return;
+        }
+        refresh.looked = Some(now);
+        let is_old = |known: &Known| known.at.elapsed().is_ok_and(|known| known > age);
+        refresh.left = info
+            .outlets
+            .keys()
+            .filter(|outlet| info.report.outlets.get(*outlet).is_none_or(is_old))
+            .cloned()
+            .collect();
+        drop(all);
+        self.read_next(&info.name);
+    }
+
+    /// Submits the next background read of this PDU, which submits the one after it.
+    fn read_next(self: &Arc<Self>, pdu: &PduName) {
+        let next = {
+            let mut all = self.refresher.lock();
+            let Some(refresh) = all.get_mut(pdu) else {
+                return;
+            };
+            let next = refresh.left.pop_front();
+            refresh.is_busy = next.is_some();
+            next
+        };
+        let Some(outlet) = next else { return };
+        let request = Request {
+            client: "refresh".into(),
+            target: Target::Outlet {
+                pdu: pdu.to_string(),
+                outlet,
+            },
+            action: Action::State,
+            delay: None,
+            is_background: true,
+        };
+        let (api, pdu) = (Arc::clone(self), pdu.clone());
+        let then = Box::new(move |outcome: crate::request::Outcome| {
+            if outcome.is_err() {
+                let mut all = api.refresher.lock();
+                if let Some(refresh) = all.get_mut(&pdu) {
+                    refresh.left.clear();
+                    refresh.not_before = Some(Instant::now() + SORE);
+                }
+            }
+            api.read_next(&pdu);
+        });
+        drop(self.dispatcher.submit(request, then));
+    }
+}

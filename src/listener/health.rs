@@ -1,0 +1,63 @@
+//! `/healthz` and `/metrics`.
+
+use super::api::Call;
+use super::exchange::Answer;
+use crate::metrics::PduFacts;
+use crate::request::State;
+use serde_json::json;
+use std::time::Instant;
+
+/// Red only when requests cannot be served at all; one bad PDU is degraded. That this answers
+/// shows that the front and `http` move.
+pub(super) fn healthz(call: Call) {
+    let health = call.dispatcher().health();
+    let mut red = Vec::new();
+    if !health.moves {
+        red.push("dispatching does not move");
+    }
+    if !call.timers_run() {
+        red.push("the timers have ended");
+    }
+    let degraded: Vec<_> = health
+        .troubles
+        .iter()
+        .map(|(pdu, why)| json!({"pdu": pdu.as_str(), "detail": why}))
+        .collect();
+    let (code, status) = match (red.is_empty(), degraded.is_empty()) {
+        (false, _) => (503, "red"),
+        (true, false) => (200, "degraded"),
+        (true, true) => (200, "ok"),
+    };
+    let body = json!({"status": status, "red": red, "degraded": degraded});
+    call.answer(Answer::json(code, &body));
+}
+
+/// Everything counted, and what is known of each PDU.
+pub(super) fn metrics(call: Call) {
+    let now = Instant::now();
+    let pdus = call.dispatcher().pdus();
+    let facts: Vec<PduFacts<'_>> = pdus
+        .iter()
+        .map(|info| PduFacts {
+            name: info.name.as_str(),
+            waiting: info.waiting,
+            reachable: info.report.reachable,
+            calls: info.report.calls,
+            failures: info.report.failures.iter().map(|(k, n)| (*k, *n)).collect(),
+            is_stuck: info.report.call.is_some_and(|(_, deadline)| now > deadline),
+            outlets: info
+                .report
+                .outlets
+                .iter()
+                .filter_map(|(outlet, known)| match known.state {
+                    State::On => Some((outlet.as_str(), true)),
+                    State::Off => Some((outlet.as_str(), false)),
+                    State::Unknown(_) => None,
+                })
+                .collect(),
+        })
+        .collect();
+    let text = call.dispatcher().metrics().text(&facts);
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    call.answer(Answer::new(200, content_type, text.into_bytes()));
+}

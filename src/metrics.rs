@@ -1,0 +1,318 @@
+//! What is counted, for Prometheus. Counting a request costs a few atomic additions.
+//!
+//! What is known of each PDU is not counted here but looked up when somebody asks.
+
+use crate::request::{Action, FailureKind, Outcome, Switch};
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+use std::fmt;
+use std::time::Duration;
+
+/// Upper bounds of the latency histogram, in seconds.
+const BUCKETS: [f64; 14] = [
+    0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
+];
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Ended {
+    action: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByAction {
+    action: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByReason {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Build {
+    version: &'static str,
+}
+
+/// The program's counters.
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<Ended, Counter>,
+    latency: Family<ByAction, Histogram, fn() -> Histogram>,
+    driver_calls_per_request: Counter,
+    connections: Counter,
+    open: Gauge,
+    refused: Family<ByReason, Counter>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("pdudaemon");
+        let requests = Family::default();
+        registry.register(
+            "requests",
+            "Requests that have ended, by action and result",
+            requests.clone(),
+        );
+        let latency: Family<ByAction, Histogram, fn() -> Histogram> =
+            Family::new_with_constructor(|| Histogram::new(BUCKETS));
+        registry.register(
+            "request_duration_seconds",
+            "From a request's arrival to its end, by action",
+            latency.clone(),
+        );
+        let driver_calls_per_request = Counter::default();
+        registry.register(
+            "request_attempts",
+            "Driver calls of requests that were carried out",
+            driver_calls_per_request.clone(),
+        );
+        let connections = Counter::default();
+        registry.register("connections", "Connections accepted", connections.clone());
+        let open = Gauge::default();
+        registry.register("connections_open", "Connections open now", open.clone());
+        let refused = Family::default();
+        registry.register(
+            "refusals",
+            "Connections and requests refused before they were read whole, by reason",
+            refused.clone(),
+        );
+        let version = env!("CARGO_PKG_VERSION");
+        registry.register("build", "The program", Info::new(Build { version }));
+        Self {
+            registry,
+            requests,
+            latency,
+            driver_calls_per_request,
+            connections,
+            open,
+            refused,
+        }
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Metrics {
+    /// A request that somebody waited for has ended.
+    pub fn request_ended(&self, action: Action, outcome: &Outcome, took: Duration) {
+        let action = match action {
+            Action::Switch(Switch::On) => "on",
+            Action::Switch(Switch::Off) => "off",
+            Action::Reboot => "reboot",
+            Action::State => "get-status",
+        };
+        let result = match outcome {
+            Ok(_) => "ok",
+            Err(failure) => word(failure.kind),
+        };
+        self.requests.get_or_create(&Ended { action, result }).inc();
+        self.latency
+            .get_or_create(&ByAction { action })
+            .observe(took.as_secs_f64());
+        if let Ok(done) = outcome {
+            self.driver_calls_per_request
+                .inc_by(u64::from(done.attempts));
+        }
+    }
+
+    /// A client has connected.
+    pub fn connected(&self) {
+        self.connections.inc();
+        self.open.inc();
+    }
+
+    /// A client's connection is over.
+    pub fn disconnected(&self) {
+        self.open.dec();
+    }
+
+    /// A connection or a request was refused before it was read whole.
+    pub fn refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&ByReason { reason }).inc();
+    }
+
+    /// Everything in the OpenMetrics text form, with what is known of each PDU.
+    pub fn text(&self, pdus: &[PduFacts<'_>]) -> String {
+        let mut out = String::new();
+        // Writing to a String cannot fail.
+        let _ = text::encode_registry(&mut out, &self.registry);
+        let _ = text::encode_registry(&mut out, &registry_of(pdus));
+        let _ = text::encode_eof(&mut out);
+        out
+    }
+}
+
+/// One word for a failure's kind.
+fn word(kind: FailureKind) -> &'static str {
+    match kind {
+        FailureKind::BadRequest => "bad-value",
+        FailureKind::UnknownPdu => "unknown-pdu",
+        FailureKind::UnknownAlias => "unknown-alias",
+        FailureKind::NoSuchOutlet => "no-such-outlet",
+        FailureKind::QueueFull => "queue-full",
+        FailureKind::Unreachable => "pdu-unreachable",
+        FailureKind::Refused => "pdu-refused",
+        FailureKind::CannotRead => "cannot-read",
+        FailureKind::Stopping => "stopping",
+        FailureKind::Cancelled => "cancelled",
+        FailureKind::Internal => "internal",
+    }
+}
+
+/// What is known of one PDU.
+#[derive(Clone, Debug)]
+pub struct PduFacts<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Requests that wait or run.
+    pub waiting: usize,
+    /// Did it answer the last time?
+    pub reachable: Option<bool>,
+    /// Driver calls so far.
+    pub calls: u64,
+    /// Those that failed, by kind.
+    pub failures: Vec<(&'static str, u64)>,
+    /// Is a driver call running past its deadline?
+    pub is_stuck: bool,
+    /// Outlets with a last known state: is it on?
+    pub outlets: Vec<(&'a str, bool)>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByPdu {
+    pdu: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByError {
+    pdu: String,
+    error: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByOutlet {
+    pdu: String,
+    outlet: String,
+}
+
+fn registry_of(pdus: &[PduFacts<'_>]) -> Registry {
+    let waiting = Family::<ByPdu, Gauge>::default();
+    let reachable = Family::<ByPdu, Gauge>::default();
+    let stuck = Family::<ByPdu, Gauge>::default();
+    let calls = Family::<ByPdu, Counter>::default();
+    let errors = Family::<ByError, Counter>::default();
+    let states = Family::<ByOutlet, Gauge>::default();
+    for facts in pdus {
+        let by_pdu = ByPdu {
+            pdu: facts.name.to_owned(),
+        };
+        let depth = i64::try_from(facts.waiting).unwrap_or(i64::MAX);
+        waiting.get_or_create(&by_pdu).set(depth);
+        if let Some(is) = facts.reachable {
+            reachable.get_or_create(&by_pdu).set(is.into());
+        }
+        stuck.get_or_create(&by_pdu).set(facts.is_stuck.into());
+        calls.get_or_create(&by_pdu).inc_by(facts.calls);
+        for (error, count) in &facts.failures {
+            let label = ByError {
+                pdu: facts.name.to_owned(),
+                error,
+            };
+            errors.get_or_create(&label).inc_by(*count);
+        }
+        for (outlet, is_on) in &facts.outlets {
+            let label = ByOutlet {
+                pdu: facts.name.to_owned(),
+                outlet: (*outlet).to_owned(),
+            };
+            states.get_or_create(&label).set((*is_on).into());
+        }
+    }
+    let mut registry = Registry::with_prefix("pdudaemon");
+    registry.register("queue_depth", "Requests that wait or run", waiting);
+    registry.register(
+        "pdu_reachable",
+        "Did the PDU answer the last time (1) or not (0)",
+        reachable,
+    );
+    registry.register(
+        "pdu_stuck",
+        "Is a driver call running past its deadline",
+        stuck,
+    );
+    registry.register("driver_calls", "Driver calls", calls);
+    registry.register(
+        "driver_errors",
+        "Driver calls that failed, by kind of error",
+        errors,
+    );
+    registry.register(
+        "outlet_on",
+        "The outlet's last known state: on (1) or off (0)",
+        states,
+    );
+    registry
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::{Done, Failure};
+
+    #[test]
+    fn what_happened_is_in_the_text() {
+        let metrics = Metrics::default();
+        let done = Done {
+            state: None,
+            attempts: 2,
+        };
+        let took = Duration::from_millis(20);
+        metrics.request_ended(Action::Reboot, &Ok(done), took);
+        let failure = Failure::new(FailureKind::Unreachable, "away");
+        metrics.request_ended(Action::State, &Err(failure), took);
+        metrics.connected();
+        metrics.refused("line");
+        let text = metrics.text(&[PduFacts {
+            name: "rack \"1\"",
+            waiting: 3,
+            reachable: Some(false),
+            calls: 7,
+            failures: vec![("timeout", 2)],
+            is_stuck: false,
+            outlets: vec![("4", true)],
+        }]);
+        for line in [
+            r#"pdudaemon_requests_total{action="reboot",result="ok"} 1"#,
+            r#"pdudaemon_requests_total{action="get-status",result="pdu-unreachable"} 1"#,
+            r#"pdudaemon_request_duration_seconds_bucket{le="0.05",action="reboot"} 1"#,
+            "pdudaemon_request_attempts_total 2",
+            "pdudaemon_connections_open 1",
+            r#"pdudaemon_refusals_total{reason="line"} 1"#,
+            r#"pdudaemon_queue_depth{pdu="rack \"1\""} 3"#,
+            r#"pdudaemon_pdu_reachable{pdu="rack \"1\""} 0"#,
+            r#"pdudaemon_driver_errors_total{pdu="rack \"1\"",error="timeout"} 2"#,
+            r#"pdudaemon_outlet_on{pdu="rack \"1\"",outlet="4"} 1"#,
+            concat!(
+                r#"pdudaemon_build_info{version=""#,
+                env!("CARGO_PKG_VERSION"),
+                r#""} 1"#
+            ),
+            "# EOF",
+        ] {
+            assert!(
+                text.lines().any(|got| got == line),
+                "{line} is not in\n{text}"
+            );
+        }
+    }
+}
