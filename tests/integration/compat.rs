@@ -2,7 +2,7 @@
 //! every difference is one of `tests/data/differences.md`, which the README shows (documents.rs).
 //!
 //! The Python program is looked for in `target/test-venv/bin`, where
-//! `tests/integration/python-reference.sh` installs it. Where it is not, only this program is
+//! `make test-deps` installs it. Where it is not, only this program is
 //! run; with `PDUD_UNDER_TEST=python` in the environment that is a failure.
 
 use crate::daemon::{
@@ -588,7 +588,7 @@ fn python() -> Option<&'static PathBuf> {
             let wanted = std::env::var("PDUD_UNDER_TEST").is_ok_and(|name| name == "python");
             assert!(
                 found || !wanted,
-                "the Python program is not there: run tests/integration/python-reference.sh (it needs the Debian packages python3-venv and python3-pip)"
+                "the Python program is not there: run `make test-deps`"
             );
             if !found {
                 eprintln!("no Python program in target/test-venv: only this one is tested");
