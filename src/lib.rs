@@ -21,14 +21,16 @@
 //! | [`transport`] | std, the protocol crates | that PDUs, outlets or a config exist |
 //! | `driver::<kind>` | [`request`], [`settings`], the contract in [`driver`], [`transport`] | other drivers, threads, retries |
 //! | [`driver::registry`] | the tables | what is in them |
-//! | [`config`] | [`request`], [`settings`], [`driver`] | threads, sockets |
+//! | [`access`] | [`request`] | sockets, HTTP, the config's file form |
+//! | [`config`] | [`request`], [`settings`], [`driver`], [`access`] | threads, sockets |
 //! | [`metrics`] | [`request`] | who counts |
 //! | [`dispatch`] | [`request`], [`config`], [`metrics`], the contract in [`driver`] | which drivers exist, HTTP, the wire |
-//! | [`listener`] | [`request`], [`dispatch`], [`metrics`], the listener's part of [`config`] | drivers, the config's file form |
+//! | [`listener`] | [`request`], [`access`], [`dispatch`], [`metrics`], the listener's part of [`config`] | drivers, the config's file form |
 //! | [`daemon`] | [`config`], [`dispatch`], [`listener`] | any particular driver or transport |
 //!
 //! Beside the stations: [`cli`] and [`client`] are the two command lines, [`logging`] the log,
-//! [`docs`] the documents made from the driver table. A test holds every import against this.
+//! [`docs`] the documents made from the driver table, `vault` reads secrets that the config only
+//! refers to. A test holds every import against this.
 //!
 //! # Threads, and what each waits on
 //!
@@ -42,6 +44,7 @@
 //! | `answers`, few, while needed | clients that read large answers slowly |
 //! | one per PDU, named after it | its inbox, until its next job is due; or its PDU, until the deadline |
 
+pub mod access;
 pub mod cli;
 pub mod client;
 pub mod config;
@@ -58,3 +61,4 @@ mod options;
 pub mod request;
 pub mod settings;
 pub mod transport;
+mod vault;

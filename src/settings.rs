@@ -72,12 +72,23 @@ impl fmt::Display for SettingsError {
 impl std::error::Error for SettingsError {}
 
 /// One PDU's settings: its JSON object with its place in the file.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     pdu: PduName,
     driver: String,
     text: Box<str>,
     start: Position,
+}
+
+impl fmt::Debug for Settings {
+    /// Without the text: it has the secrets in it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("pdu", &self.pdu)
+            .field("driver", &self.driver)
+            .field("start", &self.start)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Settings {
@@ -106,7 +117,7 @@ impl Settings {
         &self.driver
     }
 
-    /// The JSON object as written.
+    /// The JSON object as written, secrets that were references in their place.
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -287,6 +298,16 @@ impl fmt::Display for Address {
         }
     }
 }
+
+/// The keys whose values are read as [`Secret`]s. In their place a config may have
+/// `{"file": "name"}` or `{"env": "NAME"}`, which the config resolves before a driver sees it.
+pub const SECRET_KEYS: &[&str] = &[
+    "password",
+    "community",
+    "authpassphrase",
+    "privpassphrase",
+    "api_key",
+];
 
 /// A password, community or token: read from the config, never printed.
 #[derive(Clone, PartialEq, Eq, Default)]

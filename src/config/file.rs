@@ -101,6 +101,7 @@ pub(super) const DAEMON_KEYS: &[&str] = &[
     "listener",
     "logging_level",
     "state_directory",
+    "access",
     "max_connections",
     "max_connections_per_client",
     "idle_timeout",

@@ -1,18 +1,21 @@
 //! The config, resolved and checked: what the rest of the program sees.
 //!
 //! Invariant: everything is checked before any thread starts; nothing here does I/O but reading
-//! the one file.
+//! the one file and the secrets it refers to.
 
+mod access;
 mod error;
 mod file;
 
 pub use error::ConfigError;
 
+use crate::access::Access;
 use crate::driver::registry;
 use crate::driver::{Driver, DriverSpec};
 use crate::hint::did_you_mean;
 use crate::request::{Outlet, PduName};
-use crate::settings::{Position, Settings, SettingsError, keys_of};
+use crate::settings::{Position, SECRET_KEYS, Settings, SettingsError, keys_of};
+use crate::vault::Vault;
 use file::{
     ALIAS_KEYS, AliasSection, DAEMON_KEYS, DaemonSection, Entries, OutletSection, PDU_KEYS,
     PduSection, SECTIONS, Text,
@@ -20,6 +23,7 @@ use file::{
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -89,6 +93,8 @@ pub struct DaemonConfig {
     pub state_directory: Option<PathBuf>,
     /// The bounds on clients.
     pub limits: Limits,
+    /// Who may do what.
+    pub access: Access,
 }
 
 /// One PDU: what its worker needs.
@@ -163,14 +169,17 @@ impl Config {
         let name = path.display().to_string();
         let fail = |what: String| ConfigError::new(&name, None, what);
         let mut bytes = Vec::new();
+        let mut is_for_everybody = false;
         let read = if path == Path::new("-") {
             std::io::stdin()
                 .lock()
                 .take(MAX_FILE + 1)
                 .read_to_end(&mut bytes)
         } else {
-            std::fs::File::open(path)
-                .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
+            std::fs::File::open(path).and_then(|file| {
+                is_for_everybody = file.metadata()?.permissions().mode() & 0o004 != 0;
+                file.take(MAX_FILE + 1).read_to_end(&mut bytes)
+            })
         };
         read.map_err(|error| fail(format!("cannot read the configuration file: {error}")))?;
         if bytes.len() as u64 > MAX_FILE {
@@ -183,17 +192,15 @@ impl Config {
             let at = Position::of(&before, before.len());
             ConfigError::new(&name, Some(at), "expected UTF-8 text, got other bytes")
         })?;
-        Self::parse(&text, &name)
+        let mut reader = Reader::new(&text, &name);
+        reader.is_for_everybody = is_for_everybody;
+        reader.config()
     }
 
-    /// Checks the text of a config file; `name` is the file's name for messages.
+    /// Checks the text of a config file; `name` is the file's name for messages, and secrets that
+    /// it refers to lie beside it.
     pub fn parse(text: &str, name: &str) -> Result<Self, ConfigError> {
-        Reader {
-            text: Text::new(text),
-            name,
-            warnings: Vec::new(),
-        }
-        .config()
+        Reader::new(text, name).config()
     }
 }
 
@@ -202,9 +209,25 @@ struct Reader<'a> {
     text: Text<'a>,
     name: &'a str,
     warnings: Vec<ConfigError>,
+    vault: Vault,
+    /// Every user of the machine can read the file.
+    is_for_everybody: bool,
+    /// Where secrets stand in the file itself, by key path.
+    secrets: Vec<(Position, String)>,
 }
 
 impl<'a> Reader<'a> {
+    fn new(text: &'a str, name: &'a str) -> Self {
+        Self {
+            text: Text::new(text),
+            name,
+            warnings: Vec::new(),
+            vault: Vault::of_config(Path::new(name)),
+            is_for_everybody: false,
+            secrets: Vec::new(),
+        }
+    }
+
     fn error(&self, at: Position, message: impl Into<String>) -> ConfigError {
         ConfigError::new(self.name, Some(at), message)
     }
@@ -249,6 +272,21 @@ impl<'a> Reader<'a> {
             Some(value) if value.get() != "null" => self.aliases(value, &pdus)?,
             _ => HashMap::new(),
         };
+        if let Some((at, key)) = self.secrets.first().cloned()
+            && self.is_for_everybody
+        {
+            let more = match self.secrets.len() - 1 {
+                0 => String::new(),
+                more => format!(" (and {more} more secrets)"),
+            };
+            self.warn(
+                at,
+                format!(
+                    "{key}: every user of this machine can read this{more}; take the file's read \
+                     permission from others, or write {{\"file\": \"name\"}} in its place"
+                ),
+            );
+        }
         Ok(Config {
             daemon,
             pdus,
@@ -338,14 +376,14 @@ impl<'a> Reader<'a> {
     }
 
     fn daemon(&mut self, value: &'a RawValue) -> Result<DaemonConfig, ConfigError> {
-        self.object("daemon", value)?;
+        let entries = self.object("daemon", value)?;
         self.unknown_keys(value, "daemon", DAEMON_KEYS);
         let settings = file::section(&self.text, "daemon", "", value);
         let fail = |error: &SettingsError| ConfigError::of_settings(self.name, "daemon", error);
         let written: DaemonSection = last_of_each(&settings)
             .read()
             .map_err(|error| fail(&error))?;
-        let listen = written
+        let listen: Vec<Listen> = written
             .hostname
             .iter()
             .map(|host| match host.as_str() {
@@ -402,8 +440,27 @@ impl<'a> Reader<'a> {
         if let Some(error) = unknown_level {
             self.warn(error.at, format!("daemon.{error}"));
         }
+        let access = entries.iter().find(|(key, _)| key == "access");
+        let access = self.access(access.map(|(_, value)| *value), &listen)?;
+        if !access.is_on()
+            && let Some(open) = listen.iter().find(|listen| !access::is_local(listen))
+        {
+            let open = match open {
+                Listen::Host(host) => host.as_str(),
+                Listen::All | Listen::Unix(_) => "all interfaces",
+            };
+            let at = settings.error("hostname", "").at;
+            self.warn(
+                at,
+                format!(
+                    "daemon.hostname: whoever can reach {open} may switch every outlet: \
+                     daemon.access.tokens would tell who may"
+                ),
+            );
+        }
         Ok(DaemonConfig {
             listen,
+            access,
             port: match written.port {
                 Some(port) => port,
                 None if keys_of(value.get()).iter().any(|(key, _)| key == "port") => 0,
@@ -434,8 +491,9 @@ impl<'a> Reader<'a> {
 
     fn pdu(&mut self, name: &str, value: &'a RawValue) -> Result<PduConfig, ConfigError> {
         let path = join("pdus", name);
-        self.object(&path, value)?;
-        let settings = last_of_each(&file::section(&self.text, name, "", value));
+        let entries = self.object(&path, value)?;
+        let settings = file::section(&self.text, name, "", value);
+        let settings = last_of_each(&self.with_secrets(&settings, &path, value, &entries)?);
         let fail = |error: &SettingsError| ConfigError::of_settings(self.name, &path, error);
         let written: PduSection = settings.read().map_err(|error| fail(&error))?;
         let Some(spec) = registry::find(&written.driver) else {
@@ -500,6 +558,45 @@ impl<'a> Reader<'a> {
                 .map(|(id, name)| (Outlet::new(id), name))
                 .collect(),
         })
+    }
+
+    /// The settings with every secret that is a reference put in its place. Lines stay where they
+    /// are; columns behind a reference may not.
+    fn with_secrets(
+        &mut self,
+        settings: &Settings,
+        path: &str,
+        object: &'a RawValue,
+        entries: &[(String, &'a RawValue)],
+    ) -> Result<Settings, ConfigError> {
+        let mut text = String::new();
+        let mut rest_at = 0;
+        for (key, value) in entries {
+            if !SECRET_KEYS.contains(&key.as_str()) {
+                continue;
+            }
+            let (at, key) = (self.text.position(value), join(path, key));
+            if !value.get().starts_with('{') {
+                if !matches!(value.get(), "null" | "\"\"") {
+                    self.secrets.push((at, key));
+                }
+                continue;
+            }
+            let secret = self
+                .vault
+                .resolve(value.get())
+                .map_err(|message| self.error(at, format!("{key}: {message}")))?;
+            let start = value.get().as_ptr().addr() - object.get().as_ptr().addr();
+            text.push_str(object.get().get(rest_at..start).unwrap_or_default());
+            text.push_str(&serde_json::Value::String(secret).to_string());
+            text.extend(value.get().chars().filter(|c| *c == '\n'));
+            rest_at = start + value.get().len();
+        }
+        if rest_at == 0 {
+            return Ok(settings.clone());
+        }
+        text.push_str(object.get().get(rest_at..).unwrap_or_default());
+        Ok(settings.with_text(text))
     }
 
     fn aliases(

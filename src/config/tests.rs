@@ -25,7 +25,11 @@ fn an_old_file_loads_with_numbers_as_strings() {
         "x.conf",
     )
     .expect("loads");
-    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    assert!(
+        matches!(config.warnings.as_slice(), [open] if open.to_string().contains("0.0.0.0")),
+        "{:?}",
+        config.warnings
+    );
     assert_eq!(
         (config.daemon.port, config.daemon.protocols),
         (16421, Protocols::Http)
@@ -193,5 +197,199 @@ fn places_far_into_the_file_are_found() {
             .and_then(|c| c.trim().parse::<usize>().ok());
         // The driver key's place is within the PDU's object.
         assert_eq!(column, Some(place.column + 1), "{error}");
+    }
+}
+
+fn with_access(access: &str) -> Result<Config, String> {
+    let text = format!(
+        "{{\"daemon\": {{\"hostname\": [\"localhost\", \"pdud\"],\n\"access\": {access}}}, \"pdus\": {{}}}}"
+    );
+    Config::parse(&text, "x.conf").map_err(|error| error.to_string())
+}
+
+#[test]
+fn access_is_read_and_checked() {
+    let hash = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+    let config = with_access(&format!(
+        r#"{{"tokens": [{{"name": "lava", "sha256": "{hash}", "allow": [
+             {{"pdus": ["rack*"], "outlets": ["1-8", 12], "commands": ["on", "get-status"]}}]}}],
+            "trusted_networks": ["127.0.0.0/8", "::1"], "hosts": ["PDUd.lab"]}}"#
+    ))
+    .expect("loads");
+    let access = &config.daemon.access;
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    assert_eq!(access.hosts, ["pdud.lab", "localhost", "pdud"]);
+    assert_eq!(access.tokens[0].hash, crate::access::Token::hash_of("test"));
+    assert_eq!(access.trusted.len(), 2);
+    for (section, expected) in [
+        ("5", "x.conf:2:11: daemon.access: expected an object"),
+        (
+            r#"{"tokens": {}}"#,
+            "x.conf:2:22: daemon.access.tokens: expected a list",
+        ),
+        (
+            r#"{"tokens": [{"sha256": "x"}]}"#,
+            "x.conf:2:23: daemon.access.tokens[0].name: missing",
+        ),
+        (
+            r#"{"tokens": [{"name": "a b", "sha256": "x"}]}"#,
+            "tokens[0].name: expected letters",
+        ),
+        (
+            r#"{"tokens": [{"name": "a", "sha256": "x"}]}"#,
+            "tokens[0].sha256: expected 64 hexadecimal",
+        ),
+        (
+            r#"{"tokens": [{"name": "a"}]}"#,
+            "tokens[0]: expected sha256 or file",
+        ),
+        (
+            r#"{"tokens": [{"name": "a", "file": "/no/such"}]}"#,
+            "tokens[0].file /no/such: cannot be read",
+        ),
+        (
+            r#"{"trusted_networks": ["10.0.0.1/8"]}"#,
+            "x.conf:2:33: daemon.access.trusted_networks: 10.0.0.1/8 has bits",
+        ),
+        (
+            r#"{"hosts": ["a:1"]}"#,
+            "daemon.access.hosts: expected a host name without a port",
+        ),
+    ] {
+        let error = with_access(section).expect_err(section);
+        assert!(error.contains(expected), "expected {expected} in {error}");
+    }
+    for (rule, expected) in [
+        (
+            r#"{"commands": ["boot"]}"#,
+            "allow[0].commands: expected on, off",
+        ),
+        (
+            r#"{"outlets": ["8-1"]}"#,
+            "allow[0].outlets: expected a range",
+        ),
+        (r#"{"pdus": []}"#, "allow[0].pdus: expected at least one"),
+    ] {
+        let section =
+            format!(r#"{{"tokens": [{{"name": "a", "sha256": "{hash}", "allow": [{rule}]}}]}}"#);
+        let error = with_access(&section).expect_err(rule);
+        assert!(error.contains(expected), "expected {expected} in {error}");
+    }
+    let twice = format!(
+        r#"{{"tokens": [{{"name": "a", "sha256": "{hash}"}}, {{"name": "b", "sha256": "{hash}"}}]}}"#
+    );
+    assert!(with_access(&twice).expect_err("refused").contains("twice"));
+    let warned = with_access(&format!(
+        r#"{{"token": 1, "tokens": [{{"name": "a", "sha256": "{hash}", "allw": []}}]}}"#
+    ))
+    .expect("loads");
+    let warned: Vec<String> = warned.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warned,
+        [
+            "x.conf:2:21: daemon.access.token: unknown key, did you mean tokens?",
+            "x.conf:2:135: daemon.access.tokens[0].allw: unknown key, did you mean allow?",
+        ]
+    );
+}
+
+#[test]
+fn listening_to_the_world_without_tokens_is_a_warning() {
+    for (hostname, warns) in [
+        ("\"localhost\"", false),
+        ("\"127.0.0.1\"", false),
+        ("[\"::1\", \"/run/p.sock\"]", false),
+        ("\"0.0.0.0\"", true),
+        ("[\"127.0.0.1\", \"192.0.2.1\"]", true),
+        ("null", true),
+        ("\"pdud.lab\"", true),
+    ] {
+        let text = format!(r#"{{"daemon": {{"hostname": {hostname}}}, "pdus": {{}}}}"#);
+        let config = Config::parse(&text, "x.conf").expect("loads");
+        assert_eq!(!config.warnings.is_empty(), warns, "{hostname}");
+        if let Some(warning) = config.warnings.first() {
+            let text = warning.to_string();
+            assert!(
+                text.starts_with("x.conf:1:13: daemon.hostname: whoever"),
+                "{text}"
+            );
+        }
+    }
+}
+
+#[test]
+fn secrets_may_be_references() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("x.conf");
+    std::fs::write(folder.path().join("apc"), "@\"quoted\"\n").expect("written");
+    let write = |password: &str| {
+        let text = format!(
+            "{{\"daemon\": {{\"hostname\": \"localhost\"}}, \"pdus\": {{\"a\": {{\"driver\": \"apc7952\",\n\
+             \"password\": {password},\n\"retrys\": 1}}}}}}"
+        );
+        std::fs::write(&path, text).expect("written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("set");
+    };
+    let load = || Config::load(&path).map_err(|error| error.to_string());
+    #[derive(serde::Deserialize)]
+    struct Keys {
+        password: crate::settings::Secret,
+    }
+    let password = |config: &Config| -> String {
+        let keys: Keys = config.pdus["a"].settings.read().expect("reads");
+        keys.password.reveal().to_owned()
+    };
+    write("{\"file\":\n \"apc\"}");
+    let config = load().expect("loads");
+    assert_eq!(password(&config), "@\"quoted\"");
+    assert!(!format!("{config:?}").contains("quoted"));
+    // A reference is no secret; the line of what comes behind it stays right.
+    assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
+    assert!(
+        config.warnings[0]
+            .to_string()
+            .contains("x.conf:4:1: pdus.a.retrys")
+    );
+    let before = config.pdus["a"].clone();
+    std::fs::write(folder.path().join("apc"), "changed\n").expect("written");
+    assert!(!before.works_like(&load().expect("loads").pdus["a"]));
+    write("{\"env\": \"CARGO_PKG_NAME\"}");
+    assert_eq!(password(&load().expect("loads")), "pdudaemon");
+    write("{\"file\": \"none\"}");
+    let error = load().expect_err("refused");
+    assert!(
+        error.contains("x.conf:2:13: pdus.a.password: file ")
+            && error.contains("none: cannot be read"),
+        "{error}"
+    );
+    // A password that stands there itself, whatever it begins with, is one; others should not read it.
+    write("\"@file\"");
+    let config = load().expect("loads");
+    assert_eq!(password(&config), "@file");
+    let warned: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
+    assert!(
+        warned
+            .iter()
+            .any(|text| text.contains("x.conf:2:13: pdus.a.password: every user")),
+        "{warned:?}"
+    );
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).expect("set");
+    assert_eq!(load().expect("loads").warnings.len(), 1);
+}
+
+#[test]
+fn every_key_that_sounds_secret_is_known_as_one() {
+    for spec in registry::specs() {
+        for key in spec.keys {
+            let sounds = ["pass", "community", "secret", "token", "api_key"]
+                .iter()
+                .any(|word| key.name.contains(word));
+            assert!(
+                !sounds || SECRET_KEYS.contains(&key.name),
+                "{} {}",
+                spec.names[0],
+                key.name
+            );
+        }
     }
 }

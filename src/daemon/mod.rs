@@ -108,6 +108,9 @@ fn reload(path: &Path, written: &mut DaemonConfig, dispatcher: &Dispatcher, list
     if new.limits != written.limits {
         listeners.set_limits(&new.limits);
     }
+    if new.access != written.access {
+        listeners.set_access(&new.access);
+    }
     let before = std::mem::replace(written, new);
     let restart = [
         ("hostname", before.listen != written.listen),

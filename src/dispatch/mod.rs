@@ -200,6 +200,11 @@ impl Dispatcher {
         table.routes.get(name).map(|route| info_of(&table, route))
     }
 
+    /// One alias.
+    pub fn alias(&self, name: &str) -> Option<Alias> {
+        self.table().aliases.get(name).cloned()
+    }
+
     /// Every alias by name.
     pub fn aliases(&self) -> BTreeMap<String, Alias> {
         self.table()

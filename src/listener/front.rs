@@ -6,6 +6,7 @@
 //! a wake-up for the daemon's commands. tiny_http never sees a byte of a request that is not
 //! complete and within bounds.
 
+use super::guard::Guard;
 use super::head::{self, CLIENT_HEADER, Refusal, Sniffed};
 use super::tcp;
 use super::untaken::{self, Untaken};
@@ -192,6 +193,7 @@ pub(super) struct Front {
     protocols: Protocols,
     bounds: Bounds,
     dispatcher: Arc<Dispatcher>,
+    guard: Arc<Guard>,
     http_socket: PathBuf,
     untaken: Arc<Untaken>,
     clients: HashMap<u64, Client>,
@@ -218,6 +220,7 @@ impl Front {
         protocols: Protocols,
         bounds: Bounds,
         dispatcher: Arc<Dispatcher>,
+        guard: Arc<Guard>,
         http_socket: PathBuf,
         untaken: Arc<Untaken>,
     ) -> io::Result<(Self, Remote)> {
@@ -246,6 +249,7 @@ impl Front {
             protocols,
             bounds,
             dispatcher,
+            guard,
             http_socket,
             untaken,
             clients: HashMap::new(),
@@ -389,7 +393,7 @@ impl Front {
     }
 
     fn welcome(&mut self, stream: Stream, ip: Option<IpAddr>) {
-        let counted = ip.filter(|ip| !ip.is_loopback());
+        let counted = ip.filter(|ip| !ip.is_loopback() && !self.guard.trusts(*ip));
         if let Some(ip) = counted {
             let count = self.per_ip.entry(ip).or_default();
             if *count >= self.bounds.connections_per_client {
@@ -629,9 +633,13 @@ impl Front {
             .next()
             .unwrap_or_default();
         let parsed = if line.len() > tcp::MAX_LINE {
-            Err("the line is longer than 1024 bytes".to_owned())
+            Err(Some("the line is longer than 1024 bytes".to_owned()))
         } else {
-            tcp::parse(line, &client.name)
+            // One that is turned away has its line in the log.
+            self.guard
+                .admit_line(&client.name)
+                .map_err(|_| None)
+                .and_then(|caller| tcp::parse(line, caller.client()).map_err(Some))
         };
         match parsed {
             Ok(request) => {
@@ -646,8 +654,12 @@ impl Front {
                 );
             }
             Err(why) => {
-                info!(target: "pdud.tcp", "{}: {why}", client.name);
-                self.dispatcher.metrics().refused("line");
+                if let Some(why) = why {
+                    info!(target: "pdud.tcp", "{}: {why}", client.name);
+                    self.dispatcher.metrics().refused("line");
+                } else {
+                    self.dispatcher.metrics().refused("denied");
+                }
                 client.output.extend_from_slice(tcp::NACK);
                 self.say_goodbye(id);
             }

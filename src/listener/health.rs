@@ -21,9 +21,10 @@ pub(super) fn healthz(call: Call) {
     let degraded: Vec<_> = health
         .troubles
         .iter()
+        .filter(|(pdu, _)| call.caller.may_see(pdu.as_str()))
         .map(|(pdu, why)| json!({"pdu": pdu.as_str(), "detail": why}))
         .collect();
-    let (code, status) = match (red.is_empty(), degraded.is_empty()) {
+    let (code, status) = match (red.is_empty(), health.troubles.is_empty()) {
         (false, _) => (503, "red"),
         (true, false) => (200, "degraded"),
         (true, true) => (200, "ok"),
@@ -38,6 +39,7 @@ pub(super) fn metrics(call: Call) {
     let pdus = call.dispatcher().pdus();
     let facts: Vec<PduFacts<'_>> = pdus
         .iter()
+        .filter(|info| call.caller.may_see(info.name.as_str()))
         .map(|info| PduFacts {
             name: info.name.as_str(),
             waiting: info.waiting,

@@ -3,10 +3,12 @@
 //! `GET /power/control/{on,off,reboot,get-status}?hostname=&port=[&delay=]`, or `?alias=`. The
 //! answer comes after the work is done.
 
-use super::api::Api;
+use super::api::{Api, Problem};
 use super::exchange::{Answer, send};
+use super::guard;
 use super::head::CLIENT_HEADER;
 use super::untaken::Untaken;
+use crate::access::Denied;
 use crate::request::{
     Action, Delay, Failure, FailureKind, Outcome, Outlet, Request, State, Target,
 };
@@ -94,8 +96,18 @@ impl HttpServer {
 
 /// One request: routed, or refused at once. Never blocks.
 fn serve(request: tiny_http::Request, api: &Arc<Api>) {
-    let client = client_of(&request).0.to_owned();
-    let Some(request) = api.serve(request, &client) else {
+    let client: Arc<str> = client_of(&request).0.into();
+    let target = origin_form(request.url());
+    let path = target.split_once('?').map_or(target, |(path, _)| path);
+    let caller = match api.guard.admit(&request, &client, path) {
+        Ok(caller) => caller,
+        Err(denied) => {
+            api.dispatcher.metrics().refused("denied");
+            let path = path.to_owned();
+            return refuse(request, &path, &denied);
+        }
+    };
+    let Some(request) = api.serve(request, &caller) else {
         return;
     };
     let target = origin_form(request.url());
@@ -118,14 +130,22 @@ fn serve(request: tiny_http::Request, api: &Arc<Api>) {
         let answer = Answer::text(405, "Method Not Allowed: expected GET\n");
         return send(request, answer.with("Allow", "GET"));
     }
-    let client: Arc<str> = client.into();
+    let client = Arc::clone(caller.client());
     debug!(target: "pdud.http", "Handling HTTP request from {client}: {}", request.url());
     match parse(query, action, client) {
         Err(failure) => answer(request, &Err(failure)),
-        Ok(parsed) => drop(
-            api.dispatcher
-                .submit(parsed, Box::new(move |outcome| answer(request, &outcome))),
-        ),
+        Ok(parsed) => {
+            let permitted = api
+                .guard
+                .permit(&caller, &api.dispatcher, &parsed.target, action);
+            match permitted {
+                Err(denied) => refuse(request, "/power/", &denied),
+                Ok(()) => drop(
+                    api.dispatcher
+                        .submit(parsed, Box::new(move |outcome| answer(request, &outcome))),
+                ),
+            }
+        }
     }
 }
 
@@ -200,6 +220,20 @@ fn answer(request: tiny_http::Request, outcome: &Outcome) {
         },
         Err(failure) => respond(request, 503, &format!("Invalid request: {failure}\n")),
     }
+}
+
+/// The answer to a request that was turned away: the legacy paths speak plain text.
+fn refuse(request: tiny_http::Request, path: &str, denied: &Denied) {
+    let mut answer = if path.starts_with("/power/") {
+        let body = format!("{}: {}\n", denied.title(), denied.reason);
+        Answer::text(denied.status(), &body)
+    } else {
+        Problem::from(denied).answer()
+    };
+    if let Some((name, value)) = guard::headers(denied) {
+        answer = answer.with(name, value);
+    }
+    send(request, answer);
 }
 
 fn respond(request: tiny_http::Request, status: u16, body: &str) {

@@ -6,11 +6,14 @@
 //!                          private Unix socket  1 thread each  1 thread
 //! ```
 //!
-//! Invariant: knows `request` and `dispatch` (and `config`'s listener section); no driver.
+//! Every request passes the guard (who sends it, and may they?) on its way to the dispatcher.
+//!
+//! Invariant: knows `request`, `access` and `dispatch` (and `config`'s listener section); no driver.
 
 pub mod api;
 mod exchange;
 mod front;
+mod guard;
 pub mod head;
 mod health;
 pub mod http;
@@ -19,10 +22,12 @@ mod socket;
 pub mod tcp;
 mod untaken;
 
+use crate::access::Access;
 use crate::config::{DaemonConfig, Limits};
 use crate::dispatch::Dispatcher;
 use api::Api;
 use front::{Bounds, Command, Front, Remote};
+use guard::Guard;
 use http::HttpServer;
 use log::{error, info};
 use std::io;
@@ -67,7 +72,8 @@ impl Listeners {
         let private = PrivateFolder::new()?;
         let socket = private.path.join("http");
         let untaken = Arc::<Untaken>::default();
-        let api = Arc::new(Api::start(Arc::clone(dispatcher))?);
+        let guard = Arc::new(Guard::new(&config.access));
+        let api = Arc::new(Api::start(Arc::clone(dispatcher), Arc::clone(&guard))?);
         let http = HttpServer::start(
             socket::listen_private(&socket)?,
             Arc::clone(&api),
@@ -80,6 +86,7 @@ impl Listeners {
             config.protocols,
             bounds,
             Arc::clone(dispatcher),
+            Arc::clone(&guard),
             socket,
             untaken,
         )?;
@@ -108,6 +115,11 @@ impl Listeners {
     /// Keeps other bounds from now on.
     pub fn set_limits(&self, limits: &Limits) {
         self.remote.tell(Command::Bounds(bounds(limits)));
+    }
+
+    /// Other rules for who may do what, from the next request on.
+    pub fn set_access(&self, access: &Access) {
+        self.api.guard.follow(access);
     }
 
     /// What does not move: threads that gave no sign of life since the last look, or a

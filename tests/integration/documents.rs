@@ -89,7 +89,10 @@ fn every_example_config_loads_without_a_warning_and_every_driver_has_one() {
     configs(&root().join("share"), &mut files);
     let mut shown = HashSet::new();
     for file in &files {
-        let config = Config::load(file).unwrap_or_else(|error| panic!("{error}"));
+        // Parsed, not loaded: in a source tree everybody may read them, which is a warning.
+        let text = std::fs::read_to_string(file).expect("readable");
+        let config = Config::parse(&text, &file.display().to_string())
+            .unwrap_or_else(|error| panic!("{error}"));
         let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
         assert!(warnings.is_empty(), "{}", warnings.join("\n"));
         if file

@@ -13,6 +13,7 @@
 )]
 
 mod acceptance;
+mod access;
 mod compat;
 mod crowd;
 mod daemon;

@@ -11,13 +11,21 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("options", &["hint"]),
     ("transport", &["settings"]),
     ("driver", &["request", "settings", "transport"]),
-    ("config", &["request", "settings", "driver", "hint"]),
+    ("access", &["request"]),
+    ("vault", &["settings"]),
+    (
+        "config",
+        &["request", "settings", "driver", "hint", "access", "vault"],
+    ),
     ("metrics", &["request"]),
     (
         "dispatch",
         &["request", "config", "driver", "metrics", "transport"],
     ),
-    ("listener", &["request", "dispatch", "config", "metrics"]),
+    (
+        "listener",
+        &["request", "access", "dispatch", "config", "metrics"],
+    ),
     ("cli", &["config", "options", "request"]),
     ("client", &["options", "request", "settings"]),
     ("logging", &[]),

@@ -11,6 +11,7 @@ pub(super) fn list(call: Call) {
     let aliases = call.api.dispatcher.aliases();
     let aliases: Vec<_> = aliases
         .iter()
+        .filter(|(_, alias)| call.may_see_alias(alias))
         .map(|(name, alias)| match alias {
             Alias::Outlets(outlets) => {
                 let outlets: Vec<_> = outlets
@@ -27,8 +28,10 @@ pub(super) fn list(call: Call) {
 
 /// `GET …/state`
 pub(super) fn state(call: Call) {
-    let ticket = call.submit(Target::Alias(call.part(0)), Action::State, None);
-    call.answer_when_ended(&ticket, None, alias_read);
+    match call.submit(Target::Alias(call.part(0)), Action::State, None) {
+        Err(problem) => call.problem(problem),
+        Ok(ticket) => call.answer_when_ended(&ticket, None, alias_read),
+    }
 }
 
 /// `PUT …/state`

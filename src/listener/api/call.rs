@@ -2,6 +2,8 @@
 
 use super::Api;
 use super::problem::{self, Problem};
+use crate::access::Caller;
+use crate::config::Alias;
 use crate::dispatch::{Dispatcher, Ticket};
 use crate::listener::exchange::{Answer, Exchange};
 use crate::request::{Action, Delay, Outlet, Request, Target};
@@ -20,8 +22,8 @@ pub(super) const MAX_WAIT: u64 = 60;
 pub(in crate::listener) struct Call {
     pub(super) api: Arc<Api>,
     pub(super) exchange: Exchange,
-    /// Who asks, for the log.
-    pub(super) client: Arc<str>,
+    /// Who asks, and what they may do.
+    pub(in crate::listener) caller: Caller,
     /// The parts of the path that stand for `{…}`, in their order.
     pub(super) path: Vec<String>,
     pub(super) query: Query,
@@ -89,15 +91,58 @@ impl Call {
         serde_json::from_slice(&body).map_err(|error| bad(error.to_string()))
     }
 
+    /// May the caller do this? One that may not has been logged.
+    pub(super) fn permit(&self, target: &Target, action: Action) -> Result<(), Problem> {
+        self.api
+            .guard
+            .permit(&self.caller, &self.api.dispatcher, target, action)
+            .map_err(|denied| Problem::from(&denied))
+    }
+
+    /// May the caller know of this?
+    pub(super) fn may_see(&self, target: &Target) -> bool {
+        match target {
+            _ if self.caller.may_everything() => true,
+            Target::Outlet { pdu, .. } => self.caller.may_see(pdu),
+            Target::Alias(alias) => self
+                .api
+                .dispatcher
+                .alias(alias)
+                .is_some_and(|alias| self.may_see_alias(&alias)),
+        }
+    }
+
+    /// May the caller know of this alias: of all its PDUs?
+    pub(super) fn may_see_alias(&self, alias: &Alias) -> bool {
+        match alias {
+            _ if self.caller.may_everything() => true,
+            Alias::Outlets(outlets) => outlets
+                .iter()
+                .all(|(pdu, _)| self.caller.may_see(pdu.as_str())),
+            Alias::Dead(_) => false,
+        }
+    }
+
     /// The one way from the API to the dispatcher.
     pub(super) fn submit(
         &self,
         target: Target,
         action: Action,
         delay: Option<Delay>,
+    ) -> Result<Arc<Ticket>, Problem> {
+        self.permit(&target, action)?;
+        Ok(self.submit_permitted(target, action, delay))
+    }
+
+    /// The same after [`Call::permit`] was asked.
+    pub(super) fn submit_permitted(
+        &self,
+        target: Target,
+        action: Action,
+        delay: Option<Delay>,
     ) -> Arc<Ticket> {
         let request = Request {
-            client: Arc::clone(&self.client),
+            client: Arc::clone(self.caller.client()),
             target,
             action,
             delay,

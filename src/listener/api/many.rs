@@ -66,7 +66,7 @@ pub(super) fn post(mut call: Call) {
     };
     let tickets: Vec<Arc<Ticket>> = targets
         .into_iter()
-        .map(|target| call.submit(target, action, delay))
+        .map(|target| call.submit_permitted(target, action, delay))
         .collect();
     let gather = Arc::new(Mutex::new(Gather {
         results: vec![None; tickets.len()],
@@ -125,12 +125,18 @@ fn checked(call: &Call, body: &Body) -> Result<(Vec<Target>, Action, Option<Dela
             let target = match one {
                 Named::Outlet(pdu, outlet) => {
                     let outlet = Outlet::new(outlet);
+                    let target = Target::Outlet {
+                        pdu: pdu.clone(),
+                        outlet: outlet.clone(),
+                    };
+                    call.permit(&target, action)?;
                     dispatcher
                         .check(&pdu, &outlet)
                         .map_err(|f| Problem::from(&f))?;
-                    Target::Outlet { pdu, outlet }
+                    target
                 }
                 Named::Alias(alias) => {
+                    call.permit(&Target::Alias(alias.clone()), action)?;
                     if !matches!(aliases.get(&alias), Some(Alias::Outlets(_))) {
                         let reason = format!(
                             "there is no alias {alias:?} in the config, or it leads nowhere"

@@ -22,12 +22,14 @@ mod timers;
 mod views;
 
 pub(super) use call::Call;
+pub(super) use problem::Problem;
 
 use super::exchange::{Answer, Exchange, Writers};
+use super::guard::Guard;
 use super::{health, page};
+use crate::access::Caller;
 use crate::dispatch::Dispatcher;
 use call::{Query, decoded};
-use problem::Problem;
 use serde_json::json;
 use std::io;
 use std::sync::Arc;
@@ -39,6 +41,7 @@ pub const OPENAPI: &str = include_str!("../../../share/openapi.json");
 /// What the handlers share.
 pub(super) struct Api {
     pub(super) dispatcher: Arc<Dispatcher>,
+    pub(super) guard: Arc<Guard>,
     timers: Timers,
     writers: Arc<Writers>,
     list: pdus::List,
@@ -128,9 +131,10 @@ impl Route {
 
 impl Api {
     /// Starts the timers.
-    pub(super) fn start(dispatcher: Arc<Dispatcher>) -> io::Result<Self> {
+    pub(super) fn start(dispatcher: Arc<Dispatcher>, guard: Arc<Guard>) -> io::Result<Self> {
         Ok(Self {
             dispatcher,
+            guard,
             timers: Timers::start()?,
             writers: Arc::default(),
             list: pdus::List::default(),
@@ -147,7 +151,7 @@ impl Api {
     pub(super) fn serve(
         self: &Arc<Self>,
         request: tiny_http::Request,
-        client: &str,
+        caller: &Caller,
     ) -> Option<tiny_http::Request> {
         let url = request.url().to_owned();
         let (path, query) = url.split_once('?').unwrap_or((&url, ""));
@@ -164,7 +168,7 @@ impl Api {
                 let detail = format!("{path}: expected a path of /api/v1/openapi.json");
                 exchange.send(Problem::new(problem::NOT_FOUND, detail).answer());
             }
-            Some((route, parts)) => self.call(route, &parts, query, &method, exchange, client),
+            Some((route, parts)) => self.call(route, &parts, query, &method, exchange, caller),
         }
         None
     }
@@ -176,7 +180,7 @@ impl Api {
         query: &str,
         method: &str,
         exchange: Exchange,
-        client: &str,
+        caller: &Caller,
     ) {
         let wanted = if method == "HEAD" { "GET" } else { method };
         let Some((_, known, handler)) = route.methods.iter().find(|(name, ..)| *name == wanted)
@@ -194,7 +198,7 @@ impl Api {
             (Ok(path), Ok(query)) => handler(Call {
                 api: Arc::clone(self),
                 exchange,
-                client: client.into(),
+                caller: caller.clone(),
                 path,
                 query,
             }),

@@ -48,6 +48,20 @@ pub(super) fn list(call: Call) {
         Ok(refresh) => refresh,
         Err(problem) => return call.problem(problem),
     };
+    if !call.caller.may_everything() {
+        // One that may see a part gets a list of its own, made of what it may see.
+        let mut pdus = call.api.dispatcher.pdus();
+        pdus.retain(|info| call.caller.may_see(info.name.as_str()));
+        for info in &pdus {
+            if let Some(age) = refresh
+                && may_read(&call, info)
+            {
+                call.api.refresh(info, age);
+            }
+        }
+        let views: Vec<PduView<'_>> = pdus.iter().map(PduView::new).collect();
+        return call.json(200, &HashMap::from([("pdus", views)]));
+    }
     if let Some(age) = refresh {
         call.api.refresh_all(age);
     }
@@ -61,14 +75,24 @@ pub(super) fn one(call: Call) {
         Ok(refresh) => refresh,
         Err(problem) => return call.problem(problem),
     };
-    let Some(info) = call.api.dispatcher.pdu(&call.part(0)) else {
+    let info = call.api.dispatcher.pdu(&call.part(0));
+    let Some(info) = info.filter(|info| call.caller.may_see(info.name.as_str())) else {
         let problem = unknown(&call.part(0));
         return call.problem(problem);
     };
-    if let Some(age) = refresh {
+    if let Some(age) = refresh
+        && may_read(&call, &info)
+    {
         call.api.refresh(&info, age);
     }
     call.json(200, &PduView::new(&info));
+}
+
+/// May the caller have all of its states read?
+fn may_read(call: &Call, info: &PduInfo) -> bool {
+    let outlets = info.outlets.keys();
+    let outlets = outlets.map(|outlet| (info.name.as_str(), outlet));
+    call.caller.may_all(outlets, Action::State)
 }
 
 fn unknown(pdu: &str) -> Problem {
@@ -86,15 +110,18 @@ pub(super) fn state(call: Call) {
     match call.query.flag("last", false) {
         Err(problem) => call.problem(problem),
         Ok(true) => last_state(call),
-        Ok(false) => {
-            let ticket = call.submit(call.outlet(), Action::State, None);
-            call.answer_when_ended(&ticket, None, read);
-        }
+        Ok(false) => match call.submit(call.outlet(), Action::State, None) {
+            Err(problem) => call.problem(problem),
+            Ok(ticket) => call.answer_when_ended(&ticket, None, read),
+        },
     }
 }
 
 fn last_state(call: Call) {
     let (pdu, outlet) = (call.part(0), Outlet::new(call.part(1)));
+    if !call.caller.may_see(&pdu) {
+        return call.problem(unknown(&pdu));
+    }
     if let Err(failure) = call.api.dispatcher.check(&pdu, &outlet) {
         return call.problem(&failure);
     }
@@ -204,7 +231,10 @@ fn act(call: Call, target: Target, action: Action, delay: Option<Delay>) {
         Ok(wait) => wait,
         Err(problem) => return call.problem(problem),
     };
-    let ticket = call.submit(target, action, delay);
+    let ticket = match call.submit(target, action, delay) {
+        Ok(ticket) => ticket,
+        Err(problem) => return call.problem(problem),
+    };
     if wait {
         call.answer_when_ended(&ticket, None, ended);
     } else {

@@ -1,5 +1,6 @@
 //! What went wrong, as a problem document (RFC 9457) with a stable type.
 
+use crate::access::{Denied, DeniedKind};
 use crate::listener::exchange::Answer;
 use crate::request::{Failure, FailureKind};
 use serde::Serialize;
@@ -22,6 +23,10 @@ pub(super) const MEDIA_TYPE: Kind = Kind(
     415,
     "Another content type is expected",
 );
+
+pub(super) const UNAUTHORIZED: Kind = Kind("unauthorized", 401, "A token is needed");
+pub(super) const FORBIDDEN: Kind = Kind("forbidden", 403, "You may not do this");
+pub(super) const TOO_MANY: Kind = Kind("too-many-failures", 429, "Too many wrong tokens");
 
 /// The kind of problem a failure is.
 pub(super) fn kind_of(failure: FailureKind) -> Kind {
@@ -73,8 +78,19 @@ impl Problem {
         }
     }
 
-    pub(super) fn answer(&self) -> Answer {
+    pub(in crate::listener) fn answer(&self) -> Answer {
         Answer::serialized(self.status, "application/problem+json", self)
+    }
+}
+
+impl From<&Denied> for Problem {
+    fn from(denied: &Denied) -> Self {
+        let kind = match denied.kind {
+            DeniedKind::Unauthorized => UNAUTHORIZED,
+            DeniedKind::Forbidden => FORBIDDEN,
+            DeniedKind::TooMany => TOO_MANY,
+        };
+        Self::new(kind, denied.reason.clone())
     }
 }
 

@@ -21,7 +21,11 @@ pub(super) fn list(call: Call) {
         Err(problem) => return call.problem(problem),
     };
     let all = call.api.dispatcher.requests();
-    let newest = all.iter().rev().take(limit);
+    let newest = all
+        .iter()
+        .rev()
+        .filter(|ticket| call.may_see(&ticket.request.target))
+        .take(limit);
     let views: Vec<RequestView> = newest.map(|ticket| RequestView::new(ticket)).collect();
     call.json(200, &json!({"requests": views}));
 }
@@ -43,6 +47,12 @@ pub(super) fn one(call: Call) {
 pub(super) fn cancel(call: Call) {
     match find(&call) {
         Err(problem) => call.problem(problem),
+        Ok(ticket) if is_denied(&call, &ticket) => {
+            call.problem(Problem::new(
+                problem::FORBIDDEN,
+                "the token's rights do not cover what this request does",
+            ));
+        }
         Ok(ticket) if ticket.cancel() => call.answer(view(&ticket)),
         Ok(ticket) => {
             let detail = match ticket.progress() {
@@ -54,6 +64,12 @@ pub(super) fn cancel(call: Call) {
     }
 }
 
+/// Who may not ask for it may not take it back either.
+fn is_denied(call: &Call, ticket: &Ticket) -> bool {
+    let request = &ticket.request;
+    call.permit(&request.target, request.action).is_err()
+}
+
 fn find(call: &Call) -> Result<Arc<Ticket>, Problem> {
     let id = call.part(0);
     let number = id
@@ -62,6 +78,7 @@ fn find(call: &Call) -> Result<Arc<Ticket>, Problem> {
         .filter(|_| id.bytes().all(|b| b.is_ascii_digit()));
     number
         .and_then(|number| call.api.dispatcher.request(number))
+        .filter(|ticket| call.may_see(&ticket.request.target))
         .ok_or_else(|| {
             let detail = format!("there is no request {id}: ended ones are forgotten in time");
             Problem::new(problem::UNKNOWN_REQUEST, detail)

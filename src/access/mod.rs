@@ -1,0 +1,688 @@
+//! Who may do what: tokens and their rights, trusted networks, and requests that a browser was
+//! tricked into. Pure: facts about a request in, a [`Caller`] or a [`Denied`] out; time is passed
+//! in.
+//!
+//! Without tokens in the config everybody who can connect may do everything, as with the Python
+//! program. With tokens a request is somebody's: a token's, or that of a client which is trusted
+//! for where it comes from.
+//!
+//! Invariant: knows `request` alone; no sockets, no HTTP server, no config file.
+
+use crate::request::{Action, Outlet};
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use subtle::ConstantTimeEq;
+
+/// The `daemon.access` section, resolved: token files are read, host names are lower case.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// The tokens; without any, everybody may do everything.
+    pub tokens: Vec<Token>,
+    /// Clients that need no token on the legacy paths and for the line protocol.
+    pub trusted: Vec<Network>,
+    /// Names under which this daemon is reached, beside IP addresses and `localhost`.
+    pub hosts: Vec<String>,
+}
+
+/// One token: its name for the log, its hash, and what it may do.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token {
+    /// Who it was given to.
+    pub name: Arc<str>,
+    /// SHA-256 of the token.
+    pub hash: [u8; 32],
+    /// What it may do; `None`: everything.
+    pub allow: Option<Vec<Rule>>,
+}
+
+impl Token {
+    /// The hash by which a token is known.
+    pub fn hash_of(token: &str) -> [u8; 32] {
+        Sha256::digest(token.as_bytes()).into()
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Token")
+            .field("name", &self.name)
+            .field("allow", &self.allow)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One entry of a token's `allow`: these commands for these outlets of these PDUs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// PDUs by name; empty: all.
+    pub pdus: Vec<Glob>,
+    /// Outlets; empty: all.
+    pub outlets: Vec<Outlets>,
+    /// Commands; empty: all.
+    pub commands: Vec<Action>,
+}
+
+impl Rule {
+    fn covers(&self, pdu: &str) -> bool {
+        self.pdus.is_empty() || self.pdus.iter().any(|glob| glob.matches(pdu))
+    }
+
+    fn allows(&self, pdu: &str, outlet: &Outlet, action: Action) -> bool {
+        self.covers(pdu)
+            && (self.outlets.is_empty() || self.outlets.iter().any(|some| some.contain(outlet)))
+            && (self.commands.is_empty() || self.commands.contains(&action))
+    }
+}
+
+/// A name with `*` for any text and `?` for one character.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Glob(String);
+
+impl Glob {
+    /// Any text is one.
+    pub fn new(pattern: impl Into<String>) -> Self {
+        Self(pattern.into())
+    }
+
+    /// Does the whole of `text` match? Takes at most pattern times text steps.
+    pub fn matches(&self, text: &str) -> bool {
+        let (mut pattern, mut rest) = (self.0.chars(), text.chars());
+        // Behind the last star, and the text it is tried at.
+        let mut star = None;
+        loop {
+            let (mut next_pattern, mut next_rest) = (pattern.clone(), rest.clone());
+            match (next_pattern.next(), next_rest.next()) {
+                (Some('*'), _) => {
+                    star = Some((next_pattern.clone(), rest.clone()));
+                    pattern = next_pattern;
+                    continue;
+                }
+                (Some('?'), Some(_)) => {
+                    (pattern, rest) = (next_pattern, next_rest);
+                    continue;
+                }
+                (Some(wanted), Some(found)) if wanted == found => {
+                    (pattern, rest) = (next_pattern, next_rest);
+                    continue;
+                }
+                (None, None) => return true,
+                _ => {}
+            }
+            // A mismatch: the last star takes one character more.
+            let Some((behind, mut at)) = star.take() else {
+                return false;
+            };
+            if at.next().is_none() {
+                return false;
+            }
+            pattern = behind.clone();
+            rest = at.clone();
+            star = Some((behind, at));
+        }
+    }
+}
+
+/// Some outlets: a number, a range of numbers, or names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outlets {
+    /// From the first to the last.
+    Numbers(u32, u32),
+    /// Ids that are not numbers, or `*`.
+    Named(Glob),
+}
+
+impl Outlets {
+    fn contain(&self, outlet: &Outlet) -> bool {
+        match self {
+            Self::Numbers(first, last) => outlet
+                .number()
+                .is_some_and(|number| (*first..=*last).contains(&number)),
+            Self::Named(glob) => glob.matches(outlet.key()),
+        }
+    }
+}
+
+impl FromStr for Outlets {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |text: &str| Outlet::new(text.trim()).number();
+        if let Some(one) = number(text) {
+            return Ok(Self::Numbers(one, one));
+        }
+        if let Some((first, last)) = text.split_once('-')
+            && let (Some(first), Some(last)) = (number(first), number(last))
+        {
+            if first > last {
+                return Err(format!(
+                    "expected a range from low to high as \"1-8\", got {text:?}"
+                ));
+            }
+            return Ok(Self::Numbers(first, last));
+        }
+        if text.is_empty() {
+            return Err("expected an outlet or a range as \"1-8\", got an empty text".into());
+        }
+        Ok(Self::Named(Glob::new(text)))
+    }
+}
+
+/// An IP network, as `10.0.0.0/8`, or one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// As 128 bits: IPv4 is kept as IPv4-mapped, so that both forms of an address are one.
+    bits: u128,
+    prefix: u32,
+}
+
+/// An address as 128 bits, IPv4 as `::ffff:a.b.c.d`.
+fn bits_of(ip: IpAddr) -> u128 {
+    match ip {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(v6) => v6.to_bits(),
+    }
+}
+
+fn mask(prefix: u32) -> u128 {
+    u128::MAX
+        .checked_shl(128_u32.saturating_sub(prefix))
+        .unwrap_or(0)
+}
+
+impl Network {
+    /// Is the address in it?
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        bits_of(ip) & mask(self.prefix) == self.bits
+    }
+}
+
+impl FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("expected a network as \"10.0.0.0/8\" or \"::1/128\", got {text:?}");
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (text, None),
+        };
+        let ip: IpAddr = address.parse().map_err(|_| wrong())?;
+        let most: u32 = if ip.is_ipv4() { 32 } else { 128 };
+        let prefix = match prefix {
+            None => most,
+            Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => digits
+                .parse()
+                .ok()
+                .filter(|prefix| *prefix <= most)
+                .ok_or_else(wrong)?,
+            Some(_) => return Err(wrong()),
+        };
+        let prefix = prefix + 128 - most;
+        let bits = bits_of(ip);
+        if bits & !mask(prefix) != 0 {
+            return Err(format!(
+                "{text} has bits behind its prefix: expected the network's own address"
+            ));
+        }
+        Ok(Self { bits, prefix })
+    }
+}
+
+/// Where a client comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The Unix socket: whoever may write to the file is trusted.
+    Unix,
+    /// An address.
+    Ip(IpAddr),
+    /// It cannot be told: trusted with nothing.
+    Unknown,
+}
+
+impl FromStr for Origin {
+    type Err = std::convert::Infallible;
+
+    /// From the client's name in the log.
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        Ok(match name {
+            "unix" => Self::Unix,
+            _ => name
+                .parse()
+                .map_or(Self::Unknown, |ip: IpAddr| Self::Ip(ip.to_canonical())),
+        })
+    }
+}
+
+/// Which rules hold for a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// `/api`, and whatever is not one of the others: a token when there are any; never across
+    /// sites.
+    Api,
+    /// The page: it does nothing by itself and needs no token; not within other sites' pages.
+    Page,
+    /// `/healthz`: for everybody; with tokens it names no PDUs.
+    Health,
+    /// `/power/control` and `/metrics`: as ever without tokens; with tokens, a token or a trusted
+    /// network, and never across sites.
+    Legacy,
+}
+
+impl Door {
+    /// The door of a path (without scheme, host and query).
+    pub fn of(path: &str) -> Self {
+        match path {
+            "/" | "/page.js" | "/page.css" => Self::Page,
+            "/healthz" => Self::Health,
+            "/metrics" => Self::Legacy,
+            path if path.starts_with("/power/") => Self::Legacy,
+            _ => Self::Api,
+        }
+    }
+}
+
+/// What the head of an HTTP request tells.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Facts<'a> {
+    /// `GET` or `HEAD`.
+    pub is_safe: bool,
+    /// The `Host` header.
+    pub host: Option<&'a str>,
+    /// There is a header twice that must be there once.
+    pub is_ambiguous: bool,
+    /// The `Origin` header.
+    pub origin: Option<&'a str>,
+    /// The `Sec-Fetch-Site` header.
+    pub fetch_site: Option<&'a str>,
+    /// The `Sec-Fetch-Mode` header.
+    pub fetch_mode: Option<&'a str>,
+    /// The `Sec-Fetch-Dest` header.
+    pub fetch_dest: Option<&'a str>,
+    /// The `User-Agent` header.
+    pub user_agent: Option<&'a str>,
+    /// The `Referer` header.
+    pub referer: Option<&'a str>,
+    /// The `Authorization` header.
+    pub authorization: Option<&'a str>,
+}
+
+impl<'a> Facts<'a> {
+    fn bearer(&self) -> Option<&'a str> {
+        let (scheme, token) = self.authorization?.trim().split_once(' ')?;
+        scheme
+            .eq_ignore_ascii_case("bearer")
+            .then(|| token.trim_start())
+    }
+
+    /// Programs do not call themselves Mozilla; every browser does.
+    fn is_of_a_browser(&self) -> bool {
+        self.user_agent
+            .is_some_and(|agent| agent.starts_with("Mozilla/"))
+            || self.referer.is_some()
+            || self.origin.is_some()
+            || self.fetch_site.is_some()
+    }
+}
+
+/// Why a request is turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeniedKind {
+    /// No token, or not one of ours.
+    Unauthorized,
+    /// This client, token or site must not do that.
+    Forbidden,
+    /// Too many wrong tokens from this client's address.
+    TooMany,
+}
+
+/// A request turned away, with a sentence for whoever reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denied {
+    /// The class.
+    pub kind: DeniedKind,
+    /// What would have been needed.
+    pub reason: String,
+}
+
+impl Denied {
+    /// A refusal of the given class.
+    pub fn new(kind: DeniedKind, reason: impl Into<String>) -> Self {
+        Self {
+            kind,
+            reason: reason.into(),
+        }
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> u16 {
+        match self.kind {
+            DeniedKind::Unauthorized => 401,
+            DeniedKind::Forbidden => 403,
+            DeniedKind::TooMany => 429,
+        }
+    }
+
+    /// The status in words.
+    pub fn title(&self) -> &'static str {
+        match self.kind {
+            DeniedKind::Unauthorized => "Unauthorized",
+            DeniedKind::Forbidden => "Forbidden",
+            DeniedKind::TooMany => "Too Many Requests",
+        }
+    }
+}
+
+/// Whoever sent a request, and what they may do.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    client: Arc<str>,
+    rights: Rights,
+}
+
+#[derive(Clone, Debug)]
+enum Rights {
+    All,
+    Some(Vec<Rule>),
+    None,
+}
+
+impl Caller {
+    /// Who it is, for the log and [`crate::request::Request::client`]: an address, with
+    /// `<token's name>@` before it when a token was shown.
+    pub fn client(&self) -> &Arc<str> {
+        &self.client
+    }
+
+    /// May it give this command for this outlet?
+    pub fn may(&self, pdu: &str, outlet: &Outlet, action: Action) -> bool {
+        match &self.rights {
+            Rights::All => true,
+            Rights::Some(rules) => rules.iter().any(|rule| rule.allows(pdu, outlet, action)),
+            Rights::None => false,
+        }
+    }
+
+    /// May it give this command for all of these outlets (an alias, a group)? Of none: no, unless
+    /// it may do everything.
+    pub fn may_all<'o>(
+        &self,
+        outlets: impl IntoIterator<Item = (&'o str, &'o Outlet)>,
+        action: Action,
+    ) -> bool {
+        if matches!(self.rights, Rights::All) {
+            return true;
+        }
+        let mut outlets = outlets.into_iter().peekable();
+        outlets.peek().is_some() && outlets.all(|(pdu, outlet)| self.may(pdu, outlet, action))
+    }
+
+    /// May it know of this PDU, its outlets and what is remembered of them?
+    pub fn may_see(&self, pdu: &str) -> bool {
+        match &self.rights {
+            Rights::All => true,
+            Rights::Some(rules) => rules.iter().any(|rule| rule.covers(pdu)),
+            Rights::None => false,
+        }
+    }
+
+    /// May it do everything? Then names that are in no config are no secret to it either.
+    pub fn may_everything(&self) -> bool {
+        matches!(self.rights, Rights::All)
+    }
+}
+
+impl Access {
+    /// Are tokens asked for at all?
+    pub fn is_on(&self) -> bool {
+        !self.tokens.is_empty()
+    }
+
+    /// Is the client trusted for where it comes from?
+    pub fn trusts(&self, origin: Origin) -> bool {
+        match origin {
+            Origin::Unix => true,
+            Origin::Ip(ip) => self.trusted.iter().any(|network| network.contains(ip)),
+            Origin::Unknown => false,
+        }
+    }
+
+    /// The token this is, found in the same time whichever it is, and whether it is any.
+    fn token(&self, shown: &str) -> Option<&Token> {
+        let hash = Token::hash_of(shown);
+        let mut found = None;
+        for token in &self.tokens {
+            if bool::from(token.hash.ct_eq(&hash)) {
+                found = Some(token);
+            }
+        }
+        found
+    }
+
+    /// The line protocol knows no tokens: when there are any, only trusted clients may use it.
+    pub fn admit_line(&self, client: &Arc<str>, origin: Origin) -> Result<Caller, Denied> {
+        if self.is_on() && !self.trusts(origin) {
+            return Err(Denied::new(
+                DeniedKind::Forbidden,
+                "the line protocol is for daemon.access.trusted_networks only",
+            ));
+        }
+        Ok(Caller {
+            client: Arc::clone(client),
+            rights: Rights::All,
+        })
+    }
+
+    /// Who sends this HTTP request, or why it is turned away. `client` is its name in the log.
+    pub fn admit(
+        &self,
+        client: &Arc<str>,
+        origin: Origin,
+        door: Door,
+        facts: &Facts<'_>,
+    ) -> Result<Caller, Denied> {
+        let as_client = |rights| Caller {
+            client: Arc::clone(client),
+            rights,
+        };
+        if door == Door::Health {
+            let rights = if self.is_on() {
+                Rights::None
+            } else {
+                Rights::All
+            };
+            return Ok(as_client(rights));
+        }
+        let forbidden = |reason: &str| Err(Denied::new(DeniedKind::Forbidden, reason));
+        if facts.is_ambiguous {
+            return forbidden("a header that counts is there twice");
+        }
+        if door != Door::Legacy || self.is_on() {
+            self.same_site(door, facts)?;
+        }
+        if !self.is_on() {
+            return Ok(as_client(Rights::All));
+        }
+        if let Some(shown) = facts.bearer() {
+            let token = self.token(shown).ok_or_else(|| {
+                Denied::new(DeniedKind::Unauthorized, "this is not a token of ours")
+            })?;
+            return Ok(Caller {
+                client: format!("{}@{client}", token.name).into(),
+                rights: token.allow.clone().map_or(Rights::All, Rights::Some),
+            });
+        }
+        match (door, origin) {
+            (Door::Page, _) => Ok(as_client(Rights::None)),
+            (Door::Api, Origin::Unix) => Ok(as_client(Rights::All)),
+            (Door::Legacy, origin) if self.trusts(origin) => {
+                // A page elsewhere may have an address of ours in an <img>: over plain HTTP the
+                // browser does not tell us, and a trusted network is all it takes.
+                if facts.is_of_a_browser()
+                    && !matches!(facts.fetch_site, Some("same-origin" | "none"))
+                {
+                    return forbidden(
+                        "a browser needs a token here: a page of another site could have sent it",
+                    );
+                }
+                Ok(as_client(Rights::All))
+            }
+            _ => Err(Denied::new(
+                DeniedKind::Unauthorized,
+                "a token is needed, in the header Authorization: Bearer <token>",
+            )),
+        }
+    }
+
+    /// Turns away what a browser was tricked into by another site.
+    fn same_site(&self, door: Door, facts: &Facts<'_>) -> Result<(), Denied> {
+        let forbidden = |reason: String| Err(Denied::new(DeniedKind::Forbidden, reason));
+        // A name that leads here by somebody else's DNS makes their page one of ours.
+        if let Some(host) = facts.host
+            && !self.is_ours(host)
+        {
+            return forbidden(format!(
+                "the Host header {host:?} is not this daemon's: expected an IP address, localhost, \
+                 a name listened on, or one of daemon.access.hosts"
+            ));
+        }
+        // A link to the page may be anywhere; the page in somebody's frame may not.
+        if door == Door::Page
+            && facts.is_safe
+            && facts.fetch_mode == Some("navigate")
+            && facts.fetch_dest == Some("document")
+        {
+            return Ok(());
+        }
+        if let Some(site) = facts.fetch_site
+            && !matches!(site, "same-origin" | "none")
+        {
+            return forbidden("a page of another site has sent this request".into());
+        }
+        if let Some(origin) = facts.origin
+            && !self.is_own_origin(origin, facts.host)
+        {
+            return forbidden(format!(
+                "a page of another site ({origin:?}) has sent this request"
+            ));
+        }
+        Ok(())
+    }
+
+    /// The page that sends it came from the host that gets it, or from a name of ours without a
+    /// port (a proxy in front of us that hands on another Host).
+    fn is_own_origin(&self, origin: &str, host: Option<&str>) -> bool {
+        let authority = ["http://", "https://"]
+            .iter()
+            .find_map(|scheme| origin.strip_prefix(scheme));
+        authority.is_some_and(|authority| {
+            host.is_some_and(|host| host.eq_ignore_ascii_case(authority))
+                || self
+                    .hosts
+                    .iter()
+                    .any(|ours| ours.eq_ignore_ascii_case(authority))
+        })
+    }
+
+    /// Is that Host header, with or without a port, one under which we are reached?
+    fn is_ours(&self, host: &str) -> bool {
+        let is_port = |port: &str| port.bytes().all(|b| b.is_ascii_digit());
+        if let Some(rest) = host.strip_prefix('[') {
+            return rest.split_once(']').is_some_and(|(address, tail)| {
+                address.parse::<Ipv6Addr>().is_ok()
+                    && (tail.is_empty() || tail.strip_prefix(':').is_some_and(is_port))
+            });
+        }
+        let name = match host.rsplit_once(':') {
+            Some((name, port)) if is_port(port) => name,
+            Some(_) => return false,
+            None => host,
+        };
+        let name = name.strip_suffix('.').unwrap_or(name);
+        name.parse::<IpAddr>().is_ok()
+            || name.eq_ignore_ascii_case("localhost")
+            || self
+                .hosts
+                .iter()
+                .any(|ours| ours.eq_ignore_ascii_case(name))
+    }
+}
+
+/// Token buckets by client address, in a table of bounded size: each address may do something
+/// `burst` times at once and then `per_second`.
+#[derive(Debug)]
+pub struct Buckets {
+    burst: f64,
+    per_second: f64,
+    size: usize,
+    /// What is left, and when that was.
+    left: HashMap<u128, (f64, Instant)>,
+}
+
+impl Buckets {
+    /// Buckets that hold `burst` and fill up at `per_second`, for at most `size` addresses.
+    pub fn new(burst: u32, per_second: f64, size: usize) -> Self {
+        Self {
+            burst: f64::from(burst),
+            per_second,
+            size: size.max(1),
+            left: HashMap::new(),
+        }
+    }
+
+    /// An IPv6 client has its /64 to choose from; that counts as one.
+    fn key(ip: IpAddr) -> u128 {
+        match ip.to_canonical() {
+            IpAddr::V4(v4) => bits_of(IpAddr::V4(v4)),
+            IpAddr::V6(v6) => v6.to_bits() & mask(64),
+        }
+    }
+
+    fn level(&self, key: u128, now: Instant) -> f64 {
+        self.left.get(&key).map_or(self.burst, |(left, at)| {
+            let filled = now.saturating_duration_since(*at).as_secs_f64() * self.per_second;
+            (left + filled).min(self.burst)
+        })
+    }
+
+    /// Is there nothing left for this address?
+    pub fn is_empty(&self, ip: IpAddr, now: Instant) -> bool {
+        self.level(Self::key(ip), now) < 1.0
+    }
+
+    /// Takes one; false when there is none.
+    pub fn take(&mut self, ip: IpAddr, now: Instant) -> bool {
+        let key = Self::key(ip);
+        let level = self.level(key, now);
+        if level < 1.0 {
+            return false;
+        }
+        if self.left.len() >= self.size && !self.left.contains_key(&key) {
+            self.make_room(now);
+        }
+        self.left.insert(key, (level - 1.0, now));
+        true
+    }
+
+    /// Forgets those that are full again, else the one that has been quiet for longest.
+    fn make_room(&mut self, now: Instant) {
+        let full = Duration::try_from_secs_f64(self.burst / self.per_second).unwrap_or_default();
+        self.left
+            .retain(|_, (_, at)| now.saturating_duration_since(*at) < full);
+        if self.left.len() >= self.size
+            && let Some(oldest) = self
+                .left
+                .iter()
+                .min_by_key(|(_, (_, at))| *at)
+                .map(|(key, _)| *key)
+        {
+            self.left.remove(&oldest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,305 @@
+//! The `daemon.access` section: tokens and their rights, trusted networks, host names.
+
+use super::{ConfigError, Listen, Reader, join, kind_of};
+use crate::access::{Access, Glob, Outlets, Rule, Token};
+use crate::request::Action;
+use serde_json::value::RawValue;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+const ACCESS_KEYS: &[&str] = &["tokens", "trusted_networks", "hosts"];
+const TOKEN_KEYS: &[&str] = &["name", "sha256", "file", "allow", "about"];
+const RULE_KEYS: &[&str] = &["pdus", "outlets", "commands"];
+
+/// A token that was typed and not drawn can be guessed.
+const SHORT_TOKEN: usize = 16;
+
+type Entry<'a> = (String, &'a RawValue);
+
+fn find<'a>(entries: &[Entry<'a>], key: &str) -> Option<&'a RawValue> {
+    let found = entries.iter().find(|(name, _)| name == key);
+    found
+        .map(|(_, value)| *value)
+        .filter(|value| value.get() != "null")
+}
+
+impl<'a> Reader<'a> {
+    /// Reads the section; without one, everything is open.
+    pub(super) fn access(
+        &mut self,
+        value: Option<&'a RawValue>,
+        listen: &[Listen],
+    ) -> Result<Access, ConfigError> {
+        let mut access = Access::default();
+        if let Some(value) = value.filter(|value| value.get() != "null") {
+            let path = "daemon.access";
+            let entries = self.known_object(path, value, ACCESS_KEYS)?;
+            if let Some(tokens) = find(&entries, "tokens") {
+                let path = join(path, "tokens");
+                for (number, token) in self.list(&path, tokens)?.into_iter().enumerate() {
+                    let token = self.token(&format!("{path}[{number}]"), token, &access.tokens)?;
+                    access.tokens.push(token);
+                }
+            }
+            if let Some(networks) = find(&entries, "trusted_networks") {
+                access.trusted = self.parsed(&join(path, "trusted_networks"), networks)?;
+            }
+            if let Some(hosts) = find(&entries, "hosts") {
+                let path = join(path, "hosts");
+                for value in self.list(&path, hosts)? {
+                    let host = self.string(&path, value)?;
+                    if host.is_empty()
+                        || host
+                            .chars()
+                            .any(|c| c.is_whitespace() || "/:@[]".contains(c))
+                    {
+                        return Err(self.error(
+                            self.text.position(value),
+                            format!("{path}: expected a host name without a port, got {host:?}"),
+                        ));
+                    }
+                    access.hosts.push(host.to_ascii_lowercase());
+                }
+            }
+        }
+        // What is listened on by name is reached by that name.
+        for listen in listen {
+            if let Listen::Host(host) = listen
+                && host.trim_matches(['[', ']']).parse::<IpAddr>().is_err()
+            {
+                access.hosts.push(host.to_ascii_lowercase());
+            }
+        }
+        Ok(access)
+    }
+
+    fn token(
+        &mut self,
+        path: &str,
+        value: &'a RawValue,
+        others: &[Token],
+    ) -> Result<Token, ConfigError> {
+        let at = self.text.position(value);
+        let entries = self.known_object(path, value, TOKEN_KEYS)?;
+        let name_at = find(&entries, "name")
+            .ok_or_else(|| self.error(at, format!("{path}.name: missing, expected who has it")))?;
+        let name = self.string(&join(path, "name"), name_at)?;
+        let is_plain = |c: char| c.is_ascii_graphic() && c != '@';
+        if name.is_empty() || !name.chars().all(is_plain) {
+            return Err(self.error(
+                self.text.position(name_at),
+                format!("{path}.name: expected letters, digits and signs without @, got {name:?}"),
+            ));
+        }
+        if others.iter().any(|other| *other.name == *name) {
+            return Err(self.error(
+                self.text.position(name_at),
+                format!("{path}.name: there is another token {name:?}"),
+            ));
+        }
+        let hash = match (find(&entries, "sha256"), find(&entries, "file")) {
+            (Some(hex), None) => {
+                let text = self.string(&join(path, "sha256"), hex)?;
+                hash_of_hex(&text).ok_or_else(|| {
+                    self.error(
+                        self.text.position(hex),
+                        format!(
+                            "{path}.sha256: expected 64 hexadecimal digits, as \
+                             `printf %s TOKEN | sha256sum` prints them"
+                        ),
+                    )
+                })?
+            }
+            (None, Some(name)) => {
+                let at = self.text.position(name);
+                let name = self.string(&join(path, "file"), name)?;
+                let token = self
+                    .vault
+                    .read(&name)
+                    .map_err(|message| self.error(at, format!("{path}.{message}")))?;
+                let token = token.trim();
+                if token.len() < SHORT_TOKEN {
+                    self.warn(
+                        at,
+                        format!(
+                            "{path}.file: the token is shorter than {SHORT_TOKEN} characters and \
+                             can be guessed; `openssl rand -hex 32` makes a good one"
+                        ),
+                    );
+                }
+                Token::hash_of(token)
+            }
+            (None, None) => {
+                return Err(self.error(at, format!("{path}: expected sha256 or file")));
+            }
+            (Some(_), Some(_)) => {
+                return Err(self.error(at, format!("{path}: expected either sha256 or file")));
+            }
+        };
+        if others.iter().any(|other| other.hash == hash) {
+            return Err(self.error(at, format!("{path}: this token is there twice")));
+        }
+        let allow = match find(&entries, "allow") {
+            None => None,
+            Some(value) => {
+                let path = join(path, "allow");
+                let mut rules = Vec::new();
+                for (number, rule) in self.list(&path, value)?.into_iter().enumerate() {
+                    rules.push(self.rule(&format!("{path}[{number}]"), rule)?);
+                }
+                if rules.is_empty() {
+                    self.warn(
+                        self.text.position(value),
+                        format!("{path}: is empty, this token may do nothing"),
+                    );
+                }
+                Some(rules)
+            }
+        };
+        Ok(Token {
+            name: name.into(),
+            hash,
+            allow,
+        })
+    }
+
+    fn rule(&mut self, path: &str, value: &'a RawValue) -> Result<Rule, ConfigError> {
+        let entries = self.known_object(path, value, RULE_KEYS)?;
+        let mut rule = Rule {
+            pdus: Vec::new(),
+            outlets: Vec::new(),
+            commands: Vec::new(),
+        };
+        // An empty list is no way to write "all": it would be read as "none" by people.
+        for (key, value) in &entries {
+            let path = join(path, key);
+            let count = match key.as_str() {
+                "pdus" => {
+                    for value in self.list(&path, value)? {
+                        rule.pdus.push(Glob::new(self.string(&path, value)?));
+                    }
+                    rule.pdus.len()
+                }
+                "outlets" => {
+                    rule.outlets = self.parsed::<Outlets>(&path, value)?;
+                    rule.outlets.len()
+                }
+                "commands" => {
+                    rule.commands = self
+                        .parsed::<Command>(&path, value)?
+                        .into_iter()
+                        .map(|Command(action)| action)
+                        .collect();
+                    rule.commands.len()
+                }
+                _ => continue,
+            };
+            if count == 0 {
+                return Err(self.error(
+                    self.text.position(value),
+                    format!("{path}: expected at least one; leave the key out for all"),
+                ));
+            }
+        }
+        Ok(rule)
+    }
+
+    /// An object whose other keys are warned about.
+    fn known_object(
+        &mut self,
+        path: &str,
+        value: &'a RawValue,
+        known: &[&str],
+    ) -> Result<Vec<Entry<'a>>, ConfigError> {
+        let entries = self.object(path, value)?;
+        for (key, value) in &entries {
+            if !known.contains(&key.as_str()) {
+                let at = self.text.position(value);
+                self.unknown_key(at, path, key, known.iter().copied());
+            }
+        }
+        Ok(entries)
+    }
+
+    fn list(&self, path: &str, value: &'a RawValue) -> Result<Vec<&'a RawValue>, ConfigError> {
+        serde_json::from_str(value.get()).map_err(|_| {
+            self.error(
+                self.text.position(value),
+                format!("{path}: expected a list, got {}", kind_of(value)),
+            )
+        })
+    }
+
+    /// A string, or a number as its digits.
+    fn string(&self, path: &str, value: &'a RawValue) -> Result<String, ConfigError> {
+        let text = value.get();
+        if text.bytes().all(|b| b.is_ascii_digit()) {
+            return Ok(text.to_owned());
+        }
+        serde_json::from_str(text).map_err(|_| {
+            self.error(
+                self.text.position(value),
+                format!("{path}: expected a string, got {}", kind_of(value)),
+            )
+        })
+    }
+
+    /// A list of what can be read from strings.
+    fn parsed<T: FromStr<Err = String>>(
+        &self,
+        path: &str,
+        value: &'a RawValue,
+    ) -> Result<Vec<T>, ConfigError> {
+        let mut all = Vec::new();
+        for value in self.list(path, value)? {
+            let text = self.string(path, value)?;
+            let one = text.parse().map_err(|message: String| {
+                self.error(self.text.position(value), format!("{path}: {message}"))
+            })?;
+            all.push(one);
+        }
+        Ok(all)
+    }
+}
+
+struct Command(Action);
+
+impl FromStr for Command {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse()
+            .map(Self)
+            .map_err(|()| format!("expected {}, got {text:?}", Action::COMMANDS))
+    }
+}
+
+fn hash_of_hex(text: &str) -> Option<[u8; 32]> {
+    let digits = text.as_bytes();
+    if digits.len() != 64 {
+        return None;
+    }
+    let mut hash = [0; 32];
+    for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
+        let pair = std::str::from_utf8(pair)
+            .ok()
+            .filter(|pair| pair.bytes().all(|b| b.is_ascii_hexdigit()))?;
+        *byte = u8::from_str_radix(pair, 16).ok()?;
+    }
+    Some(hash)
+}
+
+/// Can only this machine connect to it?
+pub(super) fn is_local(listen: &Listen) -> bool {
+    match listen {
+        Listen::All => false,
+        Listen::Unix(_) => true,
+        Listen::Host(host) => {
+            let bare = host.trim_matches(['[', ']']);
+            match bare.parse::<IpAddr>() {
+                Ok(ip) => ip.to_canonical().is_loopback(),
+                Err(_) => bare.eq_ignore_ascii_case("localhost"),
+            }
+        }
+    }
+}
