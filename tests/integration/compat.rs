@@ -82,6 +82,7 @@ const ZERO: &str = "outlet 0";
 const TEXTS: &str = "TCP lines that make no sense";
 const BOTH: &str = "both protocols on one port";
 const HEAD: &str = "`HEAD`";
+const NEW_PATHS: &str = "new paths";
 const BODIES: &str = "texts of 404 and 405";
 const GET_STATUS: &str = "`get-status`";
 const CONVERSIONS: &str = "`%` conversions of `localcmdline`";
@@ -328,9 +329,15 @@ const CASES: &[Case] = &[
     ),
     differs(
         BODIES,
-        Ask::Http(GET, "/"),
+        Ask::Http(GET, "/nonsense"),
         ("404 404: Not Found", &[]),
         ("404 Not Found\\n", &[]),
+    ),
+    differs(
+        NEW_PATHS,
+        Ask::Http(GET, "/healthz"),
+        ("404 404: Not Found", &[]),
+        ("200 {\"degraded\":[],\"red\":[],\"status\":\"ok\"}", &[]),
     ),
     differs(
         BODIES,

@@ -146,7 +146,7 @@ fn a_request_that_is_wrong_leaves_power_alone() {
         assert_eq!(status, 405, "{method}");
     }
     for path in [
-        "/",
+        "/nonsense",
         "/power/control/",
         "/power/control/off/?hostname=p&port=1",
         "//power/control/off?hostname=p&port=1",
