@@ -28,9 +28,10 @@
 //! | [`listener`] | [`request`], [`access`], [`dispatch`], [`metrics`], the listener's part of [`config`] | drivers, the config's file form |
 //! | [`daemon`] | [`config`], [`dispatch`], [`listener`] | any particular driver or transport |
 //!
-//! Beside the stations: [`cli`] and [`client`] are the two command lines, [`logging`] the log,
-//! [`docs`] the documents made from the driver table, `vault` reads secrets that the config only
-//! refers to. A test holds every import against this.
+//! Beside the stations: [`cli`] and [`client`] are the two command lines, [`ranges`] how many
+//! targets are written as one, [`logging`] the log, [`docs`] the documents made from the driver
+//! table, `vault` reads secrets that the config only refers to. A test holds every import
+//! against this.
 //!
 //! # Threads, and what each waits on
 //!
@@ -58,6 +59,7 @@ pub mod listener;
 pub mod logging;
 pub mod metrics;
 mod options;
+pub mod ranges;
 pub mod request;
 pub mod settings;
 pub mod transport;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("request", &[]),
     ("settings", &["request"]),
+    ("ranges", &["request"]),
     ("hint", &[]),
     ("options", &["hint"]),
     ("transport", &["settings"]),
@@ -24,10 +25,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     (
         "listener",
-        &["request", "access", "dispatch", "config", "metrics"],
+        &[
+            "request", "ranges", "access", "dispatch", "config", "metrics",
+        ],
     ),
     ("cli", &["config", "options", "request"]),
-    ("client", &["options", "request", "settings"]),
+    ("client", &["options", "ranges", "request", "settings"]),
     ("logging", &[]),
     ("docs", &["driver"]),
     ("discover", &["driver", "transport"]),
