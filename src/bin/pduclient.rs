@@ -1,19 +1,16 @@
 //! The client's process edge.
 
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "this is where the process speaks"
-)]
-
+use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let ending = pdudaemon::client::run(std::env::args_os().skip(1));
-    if ending.is_usage {
-        eprintln!("{}", ending.text);
-    } else {
-        println!("{}", ending.text);
+    // A reader that has left (`pduclient list | head -1`) is no failure of the request.
+    if let Some(text) = ending.out {
+        let _ = writeln!(std::io::stdout(), "{text}");
+    }
+    if let Some(text) = ending.err {
+        let _ = writeln!(std::io::stderr(), "{text}");
     }
     ExitCode::from(ending.code)
 }

@@ -1,24 +1,23 @@
-//! `pduclient`: asks a daemon, ours or the Python one, for one thing, over the legacy line
-//! protocol or HTTP. Texts and exit codes are those that scripts have known for years.
+//! The options of every release: one outlet, asked for over the line protocol or with `-H` over
+//! HTTP. Texts and exit codes are those that scripts have known for years.
 
+use super::words;
+use super::{CONNECT_PATIENCE, Ending, PORT, is_timeout, token};
 use crate::options::{self, Opt, UsageError, opt};
 use crate::request::Delay;
-use crate::settings::Address;
+use crate::settings::{Address, Secret};
 use lexopt::{Arg, Parser, ValueExt};
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
-/// The port of every release.
-const PORT: u16 = 16421;
-/// How long one address of the daemon may take to accept.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
 /// No answer is longer.
 const MAX_ANSWER: u64 = 64 * 1024;
 
-const OPTIONS: &[Opt] = &[
+pub(super) const OPTIONS: &[Opt] = &[
     opt(
         None,
         "daemon",
@@ -62,42 +61,28 @@ const OPTIONS: &[Opt] = &[
         None,
         "ask over HTTP, which also tells the reason of a failure",
     ),
+    opt(
+        None,
+        "token-file",
+        Some("FILE"),
+        "a file with the access token, for --http [$PDUDAEMON_TOKEN_FILE]",
+    ),
     opt(Some('V'), "version", None, "print the version"),
     opt(Some('h'), "help", None, "print this help"),
 ];
 
-/// What the process shall say and how it shall end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ending {
-    /// For standard output, without the last newline.
-    pub text: String,
-    /// For standard error instead, for usage errors.
-    pub is_usage: bool,
-    /// 0 done, 127 refused or failed, 1 no daemon or an option missing, 2 wrong usage.
-    pub code: u8,
-}
-
-impl Ending {
-    fn new(code: u8, text: impl Into<String>) -> Self {
-        Self {
-            text: text.into(),
-            is_usage: false,
-            code,
-        }
-    }
-}
-
 /// One question, ready to be asked.
-struct Question {
-    daemon: String,
-    target: Target,
-    command: &'static str,
-    delay: Option<Delay>,
-    timeout: Option<Duration>,
-    http: bool,
+pub(super) struct Question {
+    pub(super) daemon: String,
+    pub(super) target: Target,
+    pub(super) command: &'static str,
+    pub(super) delay: Option<Delay>,
+    pub(super) timeout: Option<Duration>,
+    pub(super) http: bool,
+    pub(super) token: Option<Secret>,
 }
 
-enum Target {
+pub(super) enum Target {
     Outlet { pdu: String, outlet: String },
     Alias(String),
 }
@@ -108,21 +93,22 @@ fn help() -> String {
         "pduclient - asks a pdudaemon to switch an outlet\n\n\
          Usage: pduclient --daemon HOST --hostname PDU --port OUTLET --command on|off|reboot|get-status\n\n\
          Options:\n{}\n\
+         Or with a word, over the daemon's newer HTTP interface:\n{}\n\
          Exit status: 0 done, 127 refused or failed, 1 no daemon or an option missing, 2 wrong usage.\n",
-        options::table(OPTIONS)
+        options::table(OPTIONS),
+        words::summary()
     )
 }
 
 /// Reads the arguments behind the program's name and asks.
-pub fn run(args: impl IntoIterator<Item = OsString>) -> Ending {
+pub(super) fn run(args: impl IntoIterator<Item = OsString>) -> Ending {
     match parse(args) {
         Ok(Ok(question)) => question.ask(),
         Ok(Err(ending)) => ending,
-        Err(error) => Ending {
-            text: format!("Usage: pduclient [options]\n\npduclient: error: {error}"),
-            is_usage: true,
-            code: 2,
-        },
+        Err(error) => Ending::complain(
+            2,
+            format!("Usage: pduclient [options]\n\npduclient: error: {error}"),
+        ),
     }
 }
 
@@ -131,6 +117,7 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Result<Question, En
     let (mut daemon, mut hostname, mut port, mut alias, mut command) =
         (None, None, None, None, None);
     let (mut delay, mut timeout, mut http) = (None, None, false);
+    let mut token_file = None;
     while let Some(arg) = parser.next()? {
         let name = match arg {
             Arg::Short(short) => OPTIONS
@@ -157,9 +144,9 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Result<Question, En
                 .map_err(|_| UsageError::new(format!("--{name}: expected seconds, got {text:?}")))
         };
         match name {
-            "help" => return Ok(Err(Ending::new(0, help().trim_end()))),
+            "help" => return Ok(Err(Ending::say(0, help().trim_end()))),
             "version" => {
-                return Ok(Err(Ending::new(
+                return Ok(Err(Ending::say(
                     0,
                     concat!("pduclient ", env!("CARGO_PKG_VERSION")),
                 )));
@@ -171,11 +158,12 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Result<Question, En
             "alias" => alias = Some(value()?),
             "command" => command = Some(value()?),
             "delay" => delay = Some(seconds(value()?)?),
+            "token-file" => token_file = Some(value()?),
             "timeout" => timeout = Some(seconds(value()?)?.duration()),
             _ => return Err(UsageError::new(format!("no such option: --{name}"))),
         }
     }
-    let missing = || Ending::new(1, "Missing option, try -h for help");
+    let missing = || Ending::say(1, "Missing option, try -h for help");
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
     let (Some(daemon), Some(command)) = (given(daemon), given(command)) else {
         return Ok(Err(missing()));
@@ -184,7 +172,7 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Result<Question, En
         (None, Some(pdu), Some(outlet)) => Target::Outlet { pdu, outlet },
         (Some(alias), None, None) if http => Target::Alias(alias),
         (Some(_), None, None) => {
-            return Ok(Err(Ending::new(
+            return Ok(Err(Ending::say(
                 1,
                 "An alias can only be asked for with --http",
             )));
@@ -196,11 +184,16 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Result<Question, En
         "off" => "off",
         "reboot" => "reboot",
         "get-status" | "status" => "get-status",
-        other => return Ok(Err(Ending::new(1, format!("Unknown pdu command: {other}")))),
+        other => return Ok(Err(Ending::say(1, format!("Unknown pdu command: {other}")))),
     };
     if timeout.is_some_and(|timeout| timeout.is_zero()) {
         return Err(UsageError::new("--timeout: expected more than 0 seconds"));
     }
+    let token = match http.then(|| token(token_file.as_deref().map(Path::new))) {
+        None => None,
+        Some(Ok(token)) => token,
+        Some(Err(reason)) => return Ok(Err(Ending::say(1, reason))),
+    };
     Ok(Ok(Question {
         daemon,
         target,
@@ -208,6 +201,7 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Result<Question, En
         delay,
         timeout,
         http,
+        token,
     }))
 }
 
@@ -219,14 +213,14 @@ impl Question {
         };
         match answer {
             Ok(ending) => ending,
-            Err(error) if is_timeout(&error) => Ending::new(
+            Err(error) if is_timeout(&error) => Ending::say(
                 127,
                 format!(
                     "Error sending command! {} did not answer in time",
                     self.daemon
                 ),
             ),
-            Err(error) => Ending::new(
+            Err(error) => Ending::say(
                 1,
                 format!("Error sending command, wrong daemon hostname?\n{error}"),
             ),
@@ -255,10 +249,10 @@ impl Question {
         }
         let answer = String::from_utf8_lossy(&answer);
         Ok(match (self.command, answer.trim()) {
-            ("get-status", state @ ("on" | "off")) => Ending::new(0, state),
+            ("get-status", state @ ("on" | "off")) => Ending::say(0, state),
             ("get-status", other) => self.refused(other),
-            (_, "ack") => Ending::new(0, "Command sent successfully."),
-            (_, "nack") => Ending::new(
+            (_, "ack") => Ending::say(0, "Command sent successfully."),
+            (_, "nack") => Ending::say(
                 127,
                 format!(
                     "Error sending command! {} replied: nack\nAsk with --http to be told the reason.",
@@ -270,7 +264,7 @@ impl Question {
     }
 
     fn refused(&self, reply: &str) -> Ending {
-        Ending::new(
+        Ending::say(
             127,
             format!("Error sending command! {} replied: {reply}", self.daemon),
         )
@@ -294,6 +288,30 @@ impl Question {
     }
 
     fn ask_http(&self) -> io::Result<Ending> {
+        let (status, body) = self.get()?;
+        let body = body.trim();
+        if status >= 400 {
+            let reply = format!(
+                "Error sending command! {} replied: <Response [{status}]>",
+                self.daemon
+            );
+            return Ok(Ending::say(
+                127,
+                if body.is_empty() {
+                    reply
+                } else {
+                    format!("{reply}\n{body}")
+                },
+            ));
+        }
+        Ok(match self.command {
+            "get-status" => Ending::say(0, body),
+            _ => Ending::say(0, "Command sent successfully."),
+        })
+    }
+
+    /// Status and body of the answer on the path that every release of the daemon has.
+    pub(super) fn get(&self) -> io::Result<(u16, String)> {
         let mut query = form_urlencoded::Serializer::new(String::new());
         match &self.target {
             Target::Outlet { pdu, outlet } => query
@@ -319,42 +337,19 @@ impl Question {
                 .timeout_global(self.timeout)
                 .build(),
         );
-        let mut response = agent.get(&url).call().map_err(ureq::Error::into_io)?;
-        let status = response.status();
+        let mut request = agent.get(&url);
+        if let Some(token) = &self.token {
+            request = request.header("Authorization", format!("Bearer {}", token.reveal()));
+        }
+        let mut response = request.call().map_err(ureq::Error::into_io)?;
         let body = response
             .body_mut()
             .with_config()
             .limit(MAX_ANSWER)
             .read_to_string()
             .map_err(ureq::Error::into_io)?;
-        let body = body.trim();
-        if status.as_u16() >= 400 {
-            let reply = format!(
-                "Error sending command! {} replied: <Response [{}]>",
-                self.daemon,
-                status.as_u16()
-            );
-            return Ok(Ending::new(
-                127,
-                if body.is_empty() {
-                    reply
-                } else {
-                    format!("{reply}\n{body}")
-                },
-            ));
-        }
-        Ok(match self.command {
-            "get-status" => Ending::new(0, body),
-            _ => Ending::new(0, "Command sent successfully."),
-        })
+        Ok((response.status().as_u16(), body))
     }
-}
-
-fn is_timeout(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock
-    )
 }
 
 #[cfg(test)]
@@ -363,7 +358,7 @@ mod tests {
 
     fn ends(args: &str) -> (u8, String) {
         let ending = run(args.split_whitespace().map(OsString::from));
-        (ending.code, ending.text)
+        (ending.code, ending.out.or(ending.err).unwrap_or_default())
     }
 
     #[test]
