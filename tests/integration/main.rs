@@ -19,6 +19,7 @@ mod crowd;
 mod daemon;
 mod documents;
 mod faults_command;
+mod client;
 mod faults_http;
 mod faults_serial;
 mod faults_snmp;
