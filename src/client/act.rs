@@ -139,7 +139,7 @@ fn waiting_for(call: &Call, command: &str, targets: &[Target]) -> String {
                     Target::Alias(_) => None,
                 })
                 .collect();
-            let known = call.api.get::<Value>("/requests?limit=2048", Some(NEWS));
+            let known = call.api.get::<Value>("/requests?limit=1000", Some(NEWS));
             let known: Vec<Known> = known
                 .ok()
                 .and_then(|(list, _)| shaped(list.get("requests")?).ok())

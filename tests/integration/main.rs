@@ -14,12 +14,12 @@
 
 mod acceptance;
 mod access;
+mod client;
 mod compat;
 mod crowd;
 mod daemon;
 mod documents;
 mod faults_command;
-mod client;
 mod faults_http;
 mod faults_serial;
 mod faults_snmp;
