@@ -13,7 +13,7 @@ use std::time::Duration;
 use ureq::http::Method;
 
 /// How long the progress line waits for news.
-const NEWS: Duration = Duration::from_secs(2);
+const NEWS: Duration = Duration::from_secs(1);
 
 /// Carries the word out.
 pub(super) fn act(call: &Call, action: Action) -> Ending {

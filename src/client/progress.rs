@@ -1,7 +1,7 @@
 //! The line on a terminal that tells what is being waited for; gone when the wait is over.
 
 use std::io::{IsTerminal, Write};
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{RecvTimeoutError, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
 /// Quick answers need no line.
@@ -29,8 +29,11 @@ fn shown<T>(
         scope.spawn(move || {
             let mut pause = FIRST;
             while until_done.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
-                pause = EVERY;
                 let text = format!("{}, {} s", line(), started.elapsed().as_secs());
+                if until_done.try_recv() == Err(TryRecvError::Disconnected) {
+                    break;
+                }
+                pause = EVERY;
                 let text: String = text.chars().take(COLUMNS).collect();
                 let _ = write!(terminal, "\r\x1b[K{text}").and_then(|()| terminal.flush());
             }
@@ -53,6 +56,7 @@ mod tests {
         let mut terminal = Vec::new();
         assert_eq!(shown(&mut terminal, || "off".into(), || 1), 1);
         assert!(terminal.is_empty());
+        // Work that ends when the line has been asked for twice, so was written once.
         let (told, tell) = channel();
         shown(
             &mut terminal,
@@ -60,7 +64,7 @@ mod tests {
                 let _ = told.send(());
                 "off: 3 outlets".into()
             },
-            || tell.recv_timeout(Duration::from_secs(30)).unwrap(),
+            || (0..2).for_each(|_| tell.recv_timeout(Duration::from_secs(30)).unwrap()),
         );
         let text = String::from_utf8(terminal).unwrap();
         assert!(text.starts_with("\r\x1b[Koff: 3 outlets, "), "{text:?}");

@@ -2,8 +2,10 @@
 //! what the Python program's daemon does, and against the daemon itself.
 
 use serde_json::{Value, json};
-use std::io::Write;
+use serialport::{SerialPort, TTYPort};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -26,7 +28,7 @@ impl Seen {
 }
 
 /// What a stub answers: status and body; a problem document when the status is an error.
-type Answer = Box<dyn Fn(&Seen) -> (u16, String) + Send>;
+type Answer = Box<dyn Fn(&Seen) -> (u16, String) + Send + Sync>;
 
 /// A small HTTP server on a loopback port of its own.
 struct Stub {
@@ -36,42 +38,47 @@ struct Stub {
     thread: Option<JoinHandle<()>>,
 }
 
+fn serve(mut request: tiny_http::Request, answer: &Answer, log: &Mutex<Vec<Seen>>) {
+    let mut body = String::new();
+    let _ = request.as_reader().read_to_string(&mut body);
+    let one = Seen {
+        method: request.method().to_string(),
+        url: request.url().to_owned(),
+        authorization: request
+            .headers()
+            .iter()
+            .find(|header| header.field.equiv("Authorization"))
+            .map(|header| header.value.to_string()),
+        body,
+    };
+    let (status, text) = answer(&one);
+    log.lock().expect("log").push(one);
+    let kind = if text.starts_with('{') && status >= 400 {
+        "application/problem+json"
+    } else {
+        "application/json"
+    };
+    let mut response = Response::from_string(text)
+        .with_status_code(status)
+        .with_header(Header::from_bytes("Content-Type", kind).expect("a header"));
+    if (300..400).contains(&status) {
+        response
+            .add_header(Header::from_bytes("Location", "http://127.0.0.1:1/").expect("a header"));
+    }
+    let _ = request.respond(response);
+}
+
 impl Stub {
     fn new(answer: Answer) -> Self {
         let server = Arc::new(Server::http("127.0.0.1:0").expect("a port"));
         let address = server.server_addr().to_ip().expect("an address");
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (theirs, log) = (Arc::clone(&server), Arc::clone(&seen));
+        let answer = Arc::new(answer);
         let thread = std::thread::spawn(move || {
-            while let Ok(mut request) = theirs.recv() {
-                let mut body = String::new();
-                let _ = request.as_reader().read_to_string(&mut body);
-                let one = Seen {
-                    method: request.method().to_string(),
-                    url: request.url().to_owned(),
-                    authorization: request
-                        .headers()
-                        .iter()
-                        .find(|header| header.field.equiv("Authorization"))
-                        .map(|header| header.value.to_string()),
-                    body,
-                };
-                let (status, text) = answer(&one);
-                log.lock().expect("log").push(one);
-                let kind = if text.starts_with('{') && status >= 400 {
-                    "application/problem+json"
-                } else {
-                    "application/json"
-                };
-                let mut response = Response::from_string(text)
-                    .with_status_code(status)
-                    .with_header(Header::from_bytes("Content-Type", kind).expect("a header"));
-                if (300..400).contains(&status) {
-                    response.add_header(
-                        Header::from_bytes("Location", "http://127.0.0.1:1/").expect("a header"),
-                    );
-                }
-                let _ = request.respond(response);
+            while let Ok(request) = theirs.recv() {
+                let (answer, log) = (Arc::clone(&answer), Arc::clone(&log));
+                std::thread::spawn(move || serve(request, &answer, &log));
             }
         });
         Self {
@@ -637,4 +644,152 @@ fn a_reader_that_leaves_is_no_failure() {
         .expect("the client starts");
     drop(child.stdout.take());
     assert_eq!(child.wait().expect("it ends").code(), Some(0));
+}
+
+/// Runs the client with a terminal for its output; gives the exit status and what was shown.
+fn on_a_terminal(daemon: &str, args: &[&str], environment: &[(&str, &str)]) -> (i32, String) {
+    let (mut terminal, line) = TTYPort::pair().expect("a pty");
+    let side = || {
+        std::fs::OpenOptions::new()
+            .write(true)
+            .custom_flags(rustix::fs::OFlags::NOCTTY.bits() as i32)
+            .open(line.name().expect("the pty's name"))
+            .expect("the pty opens")
+    };
+    let status = Command::new(env!("CARGO_BIN_EXE_pduclient"))
+        .args(args)
+        .env_clear()
+        .envs([("PDUDAEMON", daemon), ("TERM", "xterm")])
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null())
+        .stdout(side())
+        .stderr(side())
+        .status()
+        .expect("the client starts");
+    terminal
+        .set_timeout(Duration::from_millis(100))
+        .expect("a timeout");
+    let (mut shown, mut buffer) = (Vec::new(), [0; 4096]);
+    while let Ok(count @ 1..) = terminal.read(&mut buffer) {
+        shown.extend_from_slice(&buffer[..count]);
+    }
+    let shown = String::from_utf8(shown).expect("UTF-8");
+    (status.code().expect("an exit status"), shown)
+}
+
+#[test]
+fn a_terminal_has_colours_and_a_progress_line() {
+    // The slow request ends when its line has been asked for twice, so was shown once.
+    let (asked, line_wanted) = crossbeam_channel::unbounded();
+    let stub = Stub::new(Box::new(move |seen| {
+        if seen.method == "GET" {
+            let _ = asked.send(());
+            let open = |outlet: &str, progress: &str| {
+                json!({
+                "id": 1, "target": {"pdu": "p", "outlet": outlet}, "command": "on", "progress": progress})
+            };
+            return (
+                200,
+                json!({"requests": [open("1", "ended"), open("2", "running"), open("9", "waiting")]})
+                    .to_string(),
+            );
+        }
+        if seen.body.contains("slow") {
+            for _ in 0..2 {
+                let _ = line_wanted.recv_timeout(Duration::from_secs(30));
+            }
+        }
+        let ok = |outlet: &str| result("p", outlet, true, json!({"state": "on"}));
+        (
+            200,
+            json!({"ok": true, "results": [ok("1"), ok("2")]}).to_string(),
+        )
+    }));
+    let daemon = stub.address.to_string();
+    let (code, shown) = on_a_terminal(&daemon, &["on", "p:1-2"], &[]);
+    assert_eq!(
+        (code, shown.as_str()),
+        (
+            0,
+            "p:1  \u{1b}[32mon\u{1b}[0m\np:2  \u{1b}[32mon\u{1b}[0m\n"
+        )
+    );
+    let (_, shown) = on_a_terminal(&daemon, &["on", "p:1-2"], &[("NO_COLOR", "1")]);
+    assert_eq!(shown, "p:1  on\np:2  on\n");
+    let (_, shown) = on_a_terminal(&daemon, &["on", "p:1-2"], &[("TERM", "dumb")]);
+    assert_eq!(shown, "p:1  on\np:2  on\n");
+    let (_, shown) = on_a_terminal(&daemon, &["on", "slow:1", "p:2"], &[("NO_COLOR", "1")]);
+    assert!(
+        shown.starts_with("\r\u{1b}[Kon: 1 of 2 outlets, "),
+        "{shown:?}"
+    );
+    assert!(shown.ends_with("\r\u{1b}[Kp:1  on\np:2  on\n"), "{shown:?}");
+}
+
+/// What bash would offer behind `line`.
+fn completed(daemon: &str, line: &str) -> Vec<String> {
+    let script = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/share/completions/pduclient.bash"
+    );
+    let line = format!("{} {line}", env!("CARGO_BIN_EXE_pduclient"));
+    let output = Command::new("bash")
+        .args(["--norc", "-c"])
+        .arg(format!(
+            ". '{script}'; COMP_LINE=$1 COMP_POINT=${{#1}} COMP_WORDBREAKS=$' \\t\\n\"\\'><=;|&(:'; \
+             _pduclient; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+        ))
+        .args(["bash", &line])
+        .env("PDUDAEMON", daemon)
+        .output()
+        .expect("bash (Debian package bash) runs");
+    let (_, out, err) = told(&output);
+    assert_eq!(err, "", "{line}");
+    out.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn the_shell_completes_what_the_daemon_knows() {
+    let stub = Stub::new(Box::new(|seen| {
+        let pdu =
+            |name: &str| json!({"name": name, "outlets": [{"outlet": "1"}, {"outlet": "12"}]});
+        match seen.url.as_str() {
+            "/api/v1/pdus" => (
+                200,
+                json!({"pdus": [pdu("rack1"), pdu("rack two")]}).to_string(),
+            ),
+            "/api/v1/pdus/rack1" => (200, pdu("rack1").to_string()),
+            "/api/v1/aliases" => (200, json!({"aliases": [{"alias": "dut"}]}).to_string()),
+            _ => (404, problem(404, "unknown-pdu", "none")),
+        }
+    }));
+    let daemon = stub.address.to_string();
+    for (line, offered) in [
+        ("re", &["reboot", "requests"][..]),
+        ("on ", &["rack1:", "rack\\ two:", "@dut"]),
+        ("on rack1", &["rack1:"]),
+        ("on rack1:", &["1", "12"]),
+        ("off rack1:12", &["12"]),
+        ("state rack1:1 @", &["@dut"]),
+        ("list rack1", &["rack1"]),
+        ("list --al", &["--aliases"]),
+        ("reboot rack1:1 --de", &["--delay"]),
+        ("--hostname rack1 --port ", &["1", "12"]),
+        ("--hostname=rack1 --port=1", &["1", "12"]),
+        ("-H --alias ", &["dut"]),
+        ("--command r", &["reboot"]),
+        ("requests --c", &["--cancel"]),
+        ("--daemon 127.0.0.1:1 on ", &[]),
+    ] {
+        let got = completed(&daemon, line);
+        let got: Vec<&str> = got
+            .iter()
+            .map(String::as_str)
+            .filter(|name| !name.is_empty())
+            .collect();
+        assert_eq!(got, offered, "{line}");
+    }
+    // The daemon that the line names is the one that is asked.
+    let named = format!("--daemon={daemon} list ");
+    assert_eq!(completed("127.0.0.1:1", &named), ["rack1", "rack\\ two"]);
 }
