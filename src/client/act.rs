@@ -116,7 +116,10 @@ impl ForTarget {
     fn row(&self, action: Action) -> Vec<show::Cell> {
         let result = match action {
             _ if !self.ok => tinted(&format!("failed: {}", self.reason()), Colour::Bad),
-            Action::State => show::state(self.state.as_deref().or(Some("unknown")), None),
+            Action::State => show::state(
+                self.state.as_deref().or(Some("unknown")),
+                self.detail.as_deref(),
+            ),
             Action::Switch(to) => show::state(Some(&to.to_string()), None),
             Action::Reboot => tinted("rebooted", Colour::Good),
         };

@@ -120,6 +120,7 @@ pub(super) struct ForTarget {
     pub(super) outlet: Option<String>,
     pub(super) ok: bool,
     pub(super) state: Option<String>,
+    pub(super) detail: Option<String>,
     pub(super) problem: Option<Problem>,
 }
 

@@ -1,6 +1,7 @@
 //! `pduclient` as a process: against a stub that speaks `/api/v1`, against one that speaks only
 //! what the Python program's daemon does, and against the daemon itself.
 
+use crate::daemon::Lab;
 use serde_json::{Value, json};
 use serialport::{SerialPort, TTYPort};
 use std::io::{Read, Write};
@@ -792,4 +793,114 @@ fn the_shell_completes_what_the_daemon_knows() {
     // The daemon that the line names is the one that is asked.
     let named = format!("--daemon={daemon} list ");
     assert_eq!(completed("127.0.0.1:1", &named), ["rack1", "rack\\ two"]);
+}
+
+#[test]
+fn the_daemon_itself_is_listed_read_and_switched() {
+    let lab = Lab::new();
+    let daemon = lab.start_with(
+        json!({
+            "rack1": {"driver": "simulated", "about": "by the door"},
+            "rack2": {"driver": "simulated", "refuse_outlets": [3], "retries": 1},
+            "odd[1-2]": {"driver": "simulated"},
+        }),
+        json!({"aliases": {
+            "dut": {"hostname": "rack1", "port": 4},
+            "both": {"outlets": [{"hostname": "rack1", "port": 5}, {"hostname": "rack2", "port": 5}]},
+        }}),
+        &[],
+    );
+    let address = daemon.address.to_string();
+    let ask = |args: &[&str]| told(&client(&address, args, &[]));
+    let ok = |out: &str| (0, out.to_owned(), String::new());
+
+    let (code, out, _) = ask(&["list"]);
+    assert_eq!(code, 0);
+    assert!(
+        out.contains("\nrack1     simulated  not asked yet  0        8        by the door\n"),
+        "{out}"
+    );
+    assert_eq!(ask(&["state", "rack1:1"]), ok("off"));
+    assert_eq!(
+        ask(&["on", "rack[1-2]:1,02", "@dut"]),
+        ok("rack1:1   on\nrack1:02  on\nrack2:1   on\nrack2:02  on\n@dut      on")
+    );
+    assert_eq!(
+        ask(&["state", "rack1:1-4"]),
+        ok("rack1:1  on\nrack1:2  on\nrack1:3  off\nrack1:4  on")
+    );
+    assert_eq!(
+        ask(&["reboot", "@both", "--delay", "0.1"]),
+        ok("@both  rebooted")
+    );
+    // A name that looks like a range is a name when there is such a PDU.
+    assert_eq!(ask(&["on", "odd[1-2]:1"]), ok("odd[1-2]:1  on"));
+
+    let (code, out, err) = ask(&["off", "rack2:2-3"]);
+    assert_eq!((code, err.as_str()), (127, "pduclient: 1 of 2 failed"));
+    assert!(out.starts_with("rack2:2  off\nrack2:3  failed: "), "{out}");
+    // All or nothing: one outlet that is not there, and none is touched.
+    for wrong in ["rack1:99", "rack9:1", "@nobody"] {
+        let (code, out, err) = ask(&["off", "rack1:1", wrong]);
+        assert_eq!((code, out.as_str()), (127, ""), "{wrong}");
+        assert!(err.starts_with(&format!("pduclient: {address}: ")), "{err}");
+    }
+    assert_eq!(ask(&["state", "rack1:1"]), ok("on"));
+
+    let (code, out, _) = ask(&["list", "rack1", "--json"]);
+    let pdu: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((code, &pdu["outlets"][0]["state"]), (0, &json!("on")));
+    let (_, out, _) = ask(&["list", "rack1"]);
+    assert!(out.contains("\n1       -     on     read "), "{out}");
+    assert!(
+        ask(&["list", "--aliases"])
+            .1
+            .contains("@both  rack1:5 rack2:5")
+    );
+    assert_eq!(
+        ask(&["complete", "targets", "r"])
+            .1
+            .lines()
+            .collect::<Vec<_>>(),
+        ["odd[1-2]:", "rack1:", "rack2:"]
+    );
+
+    let (_, out, _) = ask(&["requests", "--json"]);
+    let list: Value = serde_json::from_str(&out).expect("JSON");
+    let latest = list["requests"][0]["id"].to_string();
+    assert_eq!(ask(&["requests", "--follow", &latest]).0, 0);
+    assert!(ask(&["requests"]).1.contains(" failed: "));
+    let (code, _, err) = ask(&["requests", "--cancel", &latest]);
+    assert_eq!(code, 127, "{err}");
+}
+
+#[test]
+fn a_waiting_request_is_followed_and_cancelled() {
+    let lab = Lab::new();
+    let daemon = lab.start(json!({"slow": {"driver": "simulated", "latency": 1.5}}));
+    let address = daemon.address.to_string();
+    let ask = |args: &[&str]| told(&client(&address, args, &[]));
+    std::thread::scope(|scope| {
+        let all = scope.spawn(|| ask(&["on", "slow:1-4"]));
+        let known = |id: &str| {
+            let (_, out, _) = ask(&["requests", "--json"]);
+            let list: Value = serde_json::from_str(&out).ok()?;
+            let mut all = list["requests"].as_array()?.iter();
+            all.find(|known| known["target"]["outlet"] == id)
+                .map(|known| known["id"].to_string())
+        };
+        let (first, last) = crate::daemon::wait_for("the requests", || known("1").zip(known("4")));
+        assert_eq!(
+            ask(&["requests", "--cancel", &last]),
+            (0, format!("cancelled {last}"), String::new())
+        );
+        assert_eq!(ask(&["requests", "--follow", &first]).0, 0);
+        assert_eq!(ask(&["requests", "--follow", &last]).0, 127);
+        let (code, out, err) = all.join().expect("the client");
+        assert_eq!((code, err.as_str()), (127, "pduclient: 1 of 4 failed"));
+        assert!(
+            out.starts_with("slow:1  on\nslow:2  on\nslow:3  on\nslow:4  failed: "),
+            "{out}"
+        );
+    });
 }

@@ -4,12 +4,12 @@
 use super::call::Call;
 use super::pdus::delay_of;
 use super::problem::{self, Problem};
-use super::ranges::{MAX_TARGETS, Named, expand, too_many};
 use super::views::{is_ok, state_of};
 use crate::config::Alias;
 use crate::dispatch::{Progress, Ticket};
 use crate::listener::exchange::Answer;
-use crate::request::{Action, Delay, Failure, FailureKind, Outlet, Target};
+use crate::ranges::targets_among;
+use crate::request::{Action, Delay, Failure, FailureKind, Target};
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -118,40 +118,23 @@ fn checked(call: &Call, body: &Body) -> Result<(Vec<Target>, Action, Option<Dela
         Some(alias) => aliases.contains_key(alias),
         None => dispatcher.has(name),
     };
-    let mut targets: Vec<Target> = Vec::new();
-    for text in &body.targets {
-        let named = expand(text, is_known).map_err(|why| bad(format!("targets: {why}")))?;
-        for one in named {
-            let target = match one {
-                Named::Outlet(pdu, outlet) => {
-                    let outlet = Outlet::new(outlet);
-                    let target = Target::Outlet {
-                        pdu: pdu.clone(),
-                        outlet: outlet.clone(),
-                    };
-                    call.permit(&target, action)?;
-                    dispatcher
-                        .check(&pdu, &outlet)
-                        .map_err(|f| Problem::from(&f))?;
-                    target
-                }
-                Named::Alias(alias) => {
-                    call.permit(&Target::Alias(alias.clone()), action)?;
-                    if !matches!(aliases.get(&alias), Some(Alias::Outlets(_))) {
-                        let reason = format!(
-                            "there is no alias {alias:?} in the config, or it leads nowhere"
-                        );
-                        let failure = Failure::new(FailureKind::UnknownAlias, reason);
-                        return Err((&failure).into());
-                    }
-                    Target::Alias(alias)
-                }
-            };
-            if !targets.contains(&target) {
-                targets.push(target);
+    let targets =
+        targets_among(&body.targets, is_known).map_err(|why| bad(format!("targets: {why}")))?;
+    for target in &targets {
+        call.permit(target, action)?;
+        match target {
+            Target::Outlet { pdu, outlet } => {
+                dispatcher
+                    .check(pdu, outlet)
+                    .map_err(|f| Problem::from(&f))?;
             }
-            if targets.len() > MAX_TARGETS {
-                return Err(bad(format!("targets: {}", too_many())));
+            Target::Alias(alias) => {
+                if !matches!(aliases.get(alias), Some(Alias::Outlets(_))) {
+                    let reason =
+                        format!("there is no alias {alias:?} in the config, or it leads nowhere");
+                    let failure = Failure::new(FailureKind::UnknownAlias, reason);
+                    return Err((&failure).into());
+                }
             }
         }
     }

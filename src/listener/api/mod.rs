@@ -16,7 +16,6 @@ mod call;
 mod many;
 mod pdus;
 mod problem;
-mod ranges;
 mod requests;
 mod timers;
 mod views;
