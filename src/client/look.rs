@@ -8,6 +8,7 @@ use super::{Ending, progress};
 use crate::ranges;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 use ureq::http::Method;
 
@@ -44,10 +45,21 @@ pub(super) fn list(call: &Call) -> Ending {
 
 /// Each PDU by itself: one that is not there does not hide the others.
 fn some_pdus(call: &Call, patience: Option<Duration>) -> Ending {
-    let names = match ranges::names(&call.words.join(",")) {
-        Ok(names) => names,
-        Err(error) => return Ending::complain(2, format!("pduclient: error: {error}")),
-    };
+    let mut names = Vec::new();
+    for word in &call.words {
+        // A name that looks like a range is a name when there is such a PDU.
+        let literally = format!("/pdus/{}", segment(word));
+        if word.contains('[') && call.api.get::<Pdu>(&literally, patience).is_ok() {
+            names.push(word.clone());
+            continue;
+        }
+        match ranges::names(word) {
+            Ok(more) => names.extend(more),
+            Err(error) => return Ending::complain(2, format!("pduclient: error: {error}")),
+        }
+    }
+    let mut known = HashSet::new();
+    names.retain(|name| known.insert(name.clone()));
     let (mut texts, mut values, mut wrong, mut code) = (Vec::new(), Vec::new(), Vec::new(), 0);
     for name in &names {
         match call
