@@ -15,6 +15,7 @@
 mod acceptance;
 mod access;
 mod compat;
+mod crash;
 mod crowd;
 mod daemon;
 mod documents;
