@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -76,6 +77,7 @@ fn pdu_process() {
     let (part, whole) = (format!("{log}.{name}.new"), format!("{log}.{name}.port"));
     fs::write(&part, port.to_string()).expect("the port");
     fs::rename(part, whole).expect("the port");
+    #[expect(clippy::exit, reason = "a process of its own")]
     thread::spawn(|| {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         std::process::exit(0);
@@ -147,6 +149,10 @@ struct Daemon {
 
 impl Daemon {
     fn start(folder: &Path, number: u64) -> Self {
+        Self::start_as(folder, number, None)
+    }
+
+    fn start_as(folder: &Path, number: u64, user: Option<u32>) -> Self {
         let log = folder.join(format!("daemon.{number}.log"));
         let fifo = folder.join("alive");
         if !fifo.exists() {
@@ -158,11 +164,18 @@ impl Daemon {
                 0,
             )
             .expect("a fifo");
+            if user.is_some() {
+                std::os::unix::fs::chown(&fifo, user, None).expect("given");
+            }
         }
         let writing = fifo.clone();
         // Either end waits for the other.
         let alive = thread::spawn(move || File::open(writing));
-        let process = Command::new("/bin/sh")
+        let mut command = Command::new("/bin/sh");
+        if let Some(user) = user {
+            command.uid(user);
+        }
+        let process = command
             .args(["-c", "exec \"$@\" 9>\"$0\""])
             .arg(&fifo)
             .args([DAEMON, "--conf"])
@@ -501,4 +514,126 @@ fn no_kill_leaves_an_outlet_off_or_repeats_a_reboot() {
         done > 0 && (kills < 20 || in_a_reboot > 0),
         "nothing was tried"
     );
+}
+
+/// Serves one reboot with `state` as the state directory; as `user`, if given.
+fn serves(folder: &Path, state: &Path, user: Option<u32>) -> String {
+    let log = folder.join("log");
+    let to = |to: &str| format!("echo %s {to} >> {}", log.display());
+    let conf = serde_json::json!({
+        "daemon": {"hostname": "127.0.0.1", "port": 0, "state_directory": state},
+        "pdus": {"pdu": {"driver": "localcmdline", "cmd_on": to("on"), "cmd_off": to("off")}}
+    });
+    fs::write(folder.join("conf"), conf.to_string()).expect("the config");
+    let _ = fs::remove_file(folder.join("alive"));
+    let _ = fs::remove_file(folder.join("daemon.0.log"));
+    let mut daemon = Daemon::start_as(folder, 0, user);
+    let mut client = TcpStream::connect(daemon.address()).expect("a connection");
+    client
+        .set_read_timeout(Some(LONG))
+        .expect("a read time-out");
+    client.write_all(b"pdu 7 reboot 0\n").expect("asked");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).expect("an answer");
+    let said = daemon.log.clone();
+    assert!(daemon.terminate().success());
+    let said = read(&said);
+    assert_eq!(answer, "ack\n", "{said}");
+    said
+}
+
+#[test]
+fn a_torn_or_foreign_journal_never_stops_serving() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    let state = folder.join("state");
+    let journal = state.join("journal");
+    fs::create_dir_all(&journal).expect("a folder");
+    for name in [
+        "README",
+        "pdu",
+        "pdu.1",
+        "pdu.1.x",
+        "pdu.%ff.0",
+        "pdu.1.0.0",
+        "pdu.1.99999999999",
+        "..x",
+        "gone.1.0",
+        "pdu.%3B%20exit%201.0",
+    ] {
+        fs::write(journal.join(name), "junk\0\u{ff}").expect("a file");
+    }
+    fs::create_dir(journal.join("pdu.2.0")).expect("a folder");
+    std::os::unix::fs::symlink("/dev/zero", journal.join("pdu.3.0")).expect("a link");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        journal.join("pdu.4.0"),
+        rustix::fs::FileType::Fifo,
+        0o600.into(),
+        0,
+    )
+    .expect("a fifo");
+    // The one true record, with something in it that nobody asked for.
+    fs::write(journal.join("pdu.5.3"), "torn").expect("a file");
+    let said = serves(folder, &state, None);
+    let switched = read(&folder.join("log"));
+    assert!(switched.starts_with("5 on\n"), "{switched}\n{said}");
+    assert!(switched.contains("7 off\n7 on\n"), "{switched}");
+    assert_eq!(switched.lines().count(), 3, "{switched}");
+    assert!(!journal.join("pdu.5.3").exists());
+    for name in [
+        "README",
+        "pdu.1.0.0",
+        "pdu.2.0",
+        "pdu.3.0",
+        "pdu.4.0",
+        "gone.1.0",
+    ] {
+        assert!(journal.join(name).symlink_metadata().is_ok(), "{name}");
+    }
+    assert!(said.contains("pdu.4.0 is not one of our files"), "{said}");
+    assert!(said.contains("PDU gone, outlet 1: left off"), "{said}");
+}
+
+#[test]
+fn no_state_directory_stops_serving() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    let set = |path: &Path, mode: u32| {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode");
+    };
+    set(folder, 0o777);
+    // A user who may do nothing; for those who run this as an ordinary one, they are that user.
+    let user = rustix::process::geteuid().is_root().then_some(65534);
+    let file = folder.join("file");
+    fs::write(&file, "").expect("a file");
+    let read_only = folder.join("read-only");
+    fs::create_dir_all(read_only.join("journal")).expect("a folder");
+    fs::create_dir_all(read_only.join("locks")).expect("a folder");
+    fs::write(read_only.join("journal/pdu.5.0"), "").expect("a file");
+    for path in ["journal", "locks", ""] {
+        set(&read_only.join(path), 0o555);
+    }
+    let no_folder = folder.join("no-folder");
+    fs::create_dir(&no_folder).expect("a folder");
+    fs::write(no_folder.join("journal"), "").expect("a file");
+    let said = serves(folder, &file, user);
+    assert!(said.contains("going on without"), "{said}");
+    let said = serves(folder, Path::new("/proc/nowhere"), user);
+    assert!(said.contains("going on without"), "{said}");
+    let said = serves(folder, &no_folder, None);
+    assert!(said.contains("going on without"), "{said}");
+    fs::remove_file(folder.join("log")).expect("removed");
+    let said = serves(folder, &read_only, user);
+    assert!(said.contains("cannot be written"), "{said}");
+    assert!(said.contains("going on without it"), "{said}");
+    let switched = read(&folder.join("log"));
+    assert!(
+        switched.starts_with("5 on\n") && switched.ends_with("7 off\n7 on\n"),
+        "{switched}"
+    );
+    set(&read_only, 0o755);
+    set(&read_only.join("journal"), 0o755);
+    set(&read_only.join("locks"), 0o755);
 }
