@@ -128,7 +128,7 @@ impl Journal {
 }
 
 /// A record's name: PDU, outlet and a number, percent-encoded so that the dots part them.
-fn name(pdu: &PduName, outlet: &Outlet, number: u32) -> String {
+pub(super) fn name(pdu: &PduName, outlet: &Outlet, number: u32) -> String {
     let encode = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
     format!(
         "{}.{}.{number}",
@@ -137,7 +137,7 @@ fn name(pdu: &PduName, outlet: &Outlet, number: u32) -> String {
     )
 }
 
-fn read_name(name: &str) -> Option<(PduName, Outlet)> {
+pub(super) fn read_name(name: &str) -> Option<(PduName, Outlet)> {
     let parts: Vec<&str> = name.split('.').collect();
     let [pdu, outlet, number] = parts.as_slice() else {
         return None;

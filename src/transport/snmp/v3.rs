@@ -460,3 +460,38 @@ fn report(scoped: &ASN1Block) -> Option<Vec<u32>> {
     };
     Some(object)
 }
+
+/// A datagram, taken for the answer to the request it names, by users of every kind.
+#[cfg(fuzzing)]
+pub(super) fn fuzz(datagram: &[u8]) {
+    const ENGINE: &[u8] = &[0x80, 0, 0x1f, 0x88, 4, b'f'];
+    thread_local! {
+        static USERS: std::cell::RefCell<Vec<Usm>> = {
+            let user = User::new("user");
+            let signed = user.clone().signed(AuthProtocol::Sha256, "passphrase");
+            let private = signed.clone().encrypted(Cipher::Aes128, KeyExtension::Blumenthal, "passphrase");
+            let usms = [user, signed, private].map(|user| {
+                let mut usm = Usm::new(user);
+                usm.security = usm.user.security().with_engine_id(ENGINE).ok();
+                usm
+            });
+            usms.into_iter().collect::<Vec<_>>().into()
+        };
+    }
+    let (Ok(envelope), Ok(oid)) = (envelope(datagram), "1.3.6.1.2.1.1.1.0".parse()) else {
+        return;
+    };
+    let Ok(id) = i32::try_from(envelope.id) else {
+        return;
+    };
+    let command = Command::Get(&oid);
+    USERS.with_borrow_mut(|users| {
+        for usm in users {
+            let _ = usm.decode(datagram, id, &command);
+            if usm.security.is_some() {
+                usm.set_clock(&envelope);
+                assert!(usm.encode(1, &command).is_ok());
+            }
+        }
+    });
+}
