@@ -145,6 +145,14 @@ enum Mood {
     Locked(usize),
 }
 
+/// A call under way.
+type Flight = (
+    Instant,
+    Option<usize>,
+    usize,
+    Call,
+    Result<Option<State>, Trouble>,
+);
 type LastCall = (u64, Call, Option<Result<Option<State>, Trouble>>);
 
 struct Pdu {
@@ -154,13 +162,7 @@ struct Pdu {
     wake: Option<Instant>,
     has_news: bool,
     /// A call under way: until when, for which member, what it will say.
-    call: Option<(
-        Instant,
-        Option<usize>,
-        usize,
-        Call,
-        Result<Option<State>, Trouble>,
-    )>,
+    call: Option<Flight>,
     finished: bool,
     owed: Owed,
     mood: Mood,

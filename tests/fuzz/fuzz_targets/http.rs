@@ -25,7 +25,9 @@ fuzz_target!(|bytes: &[u8]| {
     }
     if let Ok(query) = std::str::from_utf8(bytes) {
         if let Ok(request) = http::parse(query, Action::Reboot, "fuzz".into()) {
-            let delay = request.delay.map_or(0.0, |delay| delay.duration().as_secs_f64());
+            let delay = request
+                .delay
+                .map_or(0.0, |delay| delay.duration().as_secs_f64());
             assert!((0.0..=86_400.0).contains(&delay));
         }
     }

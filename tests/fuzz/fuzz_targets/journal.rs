@@ -3,8 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pdudaemon::request::{Outlet, PduName};
 use pdudaemon::dispatch::fuzzing::{journal_name, read_journal_name};
+use pdudaemon::request::{Outlet, PduName};
 
 fuzz_target!(|text: &str| {
     if let Some((pdu, outlet)) = read_journal_name(text) {

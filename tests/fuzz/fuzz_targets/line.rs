@@ -14,8 +14,14 @@ fuzz_target!(|line: &[u8]| {
             panic!("a line names no alias");
         };
         // The same line, written anew.
-        let delay = request.delay.map(|delay| format!(" {}", delay.duration().as_secs_f64()));
-        let again = format!("{pdu} {outlet} {}{}", request.action, delay.unwrap_or_default());
+        let delay = request
+            .delay
+            .map(|delay| format!(" {}", delay.duration().as_secs_f64()));
+        let again = format!(
+            "{pdu} {outlet} {}{}",
+            request.action,
+            delay.unwrap_or_default()
+        );
         let again = tcp::parse(again.as_bytes(), &client).expect("read before");
         assert_eq!(again.target, request.target);
         assert_eq!(again.action, request.action);

@@ -19,15 +19,14 @@ const PATIENCE: Duration = Duration::from_millis(200);
 /// How long the PDU waits for a request.
 const QUIET: Duration = Duration::from_millis(2);
 
+#[allow(dead_code, reason = "each target has its own")]
 #[derive(Clone, Copy, PartialEq)]
 pub enum Manner {
     /// Answers requests.
     Answers,
     /// Speaks first, then answers.
-    #[allow(dead_code)]
     Greets,
     /// Answers requests with a head that fits, unless told otherwise.
-    #[allow(dead_code)]
     Http,
 }
 
@@ -60,7 +59,8 @@ fn bench(transport: &str, manner: Manner) -> Bench {
         "switch_ids": ["a", "b"]
     });
     let bare = serde_json::json!({"ip": address});
-    let lindy = serde_json::json!({"ip": address, "port": 8, "username": "user", "password": "secret"});
+    let lindy =
+        serde_json::json!({"ip": address, "port": 8, "username": "user", "password": "secret"});
     let mut drivers = Vec::new();
     for spec in registry::specs().filter(|spec| spec.transport == transport) {
         for name in spec.names.iter().copied() {
@@ -111,7 +111,10 @@ fn play(mut client: TcpStream, script: &mut Vec<Vec<u8>>, manner: Manner) {
         let written = match (manner, answer.split_first()) {
             (Manner::Http, Some((status @ 0..=7, body))) => {
                 let status = [200, 401, 403, 404, 500, 301, 204, 100][usize::from(*status)];
-                let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n", body.len());
+                let head = format!(
+                    "HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n",
+                    body.len()
+                );
                 client
                     .write_all(head.as_bytes())
                     .and_then(|()| client.write_all(body))
@@ -148,7 +151,10 @@ pub fn replies(transport: &str, manner: Manner, input: &[u8]) {
     bench.scripts.send(script).expect("the PDU is there");
     let mut driver = build(name, settings).expect("built before");
     let outlets = ["1", "2", "4", "a", "1/2", "relay-x", "1:2", "8"].map(Outlet::new);
-    let fit: Vec<&Outlet> = outlets.iter().filter(|outlet| driver.check(outlet).is_ok()).collect();
+    let fit: Vec<&Outlet> = outlets
+        .iter()
+        .filter(|outlet| driver.check(outlet).is_ok())
+        .collect();
     let Some(outlet) = fit.get(usize::from(what >> 2) % fit.len().max(1)) else {
         return;
     };
@@ -161,10 +167,17 @@ pub fn replies(transport: &str, manner: Manner, input: &[u8]) {
     };
     if let Some(error) = error {
         let text = error.to_string();
-        assert!(!text.contains("secret"), "{text}");
+        // A driver without a password cannot know that its PDU has just said one.
+        let has_password = registry::find(name)
+            .is_some_and(|spec| spec.keys.iter().any(|key| key.name == "password"));
+        assert!(!has_password || !text.contains("secret"), "{text}");
         assert!(text.len() < 4096, "an endless error: {} bytes", text.len());
     }
     driver.rest(Deadline::after(PATIENCE));
     // A busy machine is slow, but not that slow.
-    assert!(began.elapsed() < PATIENCE * 40, "{name}: {:?}", began.elapsed());
+    assert!(
+        began.elapsed() < PATIENCE * 40,
+        "{name}: {:?}",
+        began.elapsed()
+    );
 }
