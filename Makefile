@@ -12,6 +12,8 @@ ZSHDIR     ?= $(DATADIR)/zsh/site-functions
 CARGO      ?= cargo
 INSTALL    ?= install
 DEMO_PORT  ?= 16421
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= $(notdir $(basename $(wildcard $(TOP)/tests/fuzz/fuzz_targets/*.rs)))
 
 # The folder of this file, also when it is reached through a link (as `make deb` does).
 TOP     := $(patsubst %/,%,$(dir $(realpath $(firstword $(MAKEFILE_LIST)))))
@@ -19,7 +21,7 @@ TARGET  := $(or $(CARGO_TARGET_DIR),$(TOP)/target)
 RELEASE := $(TARGET)/release
 
 .DEFAULT_GOAL := build
-.PHONY: help build run test test-deps test-deb test-usb bench lint docs deb install uninstall clean
+.PHONY: help build run test test-deps test-deb test-usb fuzz bench lint docs deb install uninstall clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(TOP)/Makefile
@@ -42,6 +44,14 @@ test-deb: deb ## install test: the packages in a fresh Debian root (root or sudo
 test-usb: ## the USB drivers against virtual USB devices in a virtual machine
 	@test -x $(TOP)/packaging/test-usb.sh || { echo "packaging/test-usb.sh is not here yet"; exit 1; }
 	$(TOP)/packaging/test-usb.sh
+
+fuzz: ## feed every parser of outside bytes for FUZZ_SECONDS each (60); needs cargo-fuzz
+	cd $(TOP) && for target in $(FUZZ_TARGETS); do \
+	    mkdir -p tests/fuzz/corpus/$$target; \
+	    RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --fuzz-dir tests/fuzz --sanitizer none $$target \
+	        tests/fuzz/corpus/$$target tests/fuzz/seeds/$$target $$([ $$target != config ] || echo share/examples) \
+	        -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -print_final_stats=1 || exit 1; \
+	done
 
 bench: build ## measure throughput, latency, start-up and memory
 	cd $(TOP) && $(CARGO) bench --locked

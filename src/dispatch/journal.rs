@@ -62,14 +62,19 @@ impl Journal {
             }
         };
         let mut left: Vec<Left> = entries
-            .filter_map(|entry| Self::take_over(&entry.ok()?.path()))
+            .filter_map(|entry| {
+                let entry = entry.ok()?;
+                // A folder or a FIFO is none of ours, whatever its name; opening it could wait.
+                let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+                Self::take_over(&entry.path(), is_file)
+            })
             .collect();
         left.sort_by(|a, b| (&a.pdu, &a.outlet).cmp(&(&b.pdu, &b.outlet)));
         left
     }
 
-    fn take_over(path: &Path) -> Option<Left> {
-        let name = path.file_name()?.to_str();
+    fn take_over(path: &Path, is_file: bool) -> Option<Left> {
+        let name = path.file_name()?.to_str().filter(|_| is_file);
         let Some((pdu, outlet)) = name.and_then(read_name) else {
             warn!(
                 "journal: {} is not one of our files; left alone",
@@ -123,7 +128,7 @@ impl Journal {
 }
 
 /// A record's name: PDU, outlet and a number, percent-encoded so that the dots part them.
-fn name(pdu: &PduName, outlet: &Outlet, number: u32) -> String {
+pub(super) fn name(pdu: &PduName, outlet: &Outlet, number: u32) -> String {
     let encode = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
     format!(
         "{}.{}.{number}",
@@ -132,7 +137,7 @@ fn name(pdu: &PduName, outlet: &Outlet, number: u32) -> String {
     )
 }
 
-fn read_name(name: &str) -> Option<(PduName, Outlet)> {
+pub(super) fn read_name(name: &str) -> Option<(PduName, Outlet)> {
     let parts: Vec<&str> = name.split('.').collect();
     let [pdu, outlet, number] = parts.as_slice() else {
         return None;

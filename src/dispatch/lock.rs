@@ -2,7 +2,9 @@
 //! speaking to one PDU at the same time.
 
 use crate::transport::{Deadline, TransportError, TransportErrorKind};
+use log::warn;
 use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,6 +17,8 @@ pub(super) struct PduLock {
     path: PathBuf,
     /// Kept open between calls; the lock itself is given back in `release`.
     file: Option<File>,
+    /// It has been said that there is no lock to be had.
+    complained: bool,
 }
 
 impl PduLock {
@@ -24,22 +28,19 @@ impl PduLock {
         Self {
             path: state_directory.join("locks").join(format!("{kind}-{name}")),
             file: None,
+            complained: false,
         }
     }
 
-    /// Takes the lock; waits for another process until the deadline.
+    /// Takes the lock; waits for another process until the deadline. Where none can be had (a
+    /// folder that cannot be written, a full disk) the PDU is served without it.
     pub(super) fn acquire(&mut self, deadline: Deadline) -> Result<(), TransportError> {
-        let doing = format!("opening the lock {}", self.path.display());
-        let file = match self.file.take() {
-            Some(file) => file,
-            None => OpenOptions::new()
-                .create(true)
-                .truncate(false)
-                .write(true)
-                .open(&self.path)
-                // Another user's lock can be held without writing to it.
-                .or_else(|error| File::open(&self.path).map_err(|_| error))
-                .map_err(|error| TransportError::io(&doing, &error))?,
+        let file = match self.file.take().map_or_else(|| self.open(), Ok) {
+            Ok(file) => file,
+            Err(error) => {
+                self.complain(&error);
+                return Ok(());
+            }
         };
         loop {
             match file.try_lock() {
@@ -47,7 +48,10 @@ impl PduLock {
                     self.file = Some(file);
                     return Ok(());
                 }
-                Err(TryLockError::Error(error)) => return Err(TransportError::io(&doing, &error)),
+                Err(TryLockError::Error(error)) => {
+                    self.complain(&error);
+                    return Ok(());
+                }
                 Err(TryLockError::WouldBlock) => {
                     let left = deadline.left("the lock").map_err(|_| {
                         let path = self.path.display();
@@ -59,6 +63,25 @@ impl PduLock {
                     std::thread::sleep(left.min(POLL));
                 }
             }
+        }
+    }
+
+    fn open(&self) -> io::Result<File> {
+        OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&self.path)
+            // Another user's lock can be held without writing to it.
+            .or_else(|error| File::open(&self.path).map_err(|_| error))
+    }
+
+    fn complain(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.complained, true) {
+            warn!(
+                "lock {}: {error}; going on without it: another pdudaemon process could speak to this PDU at the same time",
+                self.path.display()
+            );
         }
     }
 

@@ -7,6 +7,8 @@ mod group;
 mod job;
 mod journal;
 mod lock;
+#[cfg(test)]
+mod model;
 mod plan;
 mod queue;
 mod status;
@@ -387,5 +389,20 @@ fn info_of(table: &Table, route: &Route) -> PduInfo {
             .map(|outlet| (outlet.clone(), pdu.outlet_names.get(outlet).cloned()))
             .collect(),
         report,
+    }
+}
+
+/// For the fuzzer.
+#[cfg(fuzzing)]
+#[allow(missing_docs)]
+pub mod fuzzing {
+    use crate::request::{Outlet, PduName};
+
+    pub fn journal_name(pdu: &PduName, outlet: &Outlet) -> String {
+        super::journal::name(pdu, outlet, 0)
+    }
+
+    pub fn read_journal_name(name: &str) -> Option<(PduName, Outlet)> {
+        super::journal::read_name(name)
     }
 }

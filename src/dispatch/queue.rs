@@ -277,11 +277,10 @@ impl<J> Queue<J> {
             .collect()
     }
 
-    /// Does the outlet's lane hold (or run) a job that `which` describes?
-    pub(super) fn holds(&self, outlet: &Outlet, which: impl Fn(&J) -> bool) -> bool {
-        self.lanes
-            .get(outlet)
-            .is_some_and(|lane| lane.jobs.iter().any(|entry| which(&entry.job)))
+    /// The jobs that stand in the outlet's lane, first to last, each with its due time.
+    pub(super) fn lane(&self, outlet: &Outlet) -> impl Iterator<Item = (&J, Instant)> {
+        let lane = self.lanes.get(outlet).into_iter();
+        lane.flat_map(|lane| lane.jobs.iter().map(|entry| (&entry.job, entry.due)))
     }
 
     /// No job waits, runs or is parked.

@@ -16,6 +16,7 @@ mod acceptance;
 mod access;
 mod client;
 mod compat;
+mod crash;
 mod crowd;
 mod daemon;
 mod documents;

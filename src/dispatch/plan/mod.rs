@@ -65,7 +65,7 @@ impl Trouble {
         }
     }
 
-    fn may_have_acted(&self) -> bool {
+    pub(super) fn may_have_acted(&self) -> bool {
         match self {
             Self::Driver(error) => error.may_have_acted(),
             Self::Panic(_) => true,
@@ -113,6 +113,18 @@ impl Ledger for () {
     fn settle(&mut self, _: &Outlet) {}
 }
 
+/// A bug put in on purpose, to see that the model finds it.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// A request overtakes another of its outlet.
+    Overtakes,
+    /// The on of an off in doubt is not sent.
+    LosesOn,
+    /// A request is answered at a failed attempt already, and again at its end.
+    AnswersTwice,
+}
+
 /// The state of one worker.
 pub(super) struct Plan {
     pdu: PduName,
@@ -129,6 +141,8 @@ pub(super) struct Plan {
     stopping: Option<Stop>,
     retiring: bool,
     me: Sender<Message>,
+    #[cfg(test)]
+    pub(super) fault: Option<Fault>,
 }
 
 enum Running {
@@ -171,6 +185,8 @@ impl Plan {
             stopping: None,
             retiring: false,
             me,
+            #[cfg(test)]
+            fault: None,
         }
     }
 
@@ -188,6 +204,14 @@ impl Plan {
                 None => return,
                 Some(other) => job = other,
             }
+        }
+        #[cfg(test)]
+        if self.fault == Some(Fault::Overtakes)
+            && let Some(last) = self.queue.last(&job.outlet, now)
+            && last.attempts == 0
+            && last.step != Step::RebootOn
+        {
+            std::mem::swap(last, &mut job);
         }
         let class = if background {
             Class::Background
@@ -222,10 +246,10 @@ impl Plan {
 
     /// A group says when its parked member goes on.
     pub(super) fn resume(&mut self, outlet: &Outlet, due: Instant, now: Instant) {
-        let due = if self.stopping.is_some() {
-            due.min(now + STOP_PAUSE)
-        } else {
-            due
+        let due = match self.stopping {
+            None => due,
+            Some(Stop::Soon) => due.min(now + STOP_PAUSE),
+            Some(Stop::Now) => now,
         };
         self.queue.unpark(outlet, due);
     }
@@ -300,6 +324,14 @@ impl Plan {
                 Step::State => Call::State,
                 Step::RebootOn => Call::Switch(Switch::On),
                 Step::RebootOff(_) if taken.job.group().is_some_and(|group| group.has_failed()) => {
+                    if taken.job.maybe_dark {
+                        taken.job.trouble = taken.job.last.clone();
+                        self.go_dark(taken, Duration::ZERO, now);
+                        continue;
+                    }
+                    if taken.job.is_begun() && !taken.job.was_owed {
+                        self.settle(&outlet);
+                    }
                     // Another member's failure is the answer; this one has nothing to add.
                     self.leave(taken, now);
                     continue;
@@ -321,7 +353,7 @@ impl Plan {
         let owed = self
             .owed
             .iter()
-            .filter(|(outlet, _)| !self.switch_waits(outlet))
+            .filter(|(outlet, _)| !self.switch_waits(outlet, now))
             .filter_map(|(_, owed)| owed.due);
         let due = owed.chain(self.queue.next_due()).min();
         let is_over =
@@ -391,8 +423,16 @@ impl Plan {
             if trouble.is_pdu_away() && !pause.is_zero() {
                 self.held_until = Some(now + pause);
             }
+            #[cfg(test)]
+            if self.fault == Some(Fault::AnswersTwice) {
+                taken.job.answer.repeat(&Err(failure));
+            }
             self.queue.put_back(taken, now + pause);
             return;
+        }
+        #[cfg(test)]
+        if self.fault == Some(Fault::LosesOn) {
+            job.maybe_dark = false;
         }
         match job.step {
             Step::RebootOff(_) if job.maybe_dark => {
@@ -488,14 +528,19 @@ impl Plan {
         }
     }
 
-    /// Is a job in the outlet's lane that will put it into a state of its own?
-    fn switch_waits(&self, outlet: &Outlet) -> bool {
-        self.queue.holds(outlet, |job| job.step.switches())
+    /// Is a job in the outlet's lane that will put it into a state of its own, as soon as it is
+    /// its turn? One that waits for a delay to pass, and all behind it, are no reason to leave an
+    /// outlet dark.
+    fn switch_waits(&self, outlet: &Outlet, now: Instant) -> bool {
+        self.queue
+            .lane(outlet)
+            .take_while(|(job, due)| job.is_begun() || *due <= now)
+            .any(|(job, _)| job.step.switches())
     }
 
     /// If the outlet is owed its on and no job of its lane will see to that, tries again later.
     fn see_to_owed(&mut self, outlet: &Outlet, now: Instant, wait: Duration) {
-        if self.switch_waits(outlet) {
+        if self.switch_waits(outlet, now) {
             return;
         }
         if let Some(owed) = self.owed.get_mut(outlet)
@@ -516,7 +561,7 @@ impl Plan {
         self.owed
             .iter()
             .filter(|(outlet, owed)| {
-                owed.due.is_some_and(|due| due <= now) && !self.switch_waits(outlet)
+                owed.due.is_some_and(|due| due <= now) && !self.switch_waits(outlet, now)
             })
             .min_by_key(|(_, owed)| owed.due)
             .map(|(outlet, _)| outlet.clone())

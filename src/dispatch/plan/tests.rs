@@ -453,3 +453,64 @@ fn a_retired_plan_finishes_all_it_has() {
     assert!(behind.try_recv().expect("answered").is_ok());
     assert_eq!(bench.plan.next(bench.now), Next::Finished);
 }
+
+#[test]
+fn a_delayed_request_does_not_hold_up_an_owed_on() {
+    let mut bench = Bench::new(1);
+    let _reboot = bench.ask("1", Step::RebootOff(PAUSE));
+    bench.plays("1", OFF, Ok(None));
+    bench.waits(PAUSE);
+    let (ticket, _later) = ticket();
+    let job = Job::new(
+        outlet("1"),
+        Step::Switch(Switch::On),
+        Answer::to_client(ticket, place()),
+    );
+    let hour = Duration::from_secs(3600);
+    bench.plan.accept(job, bench.now + hour, bench.now);
+    bench.plays("1", ON, Err(timeout()));
+    bench.waits(OWED_PAUSE);
+    bench.plays("1", ON, Ok(None));
+    bench.waits(hour - OWED_PAUSE);
+    bench.plays("1", ON, Ok(None));
+}
+
+#[test]
+fn a_member_in_doubt_is_switched_on_at_once_when_its_group_fails() {
+    let mut bench = Bench::new(2);
+    let answer = group_of_two(&mut bench);
+    bench.plays("1", OFF, Err(garbled()));
+    bench.plays("2", OFF, Err(refused()));
+    bench.waits(Duration::from_secs(1));
+    // It goes dark, and the group says at once that it goes on.
+    assert_eq!(bench.plan.next(bench.now), Next::Wait(None));
+    let Ok(Message::Resume { outlet, due }) = bench.inbox.try_recv() else {
+        panic!("not resumed");
+    };
+    bench.plan.resume(&outlet, due, bench.now);
+    assert!(answer.try_recv().is_err(), "not before it is on");
+    bench.plays("1", ON, Ok(None));
+    assert!(answer.try_recv().expect("answered").is_err());
+    assert_eq!(bench.plan.next(bench.now), Next::Wait(None));
+}
+
+#[test]
+fn a_member_that_was_not_reached_is_left_alone_when_its_group_fails() {
+    let (mut one, mut two) = (Bench::new(2), Bench::new(2));
+    let (ticket, answer) = ticket();
+    let group = Arc::new(Group::new(2, PAUSE, ticket));
+    for bench in [&mut one, &mut two] {
+        let answer = Answer::to_group(Arc::clone(&group), place());
+        let job = Job::new(outlet("1"), Step::RebootOff(PAUSE), answer);
+        bench.plan.accept(job, bench.now, bench.now);
+    }
+    one.plays("1", OFF, Err(no_connection()));
+    two.plays("1", OFF, Err(refused()));
+    one.waits(Duration::from_secs(1));
+    assert_eq!(
+        one.plan.next(one.now),
+        Next::Wait(None),
+        "it was not touched: nothing is owed"
+    );
+    assert!(answer.try_recv().expect("answered").is_err());
+}

@@ -181,6 +181,24 @@ fn value(value: BindingValue) -> Value {
     }
 }
 
+/// A datagram, taken for the answer to the request it names.
+#[cfg(fuzzing)]
+pub(super) fn fuzz(datagram: &[u8]) {
+    let oid: csnmp::ObjectIdentifier = match "1.3.6.1.2.1.1.1.0".parse() {
+        Ok(oid) => oid,
+        Err(_) => return,
+    };
+    if let Ok((_, pdu)) = read(datagram) {
+        let id = pdu.request_id;
+        let command = Command::Get(&oid);
+        let mut community = Community::new("public", &[Version::V2c, Version::V1]);
+        assert!(matches!(
+            community.decode(datagram, id, &command),
+            Heard::Answer(_)
+        ));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -502,3 +502,13 @@ fn silent(peer: SocketAddr, tried: u32, waited: Duration, garbled: Option<String
         ),
     })
 }
+
+/// For the fuzzer: what an agent sends, read in every way we can read it.
+#[cfg(fuzzing)]
+#[allow(missing_docs, clippy::missing_panics_doc)]
+pub mod fuzzing {
+    pub fn datagram(bytes: &[u8]) {
+        super::community::fuzz(bytes);
+        super::v3::fuzz(bytes);
+    }
+}

@@ -89,7 +89,7 @@ impl Clock {
     /// The agent's time now.
     fn now(self) -> i64 {
         let since = i64::try_from(self.at.elapsed().as_secs()).unwrap_or(i64::MAX);
-        self.time.saturating_add(since)
+        self.time.saturating_add(since).min(i32::MAX.into())
     }
 }
 
@@ -428,6 +428,11 @@ fn envelope(datagram: &[u8]) -> Result<Envelope, String> {
     ) else {
         return Err(no_message());
     };
+    // RFC 3412, section 6. What is beyond could not be sent back.
+    let in_range = |number: i64| (0..=i64::from(i32::MAX)).contains(&number);
+    if ![id, boots, time].into_iter().all(in_range) {
+        return Err("an SNMPv3 message with an impossible id or clock".into());
+    }
     Ok(Envelope {
         id,
         engine: engine.to_vec(),
@@ -459,4 +464,76 @@ fn report(scoped: &ASN1Block) -> Option<Vec<u32>> {
         _ => Vec::new(),
     };
     Some(object)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Found by the fuzzer: such a clock could not be encoded, and no request was sent any more.
+    #[test]
+    fn an_impossible_clock_is_not_taken_over() {
+        let message = |boots: i64, time: i64| {
+            let security = vec![
+                text(b"engine"),
+                int(boots),
+                int(time),
+                text(b""),
+                text(b""),
+                text(b""),
+            ];
+            let security = to_der(&ASN1Block::Sequence(0, security)).expect("encoded");
+            let head = vec![int(7), int(MAX_SIZE), text(&[0]), int(3)];
+            let scoped = vec![text(b"engine"), text(b""), text(b"")];
+            to_der(&ASN1Block::Sequence(
+                0,
+                vec![
+                    int(3),
+                    ASN1Block::Sequence(0, head),
+                    text(&security),
+                    ASN1Block::Sequence(0, scoped),
+                ],
+            ))
+            .expect("encoded")
+        };
+        assert!(envelope(&message(1, i32::MAX.into())).is_ok());
+        for (boots, time) in [(-7, 2), (1, -1), (1 << 31, 2), (1, i64::MAX)] {
+            assert!(envelope(&message(boots, time)).is_err(), "{boots} {time}");
+        }
+    }
+}
+
+/// A datagram, taken for the answer to the request it names, by users of every kind.
+#[cfg(fuzzing)]
+pub(super) fn fuzz(datagram: &[u8]) {
+    const ENGINE: &[u8] = &[0x80, 0, 0x1f, 0x88, 4, b'f'];
+    thread_local! {
+        static USERS: std::cell::RefCell<Vec<Usm>> = {
+            let user = User::new("user");
+            let signed = user.clone().signed(AuthProtocol::Sha256, "passphrase");
+            let private = signed.clone().encrypted(Cipher::Aes128, KeyExtension::Blumenthal, "passphrase");
+            let usms = [user, signed, private].map(|user| {
+                let mut usm = Usm::new(user);
+                usm.security = usm.user.security().with_engine_id(ENGINE).ok();
+                usm
+            });
+            usms.into_iter().collect::<Vec<_>>().into()
+        };
+    }
+    let (Ok(envelope), Ok(oid)) = (envelope(datagram), "1.3.6.1.2.1.1.1.0".parse()) else {
+        return;
+    };
+    let Ok(id) = i32::try_from(envelope.id) else {
+        return;
+    };
+    let command = Command::Get(&oid);
+    USERS.with_borrow_mut(|users| {
+        for usm in users {
+            let _ = usm.decode(datagram, id, &command);
+            if usm.security.is_some() {
+                usm.set_clock(&envelope);
+                assert!(usm.encode(1, &command).is_ok());
+            }
+        }
+    });
 }

@@ -1,0 +1,1050 @@
+//! A model of the queue, played against the real plans under random schedules.
+//!
+//! A schedule is a few PDUs with a few outlets each, requests and groups of them, cancellations,
+//! PDUs in every mood, stops, reloads, and a crash with a restart. Time is simulated. The model
+//! knows of each outlet only who was accepted when, and holds every driver call and every answer
+//! against that:
+//!
+//! * a call is for the oldest request of its outlet that is not over, or it is an on that the
+//!   outlet is owed;
+//! * between a reboot's off and its on there is nothing else for that outlet;
+//! * every request is answered once, and not before it is over; success is what the PDU confirmed;
+//! * an outlet that a reboot switched off is in the ledger until it is on again, and when all is
+//!   over it is on.
+//!
+//! `PDUD_SCHEDULES` says how many schedules, `PDUD_SEED` plays one alone.
+
+use super::group::Group;
+use super::job::{Answer, Job, Place, Step};
+use super::plan::{Call, Fault, Ledger, Next, Patience, Plan, Trouble};
+use super::ticket::{Book, Ticket};
+use super::worker::{Message, Stop};
+use crate::driver::DriverError;
+use crate::request::{
+    Action, FailureKind, Outcome, Outlet, PduName, Request, State, Switch, Target,
+};
+use crate::transport::{TransportError, TransportErrorKind};
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use std::collections::{BTreeSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+const OUTLETS: usize = 3;
+/// Longest time without a try for an outlet that is owed its on.
+const OWED_PATIENCE: Duration = Duration::from_secs(60);
+/// Everything must be over so long after the last event, PDUs being well.
+const SETTLED_AFTER: Duration = Duration::from_secs(4000);
+/// More steps than any schedule takes.
+const MOST_STEPS: u32 = 20_000;
+
+/// A repeatable row of numbers (xorshift).
+struct Dice(u64);
+
+impl Dice {
+    fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    fn roll(&mut self, below: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 33).expect("31 bits") % below
+    }
+
+    fn one_in(&mut self, chances: usize) -> bool {
+        self.roll(chances) == 0
+    }
+
+    fn millis(&mut self, below: usize) -> Duration {
+        Duration::from_millis(self.roll(below) as u64)
+    }
+}
+
+type Owed = Arc<Mutex<BTreeSet<Outlet>>>;
+
+/// Survives crashes.
+struct Memory(Owed);
+
+impl Ledger for Memory {
+    fn owe(&mut self, outlet: &Outlet) {
+        self.0.lock().expect("lock").insert(outlet.clone());
+    }
+
+    fn settle(&mut self, outlet: &Outlet) {
+        self.0.lock().expect("lock").remove(outlet);
+    }
+}
+
+/// What a request is to the model.
+struct Asked {
+    ticket: Arc<Ticket>,
+    answers: Vec<Outcome>,
+    members: Vec<usize>,
+    is_cancelled: bool,
+    is_void: bool,
+}
+
+/// One request at one outlet.
+struct Member {
+    request: usize,
+    pdu: usize,
+    outlet: usize,
+    step: Step,
+    accepted: u64,
+    due: Instant,
+    /// 1 until the job is over.
+    place: Arc<AtomicUsize>,
+    phase: Phase,
+    attempts: u32,
+    /// When its off ended.
+    dark_at: Option<Instant>,
+    /// How the last call for it ended; `None` while one is under way.
+    last: Option<Result<Option<State>, Trouble>>,
+    off_failed: bool,
+    /// It was owed its on before this reboot.
+    was_owed: bool,
+    /// An off of this reboot may have reached it.
+    maybe_dark: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Fresh,
+    Begun,
+    /// A reboot's off is over: the outlet is, or may be, dark.
+    Dark,
+}
+
+impl Member {
+    fn is_over(&self) -> bool {
+        self.place.load(Ordering::Acquire) == 0
+    }
+}
+
+/// The real outlet.
+#[derive(Clone, Copy, Default)]
+struct Socket {
+    is_off: bool,
+    by_reboot: bool,
+    /// The model's own record of what is owed.
+    owed: bool,
+}
+
+/// How a PDU does.
+#[derive(Clone, Copy)]
+enum Mood {
+    Well,
+    /// One call in so many fails, in any way.
+    Flaky(usize),
+    /// Does not answer until then; in doubt or not.
+    Away(Instant, bool),
+    /// Refuses everything for one outlet.
+    Locked(usize),
+}
+
+/// A call under way.
+type Flight = (
+    Instant,
+    Option<usize>,
+    usize,
+    Call,
+    Result<Option<State>, Trouble>,
+);
+type LastCall = (u64, Call, Option<Result<Option<State>, Trouble>>);
+
+struct Pdu {
+    plan: Plan,
+    inbox: Receiver<Message>,
+    sender: Sender<Message>,
+    wake: Option<Instant>,
+    has_news: bool,
+    /// A call under way: until when, for which member, what it will say.
+    call: Option<Flight>,
+    finished: bool,
+    owed: Owed,
+    mood: Mood,
+    sockets: [Socket; OUTLETS],
+    /// The last call at each outlet: when it began (in steps), and how it ended.
+    last: [Option<LastCall>; OUTLETS],
+    patience: Patience,
+    /// Members on their way to the worker.
+    sent: VecDeque<usize>,
+    lanes: [Vec<usize>; OUTLETS],
+}
+
+struct World {
+    dice: Dice,
+    now: Instant,
+    step: u64,
+    pdus: Vec<Pdu>,
+    book: Book,
+    requests: Vec<Asked>,
+    members: Vec<Member>,
+    answers: Arc<Mutex<Vec<(usize, Outcome)>>>,
+    alive: Arc<AtomicBool>,
+    stopping: Option<Stop>,
+    /// The step behind which the process is killed.
+    crash_at: Option<u64>,
+    fault: Option<Fault>,
+    figures: Figures,
+}
+
+#[derive(Default)]
+struct Figures {
+    requests: u64,
+    calls: u64,
+    crashes: u64,
+}
+
+fn outlet(index: usize) -> Outlet {
+    Outlet::new(["1", "2", "3"][index])
+}
+
+fn index(outlet: &Outlet) -> usize {
+    usize::try_from(outlet.number().expect("a number")).expect("small") - 1
+}
+
+fn transport(kind: TransportErrorKind) -> Trouble {
+    Trouble::Driver(DriverError::Transport(TransportError::new(kind, "made up")))
+}
+
+impl World {
+    fn new(seed: u64, fault: Option<Fault>) -> Self {
+        let mut dice = Dice::new(seed);
+        let mut world = Self {
+            now: Instant::now(),
+            step: 0,
+            pdus: Vec::new(),
+            book: Book::default(),
+            requests: Vec::new(),
+            members: Vec::new(),
+            answers: Arc::default(),
+            alive: Arc::new(AtomicBool::new(true)),
+            stopping: None,
+            crash_at: None,
+            fault,
+            figures: Figures::default(),
+            dice: Dice::new(seed ^ 0x55),
+        };
+        for _ in 0..2 + dice.roll(2) {
+            let patience = Patience {
+                retries: [1, 2, 3, 5][dice.roll(4)],
+                retrydelay: [0, 100, 1000, 5000].map(Duration::from_millis)[dice.roll(4)],
+            };
+            let pdu = world.start(Owed::default(), patience, [Socket::default(); OUTLETS]);
+            world.pdus.push(pdu);
+        }
+        world
+    }
+
+    fn start(&self, owed: Owed, patience: Patience, sockets: [Socket; OUTLETS]) -> Pdu {
+        let (sender, inbox) = unbounded();
+        let ledger = Box::new(Memory(Arc::clone(&owed)));
+        let mut plan = Plan::new(PduName::new("pdu"), patience, ledger, sender.clone());
+        plan.fault = self.fault;
+        Pdu {
+            plan,
+            inbox,
+            sender,
+            wake: None,
+            has_news: true,
+            call: None,
+            finished: false,
+            owed,
+            mood: Mood::Well,
+            sockets,
+            last: Default::default(),
+            patience,
+            sent: VecDeque::new(),
+            lanes: Default::default(),
+        }
+    }
+
+    /// The process is gone, and started again: what is left is the ledger.
+    fn crash(&mut self) {
+        self.figures.crashes += 1;
+        self.alive.store(false, Ordering::Release);
+        for pdu in &mut self.pdus {
+            // What was on its way may still arrive.
+            if let Some((.., index, Call::Switch(to), _)) = pdu.call.take()
+                && self.dice.one_in(2)
+            {
+                let socket = &mut pdu.sockets[index];
+                let ours = pdu.owed.lock().expect("lock").contains(&outlet(index));
+                socket.is_off = to == Switch::Off;
+                socket.by_reboot = socket.is_off && ours;
+            }
+        }
+        self.check_ledgers();
+        let old = std::mem::take(&mut self.pdus);
+        for pdu in old {
+            let Pdu {
+                owed,
+                patience,
+                sockets,
+                mood,
+                plan,
+                inbox,
+                ..
+            } = pdu;
+            drop((plan, inbox));
+            let mut fresh = self.start(Arc::clone(&owed), patience, sockets);
+            fresh.mood = mood;
+            for socket in &mut fresh.sockets {
+                socket.owed = false;
+            }
+            for outlet in owed.lock().expect("lock").iter() {
+                fresh.sockets[index(outlet)].owed = true;
+                let _ = fresh.sender.send(Message::Owed(outlet.clone()));
+            }
+            self.pdus.push(fresh);
+        }
+        for request in &mut self.requests {
+            request.is_void = true;
+        }
+        self.answers.lock().expect("lock").clear();
+        self.alive = Arc::new(AtomicBool::new(true));
+        self.stopping = None;
+    }
+
+    fn ask(&mut self) {
+        self.figures.requests += 1;
+        let pause = self.pause();
+        let (step, wait) = match self.dice.roll(10) {
+            0 | 1 => (Step::Switch(Switch::On), self.wait()),
+            2 | 3 => (Step::Switch(Switch::Off), self.wait()),
+            4 | 5 => (Step::State, Duration::ZERO),
+            _ => (Step::RebootOff(pause), Duration::ZERO),
+        };
+        let places = if self.dice.one_in(4) {
+            let mut places = BTreeSet::new();
+            for _ in 0..2 + self.dice.roll(3) {
+                places.insert((self.dice.roll(self.pdus.len()), self.dice.roll(OUTLETS)));
+            }
+            places.into_iter().collect()
+        } else {
+            vec![(self.dice.roll(self.pdus.len()), self.dice.roll(OUTLETS))]
+        };
+        let number = self.requests.len();
+        let (answers, alive) = (Arc::clone(&self.answers), Arc::clone(&self.alive));
+        let is_background = step == Step::State && self.dice.one_in(2);
+        let request = Request {
+            client: "model".into(),
+            target: Target::Alias(String::new()),
+            action: Action::State,
+            delay: None,
+            is_background,
+        };
+        let reply = Box::new(move |outcome| {
+            if alive.load(Ordering::Acquire) {
+                answers.lock().expect("lock").push((number, outcome));
+            }
+        });
+        let ticket = self.book.open(request, reply);
+        let group = (places.len() > 1)
+            .then(|| Arc::new(Group::new(places.len(), pause, Arc::clone(&ticket))));
+        let mut members = Vec::new();
+        for (pdu, index) in places {
+            let place = Arc::new(AtomicUsize::new(0));
+            let taken = Place::take(&place, 1).expect("room");
+            let answer = match &group {
+                Some(group) => Answer::to_group(Arc::clone(group), taken),
+                None => Answer::to_client(Arc::clone(&ticket), taken),
+            };
+            let mut job = Job::new(outlet(index), step, answer);
+            job.is_background = is_background;
+            members.push(self.members.len());
+            self.pdus[pdu].sent.push_back(self.members.len());
+            self.pdus[pdu].lanes[index].push(self.members.len());
+            self.members.push(Member {
+                request: number,
+                pdu,
+                outlet: index,
+                step,
+                accepted: self.step,
+                due: self.now + wait,
+                place,
+                phase: Phase::Fresh,
+                attempts: 0,
+                dark_at: None,
+                last: None,
+                off_failed: false,
+                was_owed: false,
+                maybe_dark: false,
+            });
+            let _ = self.pdus[pdu].sender.send(Message::Job(job, wait));
+        }
+        self.requests.push(Asked {
+            ticket,
+            answers: Vec::new(),
+            members,
+            is_cancelled: false,
+            is_void: false,
+        });
+    }
+
+    fn pause(&mut self) -> Duration {
+        [0, 50, 1000, 5000, 30_000].map(Duration::from_millis)[self.dice.roll(5)]
+    }
+
+    fn wait(&mut self) -> Duration {
+        if self.dice.one_in(4) {
+            [500, 5000, 900_000].map(Duration::from_millis)[self.dice.roll(3)]
+        } else {
+            Duration::ZERO
+        }
+    }
+
+    fn cancel(&mut self) {
+        if self.requests.is_empty() {
+            return;
+        }
+        let number = self.dice.roll(self.requests.len());
+        let request = &mut self.requests[number];
+        if request.ticket.cancel() {
+            request.is_cancelled = true;
+            let begun = request
+                .members
+                .iter()
+                .any(|member| self.members[*member].phase != Phase::Fresh);
+            assert!(!begun || request.is_void, "cancelled after it began");
+        }
+    }
+
+    fn change_mood(&mut self) {
+        let which = self.dice.roll(self.pdus.len());
+        self.pdus[which].mood = match self.dice.roll(5) {
+            0 => Mood::Well,
+            1 | 2 => Mood::Flaky(1 + self.dice.roll(4)),
+            3 => Mood::Away(self.now + self.dice.millis(120_000), self.dice.one_in(2)),
+            _ => Mood::Locked(self.dice.roll(OUTLETS)),
+        };
+    }
+
+    fn stop(&mut self, how: Stop) {
+        self.stopping = Some(how);
+        for pdu in &self.pdus {
+            let _ = pdu.sender.send(Message::Stop(how));
+        }
+    }
+
+    /// Lets time pass until `end`, or until nothing can happen any more.
+    fn run_until(&mut self, end: Instant) {
+        loop {
+            self.pump();
+            let next = self
+                .pdus
+                .iter()
+                .filter_map(|pdu| pdu.call.as_ref().map(|call| call.0).or(pdu.wake))
+                .min();
+            match next {
+                Some(next) if next <= end => self.now = self.now.max(next),
+                Some(_) | None => break,
+            }
+        }
+        self.now = end;
+    }
+
+    /// Everything that happens at this moment.
+    fn pump(&mut self) {
+        let mut spins = 0;
+        loop {
+            let mut moved = false;
+            for which in 0..self.pdus.len() {
+                moved |= self.turn(which);
+                if self.crash_at.is_some_and(|step| step <= self.step) {
+                    self.crash_at = None;
+                    self.crash();
+                    moved = true;
+                    break;
+                }
+            }
+            if !moved {
+                return;
+            }
+            spins += 1;
+            assert!(spins < 1000, "a loop without end");
+        }
+    }
+
+    /// One turn of a worker; false when it has nothing to do now.
+    fn turn(&mut self, which: usize) -> bool {
+        let now = self.now;
+        let pdu = &mut self.pdus[which];
+        if let Some((until, member, index, call, result)) = pdu.call.take_if(|call| call.0 <= now) {
+            debug_assert!(until <= now);
+            self.call_ends(which, member, index, call, result);
+            return true;
+        }
+        if pdu.call.is_some() {
+            return false;
+        }
+        while let Ok(message) = pdu.inbox.try_recv() {
+            pdu.has_news = true;
+            match message {
+                Message::Job(job, wait) => {
+                    let member = pdu.sent.pop_front().expect("sent before");
+                    self.members[member].due = now + wait;
+                    pdu.plan.accept(job, now + wait, now);
+                }
+                Message::Resume { outlet, due } => pdu.plan.resume(&outlet, due, now),
+                Message::Owed(outlet) => pdu.plan.owe_from_before(outlet, now),
+                Message::Stop(how) => pdu.plan.stop(how, now),
+                Message::Retire => pdu.plan.retire(),
+                Message::Change(_) => {}
+            }
+        }
+        let is_due = pdu.wake.is_some_and(|wake| wake <= now);
+        if pdu.finished || !(std::mem::take(&mut pdu.has_news) || is_due) {
+            self.hear();
+            return false;
+        }
+        self.step += 1;
+        assert!(self.step < u64::from(MOST_STEPS), "no end");
+        let next = pdu.plan.next(now);
+        pdu.wake = None;
+        match next {
+            Next::Call(outlet, call) => self.call_begins(which, index(&outlet), call),
+            Next::Wait(until) => {
+                pdu.wake = until;
+                self.check_owed_are_seen_to(which);
+            }
+            Next::Finished => pdu.finished = true,
+        }
+        self.hear();
+        self.check_ledgers();
+        true
+    }
+
+    /// The oldest request of the lane that is not over.
+    fn head(&mut self, which: usize, index: usize) -> Option<usize> {
+        let members = &self.members;
+        let Pdu { lanes, sockets, .. } = &mut self.pdus[which];
+        let (lane, socket) = (&mut lanes[index], &mut sockets[index]);
+        lane.retain(|member| {
+            let member = &members[*member];
+            let is_begun_off =
+                matches!(member.step, Step::RebootOff(_)) && member.phase == Phase::Begun;
+            if member.is_over() && is_begun_off && !member.maybe_dark {
+                // Certainly not switched off: nothing is owed for it.
+                socket.owed = member.was_owed;
+            }
+            !member.is_over()
+        });
+        lane.first().copied()
+    }
+
+    fn call_begins(&mut self, which: usize, index: usize, call: Call) {
+        self.figures.calls += 1;
+        let now = self.now;
+        let head = self.head(which, index);
+        let socket = self.pdus[which].sockets[index];
+        let at = format!("PDU {which}, outlet {index}, {call:?}");
+        let wanted = head.map(|head| {
+            let member = &self.members[head];
+            match (member.step, member.phase) {
+                (Step::Switch(to), _) => Call::Switch(to),
+                (Step::State, _) => Call::State,
+                (Step::RebootOff(_) | Step::RebootOn, Phase::Dark) => Call::Switch(Switch::On),
+                (Step::RebootOff(_) | Step::RebootOn, _) => Call::Switch(Switch::Off),
+            }
+        });
+        let is_due = head.is_some_and(|head| self.members[head].due <= now);
+        let serves = head.filter(|_| wanted == Some(call) && is_due);
+        // An off in doubt that is given up (a stop, a group that failed, a PDU that is away) is
+        // followed by the on.
+        let gives_up = head.filter(|head| {
+            let member = &self.members[*head];
+            call == Call::Switch(Switch::On)
+                && matches!(member.step, Step::RebootOff(_))
+                && member.phase == Phase::Begun
+                && matches!(&member.last, Some(Err(_)))
+        });
+        if serves.is_none() && gives_up.is_none() {
+            let is_between = head.is_some_and(|head| self.members[head].phase == Phase::Dark);
+            assert!(
+                socket.owed && call == Call::Switch(Switch::On) && !is_between,
+                "{at}: out of order: expected {wanted:?} (due: {is_due})"
+            );
+        }
+        let member = serves.or(gives_up);
+        if let Some(number) = member {
+            let member = &self.members[number];
+            let request = &self.requests[member.request];
+            if member.phase == Phase::Fresh {
+                // Several who asked for the same share one job.
+                let shared = self.pdus[which].lanes[index].iter().any(|other| {
+                    let other = &self.members[*other];
+                    other.step == member.step && !self.requests[other.request].is_cancelled
+                });
+                assert!(shared, "{at}: begun although cancelled");
+                let failed_elsewhere = matches!(member.step, Step::RebootOff(_))
+                    && request
+                        .members
+                        .iter()
+                        .any(|other| self.members[*other].off_failed);
+                assert!(!failed_elsewhere, "{at}: begun although its group failed");
+                assert!(self.stopping.is_none(), "{at}: begun while stopping");
+            }
+            if member.phase == Phase::Dark && member.attempts == 0 {
+                self.check_pause(number, &at);
+            }
+            let retries = self.pdus[which].patience.retries;
+            let (member, socket) = (
+                &mut self.members[number],
+                &mut self.pdus[which].sockets[index],
+            );
+            if gives_up.is_some() {
+                member.phase = Phase::Dark;
+                member.attempts = 0;
+                member.off_failed = true;
+            }
+            if member.phase == Phase::Fresh {
+                member.phase = Phase::Begun;
+                if matches!(member.step, Step::RebootOff(_)) {
+                    member.was_owed = std::mem::replace(&mut socket.owed, true);
+                }
+            }
+            if member.step == Step::Switch(Switch::Off) {
+                socket.owed = false;
+                socket.by_reboot = false;
+            }
+            member.attempts += 1;
+            assert!(member.attempts <= retries, "{at}: too many attempts");
+            member.last = None;
+        }
+        let by_reboot =
+            member.is_some_and(|member| matches!(self.members[member].step, Step::RebootOff(_)));
+        let (result, acts) = self.play(which, index, call);
+        let pdu = &mut self.pdus[which];
+        if acts && let Call::Switch(to) = call {
+            pdu.sockets[index].is_off = to == Switch::Off;
+            pdu.sockets[index].by_reboot = to == Switch::Off && by_reboot;
+        }
+        let until = now
+            + self
+                .dice
+                .millis(if self.dice.0 & 8 == 0 { 1 } else { 3000 });
+        self.pdus[which].call = Some((until, member, index, call, result));
+        self.pdus[which].last[index] = Some((self.step, call, None));
+    }
+
+    /// A reboot is dark for as long as was asked, and a group goes on together.
+    fn check_pause(&self, number: usize, at: &str) {
+        let member = &self.members[number];
+        let request = &self.requests[member.request];
+        let Step::RebootOff(pause) = member.step else {
+            return;
+        };
+        let members = || request.members.iter().map(|other| &self.members[*other]);
+        let may_have_failed = |other: &Member| {
+            other.off_failed || (other.phase == Phase::Begun && matches!(other.last, Some(Err(_))))
+        };
+        if self.stopping.is_some() || members().any(may_have_failed) {
+            return;
+        }
+        for other in members() {
+            let dark_at = other
+                .dark_at
+                .unwrap_or_else(|| panic!("{at}: on before all were off"));
+            assert!(self.now >= dark_at + pause, "{at}: the pause was cut short");
+        }
+    }
+
+    /// What the PDU makes of a call, and whether it acts on it.
+    fn play(
+        &mut self,
+        which: usize,
+        index: usize,
+        call: Call,
+    ) -> (Result<Option<State>, Trouble>, bool) {
+        let now = self.now;
+        let is_off = self.pdus[which].sockets[index].is_off;
+        let well = match call {
+            Call::Switch(_) => Ok(None),
+            Call::State => Ok(Some(if is_off { State::Off } else { State::On })),
+        };
+        let refused = || Trouble::Driver(DriverError::Refused("locked".into()));
+        let trouble = match self.pdus[which].mood {
+            Mood::Well => return (well, true),
+            Mood::Away(until, _) if until <= now => {
+                self.pdus[which].mood = Mood::Well;
+                return (well, true);
+            }
+            Mood::Away(_, true) => transport(TransportErrorKind::Timeout),
+            Mood::Away(_, false) => transport(TransportErrorKind::NoConnection),
+            Mood::Locked(locked) if locked == index => refused(),
+            Mood::Locked(_) => return (well, true),
+            Mood::Flaky(chances) => {
+                if !self.dice.one_in(chances) {
+                    return (well, true);
+                }
+                match self.dice.roll(9) {
+                    0 => transport(TransportErrorKind::NoConnection),
+                    1 => transport(TransportErrorKind::Timeout),
+                    2 => transport(TransportErrorKind::Closed),
+                    3 => transport(TransportErrorKind::Garbled),
+                    4 => transport(TransportErrorKind::Busy),
+                    5 => refused(),
+                    6 => Trouble::Panic("oh".into()),
+                    7 => Trouble::Driver(DriverError::LoginRefused("who?".into())),
+                    _ => Trouble::Driver(DriverError::Unexpected {
+                        expected: "OK".into(),
+                        got: "?".into(),
+                    }),
+                }
+            }
+        };
+        let acts = trouble.may_have_acted() && self.dice.one_in(2);
+        (Err(trouble), acts)
+    }
+
+    fn call_ends(
+        &mut self,
+        which: usize,
+        member: Option<usize>,
+        index: usize,
+        call: Call,
+        result: Result<Option<State>, Trouble>,
+    ) {
+        let now = self.now;
+        let pdu = &mut self.pdus[which];
+        if let Some(last) = &mut pdu.last[index] {
+            last.2 = Some(result.clone());
+        }
+        pdu.has_news = true;
+        pdu.plan.result(result.clone(), now);
+        if call == Call::Switch(Switch::On) && result.is_ok() {
+            pdu.sockets[index].owed = false;
+        }
+        if let Some(number) = member {
+            let is_over = self.members[number].is_over();
+            let member = &mut self.members[number];
+            member.last = Some(result.clone());
+            let in_doubt = |trouble: &Trouble| trouble.may_have_acted();
+            member.maybe_dark |= result.as_ref().map_or_else(in_doubt, |_| true);
+            if call == Call::Switch(Switch::Off) && matches!(member.step, Step::RebootOff(_)) {
+                if result.is_ok() {
+                    member.phase = Phase::Dark;
+                    member.attempts = 0;
+                    member.dark_at = Some(now);
+                } else if is_over {
+                    member.off_failed = true;
+                } else if self.is_given_up(number, which, &result) {
+                    let member = &mut self.members[number];
+                    member.phase = Phase::Dark;
+                    member.attempts = 0;
+                    member.dark_at = Some(now);
+                    member.off_failed = true;
+                }
+            }
+        }
+        self.hear();
+        self.check_ledgers();
+    }
+
+    /// Was this the last attempt of an off?
+    fn is_given_up(
+        &self,
+        number: usize,
+        which: usize,
+        result: &Result<Option<State>, Trouble>,
+    ) -> bool {
+        let member = &self.members[number];
+        let is_transient = matches!(result, Err(Trouble::Driver(error)) if error.is_transient());
+        !is_transient || member.attempts >= self.pdus[which].patience.retries
+    }
+
+    /// Takes the answers that have come, and holds them against what was done.
+    fn hear(&mut self) {
+        let answers = std::mem::take(&mut *self.answers.lock().expect("lock"));
+        for (number, outcome) in answers {
+            let request = &mut self.requests[number];
+            request.answers.push(outcome.clone());
+            assert_eq!(request.answers.len(), 1, "answered twice");
+            if request.is_cancelled {
+                assert!(
+                    matches!(&outcome, Err(failure) if failure.kind == FailureKind::Cancelled),
+                    "cancelled, and answered otherwise"
+                );
+                continue;
+            }
+            if let Err(failure) = &outcome {
+                assert!(!failure.reason.contains("lost"), "{failure}");
+            }
+            let is_group = request.members.len() > 1;
+            for member in &request.members {
+                let member = &self.members[*member];
+                assert!(member.is_over(), "answered before it was over");
+                let Ok(done) = &outcome else { continue };
+                if is_group {
+                    assert!(
+                        matches!(member.last, Some(Ok(_))),
+                        "success without evidence"
+                    );
+                    let is_reboot = matches!(member.step, Step::RebootOff(_));
+                    assert_eq!(is_reboot, member.phase == Phase::Dark, "half a reboot");
+                    continue;
+                }
+                let wanted = match member.step {
+                    Step::Switch(to) => Call::Switch(to),
+                    Step::State => Call::State,
+                    Step::RebootOff(_) | Step::RebootOn => Call::Switch(Switch::On),
+                };
+                match &self.pdus[member.pdu].last[member.outlet] {
+                    Some((began, call, Some(Ok(state)))) => {
+                        assert_eq!(*call, wanted, "success by another call");
+                        assert!(*began > member.accepted, "success from before the request");
+                        assert_eq!(*state, done.state, "another state");
+                    }
+                    other => panic!("success without evidence: {other:?}"),
+                }
+            }
+        }
+    }
+
+    /// What a reboot has switched off is recorded, at every moment.
+    fn check_ledgers(&self) {
+        for (which, pdu) in self.pdus.iter().enumerate() {
+            let owed = pdu.owed.lock().expect("lock");
+            for (index, socket) in pdu.sockets.iter().enumerate() {
+                let is_dark = socket.is_off && socket.by_reboot;
+                assert!(
+                    !is_dark || owed.contains(&outlet(index)),
+                    "PDU {which}, outlet {index}: off by a reboot, and no record of it"
+                );
+            }
+        }
+    }
+
+    /// An outlet that is owed its on is not forgotten while nothing else is done about it.
+    fn check_owed_are_seen_to(&mut self, which: usize) {
+        if self.stopping.is_some() {
+            return;
+        }
+        for index in 0..OUTLETS {
+            let head = self.head(which, index);
+            let is_begun = head.is_some_and(|head| self.members[head].phase != Phase::Fresh);
+            let pdu = &self.pdus[which];
+            if pdu.sockets[index].owed && !is_begun {
+                assert!(
+                    pdu.wake
+                        .is_some_and(|wake| wake <= self.now + OWED_PATIENCE),
+                    "PDU {which}, outlet {index}: owed its on, and nobody sees to it"
+                );
+            }
+        }
+    }
+
+    /// The end: PDUs well again, everything done.
+    fn settle(&mut self) {
+        for pdu in &mut self.pdus {
+            pdu.mood = Mood::Well;
+        }
+        let end = self.now + SETTLED_AFTER;
+        self.run_until(end);
+        for (which, pdu) in self.pdus.iter().enumerate() {
+            assert!(
+                pdu.call.is_none() && pdu.wake.is_none() && pdu.inbox.is_empty(),
+                "PDU {which}: not settled"
+            );
+        }
+        for (number, request) in self.requests.iter().enumerate() {
+            if request.is_void {
+                continue;
+            }
+            assert_eq!(request.answers.len(), 1, "request {number}: not answered");
+            for member in &request.members {
+                assert!(
+                    self.members[*member].is_over(),
+                    "request {number}: not over"
+                );
+            }
+        }
+    }
+
+    fn all_on(&self) {
+        for (which, pdu) in self.pdus.iter().enumerate() {
+            for (index, socket) in pdu.sockets.iter().enumerate() {
+                assert!(
+                    !(socket.is_off && socket.by_reboot),
+                    "PDU {which}, outlet {index}: left off"
+                );
+            }
+            assert!(
+                pdu.owed.lock().expect("lock").is_empty(),
+                "PDU {which}: settled, and still owed"
+            );
+        }
+    }
+}
+
+/// One schedule from beginning to end.
+fn play(seed: u64, fault: Option<Fault>, crash_at: Option<u64>) -> (Figures, u64) {
+    let mut world = World::new(seed, fault);
+    world.crash_at = crash_at;
+    let events = 5 + world.dice.roll(30);
+    let crash = world.dice.roll(2 * events);
+    let may_crash = crash_at.is_none();
+    for event in 0..events {
+        if event == crash && may_crash {
+            world.crash();
+        }
+        match world.dice.roll(12) {
+            0..=5 => world.ask(),
+            6 | 7 => (0..3).for_each(|_| world.ask()),
+            8 => world.cancel(),
+            _ => world.change_mood(),
+        }
+        let pass = [0, 0, 10, 500, 3000, 20_000][world.dice.roll(6)];
+        let end = world.now + Duration::from_millis(pass);
+        world.run_until(end);
+    }
+    match world.dice.roll(4) {
+        0 => {
+            world.stop(Stop::Soon);
+            if world.dice.one_in(2) {
+                let pass = world.dice.millis(12_000);
+                let end = world.now + pass;
+                world.run_until(end);
+                world.ask();
+                world.stop(Stop::Now);
+            }
+            let end = world.now + Duration::from_secs(600);
+            world.run_until(end);
+            let is_over = world.pdus.iter().all(|pdu| pdu.finished);
+            assert!(
+                is_over || crash_at.is_some(),
+                "not stopped after ten minutes"
+            );
+            world.settle();
+            world.crash();
+        }
+        1 => {
+            for pdu in &world.pdus {
+                let _ = pdu.sender.send(Message::Retire);
+            }
+            world.settle();
+            let is_over = world.pdus.iter().all(|pdu| pdu.finished);
+            assert!(is_over || crash_at.is_some(), "a retired worker goes on");
+        }
+        _ => {}
+    }
+    world.settle();
+    world.all_on();
+    (world.figures, world.step)
+}
+
+/// Plays a schedule; the text of what it found.
+fn try_play(
+    seed: u64,
+    fault: Option<Fault>,
+    crash_at: Option<u64>,
+) -> Result<(Figures, u64), String> {
+    catch_unwind(AssertUnwindSafe(|| play(seed, fault, crash_at)))
+        .map_err(|panic| super::worker::panic_text(panic.as_ref()))
+}
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name}: expected a number")),
+    )
+}
+
+/// Plays `first..first + count`, on all processors; the findings.
+fn play_all(count: u64, one: impl Fn(u64) -> Result<(), String> + Sync) -> Vec<String> {
+    let next = AtomicU64::new(0);
+    let found = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= count || found.lock().expect("lock").len() >= 10 {
+                        return;
+                    }
+                    if let Err(what) = one(seed) {
+                        found
+                            .lock()
+                            .expect("lock")
+                            .push(format!("seed {seed}: {what}"));
+                    }
+                }
+            });
+        }
+    });
+    found.into_inner().expect("lock")
+}
+
+fn say(text: &str) {
+    use std::io::Write;
+    // Past the harness, which would swallow it.
+    let _ = writeln!(std::io::stderr(), "model: {text}");
+}
+
+#[test]
+fn no_schedule_breaks_the_rules() {
+    if let Some(seed) = number("PDUD_SEED") {
+        play(seed, None, None);
+        return;
+    }
+    let count = number("PDUD_SCHEDULES").unwrap_or(10_000);
+    let sums = Mutex::new(Figures::default());
+    let found = play_all(count, |seed| {
+        let (figures, _) = try_play(seed, None, None)?;
+        let mut sums = sums.lock().expect("lock");
+        sums.requests += figures.requests;
+        sums.calls += figures.calls;
+        sums.crashes += figures.crashes;
+        Ok(())
+    });
+    let sums = sums.into_inner().expect("lock");
+    say(&format!(
+        "{count} schedules, {} requests, {} driver calls, {} crashes; {} findings",
+        sums.requests,
+        sums.calls,
+        sums.crashes,
+        found.len()
+    ));
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn no_crash_at_any_step_breaks_the_rules() {
+    let count = number("PDUD_SCHEDULES").unwrap_or(10_000) / 500;
+    let replays = AtomicU64::new(0);
+    let found = play_all(count, |seed| {
+        let (_, steps) = try_play(seed, None, Some(u64::MAX))?;
+        for step in 1..=steps {
+            replays.fetch_add(1, Ordering::Relaxed);
+            try_play(seed, None, Some(step)).map_err(|what| format!("step {step}: {what}"))?;
+        }
+        Ok(())
+    });
+    say(&format!(
+        "{count} schedules crashed at every step, {} replays; {} findings",
+        replays.into_inner(),
+        found.len()
+    ));
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn seeded_bugs_are_found() {
+    for fault in [Fault::Overtakes, Fault::LosesOn, Fault::AnswersTwice] {
+        let found = (0..2000).find_map(|seed| {
+            let what = try_play(seed, Some(fault), None).err()?;
+            Some((seed, what))
+        });
+        let (seed, what) = found.unwrap_or_else(|| panic!("{fault:?} was not found"));
+        say(&format!(
+            "{fault:?} found after {} schedules: {what}",
+            seed + 1
+        ));
+    }
+}
