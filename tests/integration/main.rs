@@ -14,6 +14,7 @@
 
 mod acceptance;
 mod access;
+mod api;
 mod compat;
 mod crowd;
 mod daemon;
