@@ -91,13 +91,15 @@ function row(parts, pdu, outlet) {
   const root = make("li", "outlet");
   const name = make("span", "name");
   const actions = make("span", "actions");
-  line = { root, state: make("span", "state"), label: make("span", "label"), result: make("div", "result"), buttons: {}, busy: null };
+  line = { root, state: make("span", "state"), label: make("span", "label"), result: make("div", "result"), buttons: {}, busy: false };
   name.append(make("span", "id", outlet), line.label);
   for (const [command, text] of [["on", "On"], ["off", "Off"], ["reboot", "Reboot"]]) {
     const button = make("button", "", text);
     button.type = "button";
     button.setAttribute("aria-label", `${text}: ${pdu} outlet ${outlet}`);
-    button.addEventListener("click", () => ask(line, pdu, outlet, command, button));
+    button.addEventListener("click", () => {
+      if (!line.busy) ask(line, pdu, outlet, command, button);
+    });
     line.buttons[command] = button;
     actions.append(button);
   }
@@ -219,7 +221,12 @@ async function act(line, pdu, outlet, command, delay) {
   const path = `pdus/${encodeURIComponent(pdu)}/outlets/${encodeURIComponent(outlet)}`;
   const began = Date.now();
   const pause = Number.isFinite(delay) ? delay : 5;
-  for (const button of Object.values(line.buttons)) button.disabled = true;
+  // Not `disabled`: the button that was pressed would lose the focus.
+  const setBusy = (is) => {
+    line.busy = is;
+    for (const button of Object.values(line.buttons)) button.setAttribute("aria-disabled", is);
+  };
+  setBusy(true);
   const bar = make("progress");
   const text = make("span");
   line.result.replaceChildren(text, bar);
@@ -258,7 +265,7 @@ async function act(line, pdu, outlet, command, delay) {
     finish(line, "bad", `✗ ${error.message}`);
   } finally {
     clearInterval(ticking);
-    for (const button of Object.values(line.buttons)) button.disabled = false;
+    setBusy(false);
     look();
   }
 }
