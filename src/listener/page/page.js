@@ -117,6 +117,7 @@ const ago = (seconds) => {
   if (seconds < 86400) return `${Math.round(seconds / 3600)} h ago`;
   return `${Math.round(seconds / 86400)} days ago`;
 };
+const lasting = (seconds) => (seconds < 1 ? `${Math.round(seconds * 1000)} ms` : `${seconds.toFixed(1)} s`);
 const since = (at) => ago(Math.max(0, (Date.now() - Date.parse(at)) / 1000));
 
 function draw(pdus) {
@@ -257,7 +258,7 @@ async function act(line, pdu, outlet, command, delay) {
     }
     const done = { on: "switched on", off: "switched off", reboot: "rebooted" }[command];
     if (request.ok) {
-      finish(line, "good", `✓ ${done} in ${request.took.toFixed(1)} s`);
+      finish(line, "good", `✓ ${done} in ${lasting(request.took)}`);
     } else {
       finish(line, "bad", `✗ ${request.problem ? request.problem.detail : "failed"}`);
     }
@@ -287,7 +288,7 @@ function drawRequests(requests) {
       : request.ok ? ["good", request.state || "done"] : ["bad", "failed"];
     line.append(make("span", "", `${alias ?? `${pdu} ${outlet}`} ${request.command}`), make("span", `mark ${mark[0]}`, mark[1]));
     item.append(line);
-    const took = request.took === undefined ? "" : `, took ${request.took.toFixed(1)} s`;
+    const took = request.took === undefined ? "" : `, took ${lasting(request.took)}`;
     item.append(make("div", "quiet", `${new Date(request.submitted).toLocaleTimeString()} by ${request.client}${took}`));
     if (request.problem) item.append(make("div", "error", request.problem.detail));
     if (request.progress === "waiting") {
