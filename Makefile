@@ -21,7 +21,7 @@ TARGET  := $(or $(CARGO_TARGET_DIR),$(TOP)/target)
 RELEASE := $(TARGET)/release
 
 .DEFAULT_GOAL := build
-.PHONY: help build run test test-deps test-deb test-usb fuzz bench lint docs deb install uninstall clean
+.PHONY: help build run test test-deps test-deb test-usb test-page fuzz bench lint docs deb install uninstall clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(TOP)/Makefile
@@ -40,6 +40,14 @@ test-deps: ## the programs the tests start: installs what is missing (root or su
 
 test-deb: deb ## install test: the packages in a fresh Debian root (root or sudo)
 	$(TOP)/packaging/test-install.sh
+
+test-page: ## the page in a real browser, Debian's chromium; screenshots in target/page
+	cd $(TOP) && $(CARGO) build --locked --bins
+	$(TOP)/packaging/need.sh chromium chromium-driver python3-venv
+	test -x $(TOP)/target/test-venv/bin/python || python3 -m venv $(TOP)/target/test-venv
+	$(TOP)/target/test-venv/bin/python -c 'import selenium' 2>/dev/null || \
+	    $(TOP)/target/test-venv/bin/pip install --quiet --disable-pip-version-check selenium==4.51.0
+	cd $(TOP) && target/test-venv/bin/python tests/page/test_page.py $${CARGO_TARGET_DIR:-target}/debug/pdudaemon target/page
 
 test-usb: ## the USB drivers against virtual USB devices in a virtual machine
 	@test -x $(TOP)/packaging/test-usb.sh || { echo "packaging/test-usb.sh is not here yet"; exit 1; }

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what the tests need: the programs that they start as peers, and a Python environment
-# with the original pdudaemon and a Modbus server in target/test-venv.
+# with the original pdudaemon, a Modbus server and a tester of HTTP APIs in target/test-venv.
 set -eu
 top=$(cd "$(dirname "$0")/.." && pwd)
 target=${CARGO_TARGET_DIR:-$top/target}
@@ -9,7 +9,7 @@ target=${CARGO_TARGET_DIR:-$top/target}
     python3-venv snmp snmpd
 
 # The compat suite compares with these very versions.
-wanted="pdudaemon==1.1.1 pymodbus==3.16.1"
+wanted="pdudaemon==1.1.1 pymodbus==3.16.1 schemathesis==4.32.5"
 venv=$target/test-venv
 if [ "$(cat "$venv/.installed" 2>/dev/null)" != "$wanted" ]; then
     rm -rf "$venv"

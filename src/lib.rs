@@ -37,7 +37,7 @@
 //!
 //! | thread | waits on |
 //! | --- | --- |
-//! | main | signals, the watchdog's interval |
+//! | main | signals, the next look at workers and threads |
 //! | `front` | one epoll: listening sockets, clients, their private HTTP ends |
 //! | tiny_http's | the private socket; one per HTTP connection that has sent a request |
 //! | `http` | whole requests from tiny_http |

@@ -20,6 +20,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How often workers and threads are looked at, at least.
+const ROUND: Duration = Duration::from_secs(10);
 /// How often the workers are looked at while the daemon stops.
 const LOOK: Duration = Duration::from_millis(10);
 /// And the first time: idle workers end at once.
@@ -54,13 +56,9 @@ pub fn run(mut config: Config, path: &Path, reopen: &Reopen) -> io::Result<()> {
     drop(config);
     systemd::ready();
 
-    let beat = systemd::alive_interval();
+    let beat = systemd::alive_interval().map_or(ROUND, |beat| beat.min(ROUND));
     loop {
-        let signal = match beat {
-            Some(beat) => signals.recv_timeout(beat),
-            None => signals.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        };
-        match signal {
+        match signals.recv_timeout(beat) {
             Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => break,
             Ok(Signal::Reload) => {
                 reopen.ask();
@@ -68,13 +66,16 @@ pub fn run(mut config: Config, path: &Path, reopen: &Reopen) -> io::Result<()> {
                 reload(path, &mut written, &dispatcher, &listeners);
                 systemd::ready();
             }
-            Err(RecvTimeoutError::Timeout) => match listeners.stuck().as_slice() {
-                [] => systemd::alive(),
-                stuck => {
-                    let stuck = stuck.join(", ");
-                    warn!("no sign of life from {stuck}: the watchdog is not told we are alive");
+            Err(RecvTimeoutError::Timeout) => {
+                dispatcher.replace_stuck();
+                match listeners.stuck().as_slice() {
+                    [] => systemd::alive(),
+                    stuck => {
+                        let stuck = stuck.join(", ");
+                        warn!("no sign of life from {stuck}: the watchdog is not told of any");
+                    }
                 }
-            },
+            }
         }
     }
 
@@ -142,6 +143,7 @@ fn stop(dispatcher: &Dispatcher, signals: &crossbeam_channel::Receiver<Signal>) 
             warn!("a second signal: pauses are cut short");
             dispatcher.stop(Stop::Now);
         }
+        dispatcher.replace_stuck();
         systemd::alive();
     }
     dispatcher.join();

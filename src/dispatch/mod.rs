@@ -41,6 +41,8 @@ pub const REBOOT_PAUSE: Duration = Duration::from_secs(5);
 
 /// A driver call this long past its deadline is stuck.
 const OVERDUE: Duration = Duration::from_secs(2);
+/// And this long past it, it is given up.
+const STUCK: Duration = Duration::from_secs(30);
 /// Following a new config takes no longer than this.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -259,6 +261,21 @@ impl Dispatcher {
         Health {
             moves: true,
             troubles,
+        }
+    }
+
+    /// Gives workers whose driver call is long past its deadline a fresh driver and thread.
+    pub fn replace_stuck(&self) {
+        let is_stuck = |route: &Route| {
+            let call = route.status.call();
+            call.is_some_and(|(_, deadline)| Instant::now() > deadline + STUCK)
+        };
+        if !self.table().routes.values().any(is_stuck) {
+            return;
+        }
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        for worker in table.workers_mut() {
+            worker.replace_if_stuck(STUCK);
         }
     }
 

@@ -2,6 +2,10 @@
 //!
 //! The thread waits for one thing, its inbox, until the next job is due. What to do is decided by
 //! [`Plan`]; here is the doing: the deadline, the bus, the lock, the panic guard, the session.
+//!
+//! During a driver call the worker lies on its desk, without the driver. A driver that does not
+//! come back in time loses it: another thread takes the worker from the desk and goes on with a
+//! fresh driver, and what the late one says is thrown away.
 
 use super::bus::Bus;
 use super::job::Job;
@@ -11,11 +15,11 @@ use super::status::{Source, Status};
 use crate::config::PduConfig;
 use crate::driver::{Driver, DriverError};
 use crate::request::{Outlet, State};
-use crate::transport::{Deadline, TransportError};
+use crate::transport::{Deadline, TransportError, TransportErrorKind};
 use crossbeam_channel::{Receiver, Sender};
 use log::{debug, error};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -77,6 +81,35 @@ pub enum Stop {
 pub(super) struct Handle {
     pub(super) inbox: Sender<Message>,
     thread: Option<JoinHandle<()>>,
+    desk: Arc<Desk>,
+    /// Threads whose driver never came back.
+    lost: Vec<JoinHandle<()>>,
+}
+
+/// Most threads one PDU may lose; with more its driver is beyond help, and its worker waits.
+const MOST_LOST: usize = 3;
+
+/// Where a worker lies while its driver is being called.
+#[derive(Default)]
+struct Desk(Mutex<Option<Laid>>);
+
+struct Laid {
+    worker: Box<Worker>,
+    /// The number of the call: a thread takes back only what it laid down.
+    number: u64,
+    outlet: Outlet,
+}
+
+impl Desk {
+    fn lock(&self) -> MutexGuard<'_, Option<Laid>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Desk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Desk").finish_non_exhaustive()
+    }
 }
 
 /// What a worker shares with others.
@@ -107,29 +140,90 @@ impl Handle {
         let patience = patience(&pdu);
         let plan = Plan::new(pdu.name.clone(), patience, ledger, sender.clone());
         let name = pdu.name.to_string();
-        let worker = Worker {
+        let desk = Arc::new(Desk::default());
+        let worker = Box::new(Worker {
             pdu,
-            driver,
             plan,
             bus,
             lock,
             session: Session::None,
             status,
-        };
-        let thread = std::thread::Builder::new()
-            // A thread's name ends at the first NUL byte.
-            .name(name.replace('\0', ""))
-            .stack_size(STACK)
-            .spawn(move || {
-                if let Some(predecessor) = &mut predecessor {
-                    predecessor.join();
-                }
-                worker.run(&inbox);
-            })?;
+            inbox,
+            desk: Arc::clone(&desk),
+            calls: 0,
+        });
+        let thread = spawn(&name, move || {
+            if let Some(predecessor) = &mut predecessor {
+                predecessor.join();
+            }
+            run(worker, driver);
+        })?;
         Ok(Self {
             inbox: sender,
             thread: Some(thread),
+            desk,
+            lost: Vec::new(),
         })
+    }
+
+    /// If the driver call under way is past its deadline by more than `grace`, goes on without
+    /// it; true when that was so.
+    pub(super) fn replace_if_stuck(&mut self, grace: Duration) -> bool {
+        self.lost.retain(|thread| !thread.is_finished());
+        if self.lost.len() >= MOST_LOST {
+            return false;
+        }
+        let mut desk = self.desk.lock();
+        let late = desk.as_ref().is_some_and(|laid| {
+            let call = laid.worker.status.call();
+            call.is_some_and(|(_, deadline)| Instant::now() > deadline + grace)
+        });
+        let Some(laid) = desk.take_if(|_| late) else {
+            return false;
+        };
+        let driver = match laid.worker.pdu.build() {
+            Ok(driver) => driver,
+            Err(error) => {
+                error!("PDU {}: {error}", laid.worker.pdu.name);
+                *desk = Some(laid);
+                return false;
+            }
+        };
+        drop(desk);
+        let Laid {
+            mut worker, outlet, ..
+        } = laid;
+        error!(
+            "PDU {}, outlet {outlet}: the driver did not return in time, this is a bug: going on with a fresh one",
+            worker.pdu.name
+        );
+        let name = worker.pdu.name.to_string();
+        let trouble = DriverError::Transport(TransportError::new(
+            TransportErrorKind::Timeout,
+            "the driver did not return by its deadline",
+        ));
+        worker.status.call_ended(&outlet, Err(&trouble));
+        let (give, take) = crossbeam_channel::bounded(1);
+        let spawned = spawn(&name, move || {
+            if let Ok((worker, driver)) = take.recv() {
+                run(worker, driver);
+            }
+        });
+        match spawned {
+            Ok(thread) => {
+                worker
+                    .plan
+                    .result(Err(Trouble::Driver(trouble)), Instant::now());
+                let _ = give.send((worker, driver));
+                self.lost.extend(self.thread.replace(thread));
+                true
+            }
+            Err(error) => {
+                // Jobs are answered by being dropped; there is nobody to carry them out.
+                error!("PDU {name}: no thread for a fresh worker: {error}");
+                false
+            }
+        }
     }
 
     /// Tells the worker to stop; [`Handle::join`] waits for it.
@@ -167,14 +261,27 @@ enum Session {
     Kept(Instant),
 }
 
+/// What a driver call gave.
+type CallResult = Result<Option<State>, Trouble>;
+
 struct Worker {
     pdu: PduConfig,
-    driver: Box<dyn Driver>,
     plan: Plan,
     bus: Option<Arc<Bus>>,
     lock: Option<PduLock>,
     session: Session,
     status: Arc<Status>,
+    inbox: Receiver<Message>,
+    desk: Arc<Desk>,
+    calls: u64,
+}
+
+fn spawn(name: &str, then: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        // A thread's name ends at the first NUL byte.
+        .name(name.replace('\0', ""))
+        .stack_size(STACK)
+        .spawn(then)
 }
 
 fn patience(pdu: &PduConfig) -> Patience {
@@ -184,70 +291,77 @@ fn patience(pdu: &PduConfig) -> Patience {
     }
 }
 
-impl Worker {
-    fn run(mut self, inbox: &Receiver<Message>) {
-        loop {
-            while let Ok(message) = inbox.try_recv() {
-                self.take(message);
-            }
-            match self.plan.next(Instant::now()) {
-                Next::Call(outlet, call) => {
-                    let result = self.call(&outlet, call);
-                    self.plan.result(result, Instant::now());
-                    if self.bus.as_ref().is_some_and(|bus| bus.others_wait()) {
-                        self.rest();
-                    }
-                }
-                Next::Wait(due) => {
-                    let rest = self.rest_due(due);
-                    if rest.is_some_and(|rest| rest <= Instant::now()) {
-                        self.rest();
-                        continue;
-                    }
-                    let message = match (due, rest) {
-                        (None, None) => inbox.recv().ok(),
-                        (Some(until), None) | (None, Some(until)) => {
-                            inbox.recv_deadline(until).ok()
-                        }
-                        (Some(due), Some(rest)) => inbox.recv_deadline(due.min(rest)).ok(),
-                    };
-                    if let Some(message) = message {
-                        self.take(message);
-                    }
-                }
-                Next::Finished => break,
-            }
+/// A worker's life, or what is left of it.
+fn run(mut worker: Box<Worker>, mut driver: Box<dyn Driver>) {
+    loop {
+        while let Ok(message) = worker.inbox.try_recv() {
+            worker.take(message, &mut driver);
         }
-        self.rest();
-        // Jobs that came too late are answered by being dropped here.
-        while let Ok(message) = inbox.try_recv() {
-            self.take(message);
+        match worker.plan.next(Instant::now()) {
+            Next::Call(outlet, call) => {
+                let result;
+                (worker, result) = match worker.call(&mut driver, &outlet, call) {
+                    Some(back) => back,
+                    // Somebody else goes on with the worker; nobody waits for this thread.
+                    None => return,
+                };
+                worker.plan.result(result, Instant::now());
+                if worker.bus.as_ref().is_some_and(|bus| bus.others_wait()) {
+                    worker.rest(&mut driver);
+                }
+            }
+            Next::Wait(due) => {
+                let rest = worker.rest_due(due);
+                if rest.is_some_and(|rest| rest <= Instant::now()) {
+                    worker.rest(&mut driver);
+                    continue;
+                }
+                let message = match (due, rest) {
+                    (None, None) => worker.inbox.recv().ok(),
+                    (Some(until), None) | (None, Some(until)) => {
+                        worker.inbox.recv_deadline(until).ok()
+                    }
+                    (Some(due), Some(rest)) => worker.inbox.recv_deadline(due.min(rest)).ok(),
+                };
+                if let Some(message) = message {
+                    worker.take(message, &mut driver);
+                }
+            }
+            Next::Finished => break,
         }
     }
+    worker.rest(&mut driver);
+    // Jobs that came too late are answered by being dropped here.
+    while let Ok(message) = worker.inbox.try_recv() {
+        worker.take(message, &mut driver);
+    }
+}
 
-    fn take(&mut self, message: Message) {
+impl Worker {
+    fn take(&mut self, message: Message, driver: &mut Box<dyn Driver>) {
         let now = Instant::now();
         match message {
             Message::Job(job, wait) => self.plan.accept(job, now + wait, now),
             Message::Resume { outlet, due } => self.plan.resume(&outlet, due, now),
             Message::Owed(outlet) => self.plan.owe_from_before(outlet, now),
-            Message::Change(change) => self.change(*change),
+            Message::Change(change) => self.change(*change, driver),
             Message::Retire => self.plan.retire(),
             Message::Stop(how) => self.plan.stop(how, now),
         }
     }
 
     /// Goes on with other settings; the queue stays.
-    fn change(&mut self, change: Change) {
-        self.rest();
+    fn change(&mut self, change: Change, driver: &mut Box<dyn Driver>) {
+        self.rest(driver);
         let Change {
             pdu,
-            driver,
+            driver: new,
             bus,
             lock,
         } = change;
         self.plan.set_patience(patience(&pdu));
-        (self.pdu, self.driver, self.bus, self.lock) = (pdu, driver, bus, lock);
+        *driver = new;
+        (self.pdu, self.bus, self.lock) = (pdu, bus, lock);
     }
 
     /// When the session is to be left, if there is one: at once on a shared bus, a little after
@@ -264,14 +378,14 @@ impl Worker {
     }
 
     /// Leaves the session, the lock and the bus.
-    fn rest(&mut self) {
+    fn rest(&mut self, driver: &mut Box<dyn Driver>) {
         if self.session == Session::None {
             return;
         }
         self.session = Session::None;
         let deadline = Deadline::after(REST_PATIENCE);
-        if catch_unwind(AssertUnwindSafe(|| self.driver.rest(deadline))).is_err() {
-            self.rebuild();
+        if catch_unwind(AssertUnwindSafe(|| driver.rest(deadline))).is_err() {
+            self.rebuild(driver);
         }
         if let Some(lock) = &mut self.lock {
             lock.release();
@@ -281,8 +395,14 @@ impl Worker {
         }
     }
 
-    /// One driver call, with everything around it.
-    fn call(&mut self, outlet: &Outlet, call: Call) -> Result<Option<State>, Trouble> {
+    /// One driver call, with everything around it. Gives the worker back, or nothing when it was
+    /// taken from the desk meanwhile.
+    fn call(
+        mut self: Box<Self>,
+        driver: &mut Box<dyn Driver>,
+        outlet: &Outlet,
+        call: Call,
+    ) -> Option<(Box<Self>, CallResult)> {
         if self.session == Session::None {
             if let Some(bus) = &self.bus {
                 bus.enter();
@@ -293,16 +413,38 @@ impl Worker {
                 if let Some(bus) = &self.bus {
                     bus.leave();
                 }
-                return Err(busy(error));
+                return Some((self, Err(busy(error))));
             }
         }
         let deadline = Deadline::after(self.pdu.timeout);
         self.status.call_begins(deadline.moment());
-        let driver = &mut self.driver;
+        // Whoever goes on has the bus and the lock.
+        self.session = Session::Kept(Instant::now());
+        self.calls += 1;
+        let (number, desk) = (self.calls, Arc::clone(&self.desk));
+        *desk.lock() = Some(Laid {
+            worker: self,
+            number,
+            outlet: outlet.clone(),
+        });
         let result = catch_unwind(AssertUnwindSafe(|| match call {
             Call::Switch(to) => driver.switch(outlet, to, deadline).map(|()| None),
             Call::State => driver.state(outlet, deadline).map(Some),
         }));
+        let laid = desk.lock().take_if(|laid| laid.number == number);
+        let mut worker = laid?.worker;
+        let result = worker.ended(driver, outlet, call, result);
+        Some((worker, result))
+    }
+
+    /// What a driver call means for what is known, and for the driver.
+    fn ended(
+        &mut self,
+        driver: &mut Box<dyn Driver>,
+        outlet: &Outlet,
+        call: Call,
+        result: std::thread::Result<Result<Option<State>, DriverError>>,
+    ) -> CallResult {
         self.session = Session::Kept(Instant::now());
         let result = match result {
             Ok(result) => {
@@ -326,7 +468,7 @@ impl Worker {
                     got: text.clone(),
                 };
                 self.status.call_ended(outlet, Err(&bug));
-                self.rebuild();
+                self.rebuild(driver);
                 Err(Trouble::Panic(text))
             }
         };
@@ -338,9 +480,9 @@ impl Worker {
     }
 
     /// A driver that panicked is in no state to go on with.
-    fn rebuild(&mut self) {
+    fn rebuild(&self, driver: &mut Box<dyn Driver>) {
         match self.pdu.build() {
-            Ok(driver) => self.driver = driver,
+            Ok(fresh) => *driver = fresh,
             Err(error) => error!("PDU {}: {error}", self.pdu.name),
         }
     }
@@ -357,4 +499,93 @@ pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("no message").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::dispatch::job::{Answer, Place, Step};
+    use crate::dispatch::ticket::{Book, Progress};
+    use crate::request::{Action, Request, Switch, Target};
+
+    /// Ignores its deadline until somebody lets it go.
+    struct Deaf(Receiver<()>);
+
+    impl Driver for Deaf {
+        fn check(&self, _: &Outlet) -> Result<(), DriverError> {
+            Ok(())
+        }
+
+        fn switch(&mut self, _: &Outlet, _: Switch, _: Deadline) -> Result<(), DriverError> {
+            let _ = self.0.recv();
+            Err(DriverError::Refused("this is too late to be heard".into()))
+        }
+    }
+
+    #[test]
+    fn a_driver_that_does_not_come_back_is_replaced() {
+        let text = r#"{"daemon": {"hostname": "127.0.0.1", "port": 0}, "pdus": {"p": {"driver": "simulated", "timeout": 1, "retries": 2, "retrydelay": 0}}}"#;
+        let config = Config::parse(text, "test").expect("a good config");
+        let pdu = config.pdus.values().next().expect("a PDU").clone();
+        let status = Arc::new(Status::default());
+        let shared = Shared {
+            bus: None,
+            lock: None,
+            ledger: Box::new(()),
+            status: Arc::clone(&status),
+            predecessor: None,
+        };
+        let (let_go, held) = crossbeam_channel::bounded::<()>(0);
+        let mut handle = Handle::start(pdu, Box::new(Deaf(held)), shared).expect("a thread");
+        assert!(!handle.replace_if_stuck(Duration::ZERO), "nothing runs");
+        let outlet = Outlet::new("3");
+        let request = Request {
+            client: "test".into(),
+            target: Target::Outlet {
+                pdu: "p".into(),
+                outlet: outlet.clone(),
+            },
+            action: Action::Switch(Switch::On),
+            delay: None,
+            is_background: false,
+        };
+        let ticket = Book::default().open(request, Box::new(drop));
+        let answer = Answer::to_client(Arc::clone(&ticket), Place::uncounted());
+        let job = Job::new(outlet.clone(), Step::Switch(Switch::On), answer);
+        handle
+            .inbox
+            .send(Message::Job(job, Duration::ZERO))
+            .expect("it lives");
+        let until = Instant::now() + Duration::from_secs(30);
+        while !handle.replace_if_stuck(Duration::from_millis(1)) {
+            assert!(Instant::now() < until, "it is not found to be stuck");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        // The fresh driver carries out the second attempt.
+        let Progress::Ended { outcome, .. } = ticket.wait(until) else {
+            panic!("the request never ended")
+        };
+        assert_eq!(outcome.map(|done| done.attempts), Ok(2));
+        let known = || {
+            status
+                .report()
+                .outlets
+                .get(&outlet)
+                .map(|known| known.state.clone())
+        };
+        assert_eq!(known(), Some(State::On));
+        drop(let_go);
+        while !handle.lost.iter().all(JoinHandle::is_finished) {
+            assert!(Instant::now() < until, "the late thread does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(
+            known(),
+            Some(State::On),
+            "what the late one says is thrown away"
+        );
+        handle.stop(Stop::Now);
+        handle.join();
+    }
 }

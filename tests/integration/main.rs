@@ -14,6 +14,7 @@
 
 mod acceptance;
 mod access;
+mod api;
 mod client;
 mod compat;
 mod crash;

@@ -91,13 +91,15 @@ function row(parts, pdu, outlet) {
   const root = make("li", "outlet");
   const name = make("span", "name");
   const actions = make("span", "actions");
-  line = { root, state: make("span", "state"), label: make("span", "label"), result: make("div", "result"), buttons: {}, busy: null };
+  line = { root, state: make("span", "state"), label: make("span", "label"), result: make("div", "result"), buttons: {}, busy: false };
   name.append(make("span", "id", outlet), line.label);
   for (const [command, text] of [["on", "On"], ["off", "Off"], ["reboot", "Reboot"]]) {
     const button = make("button", "", text);
     button.type = "button";
     button.setAttribute("aria-label", `${text}: ${pdu} outlet ${outlet}`);
-    button.addEventListener("click", () => ask(line, pdu, outlet, command, button));
+    button.addEventListener("click", () => {
+      if (!line.busy) ask(line, pdu, outlet, command, button);
+    });
     line.buttons[command] = button;
     actions.append(button);
   }
@@ -115,6 +117,7 @@ const ago = (seconds) => {
   if (seconds < 86400) return `${Math.round(seconds / 3600)} h ago`;
   return `${Math.round(seconds / 86400)} days ago`;
 };
+const lasting = (seconds) => (seconds < 1 ? `${Math.round(seconds * 1000)} ms` : `${seconds.toFixed(1)} s`);
 const since = (at) => ago(Math.max(0, (Date.now() - Date.parse(at)) / 1000));
 
 function draw(pdus) {
@@ -219,7 +222,12 @@ async function act(line, pdu, outlet, command, delay) {
   const path = `pdus/${encodeURIComponent(pdu)}/outlets/${encodeURIComponent(outlet)}`;
   const began = Date.now();
   const pause = Number.isFinite(delay) ? delay : 5;
-  for (const button of Object.values(line.buttons)) button.disabled = true;
+  // Not `disabled`: the button that was pressed would lose the focus.
+  const setBusy = (is) => {
+    line.busy = is;
+    for (const button of Object.values(line.buttons)) button.setAttribute("aria-disabled", is);
+  };
+  setBusy(true);
   const bar = make("progress");
   const text = make("span");
   line.result.replaceChildren(text, bar);
@@ -250,7 +258,7 @@ async function act(line, pdu, outlet, command, delay) {
     }
     const done = { on: "switched on", off: "switched off", reboot: "rebooted" }[command];
     if (request.ok) {
-      finish(line, "good", `✓ ${done} in ${request.took.toFixed(1)} s`);
+      finish(line, "good", `✓ ${done} in ${lasting(request.took)}`);
     } else {
       finish(line, "bad", `✗ ${request.problem ? request.problem.detail : "failed"}`);
     }
@@ -258,7 +266,7 @@ async function act(line, pdu, outlet, command, delay) {
     finish(line, "bad", `✗ ${error.message}`);
   } finally {
     clearInterval(ticking);
-    for (const button of Object.values(line.buttons)) button.disabled = false;
+    setBusy(false);
     look();
   }
 }
@@ -280,7 +288,7 @@ function drawRequests(requests) {
       : request.ok ? ["good", request.state || "done"] : ["bad", "failed"];
     line.append(make("span", "", `${alias ?? `${pdu} ${outlet}`} ${request.command}`), make("span", `mark ${mark[0]}`, mark[1]));
     item.append(line);
-    const took = request.took === undefined ? "" : `, took ${request.took.toFixed(1)} s`;
+    const took = request.took === undefined ? "" : `, took ${lasting(request.took)}`;
     item.append(make("div", "quiet", `${new Date(request.submitted).toLocaleTimeString()} by ${request.client}${took}`));
     if (request.problem) item.append(make("div", "error", request.problem.detail));
     if (request.progress === "waiting") {
