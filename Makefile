@@ -50,8 +50,8 @@ test-page: ## the page in a real browser, Debian's chromium; screenshots in targ
 	cd $(TOP) && target/test-venv/bin/python tests/page/test_page.py $${CARGO_TARGET_DIR:-target}/debug/pdudaemon target/page
 
 test-usb: ## the USB drivers against virtual USB devices in a virtual machine
-	@test -x $(TOP)/packaging/test-usb.sh || { echo "packaging/test-usb.sh is not here yet"; exit 1; }
-	$(TOP)/packaging/test-usb.sh
+	$(TOP)/packaging/need.sh qemu-system-x86
+	$(TOP)/tests/usb/run
 
 fuzz: ## feed every parser of outside bytes for FUZZ_SECONDS each (60); needs cargo-fuzz
 	cd $(TOP) && for target in $(FUZZ_TARGETS); do \
