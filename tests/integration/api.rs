@@ -490,7 +490,9 @@ fn a_large_list_reaches_a_slow_reader_and_nobody_waits_for_it() {
         .map(|_| {
             let mut stream = TcpStream::connect(&daemon.address).unwrap();
             stream
-                .write_all(b"GET /api/v1/pdus HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                .write_all(
+                    b"GET /api/v1/pdus HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+                )
                 .unwrap();
             stream
         })

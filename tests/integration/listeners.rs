@@ -508,7 +508,7 @@ fn pipelined_requests_are_answered_in_order() {
     for number in 0..30 {
         requests.push_str(&match number % 3 {
             0 => format!("{GET_ON}\r\n"),
-            1 => "GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(),
+            1 => "GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(),
             _ => "POST /power/control/on HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
                 .to_owned(),
         });

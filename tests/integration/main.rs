@@ -35,6 +35,7 @@ mod peer_modbus;
 mod power;
 mod process;
 mod python_drivers;
+mod reload;
 mod share;
 mod sim;
 mod snmpd;

@@ -133,7 +133,7 @@ fn what_discovery_finds_the_program_drives() {
         Gadget::plug(&UsbRelay::identity(), UsbRelay { relays: board }),
         Gadget::plug(&SisPm::identity(), SisPm { relays: strip }),
     ];
-    let text = pdudaemon::discover::discover().expect("discovers");
+    let text = tool(env!("CARGO_BIN_EXE_pdudaemon"), &["--discover"]);
     let conf = config(&text);
     let found: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     let pdus = found["pdus"].as_object().expect("PDUs");

@@ -1,0 +1,122 @@
+//! The config followed while the daemon runs: nothing is lost, nothing is done twice, and a file
+//! that cannot be used changes nothing.
+
+use crate::daemon::{Daemon, Lab, get, wait_for};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+const LOADED: &str = "the config is loaded again";
+
+/// Loads the file again, and waits until that is done.
+fn reload(daemon: &Daemon) {
+    let before = daemon.printed().matches(LOADED).count();
+    daemon.signal(Signal::HUP);
+    wait_for("the config to be loaded again", || {
+        (daemon.printed().matches(LOADED).count() > before).then_some(())
+    });
+}
+
+#[test]
+fn requests_under_way_are_neither_lost_nor_done_twice() {
+    const CLIENTS: usize = 20;
+    const REQUESTS: usize = 50;
+    let lab = Lab::new();
+    let pdus = |round: usize| -> Value {
+        // One stays as it is, one changes each time, one comes and goes.
+        let mut changing = lab.recorder("changing");
+        changing["retrydelay"] = json!(round);
+        let mut pdus = json!({"same": lab.recorder("same"), "changing": changing});
+        if round.is_multiple_of(2) {
+            pdus["fleeting"] = lab.recorder("fleeting");
+        }
+        pdus
+    };
+    let daemon = lab.start(pdus(0));
+    let done = AtomicUsize::new(0);
+    let answers: Vec<(String, u16, String)> = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|client| {
+                let (address, done) = (daemon.address, &done);
+                scope.spawn(move || {
+                    let ask = |number: usize| {
+                        let pdu = ["same", "changing", "fleeting"][number % 3];
+                        let outlet = format!("c{client}n{number}");
+                        let (status, body) =
+                            get(address, &format!("on?hostname={pdu}&port={outlet}"));
+                        done.fetch_add(1, Ordering::SeqCst);
+                        (format!("{pdu} {outlet} on"), status, body)
+                    };
+                    (0..REQUESTS).map(ask).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        for round in 1..=10 {
+            // Spread over the run: a tenth of the answers between two reloads.
+            wait_for("the requests to go on", || {
+                (done.load(Ordering::SeqCst) >= round * CLIENTS * REQUESTS / 12).then_some(())
+            });
+            lab.config(pdus(round), json!({}));
+            reload(&daemon);
+        }
+        clients
+            .into_iter()
+            .flat_map(|client| client.join().expect("a client"))
+            .collect()
+    });
+    let record = lab.record();
+    for (line, status, body) in &answers {
+        let times = record.iter().filter(|done| *done == line).count();
+        match status {
+            200 => assert_eq!(times, 1, "{line} was answered with success"),
+            503 if line.starts_with("fleeting") && body.contains("there is no PDU") => {
+                assert_eq!(times, 0, "{line}")
+            }
+            other => panic!("{line}: {other} {body}"),
+        }
+    }
+    assert_eq!(answers.len(), CLIENTS * REQUESTS);
+    assert_eq!(
+        record.len(),
+        answers
+            .iter()
+            .filter(|(_, status, _)| *status == 200)
+            .count()
+    );
+}
+
+#[test]
+fn a_reboot_goes_through_a_reload_that_removes_its_pdu() {
+    let lab = Lab::new();
+    let daemon = lab.start(json!({"p": lab.recorder("p"), "q": lab.recorder("q")}));
+    let reboot = daemon.get_later("reboot?hostname=p&port=1&delay=2");
+    lab.wait_for_record(&["p 1 off"]);
+    lab.config(json!({"q": lab.recorder("q")}), json!({}));
+    reload(&daemon);
+    assert_eq!(daemon.get("on?hostname=p&port=2").0, 503);
+    assert_eq!(daemon.get("on?hostname=q&port=1").0, 200);
+    let (status, body) = reboot.join().expect("a client");
+    assert_eq!(status, 200, "{body}");
+    lab.wait_for_record(&["p 1 off", "q 1 on", "p 1 on"]);
+}
+
+#[test]
+fn a_config_that_cannot_be_used_changes_nothing_and_says_why() {
+    let lab = Lab::new();
+    let daemon = lab.start(json!({"p": lab.recorder("p")}));
+    let config = lab.config(json!({"p": {"driver": "nonsense"}}), json!({}));
+    daemon.signal(Signal::HUP);
+    daemon.wait_for_print("nothing has changed");
+    daemon.wait_for_print("unknown driver \"nonsense\"");
+    assert_eq!(daemon.get("on?hostname=p&port=1").0, 200);
+    std::fs::write(config, "{").expect("written");
+    daemon.signal(Signal::HUP);
+    daemon.wait_for_print("broken JSON");
+    assert_eq!(daemon.get("on?hostname=p&port=2").0, 200);
+    lab.config(
+        json!({"r": lab.recorder("r")}),
+        json!({"aliases": {"board": {"hostname": "r", "port": 7}}}),
+    );
+    reload(&daemon);
+    assert_eq!(daemon.get("on?alias=board").0, 200);
+}
