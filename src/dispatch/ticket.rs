@@ -5,7 +5,7 @@ use crate::metrics::Metrics;
 use crate::request::{Failure, FailureKind, Outcome, Reply, Request, Target};
 use log::{Level, log};
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,6 +13,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// How many requests the book holds before it forgets the oldest that ended.
 const REMEMBERED: usize = 1000;
+/// How many of them it looks at for each new one.
+const LOOKS: usize = 2;
 
 /// How far a request is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -231,11 +233,42 @@ impl fmt::Debug for Ticket {
     }
 }
 
+#[derive(Debug, Default)]
+struct Pages {
+    tickets: BTreeMap<u64, Arc<Ticket>>,
+    /// The numbers of all, in the order in which they are looked at to be forgotten.
+    next: VecDeque<u64>,
+}
+
+impl Pages {
+    /// Forgets requests that ended while there are too many. A few looks for each new one are
+    /// enough in the long run, however many are under way.
+    fn forget(&mut self) {
+        for _ in 0..LOOKS {
+            if self.tickets.len() <= REMEMBERED {
+                return;
+            }
+            let Some(id) = self.next.pop_front() else {
+                return;
+            };
+            let has_ended = self
+                .tickets
+                .get(&id)
+                .is_none_or(|ticket| matches!(ticket.lock().progress, Progress::Ended { .. }));
+            if has_ended {
+                self.tickets.remove(&id);
+            } else {
+                self.next.push_back(id);
+            }
+        }
+    }
+}
+
 /// Every request under way, and the last ones that ended.
 #[derive(Debug, Default)]
 pub(super) struct Book {
     last: AtomicU64,
-    tickets: Mutex<BTreeMap<u64, Arc<Ticket>>>,
+    pages: Mutex<Pages>,
     pub(super) metrics: Arc<Metrics>,
 }
 
@@ -258,38 +291,60 @@ impl Book {
         if ticket.request.is_background {
             return ticket;
         }
-        let mut tickets = self.lock();
-        tickets.insert(ticket.id, Arc::clone(&ticket));
-        if tickets.len() > REMEMBERED {
-            let over = tickets.len() - REMEMBERED;
-            let ended = |ticket: &Ticket| matches!(ticket.lock().progress, Progress::Ended { .. });
-            // Usually the very oldest has ended; a bounded look keeps this cheap when it has not.
-            let old: Vec<u64> = tickets
-                .values()
-                .take(over + 16)
-                .filter(|ticket| ended(ticket))
-                .map(|ticket| ticket.id)
-                .take(over)
-                .collect();
-            for id in old {
-                tickets.remove(&id);
-            }
-        }
-        drop(tickets);
+        let mut pages = self.lock();
+        pages.tickets.insert(ticket.id, Arc::clone(&ticket));
+        pages.next.push_back(ticket.id);
+        pages.forget();
+        drop(pages);
         ticket
     }
 
     /// The request with this number, if it is not forgotten.
     pub(super) fn find(&self, id: u64) -> Option<Arc<Ticket>> {
-        self.lock().get(&id).cloned()
+        self.lock().tickets.get(&id).cloned()
     }
 
     /// All that are remembered, oldest first.
     pub(super) fn all(&self) -> Vec<Arc<Ticket>> {
-        self.lock().values().cloned().collect()
+        self.lock().tickets.values().cloned().collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Ticket>>> {
-        self.tickets.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Pages> {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::{Action, Outlet};
+
+    #[test]
+    fn the_book_forgets_what_ended_and_nothing_else() {
+        let book = Book::default();
+        let request = || Request {
+            client: "test".into(),
+            target: Target::Outlet {
+                pdu: "pdu".into(),
+                outlet: Outlet::new("1"),
+            },
+            action: Action::On,
+            delay: None,
+            is_background: false,
+        };
+        let open: Vec<_> = (0..3 * REMEMBERED)
+            .map(|_| book.open(request(), Box::new(drop)))
+            .collect();
+        assert_eq!(book.all().len(), 3 * REMEMBERED, "all are under way");
+        let (last, others) = open.split_last().expect("some");
+        for ticket in others {
+            assert!(ticket.cancel());
+        }
+        for _ in 0..4 * REMEMBERED {
+            book.open(request(), Box::new(drop)).cancel();
+        }
+        assert_eq!(book.all().len(), REMEMBERED);
+        assert!(book.find(last.id).is_some(), "it is under way");
+        assert!(book.find(1).is_none());
     }
 }
