@@ -51,6 +51,9 @@ struct LocalCmdline {
     off: Option<Cmd>,
     status: Option<Cmd>,
     ignore_exit_status: bool,
+    /// It was logged that there is no `cmd_on`, no `cmd_off`.
+    told_on: bool,
+    told_off: bool,
 }
 
 pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
@@ -63,6 +66,8 @@ pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsErro
         off: cmd("cmd_off", keys.cmd_off)?,
         status: cmd("cmd_status", keys.cmd_status)?,
         ignore_exit_status: keys.ignore_exit_status,
+        told_on: false,
+        told_off: false,
     }))
 }
 
@@ -188,7 +193,16 @@ impl Driver for LocalCmdline {
         };
         let Some(cmd) = cmd else {
             // As the Python program does it: configs with one of the two commands rely on it.
-            log::warn!("the config has no cmd_{to}: outlet {outlet} was not switched {to}");
+            let was_told = match to {
+                Switch::On => &mut self.told_on,
+                Switch::Off => &mut self.told_off,
+            };
+            if !std::mem::replace(was_told, true) {
+                log::warn!(
+                    "the config has no cmd_{to}: outlet {outlet} was not switched {to}, nor will \
+                     others be; this is said once"
+                );
+            }
             return Ok(());
         };
         let output = cmd.run(outlet, deadline)?;
