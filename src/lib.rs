@@ -38,11 +38,10 @@
 //! | thread | waits on |
 //! | --- | --- |
 //! | main | signals, the next look at workers and threads |
-//! | `front` | one epoll: listening sockets, clients, their private HTTP ends |
-//! | tiny_http's | the private socket; one per HTTP connection that has sent a request |
+//! | `front` | one epoll: listening sockets, clients, the private socket to tiny_http |
+//! | tiny_http's | the private socket: one that accepts, one that reads requests |
 //! | `http` | whole requests from tiny_http |
 //! | `timers` | the ends of long polls |
-//! | `answers`, few, while needed | clients that read large answers slowly |
 //! | one per PDU, named after it | its inbox, until its next job is due; or its PDU, until the deadline |
 
 pub mod access;

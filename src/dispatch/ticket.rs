@@ -317,7 +317,7 @@ impl Book {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::{Action, Outlet};
+    use crate::request::{Action, Outlet, Switch};
 
     #[test]
     fn the_book_forgets_what_ended_and_nothing_else() {
@@ -328,7 +328,7 @@ mod tests {
                 pdu: "pdu".into(),
                 outlet: Outlet::new("1"),
             },
-            action: Action::On,
+            action: Action::Switch(Switch::On),
             delay: None,
             is_background: false,
         };

@@ -1,25 +1,17 @@
-//! One HTTP request and its one answer, whichever thread gives it.
-//!
-//! A small answer fits into the private socket whole, so any thread may write it. A large one may
-//! have to wait for a client that reads slowly, and is left to a few threads of their own: neither
-//! `http` nor a worker ever waits for a client.
+//! One HTTP request and its one answer, whichever thread gives it: neither `http` nor a worker ever
+//! waits for a client.
 
-use crossbeam_channel::{Receiver, Sender};
-use log::{debug, error};
+use super::head::{CLIENT_HEADER, MAX_BODY};
+use super::link::{Asker, Underway};
+use super::wire::Output;
+use log::debug;
 use serde::Serialize;
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
-use tiny_http::{Header, Response, StatusCode};
+use tiny_http::{HTTPVersion, Header, Method, Response, StatusCode};
 
-/// What certainly fits into an empty private socket.
-const SMALL: usize = 48 * 1024;
-/// Most threads that write large answers.
-const WRITERS: usize = 32;
-/// How long such a thread waits for a further one.
-const WRITER_IDLE: Duration = Duration::from_secs(10);
-const WRITER_STACK: usize = 128 * 1024;
+/// A body up to this size goes out together with its head.
+const SMALL: usize = 16 * 1024;
 
 /// An answer, ready to be sent.
 #[derive(Clone, Debug)]
@@ -65,59 +57,131 @@ impl Answer {
         self
     }
 
-    fn response(self) -> Response<io::Cursor<Arc<[u8]>>> {
+    /// As it goes over the wire.
+    fn print(self, version: HTTPVersion, to_head: bool) -> io::Result<Output> {
         let length = self.body.len();
         let headers = self.headers.iter().filter_map(|(name, value)| {
             // Only text that is not ASCII is refused; ours is.
             Header::from_bytes(*name, value.as_str()).ok()
         });
-        Response::new(
-            StatusCode(self.status),
-            headers.collect(),
-            io::Cursor::new(self.body),
-            Some(length),
-            None,
-        )
-        // Always a Content-Length: the front measures responses by it.
-        .with_chunked_threshold(usize::MAX)
+        let (status, headers) = (StatusCode(self.status), headers.collect());
+        let mut bytes = Vec::with_capacity(256 + if length <= SMALL { length } else { 0 });
+        // Always a Content-Length, never chunks.
+        Response::new(status, headers, io::empty(), Some(length), None)
+            .with_chunked_threshold(usize::MAX)
+            .raw_print(&mut bytes, version, &[], true, None)?;
+        if to_head || matches!(self.status, 204 | 304) {
+            return Ok(Output::new(bytes, Arc::default()));
+        }
+        if length <= SMALL {
+            bytes.extend_from_slice(&self.body);
+            return Ok(Output::new(bytes, Arc::default()));
+        }
+        Ok(Output::new(bytes, self.body))
     }
 }
 
 /// One request, until it is answered.
 pub(super) struct Exchange {
-    request: tiny_http::Request,
-    writers: Arc<Writers>,
+    method: Method,
+    url: String,
+    headers: Vec<Header>,
+    body: io::Result<Vec<u8>>,
+    /// `None` once it is answered.
+    asker: Option<Asker>,
+    client: Arc<str>,
 }
 
 impl Exchange {
-    pub(super) fn new(request: tiny_http::Request, writers: &Arc<Writers>) -> Self {
-        Self {
-            request,
-            writers: Arc::clone(writers),
-        }
+    /// What tiny_http has read; `None` when nobody waits for it. tiny_http itself is to answer
+    /// nothing, and can read the next request at once.
+    pub(super) fn take(mut request: tiny_http::Request, underway: &Underway) -> Option<Self> {
+        let mut body = Vec::new();
+        // The front has seen it whole and within bounds.
+        let most = MAX_BODY as u64;
+        let read = request.as_reader().take(most).read_to_end(&mut body);
+        let body = read.map(|_| body);
+        let (method, url) = (request.method().clone(), request.url().to_owned());
+        let mut headers = request.headers().to_vec();
+        drop(request.into_writer());
+        // The last header is the front's; from clients it is refused.
+        let number = headers
+            .pop()
+            .filter(|header| header.field.equiv(CLIENT_HEADER))
+            .and_then(|header| header.value.as_str().parse().ok());
+        let asker = underway.take(number?)?;
+        Some(Self {
+            method,
+            url,
+            headers,
+            body,
+            client: Arc::clone(&asker.client),
+            asker: Some(asker),
+        })
+    }
+
+    pub(super) fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// The request target, as the client wrote it.
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(super) fn headers(&self) -> &[Header] {
+        &self.headers
     }
 
     pub(super) fn header(&self, name: &'static str) -> Option<&str> {
-        let headers = self.request.headers();
-        let header = headers.iter().find(|header| header.field.equiv(name));
+        let header = self
+            .headers()
+            .iter()
+            .find(|header| header.field.equiv(name));
         header.map(|header| header.value.as_str())
     }
 
-    /// The body, which the front has seen whole and within bounds.
+    /// The client's address.
+    pub(super) fn client(&self) -> &Arc<str> {
+        &self.client
+    }
+
+    /// The body.
     pub(super) fn body(&mut self) -> io::Result<Vec<u8>> {
-        let mut body = Vec::new();
-        let most = super::head::MAX_BODY as u64;
-        self.request.as_reader().take(most).read_to_end(&mut body)?;
-        Ok(body)
+        std::mem::replace(&mut self.body, Ok(Vec::new()))
     }
 
     /// Sends the answer; never waits for the client.
-    pub(super) fn send(self, answer: Answer) {
-        if answer.body.len() <= SMALL {
-            send(self.request, answer);
-        } else {
-            let writers = self.writers;
-            writers.send(self.request, answer);
+    pub(super) fn send(mut self, answer: Answer) {
+        self.answer(answer);
+    }
+
+    fn answer(&mut self, answer: Answer) {
+        let Some(asker) = self.asker.take() else {
+            return;
+        };
+        let to_head = self.method == Method::Head;
+        let sent =
+            asker
+                .wire
+                .upgrade()
+                .is_some_and(|wire| match answer.print(asker.version, to_head) {
+                    Ok(output) => wire.answer(output),
+                    // Nothing that is written into memory fails.
+                    Err(_) => false,
+                });
+        if !sent {
+            // The client is gone; its job was done all the same.
+            debug!(target: "pdud.http", "an answer found no client: {}", self.client);
+        }
+    }
+}
+
+impl Drop for Exchange {
+    /// Nobody waits for ever.
+    fn drop(&mut self) {
+        if self.asker.is_some() {
+            self.answer(Answer::text(500, "Internal Server Error\n"));
         }
     }
 }
@@ -125,84 +189,5 @@ impl Exchange {
 impl std::fmt::Debug for Exchange {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Exchange").finish_non_exhaustive()
-    }
-}
-
-/// Sends an answer from this thread.
-pub(super) fn send(request: tiny_http::Request, answer: Answer) {
-    if let Err(error) = request.respond(answer.response()) {
-        // The client is gone; its job was done all the same.
-        debug!(target: "pdud.http", "an answer found no client: {error}");
-    }
-}
-
-/// The threads that write large answers: started as they are needed, gone when they are not.
-pub(super) struct Writers {
-    queue: Sender<(tiny_http::Request, Answer)>,
-    answers: Receiver<(tiny_http::Request, Answer)>,
-    running: Arc<AtomicUsize>,
-    idle: Arc<AtomicUsize>,
-}
-
-impl Default for Writers {
-    fn default() -> Self {
-        let (queue, answers) = crossbeam_channel::unbounded();
-        Self {
-            queue,
-            answers,
-            running: Arc::default(),
-            idle: Arc::default(),
-        }
-    }
-}
-
-impl Writers {
-    fn send(&self, request: tiny_http::Request, answer: Answer) {
-        // At most one answer per connection: the connections' bound is the queue's.
-        let _ = self.queue.send((request, answer));
-        let wanted = self.queue.len() > self.idle.load(Ordering::Acquire);
-        let taken = |count: usize| (wanted && count < WRITERS).then_some(count + 1);
-        if self
-            .running
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, taken)
-            .is_err()
-        {
-            return;
-        }
-        let answers = self.answers.clone();
-        let (running, idle) = (Arc::clone(&self.running), Arc::clone(&self.idle));
-        let started = std::thread::Builder::new()
-            .name("answers".into())
-            .stack_size(WRITER_STACK)
-            .spawn(move || {
-                loop {
-                    idle.fetch_add(1, Ordering::AcqRel);
-                    let next = answers.recv_timeout(WRITER_IDLE);
-                    idle.fetch_sub(1, Ordering::AcqRel);
-                    match next {
-                        Ok((request, answer)) => send(request, answer),
-                        Err(_) => break,
-                    }
-                }
-                running.fetch_sub(1, Ordering::AcqRel);
-                // One that came in the last moment.
-                while let Ok((request, answer)) = answers.try_recv() {
-                    send(request, answer);
-                }
-            });
-        if let Err(error) = started {
-            self.running.fetch_sub(1, Ordering::AcqRel);
-            error!("no thread for a large answer: {error}");
-            if self.running.load(Ordering::Acquire) == 0 {
-                // Dropped requests are answered by tiny_http, with 500.
-                while self.answers.try_recv().is_ok() {}
-            }
-        }
-    }
-}
-
-impl std::fmt::Debug for Writers {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Writers").finish_non_exhaustive()
     }
 }

@@ -1,30 +1,32 @@
 //! The front: one thread that faces the network. It accepts on every address, bounds connections,
 //! heads, lines and idle time, looks at the first bytes, serves the legacy line itself, and hands
-//! whole HTTP requests on to tiny_http over a private Unix socket, one at a time per connection.
+//! whole HTTP requests on to tiny_http over one private Unix socket, one at a time per client.
+//! Whoever has an answer writes it to the client.
 //!
-//! The thread waits on one thing, its epoll: listening sockets, clients, their tiny_http ends, and
-//! a wake-up for the daemon's commands. tiny_http never sees a byte of a request that is not
-//! complete and within bounds.
+//! The thread waits on one thing, its epoll: listening sockets, clients, the private socket, and a
+//! wake-up for the daemon's commands and for answers that leave it something to do. tiny_http never
+//! sees a byte of a request that is not complete and within bounds.
 
 use super::guard::Guard;
 use super::head::{self, CLIENT_HEADER, Refusal, Sniffed};
+use super::link::{Asker, Link, Underway};
 use super::tcp;
-use super::untaken::{self, Untaken};
+use super::wire::{Found, Output, Stream, Waker, Wire};
 use crate::config::Protocols;
 use crate::dispatch::Dispatcher;
 use crossbeam_channel::{Receiver, Sender};
-use log::{debug, info, warn};
+use log::{debug, error, info, warn};
 use rustix::event::{EventfdFlags, epoll, eventfd};
 use rustix::fd::OwnedFd;
 use std::collections::{BTreeSet, HashMap};
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, Shutdown, TcpListener, TcpStream};
-use std::os::fd::AsFd;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::io;
+use std::net::{IpAddr, Shutdown, TcpListener};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+use tiny_http::HTTPVersion;
 
 /// A legacy line without a newline ends after this much quiet.
 const QUIET: Duration = Duration::from_millis(50);
@@ -32,13 +34,8 @@ const QUIET: Duration = Duration::from_millis(50);
 const LINGER: Duration = Duration::from_secs(1);
 /// How long accepting pauses when the system has no descriptors left.
 const BREATH: Duration = Duration::from_millis(50);
-/// How long tiny_http may take to accept its end of a connection.
-const HAND_OVER: Duration = Duration::from_secs(5);
 /// What is read at a time.
 const CHUNK: usize = 16 * 1024;
-/// Bytes of a response kept for a client that reads slowly; more waits in tiny_http.
-const MAX_OUTPUT: usize = 64 * 1024;
-
 /// A socket to accept on.
 #[derive(Debug)]
 pub(super) enum Listening {
@@ -88,46 +85,6 @@ impl Remote {
     }
 }
 
-/// A client's end.
-#[derive(Debug)]
-enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-impl Stream {
-    fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => (&*stream).read(buffer),
-            Self::Unix(stream) => (&*stream).read(buffer),
-        }
-    }
-
-    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => (&*stream).write(bytes),
-            Self::Unix(stream) => (&*stream).write(bytes),
-        }
-    }
-
-    fn shutdown(&self, how: Shutdown) {
-        // Fails only when the peer is gone already.
-        let _ = match self {
-            Self::Tcp(stream) => stream.shutdown(how),
-            Self::Unix(stream) => stream.shutdown(how),
-        };
-    }
-}
-
-impl AsFd for Stream {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        match self {
-            Self::Tcp(stream) => stream.as_fd(),
-            Self::Unix(stream) => stream.as_fd(),
-        }
-    }
-}
-
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -144,42 +101,28 @@ enum Phase {
 }
 
 struct Client {
-    stream: Arc<Stream>,
+    wire: Arc<Wire>,
     name: Arc<str>,
     ip: Option<IpAddr>,
     phase: Phase,
     input: Vec<u8>,
     /// Bytes the client has not taken yet.
-    output: Vec<u8>,
+    output: Output,
     /// The client sends nothing more.
     ended: bool,
     /// Close once `output` is out.
     closing: bool,
     /// The client was told to go on with its body.
     invited: bool,
-    http: Option<HttpEnd>,
+    /// A request is with the server, or its answer was not looked at yet.
+    asked: bool,
+    /// Further requests may follow the last one.
+    keeps_alive: bool,
+    /// Its idle time runs from here: the begin, or the last answer.
+    idle_since: Instant,
+    /// When to look at it. Of an HTTP client, that may be before its time is over.
     due: Option<Instant>,
     interest: epoll::EventFlags,
-}
-
-/// The tiny_http end of a client's connection.
-struct HttpEnd {
-    stream: UnixStream,
-    /// Bytes of a request that the socket did not take yet.
-    output: Vec<u8>,
-    response: Option<Response>,
-    /// No response has come yet: perhaps tiny_http has no thread for this connection.
-    is_first: bool,
-    interest: epoll::EventFlags,
-}
-
-/// A response on its way back.
-struct Response {
-    to_head: bool,
-    /// The first bytes, until they tell the length.
-    start: Vec<u8>,
-    /// Bytes still to come, once known.
-    left: Option<usize>,
 }
 
 /// The front and all its connections.
@@ -194,25 +137,22 @@ pub(super) struct Front {
     bounds: Bounds,
     dispatcher: Arc<Dispatcher>,
     guard: Arc<Guard>,
-    http_socket: PathBuf,
-    untaken: Arc<Untaken>,
+    link: Link,
+    waker: Arc<Waker>,
     clients: HashMap<u64, Client>,
     per_ip: HashMap<IpAddr, usize>,
     timers: BTreeSet<(Instant, u64)>,
     next_id: u64,
-    /// Is the timer [`LOOK_AFTER`] set?
-    looking_after: bool,
     draining: bool,
 }
 
-/// Tokens: the wake-up, then the listening sockets, then two per client.
+/// Tokens: the wake-up, then the listening sockets, the private socket, then the clients.
 const WAKE: u64 = 0;
 const FIRST_LISTENING: u64 = 1;
+const LINK: u64 = 1023;
 const FIRST_CLIENT: u64 = 1024;
 /// A timer of its own: accept again.
 const ACCEPT_AGAIN: u64 = WAKE;
-/// Another: see whether tiny_http has taken its connections.
-const LOOK_AFTER: u64 = FIRST_LISTENING;
 
 impl Front {
     pub(super) fn new(
@@ -222,7 +162,7 @@ impl Front {
         dispatcher: Arc<Dispatcher>,
         guard: Arc<Guard>,
         http_socket: PathBuf,
-        untaken: Arc<Untaken>,
+        underway: Arc<Underway>,
     ) -> io::Result<(Self, Remote)> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
@@ -239,6 +179,7 @@ impl Front {
             beat: Arc::new(AtomicU64::new(0)),
         };
         let beat = Arc::clone(&remote.beat);
+        let waker = Arc::new(Waker::new(&wake));
         let mut front = Self {
             epoll,
             wake,
@@ -250,13 +191,12 @@ impl Front {
             bounds,
             dispatcher,
             guard,
-            http_socket,
-            untaken,
+            link: Link::new(http_socket, underway, LINK),
+            waker,
             clients: HashMap::new(),
             per_ip: HashMap::new(),
             timers: BTreeSet::new(),
             next_id: FIRST_CLIENT,
-            looking_after: false,
             draining: false,
         };
         front.accept_again()?;
@@ -296,10 +236,13 @@ impl Front {
                         let mut count = [0; 8];
                         let _ = rustix::io::read(&*self.wake, &mut count);
                     }
+                    LINK => self.link_ready(flags),
                     token if token < FIRST_CLIENT => self.accept(token - FIRST_LISTENING),
-                    token if token % 2 == 0 => self.client_ready(token, flags),
-                    token => self.http_ready(token - 1, flags),
+                    token => self.client_ready(token, flags),
                 }
+            }
+            for id in self.waker.woken() {
+                self.answered(id);
             }
             while let Ok(command) = self.commands.try_recv() {
                 match command {
@@ -313,6 +256,9 @@ impl Front {
                 }
             }
             self.expire(Instant::now());
+            if let Err(error) = self.link.flush(&self.epoll) {
+                self.link_lost(&error);
+            }
             if self.draining && self.clients.is_empty() {
                 return;
             }
@@ -404,13 +350,9 @@ impl Front {
             *count += 1;
         }
         let id = self.next_id;
-        self.next_id += 2;
-        let made_ready = match &stream {
-            Stream::Tcp(stream) => stream.set_nonblocking(true),
-            Stream::Unix(stream) => stream.set_nonblocking(true),
-        };
+        self.next_id += 1;
         let interest = epoll::EventFlags::IN;
-        let added = made_ready.and_then(|()| {
+        let added = stream.set_nonblocking().and_then(|()| {
             Ok(epoll::add(
                 &self.epoll,
                 &stream,
@@ -424,16 +366,18 @@ impl Front {
             Protocols::Both => Phase::Sniffing,
         };
         let client = Client {
-            stream: Arc::new(stream),
+            wire: Arc::new(Wire::new(id, stream, &self.waker)),
             name: ip.map_or_else(|| "unix".into(), |ip| ip.to_string().into()),
             ip: counted,
             phase,
             input: Vec::new(),
-            output: Vec::new(),
+            output: Output::default(),
             ended: false,
             closing: false,
             invited: false,
-            http: None,
+            asked: false,
+            keeps_alive: true,
+            idle_since: Instant::now(),
             due: None,
             interest,
         };
@@ -453,13 +397,10 @@ impl Front {
             return;
         };
         self.dispatcher.metrics().disconnected();
-        // A worker may hold the stream a little longer; it is no business of the epoll any more.
-        let _ = epoll::delete(&self.epoll, &*client.stream);
+        // A worker may be writing an answer; the stream is no business of the epoll any more.
+        let _ = epoll::delete(&self.epoll, &client.wire.stream);
         if let Some(due) = client.due {
             self.timers.remove(&(due, id));
-        }
-        if client.http.is_some_and(|http| http.is_first) {
-            self.untaken.remove(id);
         }
         if let Some(ip) = client.ip
             && let Some(count) = self.per_ip.get_mut(&ip)
@@ -479,14 +420,15 @@ impl Front {
         self.accept_no_more();
         // Closing the sockets refuses those who wait in the backlog at once.
         self.listening.clear();
-        let idle: Vec<u64> = self
-            .clients
-            .iter()
-            .filter(|(_, client)| !client.is_waiting())
-            .map(|(id, _)| *id)
-            .collect();
-        for id in idle {
-            self.close(id);
+        let all: Vec<u64> = self.clients.keys().copied().collect();
+        for id in all {
+            // Whoever waits still gets the answer, and the rest of it.
+            if self.settle(id, true) {
+                match self.clients.get(&id) {
+                    Some(client) if client.output.is_empty() => self.close(id),
+                    _ => self.close_when_sent(id),
+                }
+            }
         }
         info!(target: "pdud.listener", "no further requests are taken");
     }
@@ -519,21 +461,26 @@ impl Front {
                 }
                 continue;
             }
-            if id == LOOK_AFTER {
-                self.look_after(now);
-                continue;
-            }
             let Some(client) = self.clients.get_mut(&id) else {
                 continue;
             };
             client.due = None;
+            if client.phase == Phase::Http {
+                let due = match self.settle(id, false) {
+                    true => self.idle_end(id),
+                    false => now + self.bounds.idle,
+                };
+                if due > now {
+                    self.set_due(id, Some(due));
+                    continue;
+                }
+            }
+            let Some(client) = self.clients.get_mut(&id) else {
+                continue;
+            };
             match client.phase {
                 Phase::Line if !client.input.is_empty() => self.ask_line(id),
-                Phase::Http
-                    if !client.input.is_empty()
-                        && client.output.is_empty()
-                        && !client.is_waiting() =>
-                {
+                Phase::Http if !client.input.is_empty() && client.output.is_empty() => {
                     self.refuse(id, Refusal(408, "the request did not come in time"));
                 }
                 _ => self.close(id),
@@ -571,7 +518,7 @@ impl Front {
             return;
         }
         let mut chunk = [0; CHUNK];
-        match client.stream.read(&mut chunk) {
+        match client.wire.stream.read(&mut chunk) {
             Ok(0) => client.ended = true,
             Ok(_) if matches!(client.phase, Phase::Lingering | Phase::LineAsked) => return,
             Ok(more) => client
@@ -643,13 +590,14 @@ impl Front {
         };
         match parsed {
             Ok(request) => {
-                let stream = Arc::clone(&client.stream);
+                let wire = Arc::downgrade(&client.wire);
                 self.dispatcher.submit(
                     request,
                     Box::new(move |outcome| {
+                        let Some(wire) = wire.upgrade() else { return };
                         // A few bytes into an empty socket buffer: taken whole or the client is gone.
-                        let _ = stream.write(tcp::answer(&outcome));
-                        stream.shutdown(Shutdown::Both);
+                        let _ = wire.stream.write(tcp::answer(&outcome));
+                        wire.stream.shutdown(Shutdown::Both);
                     }),
                 );
             }
@@ -660,7 +608,7 @@ impl Front {
                 } else {
                     self.dispatcher.metrics().refused("denied");
                 }
-                client.output.extend_from_slice(tcp::NACK);
+                client.output.push(tcp::NACK);
                 self.say_goodbye(id);
             }
         }
@@ -674,7 +622,6 @@ impl Front {
         client.phase = Phase::Lingering;
         client.closing = true;
         client.input = Vec::new();
-        client.http = None;
         self.set_due(id, Some(Instant::now() + LINGER));
         self.flush(id);
     }
@@ -685,21 +632,7 @@ impl Front {
         let Some(client) = self.clients.get_mut(&id) else {
             return false;
         };
-        let mut sent = 0;
-        let mut broken = false;
-        while let Some(rest) = client.output.get(sent..).filter(|rest| !rest.is_empty()) {
-            match client.stream.write(rest) {
-                Ok(0) => broken = true,
-                Ok(more) => sent += more,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(_) => broken = true,
-            }
-            if broken {
-                break;
-            }
-        }
-        client.output.drain(..sent);
+        let taken = client.output.write_to(&client.wire.stream);
         let (empty, phase, closing, ended, due) = (
             client.output.is_empty(),
             client.phase,
@@ -707,19 +640,22 @@ impl Front {
             client.ended,
             client.due,
         );
-        if broken {
+        let Ok(sent) = taken else {
             self.close(id);
             return false;
-        }
+        };
         if empty && closing {
             if phase == Phase::Lingering && !ended {
-                client.stream.shutdown(Shutdown::Write);
+                client.wire.stream.shutdown(Shutdown::Write);
             } else {
                 self.close(id);
                 return false;
             }
-        } else if !empty && phase == Phase::Http && (sent > 0 || due.is_none()) {
-            self.set_due(id, Some(Instant::now() + idle));
+        } else if !empty && (sent > 0 || due.is_none()) {
+            // It reads, if slowly.
+            client.idle_since = Instant::now();
+            let due = client.idle_since + idle;
+            self.set_due(id, Some(due));
         }
         self.watch(id);
         true
@@ -741,54 +677,79 @@ impl Front {
             client.interest = interest;
             if epoll::modify(
                 &self.epoll,
-                &*client.stream,
+                &client.wire.stream,
                 epoll::EventData::new_u64(id),
                 interest,
             )
             .is_err()
             {
-                return self.close(id);
-            }
-        }
-        let room = client.output.len() < MAX_OUTPUT;
-        if let Some(http) = &mut client.http {
-            let mut interest = E::empty();
-            interest.set(E::IN, room);
-            interest.set(E::OUT, !http.output.is_empty());
-            if interest != http.interest {
-                http.interest = interest;
-                if epoll::modify(
-                    &self.epoll,
-                    &http.stream,
-                    epoll::EventData::new_u64(id + 1),
-                    interest,
-                )
-                .is_err()
-                {
-                    self.close(id);
-                }
+                self.close(id);
             }
         }
     }
 
     // ---- HTTP ------------------------------------------------------------------------------
 
+    /// Looks whether the answer has come, and takes what the client has not had of it; false while
+    /// it is waited for.
+    fn settle(&mut self, id: u64, shall_wake: bool) -> bool {
+        let Some(client) = self.clients.get_mut(&id) else {
+            return true;
+        };
+        if client.asked {
+            match client.wire.look(shall_wake) {
+                Found::Waiting => return false,
+                Found::Nothing => {}
+                Found::Answered(at, rest) => {
+                    client.idle_since = at;
+                    client.output = rest;
+                }
+            }
+            client.asked = false;
+        }
+        client.phase != Phase::LineAsked
+    }
+
+    /// When the idle time of an HTTP client is over.
+    fn idle_end(&self, id: u64) -> Instant {
+        let since = self.clients.get(&id).map(|client| client.idle_since);
+        since.unwrap_or_else(Instant::now) + self.bounds.idle
+    }
+
+    /// An answer has left something to do.
+    fn answered(&mut self, id: u64) {
+        if !self.settle(id, true) || !self.flush(id) {
+            return;
+        }
+        let Some(client) = self.clients.get(&id) else {
+            return;
+        };
+        if client.phase != Phase::Http || client.closing {
+            return;
+        }
+        if self.draining || !client.keeps_alive {
+            return self.close_when_sent(id);
+        }
+        // The client may have sent its next request already.
+        self.advance_http(id);
+    }
+
     /// Hands the next whole request on, when none is under way.
     fn advance_http(&mut self, id: u64) {
+        // What has come while a request is under way is looked at when that is answered.
+        if !self.settle(id, true) {
+            return;
+        }
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
         // A client that does not take its answers gets no further ones, and is let go after a while.
-        if client.is_waiting() || client.closing || !client.output.is_empty() {
+        if client.closing || !client.output.is_empty() || !client.keeps_alive || self.draining {
             return;
         }
         if client.input.is_empty() {
             if client.ended {
-                if client.output.is_empty() {
-                    self.close(id);
-                } else {
-                    client.closing = true;
-                }
+                self.close(id);
             }
             return;
         }
@@ -798,161 +759,55 @@ impl Front {
             Ok(None) => return,
             Ok(Some(head)) => head,
         };
-        let Some(whole) = client.input.get(..head.length + head.body) else {
+        let Some(body) = client.input.get(head.length..head.length + head.body) else {
             if client.ended {
                 return self.close(id);
             }
             if head.expects_continue && client.input.len() == head.length && !client.invited {
                 client.invited = true;
-                client
-                    .output
-                    .extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+                client.output.push(b"HTTP/1.1 100 Continue\r\n\r\n");
                 self.flush(id);
             }
             return;
         };
-        let first = client.http.is_none().then_some(id);
-        let request = handed_on(whole, head, &client.name, first);
-        client.input.drain(..head.length + head.body);
+        let version = HTTPVersion(1, u8::from(!head.is_old));
+        let asker = Asker {
+            wire: Arc::downgrade(&client.wire),
+            client: Arc::clone(&client.name),
+            version,
+        };
+        let more = client.input.len() > head.length + head.body;
+        client.asked = true;
         client.invited = false;
-        self.set_due(id, None);
-        if let Err(error) = self.hand_on(id, &request, head.is_head) {
-            warn!(target: "pdud.http", "cannot hand a request to the HTTP server: {error}");
-            self.refuse(id, Refusal(503, "the HTTP server does not take requests"));
-        }
-    }
-
-    fn hand_on(&mut self, id: u64, request: &[u8], to_head: bool) -> io::Result<()> {
-        let Some(client) = self.clients.get_mut(&id) else {
-            return Ok(());
-        };
-        let http = match &mut client.http {
-            Some(http) => http,
-            none => {
-                let stream = connect(&self.http_socket)?;
-                let interest = epoll::EventFlags::IN;
-                epoll::add(
-                    &self.epoll,
-                    &stream,
-                    epoll::EventData::new_u64(id + 1),
-                    interest,
-                )?;
-                let now = Instant::now();
-                self.untaken.add(id, now);
-                if !self.looking_after {
-                    self.looking_after = true;
-                    self.timers.insert((now + untaken::PATIENCE, LOOK_AFTER));
-                }
-                none.insert(HttpEnd {
-                    stream,
-                    output: Vec::new(),
-                    response: None,
-                    is_first: true,
-                    interest,
-                })
-            }
-        };
-        http.response = Some(Response {
-            to_head,
-            start: Vec::new(),
-            left: None,
-        });
-        http.output.extend_from_slice(request);
-        http.flush()?;
+        client.keeps_alive = head.keeps_alive;
+        client
+            .wire
+            .ask(more || client.ended || !client.keeps_alive || self.draining);
+        let number = format!("{CLIENT_HEADER}: {id}\r\n\r\n");
+        let request = [head.lines.as_slice(), number.as_bytes(), body];
+        let sent = self.link.send(&self.epoll, id, asker, request);
+        client.input.drain(..head.length + head.body);
         self.watch(id);
-        Ok(())
-    }
-
-    /// Frees a thread of tiny_http for each connection that waits for one too long.
-    fn look_after(&mut self, now: Instant) {
-        let Some(late) = self.untaken.late(now) else {
-            self.looking_after = false;
-            return;
-        };
-        for _ in 0..late {
-            if let Err(error) = connect(&self.http_socket) {
-                warn!(target: "pdud.http", "the HTTP server does not take connections: {error}");
-                break;
-            }
+        if let Err(error) = sent {
+            self.link_lost(&error);
         }
-        self.timers.insert((now + untaken::PATIENCE, LOOK_AFTER));
     }
 
-    fn http_ready(&mut self, id: u64, flags: epoll::EventFlags) {
+    fn link_ready(&mut self, flags: epoll::EventFlags) {
         use epoll::EventFlags as E;
-        let Some(client) = self.clients.get_mut(&id) else {
-            return;
-        };
-        let Some(http) = &mut client.http else { return };
-        if flags.contains(E::OUT) && http.flush().is_err() {
-            return self.http_ended(id);
-        }
-        if !flags.intersects(E::IN | E::HUP | E::ERR) {
-            return self.watch(id);
-        }
-        let mut chunk = [0; CHUNK];
-        match (&http.stream).read(&mut chunk) {
-            Ok(0) => return self.http_ended(id),
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) =>
-            {
-                return;
-            }
-            Err(_) => return self.http_ended(id),
-            Ok(more) => {
-                let bytes = chunk.get(..more).unwrap_or_default();
-                client.output.extend_from_slice(bytes);
-                match http
-                    .response
-                    .as_mut()
-                    .map(|response| response.passed(bytes))
-                {
-                    Some(Ok(false)) => {}
-                    Some(Ok(true)) => {
-                        http.response = None;
-                        if std::mem::take(&mut http.is_first) {
-                            self.untaken.remove(id);
-                        }
-                        let due = Instant::now() + self.bounds.idle;
-                        self.set_due(id, Some(due));
-                    }
-                    None | Some(Err(())) => return self.http_ended(id),
-                }
-            }
-        }
-        if self.flush(id) {
-            if self.draining
-                && self
-                    .clients
-                    .get(&id)
-                    .is_some_and(|client| !client.is_waiting())
-            {
-                return self.close_when_sent(id);
-            }
-            // The client may have sent its next request already.
-            self.advance_http(id);
+        if flags.intersects(E::IN | E::HUP | E::ERR) {
+            // tiny_http is never asked to answer, nor to end.
+            self.link_lost(&io::ErrorKind::UnexpectedEof.into());
+        } else if let Err(error) = self.link.flush(&self.epoll) {
+            self.link_lost(&error);
         }
     }
 
-    /// tiny_http closed its end: after `Connection: close`, or because something is wrong.
-    fn http_ended(&mut self, id: u64) {
-        let Some(client) = self.clients.get_mut(&id) else {
-            return;
-        };
-        let cut = client.http.as_ref().and_then(|http| http.response.as_ref());
-        match cut {
-            Some(response) if response.start.is_empty() && response.left.is_none() => {
-                client.http = None;
-                self.refuse(id, Refusal(502, "the HTTP server gave no answer"));
-            }
-            Some(_) => self.close(id),
-            None => {
-                client.http = None;
-                self.close_when_sent(id);
-            }
+    /// The private socket failed: whose request was on it gets told so.
+    fn link_lost(&mut self, error: &io::Error) {
+        error!(target: "pdud.http", "the connection to the HTTP server is lost: {error}");
+        for id in self.link.cut() {
+            self.refuse(id, Refusal(502, "the HTTP server gave no answer"));
         }
     }
 
@@ -966,6 +821,7 @@ impl Front {
         } else {
             client.phase = Phase::Lingering;
             self.set_due(id, Some(Instant::now() + self.bounds.idle));
+            self.watch(id);
         }
     }
 
@@ -975,11 +831,14 @@ impl Front {
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
+        client.asked = false;
+        client.wire.give_up();
         info!(target: "pdud.http", "{}: {status}: {why}", client.name);
         self.dispatcher.metrics().refused(match status {
             400 => "bad-request",
             408 => "timeout",
             413 => "body-too-large",
+            417 => "expectation",
             431 => "head-too-large",
             501 => "chunked",
             _ => "no-server",
@@ -989,12 +848,13 @@ impl Front {
             400 => "Bad Request",
             408 => "Request Timeout",
             413 => "Content Too Large",
+            417 => "Expectation Failed",
             431 => "Request Header Fields Too Large",
             501 => "Not Implemented",
             502 => "Bad Gateway",
             _ => "Service Unavailable",
         };
-        client.output.extend_from_slice(
+        client.output.push(
             format!(
                 "HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\n\
                  Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
@@ -1003,101 +863,5 @@ impl Front {
             .as_bytes(),
         );
         self.say_goodbye(id);
-    }
-}
-
-impl Client {
-    /// Is a request of this client under way?
-    fn is_waiting(&self) -> bool {
-        self.phase == Phase::LineAsked
-            || self
-                .http
-                .as_ref()
-                .is_some_and(|http| http.response.is_some())
-    }
-}
-
-impl HttpEnd {
-    fn flush(&mut self) -> io::Result<()> {
-        while !self.output.is_empty() {
-            match (&self.stream).write(&self.output) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(sent) => drop(self.output.drain(..sent)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Response {
-    /// Counts bytes on their way to the client; true when they were the last.
-    fn passed(&mut self, bytes: &[u8]) -> Result<bool, ()> {
-        let left = match self.left {
-            Some(left) => left.checked_sub(bytes.len()).ok_or(())?,
-            None => {
-                self.start.extend_from_slice(bytes);
-                match head::response(&self.start, self.to_head)? {
-                    None if self.start.len() > head::MAX_HEAD => return Err(()),
-                    None => return Ok(false),
-                    Some(total) => total.checked_sub(self.start.len()).ok_or(())?,
-                }
-            }
-        };
-        self.left = Some(left);
-        Ok(left == 0)
-    }
-}
-
-/// The request as tiny_http gets it: with the client's name, on a new connection its number, and
-/// without `Expect`, which was answered here.
-fn handed_on(whole: &[u8], head: head::Head, client: &str, first: Option<u64>) -> Vec<u8> {
-    let mut request = Vec::with_capacity(whole.len() + 64);
-    let (line, rest) = whole
-        .split_at_checked(head.headers_at)
-        .unwrap_or((whole, &[]));
-    request.extend_from_slice(line);
-    for part in [CLIENT_HEADER, ": ", client] {
-        request.extend_from_slice(part.as_bytes());
-    }
-    if let Some(number) = first {
-        request.extend_from_slice(format!(" {number}").as_bytes());
-    }
-    request.extend_from_slice(b"\r\n");
-    if !head.expects_continue {
-        request.extend_from_slice(rest);
-        return request;
-    }
-    let (headers, body) = rest
-        .split_at_checked(head.length - head.headers_at)
-        .unwrap_or((rest, &[]));
-    for header in headers.split_inclusive(|byte| *byte == b'\n') {
-        let is_expect = header
-            .get(..7)
-            .is_some_and(|name| name.eq_ignore_ascii_case(b"expect:"));
-        if !is_expect {
-            request.extend_from_slice(header);
-        }
-    }
-    request.extend_from_slice(body);
-    request
-}
-
-/// A connection to tiny_http. Its accept loop hands each one to a thread, so it is seldom full.
-fn connect(path: &std::path::Path) -> io::Result<UnixStream> {
-    let until = Instant::now() + HAND_OVER;
-    let address = socket2::SockAddr::unix(path)?;
-    loop {
-        let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
-        socket.set_nonblocking(true)?;
-        match socket.connect(&address) {
-            Ok(()) => return Ok(UnixStream::from(OwnedFd::from(socket))),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < until => {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            Err(error) => return Err(error),
-        }
     }
 }

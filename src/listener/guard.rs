@@ -1,6 +1,7 @@
 //! The guard at every way in: makes a [`Caller`] of each request, turns others away, and writes
 //! down whom. The rules are in the module `access`; here are the headers, the clock and the log.
 
+use super::exchange::Exchange;
 use crate::access::{Access, Buckets, Caller, Denied, DeniedKind, Door, Facts, Origin};
 use crate::config::Alias;
 use crate::dispatch::Dispatcher;
@@ -68,7 +69,7 @@ impl Guard {
     /// name in the log. One that is turned away has been logged.
     pub(super) fn admit(
         &self,
-        request: &tiny_http::Request,
+        request: &Exchange,
         client: &Arc<str>,
         path: &str,
     ) -> Result<Caller, Denied> {
@@ -192,7 +193,7 @@ fn ip_of(origin: Origin) -> IpAddr {
     }
 }
 
-fn facts(request: &tiny_http::Request) -> Facts<'_> {
+fn facts(request: &Exchange) -> Facts<'_> {
     let mut facts = Facts {
         is_safe: matches!(
             request.method(),

@@ -1,4 +1,4 @@
-//! The first bytes of a connection, request heads and response heads. Pure.
+//! The first bytes of a connection, and request heads. Pure.
 
 use httparse::Status;
 
@@ -8,7 +8,7 @@ pub(super) const MAX_HEAD: usize = 16 * 1024;
 pub(super) const MAX_BODY: usize = 64 * 1024;
 const MAX_HEADERS: usize = 100;
 
-/// The header that tells tiny_http's side who the client is. From clients it is refused.
+/// The header that tells tiny_http's side whose request it is. From clients it is refused.
 pub(super) const CLIENT_HEADER: &str = "X-Pdudaemon-Client";
 
 /// Which protocol a connection speaks.
@@ -64,18 +64,21 @@ pub fn sniff(bytes: &[u8]) -> Sniffed {
 }
 
 /// A request head that may be handed on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
     /// Bytes of the head, the empty line included.
     pub length: usize,
     /// Bytes of the body behind it.
     pub body: usize,
-    /// Where the first header begins: behind the request line.
-    pub headers_at: usize,
-    /// The answer to a HEAD request has no body.
-    pub is_head: bool,
+    /// The client speaks HTTP/1.0.
+    pub is_old: bool,
+    /// The client may send further requests on this connection.
+    pub keeps_alive: bool,
     /// The client waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
+    /// The head for tiny_http, written anew in one form only, without the empty line and without
+    /// what concerns the connection: requests of many clients follow each other on one.
+    pub lines: Vec<u8>,
 }
 
 /// What is wrong with a request, as an HTTP status and a sentence.
@@ -99,6 +102,22 @@ pub fn request(bytes: &[u8]) -> Result<Option<Head>, Refusal> {
     if length > MAX_HEAD {
         return Err(Refusal(431, "the request head is longer than 16 KiB"));
     }
+    let (Some(method), Some(path), Some(version)) = (parsed.method, parsed.path, parsed.version)
+    else {
+        return Err(Refusal(400, "this is not an HTTP request"));
+    };
+    if !path.is_ascii() {
+        return Err(Refusal(
+            400,
+            "the request target is not ASCII; percent-encode it",
+        ));
+    }
+    let mut lines = Vec::with_capacity(length + 32);
+    let mut add = |parts: &[&[u8]]| parts.iter().for_each(|part| lines.extend_from_slice(part));
+    add(&[method.as_bytes(), b" ", path.as_bytes(), b" HTTP/1.1\r\n"]);
+    let is_old = version == 0;
+    let mut keeps_alive = !is_old;
+    let mut closes = false;
     let mut body = None;
     let mut expects_continue = false;
     for header in parsed.headers.iter() {
@@ -119,9 +138,17 @@ pub fn request(bytes: &[u8]) -> Result<Option<Head>, Refusal> {
             ));
         }
         if is("Expect") {
-            expects_continue = header.value.eq_ignore_ascii_case(b"100-continue");
-        }
-        if is("Content-Length") {
+            if !header.value.eq_ignore_ascii_case(b"100-continue") {
+                return Err(Refusal(417, "expected nothing but 100-continue in Expect"));
+            }
+            expects_continue = true;
+        } else if is("Connection") {
+            let value = header.value.to_ascii_lowercase();
+            for word in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                closes |= word == b"close";
+                keeps_alive |= word == b"keep-alive";
+            }
+        } else if is("Content-Length") {
             let length = std::str::from_utf8(header.value)
                 .ok()
                 .filter(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
@@ -134,66 +161,22 @@ pub fn request(bytes: &[u8]) -> Result<Option<Head>, Refusal> {
                 }
                 _ => return Err(Refusal(400, "the Content-Length header is wrong")),
             }
+        } else {
+            add(&[header.name.as_bytes(), b": ", header.value, b"\r\n"]);
         }
     }
-    if !parsed.path.is_some_and(|path| path.is_ascii()) {
-        return Err(Refusal(
-            400,
-            "the request target is not ASCII; percent-encode it",
-        ));
+    let body = body.unwrap_or(0);
+    if body > 0 {
+        add(&[b"Content-Length: ", body.to_string().as_bytes(), b"\r\n"]);
     }
-    let line_end = bytes
-        .iter()
-        .position(|byte| *byte == b'\n')
-        .map_or(0, |newline| newline + 1);
-    // Empty lines may come before the request line.
-    let skipped = bytes
-        .iter()
-        .take_while(|byte| matches!(byte, b'\r' | b'\n'))
-        .count();
-    let headers_at = if skipped == 0 {
-        line_end
-    } else {
-        let rest = bytes.get(skipped..).unwrap_or_default();
-        skipped
-            + rest
-                .iter()
-                .position(|byte| *byte == b'\n')
-                .map_or(0, |newline| newline + 1)
-    };
     Ok(Some(Head {
         length,
-        body: body.unwrap_or(0),
-        headers_at,
-        is_head: parsed.method == Some("HEAD"),
+        body,
+        is_old,
+        keeps_alive: keeps_alive && !closes,
         expects_continue,
+        lines,
     }))
-}
-
-/// How long the response is that begins with `bytes`; `None` while its head is not complete.
-/// Fails when it is not one of ours.
-pub(super) fn response(bytes: &[u8], to_head: bool) -> Result<Option<usize>, ()> {
-    let mut headers = [httparse::EMPTY_HEADER; 64];
-    let mut parsed = httparse::Response::new(&mut headers);
-    let Status::Complete(head) = parsed.parse(bytes).map_err(|_| ())? else {
-        return Ok(None);
-    };
-    let code = parsed.code.ok_or(())?;
-    if to_head || code == 204 || code == 304 {
-        return Ok(Some(head));
-    }
-    let length = parsed
-        .headers
-        .iter()
-        .find(|header| header.name.eq_ignore_ascii_case("Content-Length"))
-        .and_then(|header| {
-            std::str::from_utf8(header.value)
-                .ok()?
-                .parse::<usize>()
-                .ok()
-        })
-        .ok_or(())?;
-    head.checked_add(length).map(Some).ok_or(())
 }
 
 #[cfg(test)]
@@ -231,14 +214,9 @@ mod tests {
     fn heads_are_handed_on_whole_or_refused() {
         let full = b"GET /x HTTP/1.1\r\nHost: h\r\n\r\nrest";
         let head = request(full).expect("fine").expect("complete");
-        assert_eq!(
-            (head.length, head.body, head.headers_at, head.is_head),
-            (28, 0, 17, false)
-        );
+        assert_eq!((head.length, head.body, head.keeps_alive), (28, 0, true));
+        assert_eq!(head.lines, b"GET /x HTTP/1.1\r\nHost: h\r\n");
         assert_eq!(request(b"GET /x HTTP/1.1\r\nHost"), Ok(None));
-        let early = b"\r\nHEAD /x HTTP/1.1\r\n\r\n";
-        let head = request(early).expect("fine").expect("complete");
-        assert_eq!((head.headers_at, head.is_head), (20, true));
         let status = |text: &str| request(text.as_bytes()).expect_err("refused").0;
         assert_eq!(status("GET /\r\n\r\n"), 400);
         assert_eq!(
@@ -269,11 +247,46 @@ mod tests {
     }
 
     #[test]
-    fn responses_are_measured() {
-        let ok = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
-        assert_eq!(response(ok, false), Ok(Some(ok.len() + 5)));
-        assert_eq!(response(ok, true), Ok(Some(ok.len())));
-        assert_eq!(response(b"HTTP/1.1 200 OK\r\nCont", false), Ok(None));
-        assert_eq!(response(b"HTTP/1.1 200 OK\r\n\r\n", false), Err(()));
+    fn heads_are_written_anew_in_one_form() {
+        let lines = |text: &str| {
+            let head = request(text.as_bytes()).expect("fine").expect("complete");
+            assert_eq!(head.length, text.len());
+            String::from_utf8(head.lines).expect("text")
+        };
+        assert_eq!(
+            lines("\r\nHEAD /x HTTP/1.0\r\nA:  b \r\n\r\n"),
+            "HEAD /x HTTP/1.1\r\nA: b\r\n"
+        );
+        assert_eq!(
+            lines("PUT /x HTTP/1.1\nA:b\nExpect: 100-Continue\nContent-Length: 05\n\n"),
+            "PUT /x HTTP/1.1\r\nA: b\r\nContent-Length: 5\r\n"
+        );
+        assert_eq!(
+            lines("GET / HTTP/1.1\r\nConnection: upgrade\r\ncontent-length: 0\r\nC:\r\n\r\n"),
+            "GET / HTTP/1.1\r\nC: \r\n"
+        );
+    }
+
+    #[test]
+    fn the_version_and_the_connection_header_say_whether_more_may_come() {
+        for (version, header, keeps_alive) in [
+            ("1.1", "", true),
+            ("1.1", "Connection: close\r\n", false),
+            ("1.1", "connection: x, Close\r\n", false),
+            (
+                "1.1",
+                "Connection: keep-alive\r\nConnection: close\r\n",
+                false,
+            ),
+            ("1.1", "Connection: upgrade\r\n", true),
+            ("1.0", "", false),
+            ("1.0", "Connection: Keep-Alive\r\n", true),
+            ("1.0", "Connection: keep-alive, close\r\n", false),
+        ] {
+            let text = format!("GET / HTTP/{version}\r\n{header}\r\n");
+            let head = request(text.as_bytes()).expect("fine").expect("complete");
+            assert_eq!(head.keeps_alive, keeps_alive, "{text}");
+            assert_eq!(head.is_old, version == "1.0");
+        }
     }
 }

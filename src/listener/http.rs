@@ -4,10 +4,9 @@
 //! answer comes after the work is done.
 
 use super::api::{Api, Problem};
-use super::exchange::{Answer, send};
+use super::exchange::{Answer, Exchange};
 use super::guard;
-use super::head::CLIENT_HEADER;
-use super::untaken::Untaken;
+use super::link::Underway;
 use crate::access::Denied;
 use crate::request::{
     Action, Delay, Failure, FailureKind, Outcome, Outlet, Request, State, Target,
@@ -32,11 +31,11 @@ pub(super) struct HttpServer {
 const END: u64 = u64::MAX;
 
 impl HttpServer {
-    /// Serves the connections of `listener`, which only the front makes.
+    /// Serves the requests that the front sends to `listener`.
     pub(super) fn start(
         listener: UnixListener,
         api: Arc<Api>,
-        untaken: Arc<Untaken>,
+        underway: Arc<Underway>,
     ) -> io::Result<Self> {
         let server = Server::from_listener(listener, None)
             .map_err(|error| io::Error::other(error.to_string()))?;
@@ -50,10 +49,9 @@ impl HttpServer {
                 loop {
                     match requests.recv() {
                         Ok(request) => {
-                            if let (_, Some(number)) = client_of(&request) {
-                                untaken.remove(number);
+                            if let Some(request) = Exchange::take(request, &underway) {
+                                serve(request, &api);
                             }
-                            serve(request, &api);
                         }
                         // `unblock`: to end, or for a sign of life.
                         Err(_) if asked.load(Ordering::Acquire) == END => break,
@@ -95,8 +93,8 @@ impl HttpServer {
 }
 
 /// One request: routed, or refused at once. Never blocks.
-fn serve(request: tiny_http::Request, api: &Arc<Api>) {
-    let client: Arc<str> = client_of(&request).0.into();
+fn serve(request: Exchange, api: &Arc<Api>) {
+    let client = Arc::clone(request.client());
     let target = origin_form(request.url());
     let path = target.split_once('?').map_or(target, |(path, _)| path);
     let caller = match api.guard.admit(&request, &client, path) {
@@ -128,7 +126,7 @@ fn serve(request: tiny_http::Request, api: &Arc<Api>) {
     if *request.method() != Method::Get {
         // HEAD included: it must never switch anything.
         let answer = Answer::text(405, "Method Not Allowed: expected GET\n");
-        return send(request, answer.with("Allow", "GET"));
+        return request.send(answer.with("Allow", "GET"));
     }
     let client = Arc::clone(caller.client());
     debug!(target: "pdud.http", "Handling HTTP request from {client}: {}", request.url());
@@ -206,7 +204,7 @@ pub fn parse(query: &str, action: Action, client: Arc<str>) -> Result<Request, F
 }
 
 /// 200 for what was carried out, 503 for anything else, with the reason.
-fn answer(request: tiny_http::Request, outcome: &Outcome) {
+fn answer(request: Exchange, outcome: &Outcome) {
     match outcome {
         Ok(done) => match &done.state {
             None => respond(request, 200, "OK - accepted request\n"),
@@ -223,7 +221,7 @@ fn answer(request: tiny_http::Request, outcome: &Outcome) {
 }
 
 /// The answer to a request that was turned away: the legacy paths speak plain text.
-fn refuse(request: tiny_http::Request, path: &str, denied: &Denied) {
+fn refuse(request: Exchange, path: &str, denied: &Denied) {
     let mut answer = if path.starts_with("/power/") {
         let body = format!("{}: {}\n", denied.title(), denied.reason);
         Answer::text(denied.status(), &body)
@@ -233,24 +231,11 @@ fn refuse(request: tiny_http::Request, path: &str, denied: &Denied) {
     if let Some((name, value)) = guard::headers(denied) {
         answer = answer.with(name, value);
     }
-    send(request, answer);
+    request.send(answer);
 }
 
-fn respond(request: tiny_http::Request, status: u16, body: &str) {
-    send(request, Answer::text(status, body));
-}
-
-/// The client's address, and its number on a new connection, as the front put them into the head.
-fn client_of(request: &tiny_http::Request) -> (&str, Option<u64>) {
-    let header = request
-        .headers()
-        .iter()
-        .find(|header| header.field.equiv(CLIENT_HEADER));
-    let client = header.map_or("unknown", |header| header.value.as_str());
-    match client.split_once(' ') {
-        Some((client, number)) => (client, number.parse().ok()),
-        None => (client, None),
-    }
+fn respond(request: Exchange, status: u16, body: &str) {
+    request.send(Answer::text(status, body));
 }
 
 #[cfg(test)]

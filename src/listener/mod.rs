@@ -1,11 +1,14 @@
 //! Listeners: HTTP and the legacy line protocol, on one port or alone.
 //!
 //! ```text
-//!   client ──> front ──┬── a line ───────────────────────────────> Dispatcher
-//!              1 thread└── a whole request ──> tiny_http ──> http ──> Dispatcher
-//!                          private Unix socket  1 thread each  1 thread
+//!   client ──> front ──┬── a line ────────────────────────────────> Dispatcher
+//!     ^        1 thread└── whole requests ──> tiny_http ──> http ──> Dispatcher
+//!     │                    one private socket  parses       1 thread    │
+//!     └───────────────── answers: whoever has one writes it ────────────┘
 //! ```
 //!
+//! The private socket carries one whole request behind the other, of all clients. Each answer goes
+//! to its client's socket at once; what that does not take is left to the front (see `wire`).
 //! Every request passes the guard (who sends it, and may they?) on its way to the dispatcher.
 //!
 //! Invariant: knows `request`, `access` and `dispatch` (and `config`'s listener section); no driver.
@@ -17,10 +20,11 @@ mod guard;
 pub mod head;
 mod health;
 pub mod http;
+mod link;
 mod page;
 mod socket;
 pub mod tcp;
-mod untaken;
+mod wire;
 
 use crate::access::Access;
 use crate::config::{DaemonConfig, Limits};
@@ -29,6 +33,7 @@ use api::Api;
 use front::{Bounds, Command, Front, Remote};
 use guard::Guard;
 use http::HttpServer;
+use link::Underway;
 use log::{error, info};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -36,7 +41,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use untaken::Untaken;
 
 /// The running listeners.
 pub struct Listeners {
@@ -60,8 +64,6 @@ impl std::fmt::Debug for Listeners {
 
 /// Descriptors that are not for connections: PDUs' sessions, logs, locks.
 const RESERVED_DESCRIPTORS: u64 = 256;
-/// Descriptors one HTTP connection takes: the client, both private ends, and tiny_http's copy.
-const DESCRIPTORS_PER_CONNECTION: u64 = 4;
 
 impl Listeners {
     /// Binds every address of the config and starts to serve. Fails with a sentence that names
@@ -71,13 +73,13 @@ impl Listeners {
         let addresses: Vec<String> = bound.iter().map(|(_, name)| name.clone()).collect();
         let private = PrivateFolder::new()?;
         let socket = private.path.join("http");
-        let untaken = Arc::<Untaken>::default();
+        let underway = Arc::<Underway>::default();
         let guard = Arc::new(Guard::new(&config.access));
         let api = Arc::new(Api::start(Arc::clone(dispatcher), Arc::clone(&guard))?);
         let http = HttpServer::start(
             socket::listen_private(&socket)?,
             Arc::clone(&api),
-            Arc::clone(&untaken),
+            Arc::clone(&underway),
         )?;
         let bounds = bounds(&config.limits);
         let sockets = bound.into_iter().map(|(socket, _)| socket).collect();
@@ -88,7 +90,7 @@ impl Listeners {
             Arc::clone(dispatcher),
             Arc::clone(&guard),
             socket,
-            untaken,
+            underway,
         )?;
         let front = std::thread::Builder::new()
             .name("front".into())
@@ -181,7 +183,7 @@ fn most_connections() -> usize {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile)
         .current
         .unwrap_or(1 << 20);
-    let most = limit.saturating_sub(RESERVED_DESCRIPTORS) / DESCRIPTORS_PER_CONNECTION;
+    let most = limit.saturating_sub(RESERVED_DESCRIPTORS);
     usize::try_from(most)
         .unwrap_or(usize::MAX)
         .clamp(16, 20_000)

@@ -523,6 +523,51 @@ fn pipelined_requests_are_answered_in_order() {
     assert_eq!(read_all(&mut answers), b"");
 }
 
+/// All requests share one way to tiny_http: none may end it, or become a part of the next one.
+#[test]
+fn what_one_client_sends_does_not_touch_the_others() {
+    let lab = Lab::new();
+    let daemon = lab.start(json!({"p": lab.recorder("p")}));
+    let mut other = daemon.connect();
+    for odd in [
+        "GET /x HTTP/1.1\nA: b\n\n",
+        "GET /x HTTP/1.1\r\nConnection: close\r\n\r\n",
+        "GET /x HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
+        "GET /x HTTP/1.0\r\n\r\n",
+        "GET /x HTTP/1.1\r\nTE: chunked\r\n\r\n",
+        "HEAD /x HTTP/1.1\r\nEmpty:\r\n\r\n",
+        "GET /x HTTP/1.1\r\nExpect: more\r\n\r\n",
+        &format!(
+            "POST /x HTTP/1.1\r\nContent-Length: 5000\r\n\r\n{}",
+            "GET / HTTP/1.1\r\n\r\n"
+                .repeat(300)
+                .get(..5000)
+                .expect("long")
+        ),
+    ] {
+        let mut client = daemon.connect();
+        client.write_all(odd.as_bytes()).expect("sent");
+        client.shutdown(Shutdown::Write).expect("half closed");
+        // Several under way at once.
+        other
+            .write_all(format!("{GET_ON}\r\n").as_bytes())
+            .expect("sent");
+        let answer = read_all(&mut client);
+        let expected = if odd.contains("Expect") { "417" } else { "404" };
+        let status = answer.get(9..12).unwrap_or_default();
+        assert_eq!(show(status), show(expected.as_bytes()), "{odd:?}");
+        let once = answer
+            .windows(7)
+            .filter(|bytes| *bytes == b"HTTP/1.")
+            .count();
+        assert_eq!(once, 1, "{odd:?}: {}", show(&answer));
+        let mut answers = BufReader::new(other.try_clone().expect("a copy"));
+        assert_eq!(read_response(&mut answers), (200, OK.into()), "{odd:?}");
+    }
+    let printed = daemon.stop();
+    assert!(!printed.contains("is lost"), "{printed}");
+}
+
 #[test]
 fn http_as_old_and_odd_clients_speak_it() {
     let lab = Lab::new();

@@ -23,7 +23,7 @@ mod views;
 pub(super) use call::Call;
 pub(super) use problem::Problem;
 
-use super::exchange::{Answer, Exchange, Writers};
+use super::exchange::{Answer, Exchange};
 use super::guard::Guard;
 use super::{health, page};
 use crate::access::Caller;
@@ -42,7 +42,6 @@ pub(super) struct Api {
     pub(super) dispatcher: Arc<Dispatcher>,
     pub(super) guard: Arc<Guard>,
     timers: Timers,
-    writers: Arc<Writers>,
     list: pdus::List,
     refresher: pdus::Refresher,
 }
@@ -135,7 +134,6 @@ impl Api {
             dispatcher,
             guard,
             timers: Timers::start()?,
-            writers: Arc::default(),
             list: pdus::List::default(),
             refresher: pdus::Refresher::default(),
         })
@@ -147,11 +145,7 @@ impl Api {
     }
 
     /// Serves the request, or gives it back when its path is none of these.
-    pub(super) fn serve(
-        self: &Arc<Self>,
-        request: tiny_http::Request,
-        caller: &Caller,
-    ) -> Option<tiny_http::Request> {
+    pub(super) fn serve(self: &Arc<Self>, request: Exchange, caller: &Caller) -> Option<Exchange> {
         let url = request.url().to_owned();
         let (path, query) = url.split_once('?').unwrap_or((&url, ""));
         let found = ROUTES
@@ -161,13 +155,12 @@ impl Api {
             return Some(request);
         }
         let method = request.method().to_string();
-        let exchange = Exchange::new(request, &self.writers);
         match found {
             None => {
                 let detail = format!("{path}: expected a path of /api/v1/openapi.json");
-                exchange.send(Problem::new(problem::NOT_FOUND, detail).answer());
+                request.send(Problem::new(problem::NOT_FOUND, detail).answer());
             }
-            Some((route, parts)) => self.call(route, &parts, query, &method, exchange, caller),
+            Some((route, parts)) => self.call(route, &parts, query, &method, request, caller),
         }
         None
     }

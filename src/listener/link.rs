@@ -1,0 +1,148 @@
+//! The private connection to tiny_http: it carries the requests of all clients, one behind the
+//! other, and nothing comes back on it. Answers go to the clients' sockets.
+
+use super::wire::Wire;
+use rustix::event::epoll;
+use rustix::fd::OwnedFd;
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+use tiny_http::HTTPVersion;
+
+/// How long tiny_http may take to accept the connection.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Requests of one round of the front go out together, but not more than this at a time.
+const FULL: usize = 8 * 1024;
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub(super) struct Asker {
+    /// The connection; gone when the client is.
+    pub(super) wire: Weak<Wire>,
+    /// For the log.
+    pub(super) client: Arc<str>,
+    pub(super) version: HTTPVersion,
+}
+
+/// The askers of the requests on their way through tiny_http, by their connections' numbers.
+#[derive(Debug, Default)]
+pub(super) struct Underway(Mutex<HashMap<u64, Asker>>);
+
+impl Underway {
+    fn askers(&self) -> MutexGuard<'_, HashMap<u64, Asker>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The asker of the request that has arrived.
+    pub(super) fn take(&self, number: u64) -> Option<Asker> {
+        self.askers().remove(&number)
+    }
+}
+
+/// The front's end of the connection.
+#[derive(Debug)]
+pub(super) struct Link {
+    socket: PathBuf,
+    underway: Arc<Underway>,
+    token: u64,
+    stream: Option<UnixStream>,
+    output: Vec<u8>,
+    waits_for_room: bool,
+}
+
+impl Link {
+    /// A connection to the server on `socket`, which finds the askers in `underway`. It has this
+    /// token in the front's epoll.
+    pub(super) fn new(socket: PathBuf, underway: Arc<Underway>, token: u64) -> Self {
+        Self {
+            socket,
+            underway,
+            token,
+            stream: None,
+            output: Vec::new(),
+            waits_for_room: false,
+        }
+    }
+
+    /// Takes a request; it is on its way at the latest after the next `flush`. Even when that fails
+    /// it is one of those that `cut` tells.
+    pub(super) fn send(
+        &mut self,
+        epoll: &OwnedFd,
+        number: u64,
+        asker: Asker,
+        request: [&[u8]; 3],
+    ) -> io::Result<()> {
+        self.underway.askers().insert(number, asker);
+        if self.stream.is_none() {
+            let stream = connect(&self.socket)?;
+            let data = epoll::EventData::new_u64(self.token);
+            epoll::add(epoll, &stream, data, epoll::EventFlags::IN)?;
+            self.stream = Some(stream);
+        }
+        for part in request {
+            self.output.extend_from_slice(part);
+        }
+        if self.output.len() >= FULL && !self.waits_for_room {
+            self.flush(epoll)?;
+        }
+        Ok(())
+    }
+
+    /// Sends what was taken; what finds no room waits for the epoll.
+    pub(super) fn flush(&mut self, epoll: &OwnedFd) -> io::Result<()> {
+        let Some(stream) = &self.stream else {
+            return Ok(());
+        };
+        let mut sent = 0;
+        while let Some(rest) = self.output.get(sent..).filter(|rest| !rest.is_empty()) {
+            match (&*stream).write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(more) => sent += more,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.output.drain(..sent);
+        let waits_for_room = !self.output.is_empty();
+        if waits_for_room != self.waits_for_room {
+            self.waits_for_room = waits_for_room;
+            let mut interest = epoll::EventFlags::IN;
+            interest.set(epoll::EventFlags::OUT, waits_for_room);
+            let data = epoll::EventData::new_u64(self.token);
+            epoll::modify(epoll, stream, data, interest)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the connection up; the next request makes another. The numbers whose requests were
+    /// lost with it: the server does not find them any more.
+    pub(super) fn cut(&mut self) -> Vec<u64> {
+        self.stream = None;
+        self.output.clear();
+        self.waits_for_room = false;
+        let lost = std::mem::take(&mut *self.underway.askers());
+        lost.into_keys().collect()
+    }
+}
+
+/// The accept loop of tiny_http hands each connection to a thread, so it is seldom full.
+fn connect(path: &Path) -> io::Result<UnixStream> {
+    let until = Instant::now() + PATIENCE;
+    let address = socket2::SockAddr::unix(path)?;
+    loop {
+        let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        match socket.connect(&address) {
+            Ok(()) => return Ok(UnixStream::from(OwnedFd::from(socket))),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! A client's connection, as the front and whoever answers on it share it.
+//!
+//! Whoever answers writes to the client's socket itself, as much as that takes at once; the rest is
+//! the front's. The front is woken only when there is something for it to do: a rest to send, a
+//! further request that has come already, a connection to close.
+
+use rustix::fd::OwnedFd;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// A client's end; never blocks.
+#[derive(Debug)]
+pub(super) enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Stream {
+    pub(super) fn set_nonblocking(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.set_nonblocking(true),
+            Self::Unix(stream) => stream.set_nonblocking(true),
+        }
+    }
+
+    pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => (&*stream).read(buffer),
+            Self::Unix(stream) => (&*stream).read(buffer),
+        }
+    }
+
+    pub(super) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => (&*stream).write(bytes),
+            Self::Unix(stream) => (&*stream).write(bytes),
+        }
+    }
+
+    pub(super) fn shutdown(&self, how: Shutdown) {
+        // Fails only when the peer is gone already.
+        let _ = match self {
+            Self::Tcp(stream) => stream.shutdown(how),
+            Self::Unix(stream) => stream.shutdown(how),
+        };
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
+
+/// Bytes on their way to a client: what is written first, then a body that others may share.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Output {
+    bytes: Vec<u8>,
+    body: Arc<[u8]>,
+    sent: usize,
+}
+
+impl Output {
+    pub(super) fn new(bytes: Vec<u8>, body: Arc<[u8]>) -> Self {
+        Self {
+            bytes,
+            body,
+            sent: 0,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.sent >= self.bytes.len() + self.body.len()
+    }
+
+    /// Adds bytes behind all others.
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        if self.is_empty() {
+            *self = Self::default();
+        } else if !self.body.is_empty() {
+            self.bytes.extend_from_slice(&self.body);
+            self.body = Arc::default();
+        }
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Writes until all is out or the client takes no more for now; how much went out.
+    pub(super) fn write_to(&mut self, stream: &Stream) -> io::Result<usize> {
+        let before = self.sent;
+        loop {
+            let rest = match self.sent.checked_sub(self.bytes.len()) {
+                None => self.bytes.get(self.sent..),
+                Some(sent) => self.body.get(sent..),
+            };
+            let Some(rest) = rest.filter(|rest| !rest.is_empty()) else {
+                break;
+            };
+            match stream.write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(more) => self.sent += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        let sent = self.sent - before;
+        if self.is_empty() {
+            *self = Self::default();
+        }
+        Ok(sent)
+    }
+}
+
+/// Whose turn it is on a connection.
+#[derive(Debug)]
+enum Turn {
+    /// The client's: nothing is asked.
+    Client,
+    /// The server's. The front wants to hear of the answer at once, or not before it has another
+    /// reason to look.
+    Server { wakes: bool },
+    /// The front's: this was answered, with what the client has not taken yet.
+    Front { at: Instant, rest: Output },
+}
+
+/// What the front finds when it looks.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// Nothing was asked.
+    Nothing,
+    /// The answer has not come.
+    Waiting,
+    /// It came then, and this of it is still to be sent.
+    Answered(Instant, Output),
+}
+
+/// One client's connection.
+#[derive(Debug)]
+pub(super) struct Wire {
+    id: u64,
+    pub(super) stream: Stream,
+    turn: Mutex<Turn>,
+    waker: Arc<Waker>,
+}
+
+impl Wire {
+    pub(super) fn new(id: u64, stream: Stream, waker: &Arc<Waker>) -> Self {
+        Self {
+            id,
+            stream,
+            turn: Mutex::new(Turn::Client),
+            waker: Arc::clone(waker),
+        }
+    }
+
+    fn turn(&self) -> MutexGuard<'_, Turn> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A request goes to the server.
+    pub(super) fn ask(&self, wakes: bool) {
+        *self.turn() = Turn::Server { wakes };
+    }
+
+    /// From now on no answer is taken.
+    pub(super) fn give_up(&self) {
+        *self.turn() = Turn::Client;
+    }
+
+    /// Takes what the answer left to do; when it has not come, it shall wake the front.
+    pub(super) fn look(&self, shall_wake: bool) -> Found {
+        let mut turn = self.turn();
+        match &mut *turn {
+            Turn::Client => Found::Nothing,
+            Turn::Server { wakes } => {
+                *wakes |= shall_wake;
+                Found::Waiting
+            }
+            Turn::Front { at, rest } => {
+                let found = Found::Answered(*at, std::mem::take(rest));
+                *turn = Turn::Client;
+                found
+            }
+        }
+    }
+
+    /// Gives the answer that is waited for; false when nobody does.
+    pub(super) fn answer(&self, mut output: Output) -> bool {
+        let mut turn = self.turn();
+        let Turn::Server { wakes } = *turn else {
+            return false;
+        };
+        // Under the lock: a client may ask again as soon as it has the last byte, and the front
+        // must find this answered by then.
+        let taken = output.write_to(&self.stream);
+        let wakes = wakes || !output.is_empty();
+        let fine = taken.is_ok();
+        *turn = Turn::Front {
+            at: Instant::now(),
+            rest: output,
+        };
+        drop(turn);
+        if wakes {
+            self.waker.wake(self.id);
+        }
+        fine
+    }
+}
+
+/// Wakes the front for connections.
+#[derive(Debug)]
+pub(super) struct Waker {
+    event: Arc<OwnedFd>,
+    ids: Mutex<Vec<u64>>,
+}
+
+impl Waker {
+    pub(super) fn new(event: &Arc<OwnedFd>) -> Self {
+        Self {
+            event: Arc::clone(event),
+            ids: Mutex::default(),
+        }
+    }
+
+    fn ids(&self) -> MutexGuard<'_, Vec<u64>> {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self, id: u64) {
+        let mut ids = self.ids();
+        ids.push(id);
+        let is_first = ids.len() == 1;
+        drop(ids);
+        if is_first {
+            let _ = rustix::io::write(&*self.event, &1u64.to_ne_bytes());
+        }
+    }
+
+    /// Those to look at.
+    pub(super) fn woken(&self) -> Vec<u64> {
+        std::mem::take(&mut *self.ids())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::event::{EventfdFlags, eventfd};
+
+    fn wire() -> (Wire, UnixStream, Arc<Waker>) {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let stream = Stream::Unix(ours);
+        stream.set_nonblocking().expect("non-blocking");
+        let event = eventfd(0, EventfdFlags::NONBLOCK).expect("an eventfd");
+        let waker = Arc::new(Waker::new(&Arc::new(event)));
+        (Wire::new(7, stream, &waker), theirs, waker)
+    }
+
+    #[test]
+    fn an_answer_is_taken_once_and_only_when_one_is_waited_for() {
+        let (wire, mut theirs, waker) = wire();
+        let output = || Output::new(b"head ".to_vec(), b"body".as_slice().into());
+        assert!(!wire.answer(output()), "nothing was asked");
+        wire.ask(false);
+        assert!(matches!(wire.look(false), Found::Waiting));
+        assert!(wire.answer(output()));
+        assert!(!wire.answer(output()), "answered twice");
+        assert!(waker.woken().is_empty(), "nothing is left to do");
+        assert!(matches!(wire.look(false), Found::Answered(_, rest) if rest.is_empty()));
+        assert!(matches!(wire.look(false), Found::Nothing));
+        wire.ask(false);
+        wire.look(true);
+        assert!(wire.answer(output()));
+        assert_eq!(waker.woken(), [7]);
+        wire.ask(false);
+        wire.give_up();
+        assert!(!wire.answer(output()), "given up");
+        drop(wire);
+        let mut read = String::new();
+        theirs.read_to_string(&mut read).expect("read");
+        assert_eq!(read, "head bodyhead body");
+    }
+
+    #[test]
+    fn what_a_slow_reader_leaves_is_the_fronts() {
+        let (wire, mut theirs, waker) = wire();
+        let body: Arc<[u8]> = (0..=255u8).cycle().take(4 << 20).collect();
+        wire.ask(false);
+        assert!(wire.answer(Output::new(b"head".to_vec(), Arc::clone(&body))));
+        assert_eq!(waker.woken(), [7]);
+        let Found::Answered(_, mut rest) = wire.look(false) else {
+            panic!("not answered");
+        };
+        assert!(!rest.is_empty());
+        rest.push(b"tail");
+        let reader = std::thread::spawn(move || {
+            let mut read = Vec::new();
+            theirs.read_to_end(&mut read).expect("read");
+            read
+        });
+        while !rest.is_empty() {
+            rest.write_to(&wire.stream).expect("written");
+            std::thread::yield_now();
+        }
+        drop(wire);
+        let read = reader.join().expect("read");
+        assert_eq!(read, [b"head".as_slice(), &body, b"tail"].concat());
+    }
+}
