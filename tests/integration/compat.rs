@@ -6,8 +6,8 @@
 //! run; with `PDUD_UNDER_TEST=python` in the environment that is a failure.
 
 use crate::daemon::{
-    Daemon, Lab, PATIENCE, PDUCLIENT, PDUDAEMON, get, http, run, show, stderr, stdout, talk,
-    wait_for,
+    Daemon, Lab, PATIENCE, PDUCLIENT, PDUDAEMON, free_port, get, http, run, show, stderr, stdout,
+    talk, wait_for,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -610,14 +610,6 @@ fn python_client() -> Option<PathBuf> {
     python()
         .map(|program| program.with_file_name("pduclient"))
         .filter(|client| client.exists())
-}
-
-/// A port that was free a moment ago, for a program that cannot tell which one it got.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|socket| socket.local_addr())
-        .expect("a port")
-        .port()
 }
 
 /// Starts the Python program with one listener.

@@ -93,11 +93,6 @@ fn agent() -> Arc<Agent> {
     agent
 }
 
-fn free_port() -> u16 {
-    let socket = UdpSocket::bind(("127.0.0.1", 0)).expect("a loopback port");
-    socket.local_addr().expect("an address").port()
-}
-
 fn user_name(auth: &str, privacy: &str) -> String {
     format!("user-{auth}-{privacy}")
 }
@@ -131,7 +126,7 @@ fn start() -> Agent {
     line(format!("createUser reader SHA \"{AUTH_PASSPHRASE}\""));
     line("rouser reader auth".into());
     std::fs::write(folder.path().join("agent.conf"), config).expect("written");
-    launch(folder, free_port())
+    launch(folder, crate::daemon::free_port())
 }
 
 /// Starts the agent of `folder` on `port` and waits until it answers.
@@ -572,7 +567,7 @@ fn an_agent_that_restarts_or_is_replaced_costs_no_request() {
     assert_eq!(driver.state(&outlet, soon()).map(drop), Ok(()));
     // The same engine, booted once more: its clock is told in a report.
     let folder = first.stop();
-    let again = launch(folder, free_port());
+    let again = launch(folder, crate::daemon::free_port());
     counter.agent.store(again.port, Ordering::SeqCst);
     assert_eq!(driver.state(&outlet, soon()).map(drop), Ok(()));
     assert_eq!(counter.discoveries.load(Ordering::SeqCst), 1);
