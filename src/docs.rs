@@ -70,10 +70,18 @@ pub fn markdown_table<'a>(specs: impl Iterator<Item = &'a DriverSpec>) -> String
     text
 }
 
-/// The man page's section: a paragraph per spec, in man macros.
+/// The man page's section: an item per spec, in mdoc macros.
 pub fn man_section<'a>(specs: impl Iterator<Item = &'a DriverSpec>) -> String {
-    let escape = |text: &str| text.replace('\\', "\\e").replace('-', "\\-");
-    let mut text = String::new();
+    // A line that begins with a dot or an apostrophe would be a request.
+    let escape = |text: &str| {
+        let text = text.replace('\\', "\\e").replace('-', "\\-");
+        if text.starts_with(['.', '\'']) {
+            format!("\\&{text}")
+        } else {
+            text
+        }
+    };
+    let mut text = String::from(".Bl -tag -width Ds\n");
     for spec in specs {
         let case = if spec.any_case {
             " (in any letter case)"
@@ -85,25 +93,19 @@ pub fn man_section<'a>(specs: impl Iterator<Item = &'a DriverSpec>) -> String {
         } else {
             "States cannot be read."
         };
-        let _ = writeln!(text, ".TP\n.B {}{case}", escape(&spec.names.join(", ")));
-        let _ = writeln!(
-            text,
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, ".It Ic \"{}\"{case}", escape(&spec.names.join(", ")));
+        let about = format!(
             "{}; over {}. Outlets: {}. {reads}",
-            escape(spec.models),
-            escape(spec.transport),
-            escape(spec.outlets)
+            spec.models, spec.transport, spec.outlets
         );
+        let _ = writeln!(text, "{}", escape(&about));
         for key in spec.keys {
-            let _ = writeln!(
-                text,
-                ".br\n\\fI{}\\fR (\\|{}, {}): {}",
-                escape(key.name),
-                key.kind,
-                escape(key.default),
-                escape(key.about)
-            );
+            let about = format!("({}, {}): {}", key.kind, key.default, key.about);
+            let _ = writeln!(text, ".Pp\n.Ic {}\n{}", key.name, escape(&about));
         }
-        let _ = writeln!(text, ".br\nVerified: {}", escape(spec.verified_by));
+        let _ = writeln!(text, ".Pp\nVerified: {}", escape(spec.verified_by));
     }
+    text.push_str(".El\n");
     text
 }
