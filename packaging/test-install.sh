@@ -236,7 +236,9 @@ test_fresh() {
     check "the configuration passes its check" inside pdudaemon --check --strict
     local example
     for example in $(inside sh -c 'cd /usr/share/doc/pdudaemon/examples && grep -l "\"pdus\"" *.conf'); do
-        check "the example $example passes its check" inside pdudaemon --check --strict --conf "/usr/share/doc/pdudaemon/examples/$example"
+        # A copy that not everybody may read: some hold passwords, which is a warning otherwise.
+        inside install -m 600 "/usr/share/doc/pdudaemon/examples/$example" /root/example.conf
+        check "the example $example passes its check" inside pdudaemon --check --strict --conf /root/example.conf
     done
     check "systemd has no complaint about the unit" no_complaint
     check "the unit is exposed no more than it says" exposed_at_most $UNIT_EXPOSURE pdudaemon.service
