@@ -166,41 +166,13 @@ impl<J> Queue<J> {
 
     /// The job goes on at `due`, before anything else of its lane.
     pub(super) fn put_back(&mut self, taken: Taken<J>, due: Instant) {
-        let Taken {
-            outlet,
-            number,
-            class,
-            job,
-        } = taken;
-        self.at_front(
-            &outlet,
-            Entry {
-                number,
-                class,
-                due,
-                job,
-            },
-        );
+        let outlet = self.at_front(taken, due);
         self.schedule(&outlet);
     }
 
     /// The job goes on when [`Queue::unpark`] says so.
     pub(super) fn park(&mut self, taken: Taken<J>) {
-        let Taken {
-            outlet,
-            number,
-            class,
-            job,
-        } = taken;
-        self.at_front(
-            &outlet,
-            Entry {
-                number,
-                class,
-                due: far(),
-                job,
-            },
-        );
+        let outlet = self.at_front(taken, far());
         if let Some(lane) = self.lanes.get_mut(&outlet) {
             lane.head = Head::Parked;
         }
@@ -288,10 +260,23 @@ impl<J> Queue<J> {
         self.lanes.is_empty()
     }
 
-    fn at_front(&mut self, outlet: &Outlet, entry: Entry<J>) {
-        if let Some(lane) = self.lanes.get_mut(outlet) {
-            lane.jobs.push_front(entry);
+    /// Puts a job back before all others of its lane; which lane that is.
+    fn at_front(&mut self, taken: Taken<J>, due: Instant) -> Outlet {
+        let Taken {
+            outlet,
+            number,
+            class,
+            job,
+        } = taken;
+        if let Some(lane) = self.lanes.get_mut(&outlet) {
+            lane.jobs.push_front(Entry {
+                number,
+                class,
+                due,
+                job,
+            });
         }
+        outlet
     }
 
     /// Schedules the lane's first job, or drops the empty lane.
