@@ -34,6 +34,8 @@ const QUIET: Duration = Duration::from_millis(50);
 const LINGER: Duration = Duration::from_secs(1);
 /// How long accepting pauses when the system has no descriptors left.
 const BREATH: Duration = Duration::from_millis(50);
+/// How many clients are let in before those that are in already get a look.
+const ACCEPTED_AT_ONCE: usize = 32;
 /// What is read at a time.
 const CHUNK: usize = 16 * 1024;
 /// A socket to accept on.
@@ -298,8 +300,9 @@ impl Front {
         }
     }
 
+    /// Lets in some of those who wait; the epoll tells of the others again.
     fn accept(&mut self, index: u64) {
-        loop {
+        for _ in 0..ACCEPTED_AT_ONCE {
             if self.draining || !self.accepting {
                 return;
             }

@@ -38,6 +38,10 @@ pub enum Until {
     Each(usize, Duration),
 }
 
+/// Connections opened before the next look at those that are there: clients that come together
+/// are still each other's strangers, and none waits with its request for the last of them.
+const OPENED_AT_ONCE: usize = 32;
+
 struct Connection {
     stream: TcpStream,
     sent: Instant,
@@ -59,26 +63,25 @@ pub fn run(
         Until::Over(time) => (began + time, usize::MAX),
         Until::Each(count, limit) => (began + limit, count),
     };
-    let mut clients: Vec<Connection> = (0..connections)
-        .map(|number| {
-            let socket =
-                Socket::new(Domain::for_address(server), Type::STREAM, None).expect("a socket");
-            socket.set_nonblocking(true).expect("non-blocking");
-            socket.set_tcp_nodelay(true).expect("no delay");
-            // In progress.
-            let _ = socket.connect(&server.into());
-            let stream = TcpStream::from(OwnedFd::from(socket));
-            let data = epoll::EventData::new_u64(number as u64);
-            epoll::add(&epoll, &stream, data, epoll::EventFlags::OUT).expect("watched");
-            Connection {
-                stream,
-                sent: began,
-                asked: 0,
-                answered: 0,
-                input: Vec::new(),
-            }
-        })
-        .collect();
+    let open_one = |number: usize| {
+        let socket =
+            Socket::new(Domain::for_address(server), Type::STREAM, None).expect("a socket");
+        socket.set_nonblocking(true).expect("non-blocking");
+        socket.set_tcp_nodelay(true).expect("no delay");
+        // In progress.
+        let _ = socket.connect(&server.into());
+        let stream = TcpStream::from(OwnedFd::from(socket));
+        let data = epoll::EventData::new_u64(number as u64);
+        epoll::add(&epoll, &stream, data, epoll::EventFlags::OUT).expect("watched");
+        Connection {
+            stream,
+            sent: began,
+            asked: 0,
+            answered: 0,
+            input: Vec::new(),
+        }
+    };
+    let mut clients: Vec<Connection> = Vec::with_capacity(connections);
     let mut latencies = Vec::with_capacity(1 << 16);
     let (mut failed, mut open) = (0, connections);
     let mut events: Vec<epoll::Event> = Vec::with_capacity(1024);
@@ -88,6 +91,12 @@ pub fn run(
         if left.is_zero() {
             break;
         }
+        let opened = clients.len();
+        clients.extend((opened..connections).take(OPENED_AT_ONCE).map(open_one));
+        let left = match clients.len() < connections {
+            true => Duration::ZERO,
+            false => left,
+        };
         let wait = rustix::time::Timespec {
             tv_sec: left.as_secs() as i64,
             tv_nsec: i64::from(left.subsec_nanos()),
