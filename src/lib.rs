@@ -41,6 +41,7 @@
 //! | `front` | one epoll: listening sockets, clients, the private socket to tiny_http |
 //! | tiny_http's | the private socket: one that accepts, one that reads requests |
 //! | `http` | whole requests from tiny_http |
+//! | `lists` | those of them that only show something: they give way to switches |
 //! | `timers` | the ends of long polls |
 //! | one per PDU, named after it | its inbox, until its next job is due; or its PDU, until the deadline |
 

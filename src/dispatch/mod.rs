@@ -26,7 +26,7 @@ use crate::request::{Action, Failure, FailureKind, Outlet, PduName, Reply, Reque
 use group::Group;
 use job::{Answer, Job, Place, Step};
 use log::warn;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io;
 use std::sync::atomic::Ordering;
@@ -189,11 +189,12 @@ impl Dispatcher {
     /// Every PDU by name.
     pub fn pdus(&self) -> Vec<PduInfo> {
         let table = self.table();
-        let mut pdus: Vec<PduInfo> = table
-            .routes
-            .values()
-            .map(|route| info_of(&table, route))
-            .collect();
+        let mut aliased: HashMap<&PduName, Vec<&Outlet>> = HashMap::new();
+        for (pdu, outlet) in aliased_outlets(&table) {
+            aliased.entry(pdu).or_default().push(outlet);
+        }
+        let info = |(name, route)| info_of(route, aliased.remove(name).unwrap_or_default());
+        let mut pdus: Vec<PduInfo> = table.routes.iter().map(info).collect();
         pdus.sort_by(|a, b| a.name.cmp(&b.name));
         pdus
     }
@@ -201,7 +202,9 @@ impl Dispatcher {
     /// One PDU.
     pub fn pdu(&self, name: &str) -> Option<PduInfo> {
         let table = self.table();
-        table.routes.get(name).map(|route| info_of(&table, route))
+        let route = table.routes.get(name)?;
+        let aliased = aliased_outlets(&table).filter(|(pdu, _)| *pdu == &route.pdu.name);
+        Some(info_of(route, aliased.map(|(_, outlet)| outlet).collect()))
     }
 
     /// One alias.
@@ -380,16 +383,18 @@ fn panic_failure(pdu: &PduName, outlet: &Outlet, panic: &(dyn std::any::Any + Se
     Failure::new(FailureKind::Internal, reason)
 }
 
-fn info_of(table: &Table, route: &Route) -> PduInfo {
-    let report = route.status.report();
-    let pdu = &route.pdu;
-    let aliased = table.aliases.values().flat_map(|alias| match alias {
+/// What the aliases name.
+fn aliased_outlets(table: &Table) -> impl Iterator<Item = (&PduName, &Outlet)> {
+    let outlets = table.aliases.values().flat_map(|alias| match alias {
         Alias::Outlets(outlets) => outlets.as_slice(),
         Alias::Dead(_) => &[],
     });
-    let aliased = aliased
-        .filter(|(name, _)| *name == pdu.name)
-        .map(|(_, outlet)| outlet);
+    outlets.map(|(pdu, outlet)| (pdu, outlet))
+}
+
+fn info_of(route: &Route, aliased: Vec<&Outlet>) -> PduInfo {
+    let report = route.status.report();
+    let pdu = &route.pdu;
     let known = route
         .countable()
         .iter()

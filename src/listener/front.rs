@@ -36,6 +36,10 @@ const LINGER: Duration = Duration::from_secs(1);
 const BREATH: Duration = Duration::from_millis(50);
 /// How many clients are let in before those that are in already get a look.
 const ACCEPTED_AT_ONCE: usize = 32;
+/// How many connections get their turn before all are looked at anew.
+const EVENTS: usize = 64;
+/// What one client is sent before others get their turn.
+const TURN: usize = 64 * 1024;
 /// What is read at a time.
 const CHUNK: usize = 16 * 1024;
 /// A socket to accept on.
@@ -207,7 +211,7 @@ impl Front {
 
     /// Runs until told to end, or until a drain has nothing left.
     pub(super) fn run(mut self) {
-        let mut events: Vec<epoll::Event> = Vec::with_capacity(256);
+        let mut events: Vec<epoll::Event> = Vec::with_capacity(EVENTS);
         loop {
             let now = Instant::now();
             let wait = self
@@ -231,6 +235,8 @@ impl Front {
                     std::thread::sleep(BREATH);
                 }
             }
+            // Requests before answers that are long: whoever takes a list lets others ask.
+            events.sort_unstable_by_key(|event| !{ event.flags }.contains(epoll::EventFlags::IN));
             for event in &events {
                 let (token, flags) = (event.data.u64(), event.flags);
                 match token {
@@ -635,7 +641,7 @@ impl Front {
         let Some(client) = self.clients.get_mut(&id) else {
             return false;
         };
-        let taken = client.output.write_to(&client.wire.stream);
+        let taken = client.output.write_to(&client.wire.stream, TURN);
         let (empty, phase, closing, ended, due) = (
             client.output.is_empty(),
             client.phase,

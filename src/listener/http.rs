@@ -11,6 +11,7 @@ use crate::access::Denied;
 use crate::request::{
     Action, Delay, Failure, FailureKind, Outcome, Outlet, Request, State, Target,
 };
+use crossbeam_channel::Sender;
 use log::{debug, error};
 use std::io;
 use std::os::unix::net::UnixListener;
@@ -25,6 +26,7 @@ pub(super) struct HttpServer {
     thread: Option<JoinHandle<()>>,
     wanted: Arc<AtomicU64>,
     beat: Arc<AtomicU64>,
+    lists: Lists,
 }
 
 /// The beat that asks the thread to end.
@@ -43,16 +45,21 @@ impl HttpServer {
         let requests = Arc::clone(&server);
         let (beat, wanted) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let (beaten, asked) = (Arc::clone(&beat), Arc::clone(&wanted));
+        let lists = Lists::start(Arc::clone(&api))?;
+        let aside = lists.inbox.clone();
         let thread = std::thread::Builder::new()
             .name("http".into())
             .spawn(move || {
                 loop {
                     match requests.recv() {
-                        Ok(request) => {
-                            if let Some(request) = Exchange::take(request, &underway) {
-                                serve(request, &api);
+                        Ok(request) => match Exchange::take(request, &underway) {
+                            Some(request) if gives_way(&request) => {
+                                // Nobody to receive it: it answers itself when it is dropped.
+                                let _ = aside.send(Aside::Serve(request));
                             }
-                        }
+                            Some(request) => serve(request, &api),
+                            None => {}
+                        },
                         // `unblock`: to end, or for a sign of life.
                         Err(_) if asked.load(Ordering::Acquire) == END => break,
                         Err(_) => beaten.store(asked.load(Ordering::Acquire), Ordering::Release),
@@ -64,18 +71,21 @@ impl HttpServer {
             thread: Some(thread),
             wanted,
             beat,
+            lists,
         })
     }
 
-    /// Asks the thread for a sign of life.
+    /// Asks both threads for a sign of life.
     pub(super) fn ask(&self, beat: u64) {
         self.wanted.store(beat, Ordering::Release);
         self.server.unblock();
+        let _ = self.lists.inbox.send(Aside::Beat(beat));
     }
 
-    /// The last sign of life asked for that came.
+    /// The last sign of life asked for that both gave.
     pub(super) fn beat(&self) -> u64 {
-        self.beat.load(Ordering::Acquire)
+        let beats = [&self.beat, &self.lists.beat].map(|beat| beat.load(Ordering::Acquire));
+        beats.into_iter().min().unwrap_or_default()
     }
 
     /// Takes no further requests; what was taken is answered by its worker.
@@ -89,6 +99,48 @@ impl HttpServer {
         {
             error!("the HTTP listener ended in a panic: this is a bug");
         }
+    }
+}
+
+/// What is shown and switches nothing: the page, lists, metrics. However many ask for it, and
+/// however long it takes to write down, no switch waits for it.
+fn gives_way(request: &Exchange) -> bool {
+    let target = origin_form(request.url());
+    matches!(request.method(), Method::Get | Method::Head)
+        && !target.starts_with("/power/")
+        && !target.starts_with("/healthz")
+}
+
+/// The thread that serves what gives way.
+struct Lists {
+    inbox: Sender<Aside>,
+    beat: Arc<AtomicU64>,
+}
+
+enum Aside {
+    Serve(Exchange),
+    /// Are you there?
+    Beat(u64),
+}
+
+impl Lists {
+    /// Starts the thread, which ends with its last sender.
+    fn start(api: Arc<Api>) -> io::Result<Self> {
+        // At most one request of each connection waits here.
+        let (inbox, messages) = crossbeam_channel::unbounded();
+        let beat = Arc::new(AtomicU64::new(0));
+        let beaten = Arc::clone(&beat);
+        std::thread::Builder::new()
+            .name("lists".into())
+            .spawn(move || {
+                for message in messages {
+                    match message {
+                        Aside::Serve(request) => serve(request, &api),
+                        Aside::Beat(beat) => beaten.store(beat, Ordering::Release),
+                    }
+                }
+            })?;
+        Ok(Self { inbox, beat })
     }
 }
 

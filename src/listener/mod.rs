@@ -7,6 +7,9 @@
 //!     └───────────────── answers: whoever has one writes it ────────────┘
 //! ```
 //!
+//! Requests that only show something (the page, lists, metrics) go from `http` to a thread of
+//! their own, `lists`: no switch waits behind them.
+//!
 //! The private socket carries one whole request behind the other, of all clients. Each answer goes
 //! to its client's socket at once; what that does not take is left to the front (see `wire`).
 //! Every request passes the guard (who sends it, and may they?) on its way to the dispatcher.

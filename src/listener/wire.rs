@@ -91,8 +91,9 @@ impl Output {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Writes until all is out or the client takes no more for now; how much went out.
-    pub(super) fn write_to(&mut self, stream: &Stream) -> io::Result<usize> {
+    /// Writes until all is out, the client takes no more for now, or `most` is reached; how much
+    /// went out.
+    pub(super) fn write_to(&mut self, stream: &Stream, most: usize) -> io::Result<usize> {
         let before = self.sent;
         loop {
             let rest = match self.sent.checked_sub(self.bytes.len()) {
@@ -102,6 +103,13 @@ impl Output {
             let Some(rest) = rest.filter(|rest| !rest.is_empty()) else {
                 break;
             };
+            let Some(room) = most
+                .checked_sub(self.sent - before)
+                .filter(|room| *room > 0)
+            else {
+                break;
+            };
+            let rest = rest.get(..room).unwrap_or(rest);
             match stream.write(rest) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(more) => self.sent += more,
@@ -199,7 +207,7 @@ impl Wire {
         };
         // Under the lock: a client may ask again as soon as it has the last byte, and the front
         // must find this answered by then.
-        let taken = output.write_to(&self.stream);
+        let taken = output.write_to(&self.stream, usize::MAX);
         let wakes = wakes || !output.is_empty();
         let fine = taken.is_ok();
         *turn = Turn::Front {
@@ -306,7 +314,7 @@ mod tests {
             read
         });
         while !rest.is_empty() {
-            rest.write_to(&wire.stream).expect("written");
+            rest.write_to(&wire.stream, 1000).expect("written");
             std::thread::yield_now();
         }
         drop(wire);

@@ -1,5 +1,5 @@
 //! The daemon's speed, measured beside the Python daemon and beside a bare tiny_http in the same
-//! run, on loopback: `cargo bench`, or `cargo bench -- http start drive burst snmp` for some parts.
+//! run, on loopback: `cargo bench`, or `cargo bench -- http start drive burst snmp pollers` for some parts.
 //!
 //! The PDUs have a null command: a `localcmdline` without commands, which both programs carry out by
 //! doing nothing and saying so. What is measured is all that lies around it: connection, request,
@@ -21,9 +21,11 @@
 
 mod agents;
 mod load;
+mod pollers;
 mod process;
 
 use load::{Found, Until};
+use pollers::Pollers;
 use process::{Program, Running, config, timed};
 use serde_json::{Map, Value, json};
 use std::io::{BufRead, BufReader};
@@ -52,6 +54,10 @@ fn main() {
         ["--agents", milliseconds] => agents::serve(Duration::from_millis(
             milliseconds.parse().expect("milliseconds"),
         )),
+        ["--poll", server, milliseconds] => pollers::poll(
+            server.parse().expect("an address"),
+            Duration::from_millis(milliseconds.parse().expect("milliseconds")),
+        ),
         _ => {}
     }
     let wanted = |part: &str| {
@@ -75,12 +81,13 @@ fn main() {
         python,
     };
     type Part = (&'static str, fn(&Bench<'_>));
-    let parts: [Part; 5] = [
+    let parts: [Part; 6] = [
         ("http", |bench| bench.http()),
         ("start", |bench| bench.start()),
         ("drive", |bench| bench.drive()),
         ("burst", |bench| bench.burst()),
         ("snmp", |bench| bench.snmp()),
+        ("pollers", |bench| bench.pollers()),
     ];
     for (_, part) in parts.iter().filter(|(name, _)| wanted(name)) {
         part(&bench);
@@ -273,6 +280,58 @@ impl Bench<'_> {
                 "burst-python.conf",
                 json!({"driver": "localcmdline", "cmd_on": "sleep 0.05"}),
             );
+        }
+    }
+
+    /// Switching beside clients that ask for the list.
+    fn pollers(&self) {
+        const PDUS: usize = 100;
+        const CLIENTS: usize = 8;
+        const OUTLETS: usize = 24;
+        println!(
+            "## {CLIENTS} clients that switch, each a PDU of its own, beside {} pollers of the list of {PDUS} PDUs x {OUTLETS} outlets",
+            pollers::POLLERS
+        );
+        let path = |connection, number| {
+            let command = if number % 2 == 0 { "on" } else { "off" };
+            let outlet = number % OUTLETS + 1;
+            format!("/power/control/{command}?hostname=pdu{connection}&port={outlet}")
+        };
+        for milliseconds in [20, 0] {
+            println!("PDUs that take {milliseconds} ms:");
+            let latency = f64::from(milliseconds) / 1e3;
+            let pdu = json!({"driver": "simulated", "outlets": OUTLETS, "latency": latency});
+            let (file, address) =
+                config(self.folder, "pollers.conf", &pdus(PDUS, &pdu), &json!({}));
+            let running = Running::daemon(&Program::ours(), &file, address);
+            let (mut quiet, mut polled, mut hammered) = (Vec::new(), Vec::new(), Vec::new());
+            for _ in 0..ROUNDS {
+                quiet.push(rate(&running, CLIENTS, RUN, path));
+                let pollers = Pollers::start(address, Duration::from_secs(1));
+                polled.push(rate(&running, CLIENTS, RUN, path));
+                drop(pollers);
+                let pollers = Pollers::start(address, Duration::ZERO);
+                hammered.push(rate(&running, CLIENTS, RUN, path));
+                drop(pollers);
+            }
+            let say = |what: &str, rates: &[Rate]| {
+                println!("{what:<28} {}", rates.get(ROUNDS / 2).expect("runs"));
+            };
+            say("nobody polls", &quiet);
+            say("each polls once a second", &polled);
+            say("each polls again at once", &hammered);
+            let slower = |rates: &[Rate]| {
+                // Clients ask one after the other: the mean time of a request is 1 / rate.
+                let pairs = quiet.iter().zip(rates);
+                median(pairs.map(|(quiet, rate)| quiet.per_second / rate.per_second))
+            };
+            let what = "mean time of a switch, polled / quiet";
+            if milliseconds > 0 {
+                verdict(what, slower(&polled), 1.1, At::Most);
+            } else {
+                println!("  {what}: {:.2}", slower(&polled));
+            }
+            println!("  the same, polled again at once: {:.2}", slower(&hammered));
         }
     }
 
