@@ -18,6 +18,6 @@ if [ "$(cat "$venv/.installed" 2>/dev/null)" != "$wanted" ]; then
     # one of PyPI would have to be compiled.
     /usr/bin/python3 -m venv --system-site-packages "$venv"
     # shellcheck disable=SC2086 # a list of words
-    "$venv/bin/pip" install --quiet --disable-pip-version-check $wanted </dev/null
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check $wanted </dev/null
     echo "$wanted" >"$venv/.installed"
 fi

@@ -28,7 +28,7 @@ try:
     from selenium.webdriver.common.keys import Keys
     from selenium.webdriver.support.ui import WebDriverWait
 except ImportError:
-    sys.exit("this test needs selenium: target/test-venv/bin/pip install selenium")
+    sys.exit("this test needs selenium: target/test-venv/bin/python -m pip install selenium")
 
 CONFIG = {
     "daemon": {"hostname": "127.0.0.1", "port": 0},

@@ -95,7 +95,7 @@ with tempfile.TemporaryDirectory() as folder:
     for mode, text, phases in runs:
         path.write_text(text)
         command = [
-            os.path.join(os.path.dirname(sys.executable), "schemathesis"),
+            sys.executable, "-m", "schemathesis.cli",
             "--no-color", "run", str(path), "--url", base, "--mode", mode, "--phases", phases,
             "--max-examples", "8", "--checks", "all", "--generation-deterministic",
             "--request-timeout", "30", "--workers", "2", "--report-har-path", str(record), *options,
