@@ -46,7 +46,7 @@ test-page: ## the page in a real browser, Debian's chromium; screenshots in targ
 	$(TOP)/packaging/need.sh chromium chromium-driver python3-venv
 	test -x $(TOP)/target/test-venv/bin/python || python3 -m venv $(TOP)/target/test-venv
 	$(TOP)/target/test-venv/bin/python -c 'import selenium' 2>/dev/null || \
-	    $(TOP)/target/test-venv/bin/pip install --quiet --disable-pip-version-check selenium==4.51.0
+	    $(TOP)/target/test-venv/bin/python -m pip install --quiet --disable-pip-version-check selenium==4.51.0
 	cd $(TOP) && target/test-venv/bin/python tests/page/test_page.py $${CARGO_TARGET_DIR:-target}/debug/pdudaemon target/page
 
 test-usb: ## the USB drivers against virtual USB devices in a virtual machine

@@ -5,7 +5,7 @@ set -eu
 top=$(cd "$(dirname "$0")/.." && pwd)
 target=${CARGO_TARGET_DIR:-$top/target}
 
-"$top/packaging/need.sh" curl netcat-openbsd openssh-client openssh-server python3 python3-systemd \
+"$top/packaging/need.sh" curl inetutils-telnet netcat-openbsd openssh-client openssh-server python3 python3-systemd \
     python3-venv snmp snmpd
 
 # The compat suite compares with these very versions.
@@ -18,6 +18,6 @@ if [ "$(cat "$venv/.installed" 2>/dev/null)" != "$wanted" ]; then
     # one of PyPI would have to be compiled.
     /usr/bin/python3 -m venv --system-site-packages "$venv"
     # shellcheck disable=SC2086 # a list of words
-    "$venv/bin/pip" install --quiet --disable-pip-version-check $wanted </dev/null
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check $wanted </dev/null
     echo "$wanted" >"$venv/.installed"
 fi

@@ -108,7 +108,10 @@ impl Status {
             }
             Err(error) => {
                 *report.failures.entry(error.word()).or_default() += 1;
-                report.last_error = Some((now, format!("outlet {outlet}: {error}")));
+                // That there is nothing to read with is no trouble of the PDU.
+                if !matches!(error, DriverError::CannotRead) {
+                    report.last_error = Some((now, format!("outlet {outlet}: {error}")));
+                }
                 if error.may_have_acted() {
                     // What it was is not known any more.
                     report.outlets.remove(outlet);

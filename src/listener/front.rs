@@ -552,14 +552,23 @@ impl Front {
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
-        if client.phase == Phase::Sniffing {
+        let was_line = client.phase == Phase::Line;
+        if client.phase == Phase::Sniffing || (was_line && self.protocols == Protocols::Both) {
             client.phase = match head::sniff(&client.input) {
                 Sniffed::Http => Phase::Http,
                 Sniffed::Line => Phase::Line,
                 Sniffed::Undecided if client.ended => Phase::Line,
                 Sniffed::Undecided => return,
             };
+            if was_line && client.phase == Phase::Http {
+                // It came in pieces; the quiet that ends a line is none that ends a head.
+                let idle_end = client.idle_since + self.bounds.idle;
+                self.set_due(id, Some(idle_end));
+            }
         }
+        let Some(client) = self.clients.get_mut(&id) else {
+            return;
+        };
         match client.phase {
             Phase::Line => {
                 let whole = client.ended || client.input.contains(&b'\n');

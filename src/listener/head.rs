@@ -28,7 +28,11 @@ const METHODS: [&str; 9] = [
 
 /// Tells HTTP from the legacy line by the first bytes: a method, a space, and what begins a
 /// request target. A PDU may be called `GET`; its line goes on with an outlet, not with a slash.
+/// Other methods are known by the end of their line, which is no command.
 pub fn sniff(bytes: &[u8]) -> Sniffed {
+    if is_request_line(bytes) {
+        return Sniffed::Http;
+    }
     let mut undecided = bytes.is_empty();
     for method in METHODS {
         let method = method.as_bytes();
@@ -61,6 +65,21 @@ pub fn sniff(bytes: &[u8]) -> Sniffed {
     } else {
         Sniffed::Line
     }
+}
+
+/// Is there a whole first line of three words, the last of which is a version of HTTP?
+fn is_request_line(bytes: &[u8]) -> bool {
+    let mut parts = bytes.splitn(2, |byte| *byte == b'\n');
+    let (Some(line), Some(_)) = (parts.next(), parts.next()) else {
+        return false;
+    };
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let mut words = line.split(|byte| *byte == b' ');
+    let is_method = |word: &[u8]| !word.is_empty() && word.iter().all(u8::is_ascii_graphic);
+    words.next().is_some_and(is_method)
+        && words.next().is_some()
+        && words.next().is_some_and(|word| word.starts_with(b"HTTP/"))
+        && words.next().is_none()
 }
 
 /// A request head that may be handed on.
@@ -191,6 +210,8 @@ mod tests {
             "OPTIONS * HTTP/1.1",
             "GET http://h/",
             "HEAD /x",
+            "QUERY /x HTTP/1.1\r\n",
+            "PRI * HTTP/2.0\r\n\r\n",
         ] {
             assert_eq!(sniff(http.as_bytes()), Sniffed::Http, "{http}");
         }
@@ -202,6 +223,9 @@ mod tests {
             "\x16\x03\x01",
             " GET /",
             "GET https://",
+            "QUERY /x HTTP/1.1",
+            "pdu HTTP/1 on\r\n",
+            "pdu 1 on\nQUERY /x HTTP/1.1\r\n",
         ] {
             assert_eq!(sniff(line.as_bytes()), Sniffed::Line, "{line}");
         }

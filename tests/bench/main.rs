@@ -73,7 +73,7 @@ fn main() {
     if python.is_none() {
         println!(
             "The Python pdudaemon is missing: its figures and ratios are left out. To have them:\n  \
-             python3 -m venv target/test-venv && target/test-venv/bin/pip install pdudaemon"
+             python3 -m venv target/test-venv && target/test-venv/bin/python -m pip install pdudaemon"
         );
     }
     let bench = Bench {

@@ -1,10 +1,12 @@
 //! The API over real sockets: every answer is held against the document that the daemon serves.
 
 use crate::peer_modbus::python_with;
+use pdudaemon::access::Token;
 use pdudaemon::config::Config;
 use pdudaemon::dispatch::{Dispatcher, Recover, Stop};
 use pdudaemon::listener::{Listeners, api};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
@@ -22,8 +24,12 @@ struct Daemon {
 
 impl Daemon {
     fn start(pdus: &Value, aliases: &Value) -> Self {
+        Self::start_for(&json!({}), pdus, aliases)
+    }
+
+    fn start_for(access: &Value, pdus: &Value, aliases: &Value) -> Self {
         let config = json!({
-            "daemon": {"hostname": "127.0.0.1", "port": 0},
+            "daemon": {"hostname": "127.0.0.1", "port": 0, "access": access},
             "pdus": pdus,
             "aliases": aliases,
         });
@@ -564,25 +570,108 @@ fn health_metrics_and_page_are_there() {
     }
 }
 
-#[test]
-fn schemathesis_finds_nothing() {
+/// What schemathesis makes of the daemon, and how often each status was answered.
+fn schemathesis(daemon: &Daemon, tokens: &[&str]) -> BTreeMap<u16, u64> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/peers/openapi.py");
+    let output = Command::new(python_with("schemathesis"))
+        .arg(script)
+        .arg(format!("http://{}", daemon.address))
+        .args(tokens)
+        .output()
+        .expect("Python starts");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{printed}\n{errors}");
+    let counts = printed.lines().last().expect("the counts");
+    serde_json::from_str(counts).unwrap_or_else(|error| panic!("{error}: {printed}"))
+}
+
+fn lab(access: &Value) -> Daemon {
     let pdus = json!({
         "rack1": {"driver": "simulated", "outlets": 4, "queue_limit": 100_000},
         "rack2": {"driver": "simulated", "outlets": 4, "refuse_outlets": [2]},
         "blind": {"driver": "localcmdline", "cmd_on": "true", "cmd_off": "true"},
     });
     let aliases = json!({"board": {"hostname": "rack1", "port": 3}});
-    let daemon = Daemon::start(&pdus, &aliases);
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/peers/openapi.py");
-    let output = Command::new(python_with("schemathesis"))
-        .arg(script)
-        .arg(format!("http://{}", daemon.address))
-        .output()
-        .expect("Python starts");
+    Daemon::start_for(access, &pdus, &aliases)
+}
+
+#[test]
+fn schemathesis_finds_nothing() {
+    let statuses = schemathesis(&lab(&json!({})), &[]);
+    for status in [200, 202, 400, 404, 501, 502] {
+        assert!(statuses.contains_key(&status), "{statuses:?}");
+    }
+    assert!(!statuses.contains_key(&401) && !statuses.contains_key(&403));
+}
+
+const ALL: &str = "token-for-everything-there-is";
+const SOME: &str = "token-for-reading-and-two-outlets";
+
+fn with_tokens() -> Daemon {
+    let hash = |token: &str| -> String {
+        let hash = Token::hash_of(token);
+        hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    };
+    lab(&json!({"tokens": [
+        {"name": "all", "sha256": hash(ALL)},
+        {"name": "some", "sha256": hash(SOME), "allow": [
+            {"pdus": ["rack1", "blind"], "commands": ["get-status"]},
+            {"pdus": ["rack1"], "outlets": ["1-2"], "commands": ["on"]},
+        ]},
+    ]}))
+}
+
+/// The outlets that are on.
+fn on(daemon: &Daemon) -> Vec<String> {
+    let header = format!("Authorization: Bearer {ALL}\r\n");
+    let (_, _, body) = daemon.raw("GET", "/api/v1/pdus", &header, "");
+    let list: Value = serde_json::from_str(&body).expect("JSON");
+    let pdus = list["pdus"].as_array().expect("a list").iter();
+    pdus.flat_map(|pdu| {
+        let outlets = pdu["outlets"].as_array().expect("a list").iter();
+        outlets
+            .filter(|outlet| outlet["state"] == "on")
+            .map(|outlet| format!("{}:{}", pdu["name"], outlet["outlet"]).replace('"', ""))
+            .collect::<Vec<_>>()
+    })
+    .collect()
+}
+
+#[test]
+fn schemathesis_finds_nothing_with_a_token() {
+    let statuses = schemathesis(&with_tokens(), &[ALL, ALL]);
+    for status in [200, 202, 400, 404, 501, 502] {
+        assert!(statuses.contains_key(&status), "{statuses:?}");
+    }
+    assert!(!statuses.contains_key(&403), "{statuses:?}");
+}
+
+#[test]
+fn schemathesis_finds_nothing_with_a_token_for_little() {
+    let daemon = with_tokens();
+    let statuses = schemathesis(&daemon, &[ALL, SOME]);
+    for status in [200, 400, 403, 404, 501] {
+        assert!(statuses.contains_key(&status), "{statuses:?}");
+    }
+    let on = on(&daemon);
+    assert!(!on.is_empty(), "it may switch on rack1:1-2");
     assert!(
-        output.status.success(),
-        "{}\n{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
+        on.iter().all(|on| on == "rack1:1" || on == "rack1:2"),
+        "{on:?}"
     );
+}
+
+#[test]
+fn schemathesis_finds_nothing_without_the_token_that_is_needed() {
+    let daemon = with_tokens();
+    let statuses = schemathesis(&daemon, &[ALL]);
+    // The page and the health are for everybody.
+    assert!(statuses.contains_key(&200), "{statuses:?}");
+    assert!(statuses.get(&401) > statuses.get(&200), "{statuses:?}");
+    assert!(
+        statuses.keys().all(|status| [200, 401].contains(status)),
+        "{statuses:?}"
+    );
+    assert_eq!(on(&daemon), Vec::<String>::new());
 }

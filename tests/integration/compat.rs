@@ -583,7 +583,7 @@ fn aliases() -> Value {
 }
 
 /// The Python program, where it is installed.
-fn python() -> Option<&'static PathBuf> {
+pub(crate) fn python() -> Option<&'static PathBuf> {
     static PYTHON: OnceLock<Option<PathBuf>> = OnceLock::new();
     PYTHON
         .get_or_init(|| {

@@ -609,6 +609,13 @@ fn http_as_old_and_odd_clients_speak_it() {
     assert_eq!(read_response(&mut answers).0, 100);
     client.write_all(b"body").expect("sent");
     assert_eq!(read_response(&mut answers).0, 405);
+    // A method that we do not know, as the first words of a connection.
+    let answer = talk(
+        daemon.address,
+        b"QUERY /api/v1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        false,
+    );
+    assert!(answer.starts_with(b"HTTP/1.1 405 "), "{}", show(&answer));
     // Names are read as Python's parse_qs reads them.
     lab.forget();
     for (query, outlet) in [

@@ -40,7 +40,7 @@ pub(crate) fn python_with(module: &str) -> PathBuf {
             panic!(
                 "this test needs the Python package {module}: make an environment with \
                  `python3 -m venv target/test-venv` (Debian: python3-venv) and \
-                 `target/test-venv/bin/pip install {module}`, or name a Python that has it in \
+                 `target/test-venv/bin/python -m pip install {module}`, or name a Python that has it in \
                  PDUD_PYTHON"
             )
         })

@@ -53,6 +53,7 @@ function login(why) {
     dialog.addEventListener("cancel", (event) => event.preventDefault());
     dialog.addEventListener("close", () => {
       sessionStorage.setItem("token", byId("token").value.trim());
+      show(byId("forget"), true);
       byId("token").value = "";
       asking = null;
       resolve();
@@ -112,6 +113,7 @@ function row(parts, pdu, outlet) {
 }
 
 const ago = (seconds) => {
+  if (seconds < 2) return "just now";
   if (seconds < 60) return `${Math.round(seconds)} s ago`;
   if (seconds < 3600) return `${Math.round(seconds / 60)} min ago`;
   if (seconds < 86400) return `${Math.round(seconds / 3600)} h ago`;
@@ -252,7 +254,7 @@ async function act(line, pdu, outlet, command, delay) {
       ? await api("POST", `${path}/reboot?wait=false`, { delay: pause })
       : await api("PUT", `${path}/state?wait=false`, { state: command });
     // The first looks are short: they tell waiting from running.
-    for (let wait = 1; request.progress !== "ended"; wait = Math.min(wait * 2, FOLLOW)) {
+    for (let wait = 0; request.progress !== "ended"; wait = Math.min(wait * 2 || 1, FOLLOW)) {
       request = await api("GET", `requests/${request.id}?wait=${wait}`);
       progress = request.progress;
     }
@@ -260,7 +262,10 @@ async function act(line, pdu, outlet, command, delay) {
     if (request.ok) {
       finish(line, "good", `✓ ${done} in ${lasting(request.took)}`);
     } else {
-      finish(line, "bad", `✗ ${request.problem ? request.problem.detail : "failed"}`);
+      // The row says which outlet it is.
+      const about = `PDU ${pdu}, outlet ${outlet}: ${command}: `;
+      const why = request.problem ? request.problem.detail : "failed";
+      finish(line, "bad", `✗ ${why.startsWith(about) ? why.slice(about.length) : why}`);
     }
   } catch (error) {
     finish(line, "bad", `✗ ${error.message}`);
@@ -344,6 +349,13 @@ async function look() {
 
 document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
 byId("search").addEventListener("input", search);
+// No submit button: Enter in the field beside it would press the first of those.
+byId("confirm-no").addEventListener("click", () => byId("confirm").close("no"));
+show(byId("forget"), sessionStorage.getItem("token") !== null);
+byId("forget").addEventListener("click", () => {
+  sessionStorage.removeItem("token");
+  location.reload();
+});
 document.addEventListener("keydown", (event) => {
   const busy = event.target.closest && event.target.closest("input, dialog");
   if (event.key === "/" && !busy && !event.ctrlKey && !event.metaKey && !event.altKey) {

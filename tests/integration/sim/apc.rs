@@ -222,6 +222,9 @@ impl Console {
         loop {
             self.print("\r\nUser Name : ")?;
             let user = self.line()?;
+            if user.is_empty() {
+                continue;
+            }
             self.print("\r\nPassword  : ")?;
             let password = self.line()?;
             if (user.as_str(), password.as_str()) == ("apc", "secret") {

@@ -109,7 +109,10 @@ impl Sshd {
     fn with(scripts: &[&str], kind: Kind) -> Self {
         let passwords = kind == Kind::Passwords;
         let (host, algorithms) = match kind {
-            Kind::Keys | Kind::Passwords => ("host", "KexAlgorithms curve25519-sha256"),
+            Kind::Keys | Kind::Passwords => (
+                "host",
+                "KexAlgorithms curve25519-sha256,curve25519-sha256@libssh.org",
+            ),
             Kind::Old => (
                 "old-host",
                 "HostKeyAlgorithms ssh-rsa\nKexAlgorithms diffie-hellman-group1-sha1\n\
