@@ -1,5 +1,5 @@
 //! The daemon's speed, measured beside the Python daemon and beside a bare tiny_http in the same
-//! run, on loopback: `cargo bench`, or `cargo bench -- http start drive burst snmp` for some parts.
+//! run, on loopback: `cargo bench --bench bench`, or with ` -- http start drive burst snmp` for some parts.
 //!
 //! The PDUs have a null command: a `localcmdline` without commands, which both programs carry out by
 //! doing nothing and saying so. What is measured is all that lies around it: connection, request,
