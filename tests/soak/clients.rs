@@ -158,8 +158,9 @@ impl<'l> Lane<'l> {
     }
 
     fn wrong(&mut self, what: &str) {
-        let number = self.number;
-        self.books.wrong(format!("client {number}: {what}"));
+        let (number, now) = (self.number, jiff::Timestamp::now());
+        self.books
+            .wrong(format!("{now:.3}, client {number}: {what}"));
     }
 
     // ---- what an answer means ---------------------------------------------------------------

@@ -71,6 +71,8 @@ const SETTLING: Duration = Duration::from_secs(100);
 const FOLLOWING: Duration = Duration::from_secs(30);
 /// A stop may take so long.
 const STOPPING: Duration = Duration::from_secs(30);
+/// How often the daemon's usage is shown meanwhile.
+const SHOW_EVERY: Duration = Duration::from_secs(30);
 /// Memory may be larger at the end than after the warm-up by so much (a quarter, and a little for
 /// what the allocator keeps), descriptors by so many.
 const MORE_MEMORY: (u64, u64) = (4, 4096);
@@ -249,6 +251,7 @@ impl<'s> Soak<'s> {
         let faults = std::thread::scope(|scope| {
             let faults = scope.spawn(|| lab.misbehave(&mut dice, longest_death, &stop));
             let reloading = scope.spawn(|| {
+                let mut shown = Instant::now();
                 while !stop.load(Ordering::SeqCst) {
                     let pause = 1000 + reloads.dice.below(3000) as u64;
                     let next = Instant::now() + Duration::from_millis(pause);
@@ -256,6 +259,10 @@ impl<'s> Soak<'s> {
                         std::thread::sleep(Duration::from_millis(50));
                     }
                     reloads.turn(folder, lab, aliases, daemon);
+                    if shown.elapsed() > SHOW_EVERY {
+                        shown = Instant::now();
+                        println!("  {}", Usage::now(daemon.id()));
+                    }
                 }
                 reloads.restore(folder, lab, aliases, daemon);
             });

@@ -3,7 +3,7 @@
 
 pub(crate) mod apc;
 pub(crate) mod ber;
-mod command;
+pub(crate) mod command;
 pub(crate) mod http;
 pub(crate) mod pdus;
 pub(crate) mod rack;

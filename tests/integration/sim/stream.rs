@@ -427,10 +427,13 @@ impl PtyBench {
         std::os::unix::fs::symlink(pty.name(), self.path()).expect("a link");
         self.control.stop.store(false, Ordering::SeqCst);
         let (pdu, control) = (Arc::clone(&self.pdu), Arc::clone(&self.control));
+        let path = self.path();
         self.thread = Some(std::thread::spawn(move || {
             // All of it: a closure would take the one end that it uses.
             let mut pty: Pty = pty;
             serve(&mut pty.master, &pdu, &control);
+            // Before the pty ends: the next one to be opened may get its number.
+            let _ = std::fs::remove_file(path);
         }));
     }
 
@@ -440,7 +443,6 @@ impl PtyBench {
         if let Some(thread) = self.thread.take() {
             thread.join().expect("a simulator without a bug");
         }
-        let _ = std::fs::remove_file(self.path());
     }
 }
 
