@@ -13,6 +13,8 @@ CARGO      ?= cargo
 INSTALL    ?= install
 DEMO_PORT  ?= 16421
 FUZZ_SECONDS ?= 60
+SOAK_SECONDS ?= 600
+SOAK_SEED    ?= 1
 FUZZ_TARGETS ?= $(notdir $(basename $(wildcard $(TOP)/tests/fuzz/fuzz_targets/*.rs)))
 
 # The folder of this file, also when it is reached through a link (as `make deb` does).
@@ -21,7 +23,7 @@ TARGET  := $(or $(CARGO_TARGET_DIR),$(TOP)/target)
 RELEASE := $(TARGET)/release
 
 .DEFAULT_GOAL := build
-.PHONY: help build run test test-deps test-deb test-usb test-page fuzz bench lint docs deb install uninstall clean
+.PHONY: help build run test test-deps test-deb test-usb test-page fuzz soak bench lint docs deb install uninstall clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(TOP)/Makefile
@@ -61,8 +63,11 @@ fuzz: ## feed every parser of outside bytes for FUZZ_SECONDS each (60); needs ca
 	        -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -print_final_stats=1 || exit 1; \
 	done
 
+soak: ## 500 PDUs with faults, clients and reloads for SOAK_SECONDS (600), then the books are checked
+	cd $(TOP) && SOAK_SECONDS=$(SOAK_SECONDS) SOAK_SEED=$(SOAK_SEED) $(CARGO) bench --locked --bench soak
+
 bench: build ## measure throughput, latency, start-up and memory
-	cd $(TOP) && $(CARGO) bench --locked
+	cd $(TOP) && $(CARGO) bench --locked --bench bench
 
 lint: ## format check and clippy, as CI does
 	cd $(TOP) && $(CARGO) fmt --check

@@ -1,6 +1,6 @@
 //! The daemon's speed, measured beside the Python daemon and beside a bare tiny_http in the same
-//! run, on loopback: `cargo bench`, or `cargo bench -- burst snmp` for some of the parts `http start
-//! drive burst snmp pollers hostile`.
+//! run, on loopback: `cargo bench --bench bench`, or with ` -- burst snmp` for some of the parts
+//! `http start drive burst snmp pollers hostile`.
 //!
 //! The PDUs have a null command: a `localcmdline` without commands, which both programs carry out by
 //! doing nothing and saying so. What is measured is all that lies around it: connection, request,

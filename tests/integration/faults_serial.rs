@@ -1,8 +1,9 @@
 //! Faults of serial PDUs on ptys: each ends within the deadline, in its own class, and the next
 //! call works.
 
-use crate::faults_tcp::{FAULTS, PduBox, build, long, under_fault};
-use crate::sim::stream::{Fault, Pdu, PtyBench, TcpBench};
+use crate::faults_tcp::{FAULTS, build, long, under_fault};
+use crate::sim::pdus::{Numato, Rly};
+use crate::sim::stream::{Fault, Pdu, PduBox, PtyBench, TcpBench};
 use pdudaemon::driver::{Driver, DriverError};
 use pdudaemon::request::{Outlet, State, Switch};
 use pdudaemon::transport::{Deadline, TransportErrorKind};
@@ -11,75 +12,6 @@ use std::time::{Duration, Instant};
 
 /// What a faulty call is given.
 const PATIENCE: Duration = Duration::from_millis(300);
-
-/// A Numato module: echoes, answers, prompts.
-struct Numato {
-    channels: u32,
-    relays: u64,
-    has_prompt: bool,
-}
-
-fn numato(channels: u32) -> Numato {
-    Numato {
-        channels,
-        relays: 0,
-        has_prompt: true,
-    }
-}
-
-impl Pdu for Numato {
-    fn answer(&mut self, input: &mut Vec<u8>, is_stuck: bool) -> Option<Vec<u8>> {
-        let end = input.iter().position(|byte| *byte == b'\r')?;
-        let line = String::from_utf8_lossy(&input[..end]).into_owned();
-        input.drain(..=end);
-        let words: Vec<&str> = line.split(' ').collect();
-        let index = |id: &str| match self.channels {
-            64 => id.parse::<u32>().ok(),
-            _ if id.len() == 1 && *id == id.to_uppercase() => {
-                id.chars().next().and_then(|digit| digit.to_digit(32))
-            }
-            _ => None,
-        };
-        let mut answer = format!("{line}\n\r");
-        match words[..] {
-            ["ver"] => answer += "00000009\n\r",
-            ["id", "get"] => answer += "00000000\n\r",
-            ["relay", "read", id] => {
-                let is_on = self.relays >> index(id)? & 1 == 1;
-                answer += if is_on { "on\n\r" } else { "off\n\r" };
-            }
-            ["relay", to, id] if !is_stuck => {
-                let bit = 1 << index(id)?;
-                self.relays = match to {
-                    "on" => self.relays | bit,
-                    _ => self.relays & !bit,
-                };
-            }
-            _ => {}
-        }
-        answer += if self.has_prompt { ">" } else { "" };
-        Some(answer.into_bytes())
-    }
-}
-
-/// A Devantech relay module.
-#[derive(Default)]
-struct Rly(u8);
-
-impl Pdu for Rly {
-    fn answer(&mut self, input: &mut Vec<u8>, is_stuck: bool) -> Option<Vec<u8>> {
-        let byte = *input.first()?;
-        input.remove(0);
-        let bit = |base: u8| 1u8 << (byte - base - 1);
-        match byte {
-            0x5b => return Some(vec![self.0]),
-            0x65..=0x6c if !is_stuck => self.0 |= bit(0x64),
-            0x6f..=0x76 if !is_stuck => self.0 &= !bit(0x6e),
-            _ => {}
-        }
-        Some(vec![])
-    }
-}
 
 /// A chain of Conrad cards. They have no addresses before they are initialised.
 struct Conrad {
@@ -150,8 +82,8 @@ impl Pdu for Conrad {
 /// The three dialects, each with its last outlet and the answers that a first switching takes.
 fn dialects() -> [(&'static str, &'static str, usize, PduBox); 4] {
     [
-        ("NumatoUSB32", "32", 5, Box::new(numato(32))),
-        ("NumatoUSB64", "64", 4, Box::new(numato(64))),
+        ("NumatoUSB32", "32", 5, Box::new(Numato::new(32))),
+        ("NumatoUSB64", "64", 4, Box::new(Numato::new(64))),
         ("devantech_USB-RLY16", "8", 1, Box::new(Rly::default())),
         ("conrad197720", "15", 2, Box::new(conrad(2))),
     ]
@@ -238,7 +170,7 @@ fn an_unplugged_device_is_found_again_at_the_same_path() {
 
 #[test]
 fn a_prompt_that_never_comes_is_a_timeout_with_what_came() {
-    let mut module = numato(8);
+    let mut module = Numato::new(8);
     module.has_prompt = false;
     let bench = PtyBench::start(module);
     let mut driver = driver("NumatoUSB8", &bench);

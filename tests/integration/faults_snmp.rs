@@ -1,7 +1,7 @@
 //! SNMP agents and networks that misbehave: each call ends in time, in the right class, and the
 //! next one works.
 
-use crate::sim::snmp::{answer, request_id, with_request_id};
+use crate::sim::ber::{answer, request_id, with_request_id};
 use pdudaemon::driver::{Driver, DriverError, registry};
 use pdudaemon::request::{Outlet, PduName, State, Switch};
 use pdudaemon::settings::{Position, Settings};

@@ -20,6 +20,7 @@ mod compat;
 mod crash;
 mod crowd;
 mod daemon;
+mod dies;
 mod documents;
 mod faults_command;
 mod faults_http;

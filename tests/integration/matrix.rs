@@ -10,9 +10,11 @@ use crate::transcript::{self, Case, Line, bytes};
 use pdudaemon::driver::{Driver, DriverError, registry};
 use pdudaemon::request::{Outlet, State, Switch};
 use pdudaemon::transport::{Deadline, TransportErrorKind};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -53,9 +55,14 @@ enum Fault {
 const GARBAGE: &[u8] = b"\xfe\xff\x7f SSH-2.0-nonsense\r\n{]\x1b[2J\xf0\x9f\x92\xa9\r\n";
 
 /// The transports whose devices are reached through a socket that a proxy can stand in front of.
+const SPOILT_HERE: [&str; 6] = ["tcp", "telnet", "http", "serial", "snmp", "ssh"];
+
+fn ends_well(case: &Case) -> bool {
+    ["ok", "on", "off"].contains(&case.outcome.as_str())
+}
+
 fn is_spoilt_here(case: &Case) -> bool {
-    ["tcp", "telnet", "http", "serial", "snmp"].contains(&case.transport.as_str())
-        && ["ok", "on", "off"].contains(&case.outcome.as_str())
+    SPOILT_HERE.contains(&case.transport.as_str()) && ends_well(case)
 }
 
 /// A line to a device: the address stays, what is behind it changes.
@@ -404,6 +411,8 @@ fn answer_length(case: &Case) -> usize {
     match case.transport.as_str() {
         // Heads are made by the simulator; an estimate is enough, later positions change nothing.
         "http" => answers.map(|text| text.len() + 60).sum(),
+        // Greeting, keys, login: about so much comes back before the command's own words.
+        "ssh" => 3000,
         _ => answers.map(|text| bytes(text).len()).sum(),
     }
 }
@@ -426,7 +435,12 @@ fn faults(case: &Case, is_first: bool) -> Vec<Fault> {
             .filter(|_| length > 1),
     );
     // Every position of short dialogues; of long ones as many as there is time for.
-    let step = length.div_ceil(positions()).max(1);
+    // A login over SSH costs too much time for many.
+    let positions = match case.transport.as_str() {
+        "ssh" => positions().min(5),
+        _ => positions(),
+    };
+    let step = length.div_ceil(positions).max(1);
     faults.extend((0..length).step_by(step).map(Fault::ResetAt));
     faults
 }
@@ -440,13 +454,35 @@ fn positions() -> usize {
     }
 }
 
+/// The settings of a host of SSH, whose keys are then known under the proxy's address.
+fn behind_proxy(host: &Value, address: &Value, folder: &Path) -> Value {
+    let known = host["known_hosts"].as_str().expect("a path");
+    let known = std::fs::read_to_string(known).expect("the host's key");
+    let (_, key) = known.split_once(' ').expect("an address and a key");
+    let (ip, port) = address
+        .as_str()
+        .and_then(|ip| ip.split_once(':'))
+        .expect("an address");
+    let file = folder.join("known_hosts");
+    std::fs::write(&file, format!("[{ip}]:{port} {key}")).expect("written");
+    let mut settings = host.clone();
+    settings["ip"] = address.clone();
+    settings["known_hosts"] = serde_json::json!(file);
+    settings
+}
+
 /// One cell: the fault, then a sound line.
 fn cell(case: &Case, name: &str, fault: Fault, worst: &Mutex<Duration>) -> Result<(), String> {
     let at = format!("{} ({name}), {fault:?}", case.at);
     let proxy = proxy(case);
     let (spoilt, address) = device(case);
     proxy.set(fault, address);
-    let mut driver = transcript::driver(case, name, proxy.overrides(case));
+    let mut overrides = proxy.overrides(case);
+    let folder = tempfile::tempdir().expect("a folder");
+    if case.transport == "ssh" {
+        overrides = behind_proxy(&spoilt.overrides(), &overrides["ip"], folder.path());
+    }
+    let mut driver = transcript::driver(case, name, overrides);
     let began = Instant::now();
     let result = call(driver.as_mut(), case, DEADLINE);
     let took = began.elapsed();
@@ -526,7 +562,7 @@ fn the_fault_matrix_holds() {
         }
     }
     let uncovered: Vec<&str> = registry::specs()
-        .filter(|spec| ["tcp", "telnet", "http", "serial", "snmp"].contains(&spec.transport))
+        .filter(|spec| SPOILT_HERE.contains(&spec.transport))
         .flat_map(|spec| spec.names)
         .copied()
         .filter(|name| !covered.contains(name))
@@ -586,4 +622,101 @@ fn the_fault_matrix_holds() {
         count("/proc/self/task") < threads_before + 200,
         "threads were left behind"
     );
+}
+
+// ---- commands ----------------------------------------------------------------------------------
+
+/// What a program may do instead of its work: a name, shell words, and the kinds of error that fit
+/// (none: the driver must find out in its own way, or the outcome says that nothing is known).
+const PROGRAM_FAULTS: [(&str, &str, &[TransportErrorKind]); 5] = [
+    ("silence", "exec sleep 60", &[TransportErrorKind::Timeout]),
+    (
+        "endless",
+        "while :; do echo 0123456789; done",
+        &[TransportErrorKind::Timeout, TransportErrorKind::Garbled],
+    ),
+    (
+        "drip",
+        "while :; do printf .; sleep 0.2; done",
+        &[TransportErrorKind::Timeout],
+    ),
+    ("killed", "kill -9 $$", &[]),
+    ("garbage", r"printf '\376\377{]nonsense\n'; exit 1", &[]),
+];
+
+fn program_cell(
+    case: &Case,
+    name: &str,
+    (fault, words, kinds): (&str, &str, &[TransportErrorKind]),
+) -> Result<(), String> {
+    let at = format!("{} ({name}), {fault}", case.at);
+    let programs = sim::command::start(case);
+    programs.spoil(Some(words));
+    let mut driver = transcript::driver(case, name, programs.overrides());
+    let began = Instant::now();
+    let result = call(driver.as_mut(), case, DEADLINE);
+    let took = began.elapsed();
+    if took > DEADLINE + SLACK {
+        return Err(format!("{at}: took {took:?}"));
+    }
+    let ignores_status = case.settings.contains_key("ignore_exit_status");
+    match &result {
+        Ok(outcome) if outcome == "unknown" => {}
+        Ok(_) if ignores_status && kinds.is_empty() => {}
+        Ok(outcome) => return Err(format!("{at}: taken for {outcome}")),
+        Err(DriverError::Transport(error)) if kinds.is_empty() || kinds.contains(&error.kind) => {}
+        Err(_) if kinds.is_empty() => {}
+        Err(error) => return Err(format!("{at}: {error:?}")),
+    }
+    programs.spoil(None);
+    let again = call(driver.as_mut(), case, PATIENCE);
+    let dialogue = Box::new(programs).finish();
+    match again {
+        Ok(outcome) if outcome == case.outcome => {
+            dialogue.map_err(|wrong| format!("{at}: afterwards {wrong}"))
+        }
+        other => Err(format!(
+            "{at}: the next call gave {other:?}, after {result:?}; {dialogue:?}"
+        )),
+    }
+}
+
+#[test]
+fn the_fault_matrix_of_commands_holds() {
+    let cases: Vec<Case> = transcript::cases()
+        .into_iter()
+        .filter(|case| case.transport == "command" && ends_well(case) && !case.lines.is_empty())
+        .collect();
+    let covered: BTreeSet<&str> = cases
+        .iter()
+        .flat_map(|case| case.drivers.iter().map(String::as_str))
+        .collect();
+    let all: BTreeSet<&str> = registry::specs()
+        .filter(|spec| spec.transport == "command")
+        .flat_map(|spec| spec.names)
+        .copied()
+        .collect();
+    assert_eq!(covered, all, "drivers of commands in the matrix");
+    let wrong = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for fault in PROGRAM_FAULTS {
+            let (cases, wrong) = (&cases, &wrong);
+            scope.spawn(move || {
+                for case in cases {
+                    for name in &case.drivers {
+                        if let Err(text) = program_cell(case, name, fault) {
+                            wrong.lock().expect("lock").push(text);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    eprintln!(
+        "fault matrix of commands: {} cells over {} driver names",
+        cases.len() * PROGRAM_FAULTS.len(),
+        covered.len()
+    );
+    let wrong = wrong.into_inner().expect("lock");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

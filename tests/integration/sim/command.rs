@@ -6,7 +6,7 @@ use crate::transcript::{Case, Line, bytes};
 use std::path::Path;
 use tempfile::TempDir;
 
-pub(super) struct Programs {
+pub(crate) struct Programs {
     folder: TempDir,
     settings: serde_json::Value,
     calls: Vec<Vec<String>>,
@@ -19,7 +19,7 @@ const SCRIPT: &str = concat!(
     "/tests/integration/sim/program.sh"
 );
 
-pub(super) fn start(case: &Case) -> Programs {
+pub(crate) fn start(case: &Case) -> Programs {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path();
     let mut calls = Vec::new();
@@ -62,6 +62,18 @@ pub(super) fn start(case: &Case) -> Programs {
 
 fn write(dir: &Path, name: &str, content: &[u8]) {
     std::fs::write(dir.join(name), content).expect("a file");
+}
+
+impl Programs {
+    /// From now on every program does `fault`, shell words, instead; nothing: it is mended.
+    pub(crate) fn spoil(&self, fault: Option<&str>) {
+        match fault {
+            Some(fault) => write(self.folder.path(), "fault", fault.as_bytes()),
+            None => {
+                let _ = std::fs::remove_file(self.folder.path().join("fault"));
+            }
+        }
+    }
 }
 
 impl Simulator for Programs {

@@ -2,10 +2,13 @@
 //! kind of edge.
 
 pub(crate) mod apc;
-mod command;
+pub(crate) mod ber;
+pub(crate) mod command;
 pub(crate) mod http;
+pub(crate) mod pdus;
+pub(crate) mod rack;
 mod serial;
-pub(crate) mod snmp;
+mod snmp;
 pub(crate) mod sshd;
 pub(crate) mod stream;
 mod tcp;

@@ -2,6 +2,8 @@
 # A local program of a transcript: records how it is called (NUL after each word, a newline after
 # the last) and answers with the files of the call's number.
 dir=${0%/*}
+# A program that is to go wrong does so before it does anything else.
+[ -e "$dir/fault" ] && . "$dir/fault"
 read -r number < "$dir/number"
 echo $((number + 1)) > "$dir/number"
 { printf '%s\0' "${0##*/}" "$@"; echo; } >> "$dir/calls"

@@ -2,7 +2,7 @@
 
 use serialport::{SerialPort, TTYPort};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,6 +17,37 @@ pub(crate) trait Pdu: Send {
 
     /// A new connection begins.
     fn connected(&mut self) {}
+
+    /// What it says first.
+    fn greeting(&mut self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    /// An outlet's state, where the simulator keeps it.
+    fn is_on(&self, _outlet: &str) -> Option<bool> {
+        None
+    }
+}
+
+/// A boxed PDU is one, so that a table can hold several kinds.
+pub(crate) type PduBox = Box<dyn Pdu>;
+
+impl Pdu for PduBox {
+    fn answer(&mut self, input: &mut Vec<u8>, is_stuck: bool) -> Option<Vec<u8>> {
+        self.as_mut().answer(input, is_stuck)
+    }
+
+    fn connected(&mut self) {
+        self.as_mut().connected();
+    }
+
+    fn greeting(&mut self) -> Vec<u8> {
+        self.as_mut().greeting()
+    }
+
+    fn is_on(&self, outlet: &str) -> Option<bool> {
+        self.as_ref().is_on(outlet)
+    }
 }
 
 /// What goes wrong with the answers.
@@ -39,6 +70,8 @@ pub(crate) enum Fault {
     Endless,
     /// Answers, but switches nothing.
     Stuck,
+    /// Says everything twice, as a network may; only in datagrams.
+    Twice,
 }
 
 /// What the threads of a simulator share with the test.
@@ -48,6 +81,7 @@ pub(crate) struct Control {
     fault: Mutex<(Fault, usize)>,
     stop: AtomicBool,
     connections: AtomicUsize,
+    spoiled: AtomicUsize,
 }
 
 impl Control {
@@ -56,6 +90,7 @@ impl Control {
             fault: Mutex::new((Fault::None, 0)),
             stop: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
+            spoiled: AtomicUsize::new(0),
         })
     }
 
@@ -69,12 +104,25 @@ impl Control {
         self.connections.load(Ordering::SeqCst)
     }
 
+    /// How many answers were not as they should be.
+    pub(crate) fn spoiled(&self) -> usize {
+        self.spoiled.load(Ordering::SeqCst)
+    }
+
     /// The next answer is a reset, and those after it are right.
     pub(crate) fn reset_once(&self) {
         self.set(Fault::ResetOnce, 0);
     }
 
     fn next(&self) -> Fault {
+        let next = self.due();
+        if next != Fault::None {
+            self.spoiled.fetch_add(1, Ordering::SeqCst);
+        }
+        next
+    }
+
+    fn due(&self) -> Fault {
         let mut fault = self.fault.lock().expect("lock");
         if fault.0 == Fault::ResetOnce {
             *fault = (Fault::None, 0);
@@ -105,9 +153,18 @@ const TICK: Duration = Duration::from_millis(10);
 /// More than any driver takes, less than a pty's buffers hold.
 const ENDLESS: usize = 20_000;
 
+const GARBAGE: &[u8] = b"\x5a\xa5\x00\xfe\x13\x37\xa5\xa5garbage\x80";
+
 /// Serves one stream; `true` when it is to be cut off hard.
-fn serve(stream: &mut (impl Read + Write), pdu: &Mutex<Box<dyn Pdu>>, control: &Control) -> bool {
-    pdu.lock().expect("lock").connected();
+fn serve(stream: &mut (impl Read + Write), pdu: &Mutex<PduBox>, control: &Control) -> bool {
+    let greeting = {
+        let mut pdu = pdu.lock().expect("lock");
+        pdu.connected();
+        pdu.greeting()
+    };
+    if stream.write_all(&greeting).is_err() {
+        return false;
+    }
     let (mut input, mut buffer) = (Vec::new(), [0; 512]);
     while !control.is_stopped() {
         match stream.read(&mut buffer) {
@@ -128,10 +185,10 @@ fn serve(stream: &mut (impl Read + Write), pdu: &Mutex<Box<dyn Pdu>>, control: &
                 continue;
             }
             let result = match control.next() {
-                Fault::None | Fault::Stuck => stream.write_all(&answer),
+                Fault::None | Fault::Stuck | Fault::Twice => stream.write_all(&answer),
                 Fault::Silent => Ok(()),
                 Fault::Reset | Fault::ResetOnce => return true,
-                Fault::Garbage => stream.write_all(b"\x5a\xa5\x00\xfe\x13\x37\xa5\xa5garbage\x80"),
+                Fault::Garbage => stream.write_all(GARBAGE),
                 Fault::Half => stream.write_all(&answer[..answer.len() / 2]),
                 Fault::Drip => drip(stream, &answer, control),
                 Fault::Endless => babble(stream, control),
@@ -164,7 +221,7 @@ fn drip(stream: &mut impl Write, answer: &[u8], control: &Control) -> std::io::R
     for byte in answer {
         let due = Instant::now() + Duration::from_secs(1);
         while Instant::now() < due {
-            if control.is_stopped() || control.next() != Fault::Drip {
+            if control.is_stopped() || control.due() != Fault::Drip {
                 return Ok(());
             }
             std::thread::sleep(TICK);
@@ -174,23 +231,45 @@ fn drip(stream: &mut impl Write, answer: &[u8], control: &Control) -> std::io::R
     Ok(())
 }
 
-/// A stateful PDU on a loopback TCP port.
+/// A stateful PDU on a loopback TCP port, which stays the same when it is unplugged and plugged
+/// again.
 pub(crate) struct TcpBench {
     pub(crate) control: Arc<Control>,
-    port: u16,
+    pub(crate) pdu: Arc<Mutex<PduBox>>,
+    address: SocketAddr,
     thread: Option<JoinHandle<()>>,
 }
 
 impl TcpBench {
     pub(crate) fn start(pdu: impl Pdu + 'static) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port");
-        let port = listener.local_addr().expect("an address").port();
-        let control = Control::new();
-        let shared = Arc::clone(&control);
-        let pdu: Mutex<Box<dyn Pdu>> = Mutex::new(Box::new(pdu));
+        Self::start_at(Ipv4Addr::LOCALHOST, pdu)
+    }
+
+    pub(crate) fn start_at(ip: Ipv4Addr, pdu: impl Pdu + 'static) -> Self {
+        let mut bench = Self {
+            control: Control::new(),
+            pdu: Arc::new(Mutex::new(Box::new(pdu))),
+            address: (ip, 0).into(),
+            thread: None,
+        };
+        bench.plug();
+        bench
+    }
+
+    /// Where it listens, as an `ip` key takes it.
+    pub(crate) fn address(&self) -> String {
+        self.address.to_string()
+    }
+
+    pub(crate) fn plug(&mut self) {
+        self.unplug();
+        let listener = TcpListener::bind(self.address).expect("a loopback port");
+        self.address = listener.local_addr().expect("an address");
+        self.control.stop.store(false, Ordering::SeqCst);
+        let (pdu, shared) = (Arc::clone(&self.pdu), Arc::clone(&self.control));
         // One connection at a time, as little processors do it: the next is served once the
         // driver has closed the one before.
-        let thread = std::thread::spawn(move || {
+        self.thread = Some(std::thread::spawn(move || {
             for stream in listener.incoming() {
                 if shared.is_stopped() {
                     break;
@@ -205,27 +284,96 @@ impl TcpBench {
                         .expect("linger can be set");
                 }
             }
-        });
-        Self {
-            control,
-            port,
-            thread: Some(thread),
-        }
+        }));
     }
 
-    /// Where it listens, as an `ip` key takes it.
-    pub(crate) fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+    /// Ends the connections; further ones are refused.
+    pub(crate) fn unplug(&mut self) {
+        self.control.stop.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            let _ = TcpStream::connect(self.address);
+            let _ = thread.join();
+        }
     }
 }
 
 impl Drop for TcpBench {
     fn drop(&mut self) {
+        self.unplug();
+    }
+}
+
+/// A stateful PDU on a loopback UDP port, which stays the same when it is unplugged and plugged
+/// again.
+pub(crate) struct UdpBench {
+    pub(crate) control: Arc<Control>,
+    pub(crate) pdu: Arc<Mutex<PduBox>>,
+    address: SocketAddr,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl UdpBench {
+    pub(crate) fn start_at(ip: Ipv4Addr, pdu: impl Pdu + 'static) -> Self {
+        let mut bench = Self {
+            control: Control::new(),
+            pdu: Arc::new(Mutex::new(Box::new(pdu))),
+            address: (ip, 0).into(),
+            thread: None,
+        };
+        bench.plug();
+        bench
+    }
+
+    /// Where it listens, as an `ip` key takes it.
+    pub(crate) fn address(&self) -> String {
+        self.address.to_string()
+    }
+
+    pub(crate) fn plug(&mut self) {
+        self.unplug();
+        let socket = UdpSocket::bind(self.address).expect("a loopback port");
+        self.address = socket.local_addr().expect("an address");
+        self.control.stop.store(false, Ordering::SeqCst);
+        let (pdu, control) = (Arc::clone(&self.pdu), Arc::clone(&self.control));
+        self.thread = Some(std::thread::spawn(move || {
+            let mut buffer = [0; 2048];
+            while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                if control.is_stopped() {
+                    break;
+                }
+                let mut input = buffer[..length].to_vec();
+                let stuck = control.is_stuck();
+                let answer = pdu.lock().expect("lock").answer(&mut input, stuck);
+                let Some(answer) = answer else { continue };
+                let answer = match control.next() {
+                    Fault::None | Fault::Stuck => &answer[..],
+                    Fault::Silent | Fault::Reset | Fault::ResetOnce | Fault::Drip => continue,
+                    Fault::Garbage | Fault::Endless => GARBAGE,
+                    Fault::Half => &answer[..answer.len() / 2],
+                    Fault::Twice => {
+                        let _ = socket.send_to(&answer, from);
+                        &answer
+                    }
+                };
+                let _ = socket.send_to(answer, from);
+            }
+        }));
+    }
+
+    /// Nobody is on its port any more.
+    pub(crate) fn unplug(&mut self) {
         self.control.stop.store(true, Ordering::SeqCst);
-        let _ = TcpStream::connect(("127.0.0.1", self.port));
         if let Some(thread) = self.thread.take() {
+            let wake = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a loopback port");
+            let _ = wake.send_to(b"stop", self.address);
             let _ = thread.join();
         }
+    }
+}
+
+impl Drop for UdpBench {
+    fn drop(&mut self) {
+        self.unplug();
     }
 }
 
@@ -251,7 +399,7 @@ impl Pty {
 /// A stateful PDU on a pty, at a path that stays the same when it is unplugged and plugged again.
 pub(crate) struct PtyBench {
     pub(crate) control: Arc<Control>,
-    pdu: Arc<Mutex<Box<dyn Pdu>>>,
+    pub(crate) pdu: Arc<Mutex<PduBox>>,
     folder: tempfile::TempDir,
     thread: Option<JoinHandle<()>>,
 }
@@ -279,10 +427,13 @@ impl PtyBench {
         std::os::unix::fs::symlink(pty.name(), self.path()).expect("a link");
         self.control.stop.store(false, Ordering::SeqCst);
         let (pdu, control) = (Arc::clone(&self.pdu), Arc::clone(&self.control));
+        let path = self.path();
         self.thread = Some(std::thread::spawn(move || {
             // All of it: a closure would take the one end that it uses.
             let mut pty: Pty = pty;
             serve(&mut pty.master, &pdu, &control);
+            // Before the pty ends: the next one to be opened may get its number.
+            let _ = std::fs::remove_file(path);
         }));
     }
 
@@ -292,7 +443,6 @@ impl PtyBench {
         if let Some(thread) = self.thread.take() {
             thread.join().expect("a simulator without a bug");
         }
-        let _ = std::fs::remove_file(self.path());
     }
 }
 

@@ -1,0 +1,140 @@
+//! PDUs that die for a while in the middle of a queue, with a reboot under way; and networks that
+//! say everything twice.
+
+use crate::daemon::{PATIENCE, wait_for};
+use crate::sim::rack::{Line, ROWS, Row};
+use crate::sim::stream::Fault;
+use crossbeam_channel::Receiver;
+use pdudaemon::config::Config;
+use pdudaemon::dispatch::{Dispatcher, Recover, Stop};
+use pdudaemon::request::{Action, FailureKind, Outcome, Outlet, Request, Switch, Target};
+use serde_json::{Value, json};
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+const ON: Action = Action::Switch(Switch::On);
+const OFF: Action = Action::Switch(Switch::Off);
+
+/// Seconds that one attempt may take.
+const TIMEOUT: u64 = 5;
+const ATTEMPTS: u64 = 2;
+/// What a loaded machine may add.
+const SLACK: Duration = Duration::from_secs(10);
+
+/// A dispatcher with one PDU.
+struct Lane(Dispatcher);
+
+impl Lane {
+    fn start(mut settings: Value) -> Self {
+        settings["timeout"] = json!(TIMEOUT);
+        settings["retries"] = json!(ATTEMPTS);
+        settings["retrydelay"] = json!(0);
+        let config = json!({"daemon": {"hostname": "127.0.0.1"}, "pdus": {"pdu": settings}});
+        let config = Config::parse(&config.to_string(), "test").expect("a config");
+        Self(Dispatcher::start(&config, Recover::No).expect("started"))
+    }
+
+    fn submit(&self, outlet: &str, action: Action) -> Receiver<Outcome> {
+        let (sender, receiver) = crossbeam_channel::bounded(2);
+        let request = Request {
+            client: "test".into(),
+            target: Target::Outlet {
+                pdu: "pdu".into(),
+                outlet: Outlet::new(outlet),
+            },
+            action,
+            delay: (action == Action::Reboot).then(|| "0.5".parse().expect("a delay")),
+            is_background: false,
+        };
+        let reply = move |outcome| sender.send(outcome).expect("the test waits");
+        self.0.submit(request, Box::new(reply));
+        receiver
+    }
+
+    fn ask(&self, outlet: &str, action: Action) -> Outcome {
+        answer(&self.submit(outlet, action))
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.0.stop(Stop::Now);
+        self.0.join();
+    }
+}
+
+/// The one answer.
+fn answer(from: &Receiver<Outcome>) -> Outcome {
+    let outcome = from.recv_timeout(PATIENCE).expect("an answer");
+    assert!(from.try_recv().is_err(), "answered twice");
+    outcome
+}
+
+fn dies_in_the_middle(row: &Row) {
+    let name = row.driver;
+    let (mut line, settings) = row.start(Ipv4Addr::LOCALHOST);
+    let pdu = line.pdu();
+    let is_on = |outlet: &str| pdu.lock().expect("lock").is_on(outlet) == Some(true);
+    let lane = Lane::start(settings);
+    let (first, second) = (row.outlets[0], row.outlets[1]);
+    lane.ask(first, ON)
+        .unwrap_or_else(|f| panic!("{name}: {f}"));
+    assert!(is_on(first) && !is_on(second), "{name}: one is on");
+
+    let reboot = lane.submit(first, Action::Reboot);
+    wait_for("the reboot's off", || (!is_on(first)).then_some(()));
+    line.unplug();
+    let began = Instant::now();
+    let queued: Vec<_> = [ON, OFF, Action::State, ON]
+        .map(|action| lane.submit(second, action))
+        .into();
+    for failed in queued.iter().chain([&reboot]) {
+        let failure = answer(failed).expect_err("nobody is there");
+        assert_eq!(failure.kind, FailureKind::Unreachable, "{name}: {failure}");
+    }
+    let attempts = u32::try_from((queued.len() as u64 + 1) * ATTEMPTS).expect("few");
+    let most = Duration::from_secs(TIMEOUT) * attempts + SLACK;
+    assert!(began.elapsed() < most, "{name}: {:?}", began.elapsed());
+    assert!(!is_on(second), "{name}: switched while nobody was there");
+
+    line.plug();
+    wait_for("the on that the reboot owes", || is_on(first).then_some(()));
+    for (action, on) in [(ON, true), (OFF, false), (ON, true)] {
+        lane.ask(second, action)
+            .unwrap_or_else(|failure| panic!("{name}, afterwards: {failure}"));
+        assert_eq!(is_on(second), on, "{name}, afterwards");
+    }
+    lane.ask(first, Action::Reboot)
+        .unwrap_or_else(|failure| panic!("{name}, afterwards: {failure}"));
+    assert!(is_on(first) && is_on(second), "{name}: both are on");
+}
+
+#[test]
+fn a_pdu_that_dies_in_the_middle_of_a_queue_is_told_and_gets_its_on_later() {
+    std::thread::scope(|scope| {
+        for row in ROWS {
+            scope.spawn(|| dies_in_the_middle(row));
+        }
+    });
+}
+
+#[test]
+fn a_network_that_says_everything_twice_costs_nothing() {
+    for row in ROWS {
+        let (line, settings) = row.start(Ipv4Addr::LOCALHOST);
+        if !matches!(line, Line::Udp(_)) {
+            continue;
+        }
+        line.control().set(Fault::Twice, 0);
+        let (lane, pdu) = (Lane::start(settings), line.pdu());
+        for outlet in row.outlets {
+            for (action, on) in [(ON, true), (OFF, false), (Action::Reboot, true)] {
+                let done = lane.ask(outlet, action);
+                done.unwrap_or_else(|failure| panic!("{}: {failure}", row.driver));
+                let is_on = pdu.lock().expect("lock").is_on(outlet);
+                assert_eq!(is_on, Some(on), "{}", row.driver);
+            }
+        }
+        assert!(line.control().spoiled() >= 4 * row.outlets.len());
+    }
+}
