@@ -1,0 +1,69 @@
+//! What a client sends, told apart by its first bytes as the front does: a request head with its
+//! query, or the legacy line.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use pdudaemon::listener::head::{self, Sniffed};
+use pdudaemon::listener::{http, tcp};
+use pdudaemon::request::{Action, Target};
+use std::sync::Arc;
+
+fuzz_target!(|bytes: &[u8]| {
+    // What has been decided stays so, whatever comes behind it.
+    let mut decided = Sniffed::Undecided;
+    for end in 0..=bytes.len().min(20) {
+        let now = head::sniff(&bytes[..end]);
+        if decided != Sniffed::Undecided {
+            assert_eq!(decided, now, "{:?}", &bytes[..end]);
+        }
+        decided = now;
+    }
+    match decided {
+        Sniffed::Http => request(bytes),
+        Sniffed::Line | Sniffed::Undecided => line(bytes),
+    }
+});
+
+fn request(bytes: &[u8]) {
+    let Ok(Some(head)) = head::request(bytes) else {
+        return;
+    };
+    assert!(head.length <= bytes.len());
+    // The same head, with a body behind it or without.
+    let whole = head::request(&bytes[..head.length]).expect("read before");
+    assert_eq!(whole, Some(head));
+    let target = bytes.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
+    let Ok(target) = std::str::from_utf8(target) else {
+        return;
+    };
+    let query = target.split_once('?').map_or("", |(_, query)| query);
+    if let Ok(request) = http::parse(query, Action::Reboot, "fuzz".into()) {
+        let delay = request
+            .delay
+            .map_or(0.0, |delay| delay.duration().as_secs_f64());
+        assert!((0.0..=86_400.0).contains(&delay));
+    }
+}
+
+fn line(line: &[u8]) {
+    let client = Arc::from("fuzz");
+    let Ok(request) = tcp::parse(line, &client) else {
+        return;
+    };
+    let Target::Outlet { pdu, outlet } = &request.target else {
+        panic!("a line names no alias");
+    };
+    // The same line, written anew.
+    let delay = request
+        .delay
+        .map(|delay| format!(" {}", delay.duration().as_secs_f64()));
+    let again = format!(
+        "{pdu} {outlet} {}{}",
+        request.action,
+        delay.unwrap_or_default()
+    );
+    let again = tcp::parse(again.as_bytes(), &client).expect("read before");
+    assert_eq!(again.target, request.target);
+    assert_eq!(again.action, request.action);
+}
