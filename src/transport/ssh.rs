@@ -401,6 +401,10 @@ impl Private {
         password: &str,
         work: impl FnOnce() -> T + Send,
     ) -> Result<T, TransportError> {
+        if cfg!(fuzzing) {
+            // No ssh is run, so nobody asks.
+            return Ok(work());
+        }
         let (end, done) = UnixStream::pair()
             .map_err(|error| TransportError::io("preparing to be asked", &error))?;
         std::thread::scope(|scope| {

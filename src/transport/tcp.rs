@@ -1,8 +1,11 @@
 //! A TCP connection whose every step has a deadline.
 
+#[cfg(fuzzing)]
+use super::fuzzing::TcpStream;
 use super::resolve::resolve;
 use super::{Deadline, TransportError, TransportErrorKind, printable};
 use std::io::{Read, Write};
+#[cfg(not(fuzzing))]
 use std::net::TcpStream;
 use std::time::Duration;
 

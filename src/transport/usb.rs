@@ -4,11 +4,15 @@
 //! driver only while it is used, and given back after. Every transfer has its deadline: nusb takes
 //! a transfer that is late back from the kernel.
 
+#[cfg(fuzzing)]
+use super::fuzzing::nusb;
 use super::{Deadline, TransportError, TransportErrorKind};
+#[cfg(not(fuzzing))]
+use nusb::MaybeFuture;
 use nusb::transfer::{
     Buffer, ControlIn, ControlOut, ControlType, In, Interrupt, Out, Recipient, TransferError,
 };
-use nusb::{DeviceInfo, Endpoint, Interface, MaybeFuture};
+use nusb::{DeviceInfo, Endpoint, Interface};
 use std::fmt;
 use std::time::Duration;
 

@@ -103,6 +103,28 @@ fn check_tells_errors_from_warnings() {
 }
 
 #[test]
+fn a_password_may_be_one_of_the_services_credentials() {
+    let lab = Lab::new();
+    let pdu = json!({"driver": "apc7952", "password": {"file": "apc-password"}});
+    let config = lab.config(json!({"pdu05": pdu}), json!({}));
+    fs::create_dir(lab.path("credentials")).expect("made");
+    fs::write(lab.path("credentials").join("apc-password"), "secret\n").expect("written");
+    let check = |credentials: &str| {
+        let mut command = lab.command(PDUDAEMON);
+        command.args(["--check", "--conf"]).arg(&config);
+        run(command.env("CREDENTIALS_DIRECTORY", lab.path(credentials)))
+    };
+    assert_eq!(check("credentials").status.code(), Some(0));
+    let missing = check("none");
+    let words = String::from_utf8_lossy(&missing.stderr).into_owned();
+    assert_eq!(missing.status.code(), Some(1), "{words}");
+    assert!(
+        words.contains("pdus.pdu05.password") && words.contains("apc-password: cannot be read"),
+        "{words}"
+    );
+}
+
+#[test]
 fn an_unknown_driver_is_told_with_what_may_be_meant() {
     let lab = Lab::new();
     let config = lab

@@ -29,6 +29,7 @@ mod ubus;
 use super::{DEVICE_TIMEOUT, DriverError, DriverSpec, Key};
 use crate::request::{State, Switch};
 use crate::settings::{self, Address, Secret, Settings, SettingsError};
+use crate::transport;
 use crate::transport::http::{Answer, Client, Login, Origin, Request, Trust};
 use crate::transport::{Deadline, TransportError, TransportErrorKind};
 use serde::Deserialize;
@@ -312,7 +313,7 @@ fn confirm(
             return Ok(());
         }
         match give_up.left("the outlet to switch") {
-            Ok(left) if left > pause => std::thread::sleep(pause),
+            Ok(left) if left > pause => transport::pause(pause),
             _ => {
                 return Err(DriverError::Unexpected {
                     expected: format!("the outlet {to}"),

@@ -12,7 +12,7 @@ use crate::driver::{DEVICE_TIMEOUT, Driver, DriverError, DriverSpec, Key, outlet
 use crate::request::{Outlet, State, Switch};
 use crate::settings::{Settings, SettingsError, flag, maybe_text};
 use crate::transport::usb::{Attached, Device, Setup, list};
-use crate::transport::{Deadline, TransportError, TransportErrorKind};
+use crate::transport::{Deadline, TransportError, TransportErrorKind, pause};
 use nusb::transfer::{ControlType, Recipient};
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -308,7 +308,7 @@ impl Driver for UsbHub {
             if to == Switch::On {
                 break;
             }
-            std::thread::sleep(deadline.within(SETTLE).left("the port to settle")?);
+            pause(deadline.within(SETTLE).left("the port to settle")?);
             if !any_powered(&halves, deadline)? {
                 return Ok(());
             }

@@ -14,12 +14,17 @@ pub use csnmp::ObjectIdentifier as Oid;
 pub use snmp2::v3::{AuthProtocol, Cipher, KeyExtension};
 pub use v3::User;
 
+#[cfg(fuzzing)]
+use super::fuzzing::UdpSocket;
 use super::resolve::resolve;
-use super::{Deadline, TransportError, TransportErrorKind, printable};
+use super::{Deadline, TransportError, TransportErrorKind, now, printable};
+use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+#[cfg(not(fuzzing))]
+use std::net::UdpSocket;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// The UDP port of SNMP agents.
@@ -207,7 +212,7 @@ impl Link {
     fn receive(&mut self, until: Instant) -> io::Result<Option<&[u8]>> {
         let length = loop {
             let Some(left) = until
-                .checked_duration_since(Instant::now())
+                .checked_duration_since(now())
                 .filter(|left| !left.is_zero())
             else {
                 return Ok(None);
@@ -257,14 +262,14 @@ fn exchange<S, T>(
     encode: impl Fn(&mut S, u32) -> Result<Vec<u8>, TransportError>,
     decode: impl Fn(&mut S, &[u8]) -> Heard<T>,
 ) -> Result<T, Unanswered> {
-    let start = Instant::now();
+    let start = now();
     let mut garbled = None;
     let mut tried = 0;
     for attempt in 0..TRIES {
         let Ok(left) = deadline.left("an answer") else {
             break;
         };
-        let until = Instant::now() + PATIENCE.min(left / (TRIES - attempt));
+        let until = now() + PATIENCE.min(left / (TRIES - attempt));
         let request = encode(state, attempt).map_err(|error| Unanswered::Failed(error.into()))?;
         match link.socket.send(&request) {
             Ok(_) => {}
@@ -286,7 +291,11 @@ fn exchange<S, T>(
             }
         }
     }
-    Err(Unanswered::Silent(tried, start.elapsed(), garbled))
+    Err(Unanswered::Silent(
+        tried,
+        now().duration_since(start),
+        garbled,
+    ))
 }
 
 /// The messages around a request: with a community, or signed by a user.
@@ -354,9 +363,11 @@ impl Session {
     /// A session with the agent at `host`; nothing is sent yet.
     pub fn new(host: impl Into<String>, port: u16, access: Access) -> Self {
         // Not for secrecy: so that an answer to an earlier program on the same port cannot match.
-        let seed = std::collections::hash_map::RandomState::new()
-            .build_hasher()
-            .finish();
+        let seed = if cfg!(fuzzing) {
+            1
+        } else {
+            RandomState::new().build_hasher().finish()
+        };
         Self {
             host: host.into(),
             port,

@@ -1,4 +1,4 @@
-//! What a PDU answers over telnet: the first byte chooses the driver.
+//! What a PDU answers over telnet; the first byte chooses the driver.
 
 #![no_main]
 
@@ -6,4 +6,4 @@ mod peer;
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|input: &[u8]| peer::replies("telnet", peer::Manner::Greets, input));
+fuzz_target!(|input: &[u8]| peer::replies(&["telnet"], input));

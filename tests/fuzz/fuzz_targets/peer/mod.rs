@@ -1,154 +1,168 @@
-//! A PDU that answers what the fuzzer says, on a real loopback socket, to a real driver.
+//! A PDU that answers what the fuzzer says, to a real driver over its real transport; only the
+//! system below it is played (see `pdudaemon::transport::fuzzing`), so that nothing waits.
 //!
 //! Of the input, the first byte chooses the driver, the second what is asked of it; the rest are
-//! the answers: each a length byte (255: all that is left) and its bytes.
+//! the answers: each a length byte and its bytes. Of the lengths, 0 is silence, 253 a connection
+//! broken off, 254 its end, 255 all that is left. A USB device's first answer is what it tells of
+//! itself: a byte of flags, its serial number and, after a newline, its name.
 
-use pdudaemon::driver::{Driver, registry};
+use pdudaemon::driver::usb::MODELS;
+use pdudaemon::driver::{Driver, DriverError, registry};
 use pdudaemon::request::{Outlet, PduName, Switch};
 use pdudaemon::settings::{Position, Settings};
 use pdudaemon::transport::Deadline;
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::mpsc::{Sender, channel};
-use std::sync::{Mutex, OnceLock};
+use pdudaemon::transport::fuzzing::nusb::{DeviceInfo, Speed};
+use pdudaemon::transport::fuzzing::{self, Answer, Manner};
+use serde_json::{Value, json};
+use std::sync::OnceLock;
 use std::time::Duration;
 
-/// One driver call must be over by then; what takes longer is a finding.
-const PATIENCE: Duration = Duration::from_millis(200);
+/// What one driver call is given.
+const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long the PDU waits for a request.
-const QUIET: Duration = Duration::from_millis(2);
+/// What it may take beyond that: steps that end a session have some time of their own.
+const SLACK: Duration = Duration::from_secs(5);
 
-#[allow(dead_code, reason = "each target has its own")]
-#[derive(Clone, Copy, PartialEq)]
-pub enum Manner {
-    /// Answers requests.
-    Answers,
-    /// Speaks first, then answers.
-    Greets,
-    /// Answers requests with a head that fits, unless told otherwise.
-    Http,
+type Drivers = Vec<(&'static str, Value)>;
+
+fn settings(transport: &str) -> Vec<Value> {
+    let ip = "127.0.0.1";
+    match transport {
+        "serial" => vec![json!({"device": "socket://127.0.0.1:2000"})],
+        "usb" => vec![
+            json!({"location": "1-2", "companion": "2-2", "force": true}),
+            json!({"location": "1-2", "serial": "560031", "device": "01:01:51:a4:c3"}),
+        ],
+        "command" => vec![json!({
+            "cmd_on": "on %s", "cmd_off": "off %d", "cmd_status": ["status", "%s"],
+            "location": "1-2", "uhubctl_exe": "/bin/true",
+            "board": "imx8mpevk", "bcu_exe": "/bin/true", "bootmode": "emmc"
+        })],
+        "ssh" => vec![json!({"ip": ip, "password": "secret"})],
+        "snmp" => vec![json!({
+            "ip": ip, "community": "private", "username": "operator", "onsetting": 1, "offsetting": 2,
+            "oid": "1.3.6.1.4.1.318.1.1.4.4.2.1.3.*"
+        })],
+        _ => vec![
+            json!({
+                "ip": ip, "username": "user", "password": "secret", "port_count": 4,
+                "switch_ids": ["a", "b"]
+            }),
+            json!({"ip": ip}),
+            json!({"ip": ip, "port": 8, "username": "user", "password": "secret"}),
+        ],
+    }
 }
 
-struct Bench {
-    port: u16,
-    scripts: Sender<Vec<Vec<u8>>>,
-    drivers: Vec<(&'static str, serde_json::Value)>,
-}
-
-static BENCH: OnceLock<Mutex<Bench>> = OnceLock::new();
-
-fn bench(transport: &str, manner: Manner) -> Bench {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = listener.local_addr().expect("an address").port();
-    let (scripts, queue) = channel::<Vec<Vec<u8>>>();
-    std::thread::spawn(move || {
-        let mut script: Vec<Vec<u8>> = Vec::new();
-        for client in listener.incoming().flatten() {
-            // The script of the newest call; a driver that connects again goes on in it.
-            while let Ok(newer) = queue.try_recv() {
-                script = newer;
-                script.reverse();
-            }
-            play(client, &mut script, manner);
-        }
-    });
-    let address = format!("127.0.0.1:{port}");
-    let usual = serde_json::json!({
-        "ip": address, "username": "user", "password": "secret", "port_count": 4,
-        "switch_ids": ["a", "b"]
-    });
-    let bare = serde_json::json!({"ip": address});
-    let lindy =
-        serde_json::json!({"ip": address, "port": 8, "username": "user", "password": "secret"});
+fn drivers(transports: &[&str]) -> Drivers {
     let mut drivers = Vec::new();
-    for spec in registry::specs().filter(|spec| spec.transport == transport) {
-        for name in spec.names.iter().copied() {
-            let works: Vec<_> = [&usual, &bare, &lindy]
-                .into_iter()
-                .filter(|settings| build(name, settings).is_some())
-                .collect();
-            assert!(!works.is_empty(), "no settings for {name}");
-            drivers.extend(works.into_iter().map(|settings| (name, settings.clone())));
+    for transport in transports {
+        for spec in registry::specs().filter(|spec| spec.transport == *transport) {
+            for name in spec.names.iter().copied() {
+                let mut works = settings(transport);
+                works.retain(|settings| build(name, settings).is_some());
+                assert!(!works.is_empty(), "no settings for {name}");
+                drivers.extend(works.into_iter().map(|settings| (name, settings)));
+            }
         }
     }
-    Bench {
-        port,
-        scripts,
-        drivers,
-    }
+    assert!(!drivers.is_empty() && drivers.len() <= 256);
+    drivers
 }
 
-fn build(name: &str, settings: &serde_json::Value) -> Option<Box<dyn Driver>> {
+fn build(name: &str, settings: &Value) -> Option<Box<dyn Driver>> {
     let at = Position { line: 1, column: 1 };
     let settings = Settings::new(PduName::new("pdu"), name, settings.to_string(), at);
     registry::find(name)?.build.build(&settings).ok()
 }
 
-fn play(mut client: TcpStream, script: &mut Vec<Vec<u8>>, manner: Manner) {
-    let _ = client.set_nodelay(true);
-    let _ = client.set_read_timeout(Some(QUIET));
-    let mut buffer = [0; 4096];
-    let mut heard = Vec::new();
-    if manner == Manner::Greets
-        && let Some(greeting) = script.pop()
-    {
-        let _ = client.write_all(&greeting);
-    }
-    while !script.is_empty() {
-        match client.read(&mut buffer) {
-            Ok(length) if length > 0 => heard.extend_from_slice(&buffer[..length]),
-            Ok(_) => return,
-            // Nobody asks, perhaps because the last answer was not whole: on with the next.
-            Err(error) if error.kind() == ErrorKind::WouldBlock => heard.extend(b"\r\n\r\n"),
-            Err(_) => return,
-        }
-        if manner == Manner::Http && !heard.windows(4).any(|end| end == b"\r\n\r\n") {
-            continue;
-        }
-        heard.clear();
-        let Some(answer) = script.pop() else { break };
-        let written = match (manner, answer.split_first()) {
-            (Manner::Http, Some((status @ 0..=7, body))) => {
-                let status = [200, 401, 403, 404, 500, 301, 204, 100][usize::from(*status)];
-                let head = format!(
-                    "HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n",
-                    body.len()
-                );
-                client
-                    .write_all(head.as_bytes())
-                    .and_then(|()| client.write_all(body))
+fn answers(mut input: &[u8]) -> Vec<Answer> {
+    let mut answers = Vec::new();
+    while let [length, rest @ ..] = input {
+        let (answer, length) = match *length {
+            0 => (Answer::Silence, 0),
+            253 => (Answer::Reset, 0),
+            254 => (Answer::End, 0),
+            length => {
+                let length = match length {
+                    255 => rest.len(),
+                    length => usize::from(length).min(rest.len()),
+                };
+                (Answer::Bytes(rest[..length].to_vec()), length)
             }
-            _ => client.write_all(&answer),
         };
-        if written.is_err() {
-            return;
-        }
+        answers.push(answer);
+        input = &rest[length..];
     }
-    let _ = client.shutdown(Shutdown::Write);
-    let _ = client.read(&mut buffer);
+    answers
 }
 
-/// One driver call, answered by `input`.
-pub fn replies(transport: &str, manner: Manner, input: &[u8]) {
+/// One of each kind of device (or two, as the flags say), and both halves of a hub.
+fn attached(told: &[u8]) -> Vec<DeviceInfo> {
+    let (flags, told) = told.split_first().unwrap_or((&0, &[]));
+    let told = String::from_utf8_lossy(told);
+    let mut told = told.split('\n').map(str::to_owned);
+    let device = DeviceInfo {
+        vendor: 0x05e3,
+        product: 0x0610,
+        release: u16::from(flags >> 3),
+        class: 0,
+        speed: Speed::High,
+        serial: told.next(),
+        name: told.next(),
+        // No folder that could be there: the hub's driver would write into it.
+        sysfs: "/nonexistent/1-3",
+        endpoints: [0x81, 0x02][usize::from(flags & 1)..][..1 + usize::from(flags & 3 == 2)]
+            .to_vec(),
+    };
+    let hub = |sysfs, speed| DeviceInfo {
+        class: 9,
+        sysfs,
+        speed,
+        ..device.clone()
+    };
+    let mut all = vec![
+        hub("/nonexistent/1-2", Speed::High),
+        hub("/nonexistent/2-2", Speed::Super),
+    ];
+    for model in MODELS {
+        for product in model.products {
+            let one = DeviceInfo {
+                vendor: model.vendor,
+                product: *product,
+                ..device.clone()
+            };
+            all.extend((flags & 4 != 0).then(|| one.clone()));
+            all.push(one);
+        }
+    }
+    all
+}
+
+/// What is asked of a driver of these transports, answered by `input`.
+pub fn replies(transports: &[&str], input: &[u8]) {
+    static DRIVERS: OnceLock<Drivers> = OnceLock::new();
     let [which, what, rest @ ..] = input else {
         return;
     };
-    let bench = BENCH.get_or_init(|| Mutex::new(bench(transport, manner)));
-    let bench = bench.lock().expect("one at a time");
-    assert!(bench.port > 0);
-    let (name, settings) = &bench.drivers[usize::from(*which) % bench.drivers.len()];
-    let mut script = Vec::new();
-    let mut rest = rest;
-    while let [length, bytes @ ..] = rest {
-        let length = match *length {
-            255 => bytes.len(),
-            length => usize::from(length).min(bytes.len()),
+    let drivers = DRIVERS.get_or_init(|| drivers(transports));
+    let (name, settings) = &drivers[usize::from(*which) % drivers.len()];
+    let manner = match transports {
+        ["http"] => Manner::Http,
+        _ => Manner::Plain,
+    };
+    let mut answers = answers(rest);
+    if transports == ["usb"] {
+        let told = match answers.first() {
+            Some(Answer::Bytes(_)) => answers.remove(0),
+            _ => Answer::Silence,
         };
-        script.push(bytes[..length].to_vec());
-        rest = &bytes[length..];
+        fuzzing::attach(attached(match &told {
+            Answer::Bytes(told) => told,
+            _ => &[],
+        }));
     }
-    bench.scripts.send(script).expect("the PDU is there");
+    fuzzing::play(manner, answers);
     let mut driver = build(name, settings).expect("built before");
     let outlets = ["1", "2", "4", "a", "1/2", "relay-x", "1:2", "8"].map(Outlet::new);
     let fit: Vec<&Outlet> = outlets
@@ -158,26 +172,37 @@ pub fn replies(transport: &str, manner: Manner, input: &[u8]) {
     let Some(outlet) = fit.get(usize::from(what >> 2) % fit.len().max(1)) else {
         return;
     };
-    let deadline = Deadline::after(PATIENCE);
-    let began = std::time::Instant::now();
-    let error = match what & 3 {
-        0 => driver.switch(outlet, Switch::On, deadline).err(),
-        1 => driver.switch(outlet, Switch::Off, deadline).err(),
-        _ => driver.state(outlet, deadline).err(),
+    // 3: a session is used three times.
+    let calls: &[u8] = match what & 3 {
+        0 => &[0],
+        1 => &[1],
+        2 => &[2],
+        _ => &[0, 2, 1],
     };
+    for call in calls {
+        let deadline = Deadline::after(PATIENCE);
+        let error = match call {
+            0 => driver.switch(outlet, Switch::On, deadline).err(),
+            1 => driver.switch(outlet, Switch::Off, deadline).err(),
+            _ => driver.state(outlet, deadline).err(),
+        };
+        judge(name, settings, error, deadline);
+    }
+    let deadline = Deadline::after(PATIENCE);
+    driver.rest(deadline);
+    judge(name, settings, None, deadline);
+}
+
+fn judge(name: &str, settings: &Value, error: Option<DriverError>, deadline: Deadline) {
     if let Some(error) = error {
         let text = error.to_string();
         // A driver without a password cannot know that its PDU has just said one.
-        let has_password = registry::find(name)
-            .is_some_and(|spec| spec.keys.iter().any(|key| key.name == "password"));
-        assert!(!has_password || !text.contains("secret"), "{text}");
+        let has_secret = registry::find(name)
+            .is_some_and(|spec| spec.keys.iter().any(|key| key.name == "password"))
+            && settings.get("password").is_some();
+        assert!(!has_secret || !text.contains("secret"), "{name}: {text}");
         assert!(text.len() < 4096, "an endless error: {} bytes", text.len());
     }
-    driver.rest(Deadline::after(PATIENCE));
-    // A busy machine is slow, but not that slow.
-    assert!(
-        began.elapsed() < PATIENCE * 40,
-        "{name}: {:?}",
-        began.elapsed()
-    );
+    let late = fuzzing::now().saturating_duration_since(deadline.moment());
+    assert!(late < SLACK, "{name}: {late:?} over the deadline");
 }

@@ -1,9 +1,0 @@
-//! What a PDU answers over tcp: the first byte chooses the driver.
-
-#![no_main]
-
-mod peer;
-
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|input: &[u8]| peer::replies("tcp", peer::Manner::Answers, input));

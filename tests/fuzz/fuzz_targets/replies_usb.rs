@@ -1,0 +1,9 @@
+//! What a PDU answers over USB: descriptors, reports, control transfers; the first byte chooses the driver.
+
+#![no_main]
+
+mod peer;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: &[u8]| peer::replies(&["usb"], input));
