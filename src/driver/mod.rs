@@ -208,6 +208,21 @@ pub struct Key {
     pub about: &'static str,
 }
 
+/// A [`Key`] on fewer lines.
+const fn key(
+    name: &'static str,
+    kind: &'static str,
+    default: &'static str,
+    about: &'static str,
+) -> Key {
+    Key {
+        name,
+        kind,
+        default,
+        about,
+    }
+}
+
 /// Everything anybody needs to know about a driver name: `--list-drivers`, the man page, the
 /// README's table, `--check` and the workers are all served from here.
 #[derive(Clone, Copy)]

@@ -97,28 +97,23 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
         "it asks for the engine's id with an empty set, here with an empty get",
     ),
     (
-        "apc8959",
-        "apc",
-        "it sends a Return before it is asked for a name",
-    ),
-    (
         "ap",
-        "\"apc\\r",
+        r#"got "\r"#,
         "it sends a Return before it is asked for a name",
     ),
     (
         "APC9606",
-        "\"apc\\r",
+        r#"got "\r"#,
         "it sends a Return before it is asked for a name",
     ),
     (
         "netio4",
-        "login admin",
+        r#"got "\r"#,
         "it sends a Return although it was greeted",
     ),
     (
         "synnetbooter",
-        "pset",
+        r#"got "\r"#,
         "it sends a Return before and behind the command",
     ),
     (
@@ -246,8 +241,8 @@ fn python_drivers_send_the_same_bytes() {
         wrong.len(),
         wrong.join("\n")
     );
-    // Telnet may be quick enough, and a machine that is not busy, too.
-    let is_sure = |what: &str| !["quit", r"\x06\x01\x01\x06"].contains(&what);
+    // What depends on who is quicker: the driver, telnet, or the machine.
+    let is_sure = |what: &str| !["quit", r"\xff\xfd", r"\x06\x01\x01\x06"].contains(&what);
     let stale: Vec<_> = DIFFERENCES
         .iter()
         .zip(&used)

@@ -26,7 +26,7 @@ mod shelly;
 mod tasmota;
 mod ubus;
 
-use super::{DEVICE_TIMEOUT, DriverError, DriverSpec, Key};
+use super::{DEVICE_TIMEOUT, DriverError, DriverSpec, Key, key};
 use crate::request::{State, Switch};
 use crate::settings::{self, Address, Secret, Settings, SettingsError};
 use crate::transport;
@@ -70,20 +70,6 @@ const SPEC: DriverSpec = DriverSpec {
 /// Stands in [`SPEC`] until a row names its own.
 fn no_driver(settings: &Settings) -> Result<Box<dyn super::Driver>, SettingsError> {
     Err(settings.error("driver", "this row of the table has no driver"))
-}
-
-const fn key(
-    name: &'static str,
-    kind: &'static str,
-    default: &'static str,
-    about: &'static str,
-) -> Key {
-    Key {
-        name,
-        kind,
-        default,
-        about,
-    }
 }
 
 const IP: Key = key(

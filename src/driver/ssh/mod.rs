@@ -3,24 +3,10 @@
 mod acme;
 mod mfi;
 
-use super::{DEVICE_TIMEOUT, DriverError, DriverSpec, Key};
+use super::{DEVICE_TIMEOUT, DriverError, DriverSpec, Key, key};
 use crate::settings::{self, Secret, Settings, SettingsError};
 use crate::transport::ssh::{Client, HostKey, SshError, Target};
 use serde::Deserialize;
-
-const fn key(
-    name: &'static str,
-    kind: &'static str,
-    default: &'static str,
-    about: &'static str,
-) -> Key {
-    Key {
-        name,
-        kind,
-        default,
-        about,
-    }
-}
 
 const IP: Key = key(
     "ip",

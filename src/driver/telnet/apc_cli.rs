@@ -1,40 +1,58 @@
 //! APC's command line (AOS 5 and later): `olOn N`, `olOff N`, `olStatus N` at an `apc>` prompt,
 //! answered by a code, `E000: Success` or another.
 
-use super::apc_menu::Login;
+use super::apc_menu::log_in;
 use super::{Account, Console, Kept, PROMPT_PATIENCE, state_of, unexpected};
-use crate::driver::{Driver, DriverError, outlet_number};
-use crate::request::{Outlet, State, Switch};
+use crate::driver::{Driver, DriverError};
+use crate::request::{State, Switch};
 use crate::settings::{Settings, SettingsError};
 use crate::transport::Deadline;
 use crate::transport::expect::Pattern::Ends;
 use crate::transport::telnet::Session;
-
-const OUTLETS: std::ops::RangeInclusive<u32> = 1..=99;
+use std::ops::RangeInclusive;
 
 const PROMPT: &str = "apc>";
 
-struct ApcCli(Kept<Cli>);
-
-struct Cli(Login);
+struct Cli(Account);
 
 pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
-    let Account {
-        address,
-        username,
-        password,
-    } = super::account(settings, "apc", 23)?;
-    let login = Login { username, password };
-    Ok(Box::new(ApcCli(Kept::new(address, Cli(login)))))
+    let (address, account) = super::account(settings, "apc", 23)?;
+    Ok(Box::new(Kept::new(address, Cli(account))))
 }
 
 impl Console for Cli {
+    const OUTLETS: RangeInclusive<u32> = 1..=99;
+
     fn login(&self, session: &mut Session, deadline: Deadline) -> Result<(), DriverError> {
-        self.0.log_in(session, PROMPT, deadline)
+        log_in(&self.0, session, PROMPT, deadline)
     }
 
     fn logout(&self, session: &mut Session, deadline: Deadline) -> Result<(), DriverError> {
         Ok(session.line("exit", deadline)?)
+    }
+
+    fn switch(
+        &self,
+        session: &mut Session,
+        outlet: u32,
+        to: Switch,
+        deadline: Deadline,
+    ) -> Result<(), DriverError> {
+        let verb = match to {
+            Switch::On => "olOn",
+            Switch::Off => "olOff",
+        };
+        ask(session, &format!("{verb} {outlet}"), deadline).map(drop)
+    }
+
+    fn state(
+        &self,
+        session: &mut Session,
+        outlet: u32,
+        deadline: Deadline,
+    ) -> Result<State, DriverError> {
+        let text = ask(session, &format!("olStatus {outlet}"), deadline)?;
+        state_in(&text, outlet).ok_or_else(|| unexpected(session, "the outlet's line", &text))
     }
 }
 
@@ -74,40 +92,6 @@ fn state_in(text: &str, outlet: u32) -> Option<State> {
         // A star marks a change that is pending.
         Some(state_of(said).unwrap_or_else(|| State::Unknown(said.to_owned())))
     })
-}
-
-impl Driver for ApcCli {
-    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
-        outlet_number(outlet, OUTLETS).map(drop)
-    }
-
-    fn switch(
-        &mut self,
-        outlet: &Outlet,
-        to: Switch,
-        deadline: Deadline,
-    ) -> Result<(), DriverError> {
-        let number = outlet_number(outlet, OUTLETS)?;
-        let verb = match to {
-            Switch::On => "olOn",
-            Switch::Off => "olOff",
-        };
-        self.0.call(deadline, |_, session, deadline| {
-            ask(session, &format!("{verb} {number}"), deadline).map(drop)
-        })
-    }
-
-    fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let number = outlet_number(outlet, OUTLETS)?;
-        self.0.call(deadline, |_, session, deadline| {
-            let text = ask(session, &format!("olStatus {number}"), deadline)?;
-            state_in(&text, number).ok_or_else(|| unexpected(session, "the outlet's line", &text))
-        })
-    }
-
-    fn rest(&mut self, deadline: Deadline) {
-        self.0.rest(deadline);
-    }
 }
 
 #[cfg(test)]

@@ -7,16 +7,15 @@
 //! sure that the screen is the right outlet's before `YES` is typed.
 
 use super::{Account, Console, Kept, PROMPT_PATIENCE, says_busy, state_of, unexpected};
-use crate::driver::{Driver, DriverError, outlet_number};
-use crate::request::{Outlet, State, Switch};
-use crate::settings::{Secret, Settings, SettingsError};
+use crate::driver::{Driver, DriverError};
+use crate::request::{State, Switch};
+use crate::settings::{Settings, SettingsError};
 use crate::transport::expect::Pattern::{Ends, Prompt, Text};
 use crate::transport::telnet::Session;
 use crate::transport::{Deadline, TransportError, TransportErrorKind};
 use std::cell::Cell;
+use std::ops::RangeInclusive;
 use std::time::Duration;
-
-const OUTLETS: std::ops::RangeInclusive<u32> = 1..=99;
 
 /// How long a PDU may be silent before it is sent a Return to wake it.
 const WAKE_PATIENCE: Duration = Duration::from_secs(2);
@@ -32,10 +31,8 @@ const MOST_STEPS: usize = 20;
 
 const PAGER: &str = "Press <ENTER> to continue...";
 
-struct ApcMenu(Kept<Menu>);
-
 struct Menu {
-    login: Login,
+    account: Account,
     /// Does Escape need a Return behind it? Found out in each session.
     escape: Cell<Escape>,
 }
@@ -52,25 +49,9 @@ enum Escape {
 }
 
 pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
-    let Account {
-        address,
-        username,
-        password,
-    } = super::account(settings, "apc", 23)?;
-    let login = Login { username, password };
-    Ok(Box::new(ApcMenu(Kept::new(
-        address,
-        Menu {
-            login,
-            escape: Cell::new(Escape::Unknown),
-        },
-    ))))
-}
-
-/// The login that menus and command line share: `User Name :`, `Password  :`.
-pub(super) struct Login {
-    pub(super) username: String,
-    pub(super) password: Secret,
+    let (address, account) = super::account(settings, "apc", 23)?;
+    let escape = Cell::new(Escape::Unknown);
+    Ok(Box::new(Kept::new(address, Menu { account, escape })))
 }
 
 /// What a PDU wants before it lets anybody in.
@@ -100,76 +81,95 @@ fn asked(text: &str) -> Option<(usize, Asked)> {
     Some((text.len(), what))
 }
 
-impl Login {
-    /// Logs in and waits for `prompt`.
-    pub(super) fn log_in(
-        &self,
-        session: &mut Session,
-        prompt: &str,
-        deadline: Deadline,
-    ) -> Result<(), DriverError> {
-        session.screen.hide(self.password.reveal());
-        let (mut woken, mut user_sent, mut password_sent) = (false, false, false);
-        for _ in 0..MOST_STEPS {
-            let patience = deadline.within(if woken || user_sent {
-                PROMPT_PATIENCE
-            } else {
-                WAKE_PATIENCE
-            });
-            let (text, asked) = match session.expect_if("login prompt", patience, asked) {
-                Err(error)
-                    if error.kind == TransportErrorKind::Timeout
-                        && !woken
-                        && !user_sent
-                        && deadline.left("login").is_ok() =>
-                {
-                    woken = true;
-                    session.line("", deadline)?;
-                    continue;
-                }
-                result => result?,
-            };
-            match asked {
-                Asked::User if password_sent => {
-                    return Err(DriverError::LoginRefused(format!(
-                        "the PDU asks for the user name again: {}",
-                        session.screen.words(&text)
-                    )));
-                }
-                Asked::User => {
-                    session.line(&self.username, deadline)?;
-                    user_sent = true;
-                }
-                Asked::Password if user_sent => {
-                    session.line(self.password.reveal(), deadline)?;
-                    password_sent = true;
-                }
-                // The Return that was to wake it was taken for an empty user name.
-                Asked::Password => session.line("", deadline)?,
-                Asked::Busy => return Err(super::busy(session, &text)),
-                Asked::In(found) if found == prompt => return Ok(()),
-                Asked::In(found) => {
-                    return Err(DriverError::Setup(format!(
-                        "the PDU's prompt is {found}: use driver {}",
-                        if found == ">" { "apc7900" } else { "apc8959" }
-                    )));
-                }
+/// The login that menus and command line share, `User Name :` and `Password  :`, up to `prompt`.
+pub(super) fn log_in(
+    account: &Account,
+    session: &mut Session,
+    prompt: &str,
+    deadline: Deadline,
+) -> Result<(), DriverError> {
+    session.screen.hide(account.password.reveal());
+    let (mut woken, mut user_sent, mut password_sent) = (false, false, false);
+    for _ in 0..MOST_STEPS {
+        let patience = deadline.within(if woken || user_sent {
+            PROMPT_PATIENCE
+        } else {
+            WAKE_PATIENCE
+        });
+        let (text, asked) = match session.expect_if("login prompt", patience, asked) {
+            Err(error)
+                if error.kind == TransportErrorKind::Timeout
+                    && !woken
+                    && !user_sent
+                    && deadline.left("login").is_ok() =>
+            {
+                woken = true;
+                session.line("", deadline)?;
+                continue;
+            }
+            result => result?,
+        };
+        match asked {
+            Asked::User if password_sent => {
+                return Err(DriverError::LoginRefused(format!(
+                    "the PDU asks for the user name again: {}",
+                    session.screen.words(&text)
+                )));
+            }
+            Asked::User => {
+                session.line(&account.username, deadline)?;
+                user_sent = true;
+            }
+            Asked::Password if user_sent => {
+                session.line(account.password.reveal(), deadline)?;
+                password_sent = true;
+            }
+            // The Return that was to wake it was taken for an empty user name.
+            Asked::Password => session.line("", deadline)?,
+            Asked::Busy => return Err(super::busy(session, &text)),
+            Asked::In(found) if found == prompt => return Ok(()),
+            Asked::In(found) => {
+                return Err(DriverError::Setup(format!(
+                    "the PDU's prompt is {found}: use driver {}",
+                    if found == ">" { "apc7900" } else { "apc8959" }
+                )));
             }
         }
-        Err(unexpected(session, "a login", "one prompt after the other"))
     }
+    Err(unexpected(session, "a login", "one prompt after the other"))
 }
 
 impl Console for Menu {
+    const OUTLETS: RangeInclusive<u32> = 1..=99;
+
     fn login(&self, session: &mut Session, deadline: Deadline) -> Result<(), DriverError> {
         self.escape.set(Escape::Unknown);
-        self.login.log_in(session, ">", deadline)
+        log_in(&self.account, session, ">", deadline)
     }
 
     fn logout(&self, session: &mut Session, deadline: Deadline) -> Result<(), DriverError> {
         let main = self.to_main(session, deadline)?;
         let logout = main.item(&["Logout"]).map_or(4, |item| item.number);
         Ok(session.line(&logout.to_string(), deadline)?)
+    }
+
+    fn switch(
+        &self,
+        session: &mut Session,
+        outlet: u32,
+        to: Switch,
+        deadline: Deadline,
+    ) -> Result<(), DriverError> {
+        switch(self, session, outlet, to, deadline)
+    }
+
+    fn state(
+        &self,
+        session: &mut Session,
+        outlet: u32,
+        deadline: Deadline,
+    ) -> Result<State, DriverError> {
+        state(self, session, outlet, deadline)
     }
 }
 
@@ -583,35 +583,6 @@ fn master_state(text: &str, outlet: u32) -> Option<State> {
             _ => None,
         }
     })
-}
-
-impl Driver for ApcMenu {
-    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
-        outlet_number(outlet, OUTLETS).map(drop)
-    }
-
-    fn switch(
-        &mut self,
-        outlet: &Outlet,
-        to: Switch,
-        deadline: Deadline,
-    ) -> Result<(), DriverError> {
-        let number = outlet_number(outlet, OUTLETS)?;
-        self.0.call(deadline, |menu, session, deadline| {
-            switch(menu, session, number, to, deadline)
-        })
-    }
-
-    fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let number = outlet_number(outlet, OUTLETS)?;
-        self.0.call(deadline, |menu, session, deadline| {
-            state(menu, session, number, deadline)
-        })
-    }
-
-    fn rest(&mut self, deadline: Deadline) {
-        self.0.rest(deadline);
-    }
 }
 
 #[cfg(test)]

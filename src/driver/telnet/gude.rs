@@ -1,32 +1,62 @@
 //! Gude Expert Power Control: a console of commands, answered by `OK.`, `ERR.` and a reason, or
 //! the value asked for on one line (manual of the EPC 1202, "Console").
 
-use super::{Account, Console, Kept, PROMPT_PATIENCE, state_of, unexpected};
-use crate::driver::{Driver, DriverError, outlet_number};
-use crate::request::{Outlet, State, Switch};
+use super::{Console, Kept, PROMPT_PATIENCE, state_of, unexpected};
+use crate::driver::{Driver, DriverError};
+use crate::request::{State, Switch};
 use crate::settings::{Settings, SettingsError};
 use crate::transport::Deadline;
 use crate::transport::telnet::Session;
-
-const OUTLETS: std::ops::RangeInclusive<u32> = 1..=99;
-
-struct Gude(Kept<Open>);
+use std::ops::RangeInclusive;
 
 /// A console without login.
 struct Open;
 
 pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
-    let Account { address, .. } = super::account(settings, "", 23)?;
-    Ok(Box::new(Gude(Kept::new(address, Open))))
+    let (address, _) = super::account(settings, "", 23)?;
+    Ok(Box::new(Kept::new(address, Open)))
 }
 
 impl Console for Open {
+    const OUTLETS: RangeInclusive<u32> = 1..=99;
+
     fn login(&self, _: &mut Session, _: Deadline) -> Result<(), DriverError> {
         Ok(())
     }
 
     fn logout(&self, session: &mut Session, deadline: Deadline) -> Result<(), DriverError> {
         Ok(session.line("quit", deadline)?)
+    }
+
+    fn switch(
+        &self,
+        session: &mut Session,
+        outlet: u32,
+        to: Switch,
+        deadline: Deadline,
+    ) -> Result<(), DriverError> {
+        let value = u8::from(to == Switch::On);
+        match ask(
+            session,
+            &format!("port {outlet} state set {value}"),
+            deadline,
+        )? {
+            Answer::Ok => Ok(()),
+            other => Err(unexpected(session, "OK.", &format!("{other:?}"))),
+        }
+    }
+
+    fn state(
+        &self,
+        session: &mut Session,
+        outlet: u32,
+        deadline: Deadline,
+    ) -> Result<State, DriverError> {
+        match ask(session, &format!("port {outlet} state show"), deadline)? {
+            Answer::Value(line) => Ok(state_of(last_word(&line))
+                .unwrap_or_else(|| State::Unknown(session.screen.words(&line)))),
+            other => Err(unexpected(session, "ON or OFF", &format!("{other:?}"))),
+        }
     }
 }
 
@@ -88,47 +118,6 @@ fn ask(session: &mut Session, command: &str, deadline: Deadline) -> Result<Answe
             "the console asks for a login; switch that off in the PDU".into(),
         )),
         answer @ (Answer::Ok | Answer::Value(_)) => Ok(answer),
-    }
-}
-
-impl Driver for Gude {
-    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
-        outlet_number(outlet, OUTLETS).map(drop)
-    }
-
-    fn switch(
-        &mut self,
-        outlet: &Outlet,
-        to: Switch,
-        deadline: Deadline,
-    ) -> Result<(), DriverError> {
-        let number = outlet_number(outlet, OUTLETS)?;
-        let value = u8::from(to == Switch::On);
-        self.0.call(deadline, |_, session, deadline| {
-            match ask(
-                session,
-                &format!("port {number} state set {value}"),
-                deadline,
-            )? {
-                Answer::Ok => Ok(()),
-                other => Err(unexpected(session, "OK.", &format!("{other:?}"))),
-            }
-        })
-    }
-
-    fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let number = outlet_number(outlet, OUTLETS)?;
-        self.0.call(deadline, |_, session, deadline| {
-            match ask(session, &format!("port {number} state show"), deadline)? {
-                Answer::Value(line) => Ok(state_of(last_word(&line))
-                    .unwrap_or_else(|| State::Unknown(session.screen.words(&line)))),
-                other => Err(unexpected(session, "ON or OFF", &format!("{other:?}"))),
-            }
-        })
-    }
-
-    fn rest(&mut self, deadline: Deadline) {
-        self.0.rest(deadline);
     }
 }
 

@@ -6,12 +6,13 @@ mod gude;
 mod netio;
 mod synaccess;
 
-use super::{DEVICE_TIMEOUT, DriverError, DriverSpec, Key};
-use crate::request::State;
+use super::{DEVICE_TIMEOUT, Driver, DriverError, DriverSpec, Key, outlet_number};
+use crate::request::{Outlet, State, Switch};
 use crate::settings::{self, Address, Secret, Settings, SettingsError};
 use crate::transport::telnet::Session;
 use crate::transport::{Deadline, TransportError, TransportErrorKind};
 use serde::Deserialize;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// How long a PDU may take for one prompt, as in the Python program.
@@ -167,21 +168,25 @@ struct Keys {
     telnetport: Option<u16>,
 }
 
-/// Where the console is and who logs in.
+/// Who logs in.
 struct Account {
-    address: Address,
     username: String,
     password: Secret,
 }
 
-/// Reads the keys that all of these drivers have; `login` is both the default user and password.
-fn account(settings: &Settings, login: &str, port: u16) -> Result<Account, SettingsError> {
+/// Reads the keys that all of these drivers have: where the console is and who logs in; `login` is
+/// both the default user and password.
+fn account(
+    settings: &Settings,
+    login: &str,
+    port: u16,
+) -> Result<(Address, Account), SettingsError> {
     let keys: Keys = settings.read()?;
     if keys.telnetport == Some(0) {
         return Err(settings.error("telnetport", "expected 1 to 65535, got 0"));
     }
+    let address = settings.address(keys.telnetport.unwrap_or(port))?;
     let account = Account {
-        address: settings.address(keys.telnetport.unwrap_or(port))?,
         username: keys.username.unwrap_or_else(|| login.to_owned()),
         password: keys.password.unwrap_or_else(|| Secret::new(login)),
     };
@@ -194,13 +199,28 @@ fn account(settings: &Settings, login: &str, port: u16) -> Result<Account, Setti
             return Err(settings.error(key, "expected no control characters"));
         }
     }
-    Ok(account)
+    Ok((address, account))
 }
 
-/// How one dialect logs in and out; between the two belongs what its driver does.
+/// One dialect: how it logs in and out, and what it does between the two.
 trait Console {
+    const OUTLETS: RangeInclusive<u32>;
+
     fn login(&self, session: &mut Session, deadline: Deadline) -> Result<(), DriverError>;
     fn logout(&self, session: &mut Session, deadline: Deadline) -> Result<(), DriverError>;
+    fn switch(
+        &self,
+        session: &mut Session,
+        outlet: u32,
+        to: Switch,
+        deadline: Deadline,
+    ) -> Result<(), DriverError>;
+    fn state(
+        &self,
+        session: &mut Session,
+        outlet: u32,
+        deadline: Deadline,
+    ) -> Result<State, DriverError>;
 }
 
 /// A console with the session that is kept while there is work.
@@ -270,6 +290,31 @@ impl<C: Console> Kept<C> {
         {
             session.hang_up(deadline.within(HANG_UP_PATIENCE));
         }
+    }
+}
+
+impl<C: Console + Send> Driver for Kept<C> {
+    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
+        outlet_number(outlet, C::OUTLETS).map(drop)
+    }
+
+    fn switch(
+        &mut self,
+        outlet: &Outlet,
+        to: Switch,
+        deadline: Deadline,
+    ) -> Result<(), DriverError> {
+        let number = outlet_number(outlet, C::OUTLETS)?;
+        self.call(deadline, |console, session, deadline| {
+            console.switch(session, number, to, deadline)
+        })
+    }
+
+    fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
+        let number = outlet_number(outlet, C::OUTLETS)?;
+        self.call(deadline, |console, session, deadline| {
+            console.state(session, number, deadline)
+        })
     }
 
     fn rest(&mut self, deadline: Deadline) {

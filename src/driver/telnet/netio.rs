@@ -2,39 +2,31 @@
 //! telnet manual; as labgrid and fence_netio use it).
 
 use super::{Account, Console, Kept, PROMPT_PATIENCE, busy, says_busy, unexpected};
-use crate::driver::{Driver, DriverError, outlet_number};
-use crate::request::{Outlet, State, Switch};
-use crate::settings::{Secret, Settings, SettingsError};
+use crate::driver::{Driver, DriverError};
+use crate::request::{State, Switch};
+use crate::settings::{Settings, SettingsError};
 use crate::transport::telnet::Session;
 use crate::transport::{Deadline, TransportErrorKind};
+use std::ops::RangeInclusive;
 use std::time::Duration;
-
-const OUTLETS: std::ops::RangeInclusive<u32> = 1..=4;
 
 /// How long to wait for the greeting of a firmware that may have none.
 const GREETING_PATIENCE: Duration = Duration::from_secs(2);
 
-struct Netio(Kept<Login>);
-
-struct Login {
-    username: String,
-    password: Secret,
-}
+struct Kshell(Account);
 
 pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
-    let Account {
-        address,
-        username,
-        password,
-    } = super::account(settings, "admin", 1234)?;
+    let (address, account) = super::account(settings, "admin", 1234)?;
     // `login <user> <password>`: a blank would end either.
-    for (key, text) in [("username", &*username), ("password", password.reveal())] {
+    for (key, text) in [
+        ("username", &*account.username),
+        ("password", account.password.reveal()),
+    ] {
         if text.is_empty() || text.contains(' ') {
             return Err(settings.error(key, "expected a text without blanks"));
         }
     }
-    let login = Login { username, password };
-    Ok(Box::new(Netio(Kept::new(address, login))))
+    Ok(Box::new(Kept::new(address, Kshell(account))))
 }
 
 /// The first whole line that begins with a three-digit code: its end, the code, its text.
@@ -78,9 +70,11 @@ fn ask(session: &mut Session, command: &str, deadline: Deadline) -> Result<Strin
     }
 }
 
-impl Console for Login {
+impl Console for Kshell {
+    const OUTLETS: RangeInclusive<u32> = 1..=4;
+
     fn login(&self, session: &mut Session, deadline: Deadline) -> Result<(), DriverError> {
-        session.screen.hide(self.password.reveal());
+        session.screen.hide(self.0.password.reveal());
         let greeting = deadline.within(GREETING_PATIENCE);
         match session.expect_if("greeting", greeting, coded_line) {
             Ok((_, (100, _))) => {}
@@ -98,7 +92,7 @@ impl Console for Login {
             }
             Err(error) => return Err(error.into()),
         }
-        let (username, password) = (&self.username, self.password.reveal());
+        let (username, password) = (&self.0.username, self.0.password.reveal());
         match ask(session, &format!("login {username} {password}"), deadline) {
             Err(DriverError::Refused(words)) if says_busy(&words) => Err(busy(session, &words)),
             Err(DriverError::Refused(words)) => Err(DriverError::LoginRefused(words)),
@@ -110,6 +104,27 @@ impl Console for Login {
         session.line("quit", deadline)?;
         answer(session, deadline).map(drop)
     }
+
+    fn switch(
+        &self,
+        session: &mut Session,
+        outlet: u32,
+        to: Switch,
+        deadline: Deadline,
+    ) -> Result<(), DriverError> {
+        let value = u8::from(to == Switch::On);
+        ask(session, &format!("port {outlet} {value}"), deadline).map(drop)
+    }
+
+    fn state(
+        &self,
+        session: &mut Session,
+        outlet: u32,
+        deadline: Deadline,
+    ) -> Result<State, DriverError> {
+        let line = ask(session, &format!("port {outlet}"), deadline)?;
+        Ok(state_from(&session.screen.words(&line)))
+    }
 }
 
 /// What `port N` answers: `250 1`, `250 0`, or an older firmware's letter.
@@ -118,37 +133,6 @@ fn state_from(line: &str) -> State {
         Some("1") => State::On,
         Some("0") => State::Off,
         _ => State::Unknown(line.to_owned()),
-    }
-}
-
-impl Driver for Netio {
-    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
-        outlet_number(outlet, OUTLETS).map(drop)
-    }
-
-    fn switch(
-        &mut self,
-        outlet: &Outlet,
-        to: Switch,
-        deadline: Deadline,
-    ) -> Result<(), DriverError> {
-        let number = outlet_number(outlet, OUTLETS)?;
-        let value = u8::from(to == Switch::On);
-        self.0.call(deadline, |_, session, deadline| {
-            ask(session, &format!("port {number} {value}"), deadline).map(drop)
-        })
-    }
-
-    fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let number = outlet_number(outlet, OUTLETS)?;
-        self.0.call(deadline, |_, session, deadline| {
-            let line = ask(session, &format!("port {number}"), deadline)?;
-            Ok(state_from(&session.screen.words(&line)))
-        })
-    }
-
-    fn rest(&mut self, deadline: Deadline) {
-        self.0.rest(deadline);
     }
 }
 

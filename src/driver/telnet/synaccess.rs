@@ -2,30 +2,19 @@
 //! same whether the command worked; so `pshow` is asked.
 
 use super::{Account, Console, Kept, PROMPT_PATIENCE, busy, says_busy, state_of, unexpected};
-use crate::driver::{Driver, DriverError, outlet_number};
-use crate::request::{Outlet, State, Switch};
-use crate::settings::{Secret, Settings, SettingsError};
+use crate::driver::{Driver, DriverError};
+use crate::request::{State, Switch};
+use crate::settings::{Settings, SettingsError};
 use crate::transport::Deadline;
 use crate::transport::expect::Pattern::{Ends, Prompt};
 use crate::transport::telnet::Session;
+use std::ops::RangeInclusive;
 
-const OUTLETS: std::ops::RangeInclusive<u32> = 1..=99;
-
-struct Synaccess(Kept<Login>);
-
-struct Login {
-    username: String,
-    password: Secret,
-}
+struct NetBooter(Account);
 
 pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
-    let Account {
-        address,
-        username,
-        password,
-    } = super::account(settings, "admin", 23)?;
-    let login = Login { username, password };
-    Ok(Box::new(Synaccess(Kept::new(address, login))))
+    let (address, account) = super::account(settings, "admin", 23)?;
+    Ok(Box::new(Kept::new(address, NetBooter(account))))
 }
 
 /// Does the console's answer tell of a failure?
@@ -63,9 +52,11 @@ fn ask(session: &mut Session, command: &str, deadline: Deadline) -> Result<Strin
     Ok(text.strip_prefix(command).unwrap_or(text).to_owned())
 }
 
-impl Console for Login {
+impl Console for NetBooter {
+    const OUTLETS: RangeInclusive<u32> = 1..=99;
+
     fn login(&self, session: &mut Session, deadline: Deadline) -> Result<(), DriverError> {
-        session.screen.hide(self.password.reveal());
+        session.screen.hide(self.0.password.reveal());
         let patience = || deadline.within(PROMPT_PATIENCE);
         session.expect("prompt >", &[Prompt(">")], patience())?;
         session.line("login", deadline)?;
@@ -77,9 +68,9 @@ impl Console for Login {
                 unexpected(session, "User ID:", &asked.text)
             });
         }
-        session.line(&self.username, deadline)?;
+        session.line(&self.0.username, deadline)?;
         session.expect("Password:", &[Ends("Password:")], patience())?;
-        session.line(self.password.reveal(), deadline)?;
+        session.line(self.0.password.reveal(), deadline)?;
         let answer = session.expect("prompt >", &[Prompt(">"), Ends("User ID:")], patience())?;
         if says_busy(&answer.text) {
             return Err(busy(session, &answer.text));
@@ -94,6 +85,42 @@ impl Console for Login {
 
     fn logout(&self, session: &mut Session, deadline: Deadline) -> Result<(), DriverError> {
         Ok(session.line("exit", deadline)?)
+    }
+
+    fn switch(
+        &self,
+        session: &mut Session,
+        outlet: u32,
+        to: Switch,
+        deadline: Deadline,
+    ) -> Result<(), DriverError> {
+        let value = u8::from(to == Switch::On);
+        let answer = ask(session, &format!("pset {outlet} {value}"), deadline)?;
+        if complains(&answer) {
+            return Err(DriverError::Refused(session.screen.words(&answer)));
+        }
+        match state_in(&ask(session, "pshow", deadline)?, outlet) {
+            // A table of a form unknown to us proves nothing against the prompt.
+            None => Ok(()),
+            Some(state) if state == State::from(to) => Ok(()),
+            Some(state) => Err(DriverError::Unexpected {
+                expected: format!("outlet {to}"),
+                got: format!("outlet {state}"),
+            }),
+        }
+    }
+
+    fn state(
+        &self,
+        session: &mut Session,
+        outlet: u32,
+        deadline: Deadline,
+    ) -> Result<State, DriverError> {
+        let table = ask(session, "pshow", deadline)?;
+        Ok(
+            state_in(&table, outlet)
+                .unwrap_or_else(|| State::Unknown(session.screen.words(&table))),
+        )
     }
 }
 
@@ -110,50 +137,6 @@ fn state_in(table: &str, outlet: u32) -> Option<State> {
             .rfind(|word| word.eq_ignore_ascii_case("on") || word.eq_ignore_ascii_case("off"))
             .and_then(state_of)
     })
-}
-
-impl Driver for Synaccess {
-    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
-        outlet_number(outlet, OUTLETS).map(drop)
-    }
-
-    fn switch(
-        &mut self,
-        outlet: &Outlet,
-        to: Switch,
-        deadline: Deadline,
-    ) -> Result<(), DriverError> {
-        let number = outlet_number(outlet, OUTLETS)?;
-        let value = u8::from(to == Switch::On);
-        self.0.call(deadline, |_, session, deadline| {
-            let answer = ask(session, &format!("pset {number} {value}"), deadline)?;
-            if complains(&answer) {
-                return Err(DriverError::Refused(session.screen.words(&answer)));
-            }
-            match state_in(&ask(session, "pshow", deadline)?, number) {
-                // A table of a form unknown to us proves nothing against the prompt.
-                None => Ok(()),
-                Some(state) if state == State::from(to) => Ok(()),
-                Some(state) => Err(DriverError::Unexpected {
-                    expected: format!("outlet {to}"),
-                    got: format!("outlet {state}"),
-                }),
-            }
-        })
-    }
-
-    fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let number = outlet_number(outlet, OUTLETS)?;
-        self.0.call(deadline, |_, session, deadline| {
-            let table = ask(session, "pshow", deadline)?;
-            Ok(state_in(&table, number)
-                .unwrap_or_else(|| State::Unknown(session.screen.words(&table))))
-        })
-    }
-
-    fn rest(&mut self, deadline: Deadline) {
-        self.0.rest(deadline);
-    }
 }
 
 #[cfg(test)]

@@ -54,7 +54,15 @@ class ModbusClient(modbustcp.ModbusTcpClient):
 modbustcp.ModbusTcpClient = ModbusClient
 
 spawn = pexpect.spawn
-pexpect.spawn = lambda command: spawn(command, timeout=20)
+
+
+def spawn_at_once(command):
+    child = spawn(command, timeout=20)
+    child.delaybeforesend = child.delayafterclose = child.delayafterterminate = 0.005
+    return child
+
+
+pexpect.spawn = spawn_at_once
 
 # A driver writes SNMPv2-SMI::enterprises; Debian's snmpset comes without the file that explains it.
 mibs = tempfile.TemporaryDirectory()
@@ -62,7 +70,8 @@ pathlib.Path(mibs.name, "SNMPv2-SMI.txt").write_text(
     "SNMPv2-SMI DEFINITIONS ::= BEGIN\n"
     "enterprises OBJECT IDENTIFIER ::= { iso org(3) dod(6) internet(1) private(4) 1 }\nEND\n"
 )
-os.environ |= {"MIBDIRS": mibs.name, "MIBS": "SNMPv2-SMI"}
+pathlib.Path(mibs.name, "snmp.conf").write_text("timeout 1\nretries 0\n")
+os.environ |= {"MIBDIRS": mibs.name, "MIBS": "SNMPv2-SMI", "SNMPCONFPATH": mibs.name}
 
 # Drivers with a port beside the host's name; others put what they are given into a URL as it is.
 WITH_PORT = {"esphome-http", "home-assistant-http", "intellinet", "netiojson", "SERVO"}
