@@ -192,8 +192,13 @@ impl<'s> Soak<'s> {
         self.greet();
         self.play(warm_up, time, 2);
         self.settle("after the warm-up", &mut books);
+        self.greet();
+        self.settle("after the warm-up", &mut books);
         let warm = Usage::of(self.daemon.id());
         self.play(time.saturating_sub(began.elapsed()), time, 3);
+        self.settle("in the end", &mut books);
+        // The lock of a PDU is open once it was spoken to, also after a reload.
+        self.greet();
         let in_doubt = self.settle("in the end", &mut books);
         let end = Usage::of(self.daemon.id());
         let (_, metrics) = http(self.daemon.address, "GET", "/metrics");
@@ -288,22 +293,24 @@ impl<'s> Soak<'s> {
         let until = Instant::now() + SETTLING;
         let (wrong, certain, doubtful) = loop {
             let (_, metrics) = http(self.daemon.address, "GET", "/metrics");
-            let waiting: Vec<&str> = metrics
-                .lines()
-                .filter(|line| line.starts_with("pdudaemon_queue_depth{") && !line.ends_with(" 0"))
-                .collect();
-            let (mut wrong, certain, doubtful) = self.audit();
-            wrong.extend(waiting.into_iter().map(str::to_owned));
             // Its own connection is open while it is counted.
             let open = "pdudaemon_connections_open ";
-            wrong.extend(
-                metrics
-                    .lines()
-                    .filter(|line| line.starts_with(open) && *line != format!("{open}1"))
-                    .map(str::to_owned),
-            );
-            if wrong.is_empty() || Instant::now() > until {
-                break (wrong, certain, doubtful);
+            let waits = |line: &&str| match line.strip_prefix(open) {
+                Some(count) => count != "1",
+                None => line.starts_with("pdudaemon_queue_depth{") && !line.ends_with(" 0"),
+            };
+            let waiting: Vec<&str> = metrics.lines().filter(waits).collect();
+            let Audit {
+                wrong: mut all,
+                owed,
+                certain,
+                doubtful,
+            } = self.audit();
+            let is_over = (waiting.is_empty() && owed.is_empty()) || Instant::now() > until;
+            if is_over {
+                all.extend(owed);
+                all.extend(waiting.into_iter().map(str::to_owned));
+                break (all, certain, doubtful);
             }
             std::thread::sleep(Duration::from_millis(200));
         };
@@ -316,34 +323,40 @@ impl<'s> Soak<'s> {
     }
 
     /// Every outlet against its client's book.
-    fn audit(&self) -> (Vec<String>, usize, usize) {
-        let (mut wrong, mut certain, mut doubtful) = (Vec::new(), 0, 0);
+    fn audit(&self) -> Audit {
+        let mut audit = Audit::default();
         for outlet in self.lanes.iter().flat_map(|lane| &lane.outlets) {
             let pdu = &self.lab.pdus[outlet.pdu];
             *(if outlet.entry.is_certain() {
-                &mut certain
+                &mut audit.certain
             } else {
-                &mut doubtful
+                &mut audit.doubtful
             }) += 1;
             let is_on = pdu
                 .truth(outlet.id)
                 .or_else(|| self.ask(&pdu.name, outlet.id));
-            if is_on.is_none_or(|is_on| !outlet.entry.allows(is_on)) {
-                wrong.push(format!(
-                    "{} ({}) outlet {} is {}, must be {}",
-                    pdu.name,
-                    pdu.driver,
-                    outlet.id,
-                    match is_on {
-                        Some(true) => "on",
-                        Some(false) => "off",
-                        None => "unknown",
-                    },
-                    outlet.entry.words()
-                ));
+            if is_on.is_some_and(|is_on| outlet.entry.allows(is_on)) {
+                continue;
+            }
+            let what = format!(
+                "{} ({}) outlet {} is {}, must be {}",
+                pdu.name,
+                pdu.driver,
+                outlet.id,
+                match is_on {
+                    Some(true) => "on",
+                    Some(false) => "off",
+                    None => "unknown",
+                },
+                outlet.entry.words()
+            );
+            if outlet.entry.is_owed {
+                audit.owed.push(what);
+            } else {
+                audit.wrong.push(what);
             }
         }
-        (wrong, certain, doubtful)
+        audit
     }
 
     /// The last known state of a PDU that lives inside the daemon.
@@ -485,6 +498,16 @@ impl Reloads {
         }
         self.count("broken file, refused", 1);
     }
+}
+
+/// How the outlets are.
+#[derive(Default)]
+struct Audit {
+    wrong: Vec<String>,
+    /// Wrong now, but the daemon owes them an on, and may still send it.
+    owed: Vec<String>,
+    certain: usize,
+    doubtful: usize,
 }
 
 /// What the daemon holds of the system.
