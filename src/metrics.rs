@@ -79,7 +79,7 @@ impl Default for Metrics {
         let refused = Family::default();
         registry.register(
             "refusals",
-            "Connections and requests refused before they were read whole, by reason",
+            "Connections and requests that were refused or let go, by reason",
             refused.clone(),
         );
         let version = env!("CARGO_PKG_VERSION");
@@ -136,7 +136,7 @@ impl Metrics {
         self.open.dec();
     }
 
-    /// A connection or a request was refused before it was read whole.
+    /// A connection or a request was refused, or a client let go.
     pub fn refused(&self, reason: &'static str) {
         self.refused.get_or_create(&ByReason { reason }).inc();
     }

@@ -91,7 +91,21 @@ pub(super) struct DaemonSection {
     #[serde(default, deserialize_with = "settings::maybe_number")]
     pub(super) max_connections_per_client: Option<usize>,
     #[serde(default, deserialize_with = "settings::maybe_number")]
+    pub(super) max_head_bytes: Option<usize>,
+    #[serde(default, deserialize_with = "settings::maybe_number")]
+    pub(super) max_headers: Option<usize>,
+    #[serde(default, deserialize_with = "settings::maybe_number")]
+    pub(super) max_body_bytes: Option<usize>,
+    #[serde(default, deserialize_with = "settings::maybe_number")]
+    pub(super) max_line_bytes: Option<usize>,
+    #[serde(default, deserialize_with = "settings::maybe_number")]
+    pub(super) max_buffered_bytes: Option<usize>,
+    #[serde(default, deserialize_with = "settings::maybe_number")]
+    pub(super) max_wrong_tokens: Option<usize>,
+    #[serde(default, deserialize_with = "settings::maybe_number")]
     pub(super) idle_timeout: Option<f64>,
+    #[serde(default, deserialize_with = "settings::maybe_number")]
+    pub(super) request_timeout: Option<f64>,
 }
 
 /// The keys of [`DaemonSection`], for warnings about others.
@@ -104,7 +118,14 @@ pub(super) const DAEMON_KEYS: &[&str] = &[
     "access",
     "max_connections",
     "max_connections_per_client",
+    "max_head_bytes",
+    "max_headers",
+    "max_body_bytes",
+    "max_line_bytes",
+    "max_buffered_bytes",
+    "max_wrong_tokens",
     "idle_timeout",
+    "request_timeout",
 ];
 
 /// A host, a list of hosts, or null for all interfaces.

@@ -72,10 +72,42 @@ pub enum Listen {
 pub struct Limits {
     /// Most connections at a time; `None` derives it from the descriptor limit.
     pub connections: Option<usize>,
-    /// Most connections of one client address, loopback excepted.
+    /// Most connections of one client address, loopback and trusted networks excepted.
     pub connections_per_client: usize,
-    /// How long a connection may wait for (the rest of) a request.
+    /// The longest request head (request line and headers), in bytes.
+    pub head: usize,
+    /// Most headers of a request.
+    pub headers: usize,
+    /// The longest request body, in bytes.
+    pub body: usize,
+    /// The longest legacy line, in bytes.
+    pub line: usize,
+    /// Most bytes kept for all clients together: large parts of requests that are not here whole,
+    /// and answers that were not taken.
+    pub buffered: usize,
+    /// Wrong tokens that a client address may show at once.
+    pub wrong_tokens: u32,
+    /// How long a connection may go without a byte.
     pub idle: Duration,
+    /// How long a request may take to come whole, from its first byte, and its answer to be taken.
+    pub request: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: None,
+            connections_per_client: 1024,
+            head: 16 * 1024,
+            headers: 100,
+            body: 64 * 1024,
+            line: 1024,
+            buffered: 64 * 1024 * 1024,
+            wrong_tokens: 10,
+            idle: Duration::from_secs(30),
+            request: Duration::from_secs(60),
+        }
+    }
 }
 
 /// The `daemon` section.
@@ -405,22 +437,7 @@ impl<'a> Reader<'a> {
                 .parse()
                 .map_err(|message: String| fail(&settings.error("listener", message)))?,
         };
-        let idle = seconds(written.idle_timeout.unwrap_or(30.0))
-            .filter(|idle| *idle >= Duration::from_millis(100))
-            .ok_or_else(|| {
-                fail(&settings.error("idle_timeout", "expected 0.1 to 86400 seconds"))
-            })?;
-        for (key, value) in [
-            ("max_connections", written.max_connections),
-            (
-                "max_connections_per_client",
-                written.max_connections_per_client,
-            ),
-        ] {
-            if value == Some(0) {
-                return Err(fail(&settings.error(key, "expected 1 or more, got 0")));
-            }
-        }
+        let limits = limits(&written, &settings).map_err(|error| fail(&error))?;
         let logging_level = written.logging_level.as_deref().map(|level| {
             match level.to_ascii_uppercase().as_str() {
                 "DEBUG" => (log::LevelFilter::Debug, true),
@@ -472,11 +489,7 @@ impl<'a> Reader<'a> {
                 .state_directory
                 .filter(|path| !path.is_empty())
                 .map(PathBuf::from),
-            limits: Limits {
-                connections: written.max_connections,
-                connections_per_client: written.max_connections_per_client.unwrap_or(1024),
-                idle,
-            },
+            limits,
         })
     }
 
@@ -624,6 +637,82 @@ impl<'a> Reader<'a> {
         }
         Ok(aliases)
     }
+}
+
+/// The bounds on clients, each within what can work.
+fn limits(written: &DaemonSection, settings: &Settings) -> Result<Limits, SettingsError> {
+    let default = Limits::default();
+    let number = |key, value: Option<usize>, default, least, most| match value {
+        None => Ok(default),
+        Some(value) if (least..=most).contains(&value) => Ok(value),
+        Some(value) if most == usize::MAX => {
+            Err(settings.error(key, format!("expected {least} or more, got {value}")))
+        }
+        Some(value) => Err(settings.error(key, format!("expected {least} to {most}, got {value}"))),
+    };
+    let time = |key, value: Option<f64>, default| match value.map(seconds) {
+        None => Ok(default),
+        Some(Some(time)) if time >= Duration::from_millis(100) => Ok(time),
+        Some(_) => Err(settings.error(key, "expected 0.1 to 86400 seconds")),
+    };
+    let (mega, all) = (1 << 20, usize::MAX);
+    let connections = number("max_connections", written.max_connections, 0, 1, all)?;
+    Ok(Limits {
+        connections: Some(connections).filter(|most| *most > 0),
+        connections_per_client: number(
+            "max_connections_per_client",
+            written.max_connections_per_client,
+            default.connections_per_client,
+            1,
+            all,
+        )?,
+        head: number(
+            "max_head_bytes",
+            written.max_head_bytes,
+            default.head,
+            256,
+            mega,
+        )?,
+        headers: number(
+            "max_headers",
+            written.max_headers,
+            default.headers,
+            8,
+            10_000,
+        )?,
+        body: number(
+            "max_body_bytes",
+            written.max_body_bytes,
+            default.body,
+            256,
+            16 * mega,
+        )?,
+        line: number(
+            "max_line_bytes",
+            written.max_line_bytes,
+            default.line,
+            64,
+            64 << 10,
+        )?,
+        buffered: number(
+            "max_buffered_bytes",
+            written.max_buffered_bytes,
+            default.buffered,
+            64 << 10,
+            all,
+        )?,
+        wrong_tokens: number(
+            "max_wrong_tokens",
+            written.max_wrong_tokens,
+            10,
+            1,
+            1_000_000,
+        )?
+        .try_into()
+        .unwrap_or(u32::MAX),
+        idle: time("idle_timeout", written.idle_timeout, default.idle)?,
+        request: time("request_timeout", written.request_timeout, default.request)?,
+    })
 }
 
 /// The outlets an alias means, or why it means none.

@@ -393,3 +393,62 @@ fn every_key_that_sounds_secret_is_known_as_one() {
         }
     }
 }
+
+#[test]
+fn the_bounds_on_clients_are_read_and_checked() {
+    let with = |keys: &str| {
+        let text = format!(r#"{{"daemon": {{"hostname": "localhost"{keys}}}, "pdus": {{}}}}"#);
+        Config::parse(&text, "test")
+    };
+    let config = with("").expect("fine");
+    assert_eq!(config.daemon.limits, Limits::default());
+    let keys = r#", "max_connections": "9", "max_connections_per_client": 8,
+        "max_head_bytes": 300, "max_headers": 30, "max_body_bytes": "3000", "max_line_bytes": 70,
+        "max_buffered_bytes": 70000, "max_wrong_tokens": 3, "idle_timeout": 0.5,
+        "request_timeout": 1.5"#;
+    let config = with(keys).expect("fine");
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    let expected = Limits {
+        connections: Some(9),
+        connections_per_client: 8,
+        head: 300,
+        headers: 30,
+        body: 3000,
+        line: 70,
+        buffered: 70_000,
+        wrong_tokens: 3,
+        idle: Duration::from_millis(500),
+        request: Duration::from_millis(1500),
+    };
+    assert_eq!(config.daemon.limits, expected);
+    for (key, value, why) in [
+        ("max_connections", "0", "expected 1 or more, got 0"),
+        (
+            "max_connections_per_client",
+            "0",
+            "expected 1 or more, got 0",
+        ),
+        ("max_head_bytes", "255", "expected 256 to 1048576, got 255"),
+        ("max_headers", "10001", "expected 8 to 10000, got 10001"),
+        (
+            "max_body_bytes",
+            "99999999",
+            "expected 256 to 16777216, got 99999999",
+        ),
+        ("max_line_bytes", "63", "expected 64 to 65536, got 63"),
+        (
+            "max_buffered_bytes",
+            "65535",
+            "expected 65536 or more, got 65535",
+        ),
+        ("max_wrong_tokens", "0", "expected 1 to 1000000, got 0"),
+        ("idle_timeout", "0", "expected 0.1 to 86400 seconds"),
+        ("request_timeout", "1e9", "expected 0.1 to 86400 seconds"),
+    ] {
+        let error = with(&format!(r#", "{key}": {value}"#))
+            .expect_err("refused")
+            .to_string();
+        let expected = format!("daemon.{key}: {why}");
+        assert!(error.contains(&expected), "{error}");
+    }
+}

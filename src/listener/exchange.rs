@@ -1,12 +1,12 @@
 //! One HTTP request and its one answer, whichever thread gives it: neither `http` nor a worker ever
 //! waits for a client.
 
-use super::head::{CLIENT_HEADER, MAX_BODY};
+use super::head::CLIENT_HEADER;
 use super::link::{Asker, Underway};
 use super::wire::Output;
 use log::debug;
 use serde::Serialize;
-use std::io::{self, Read};
+use std::io;
 use std::sync::Arc;
 use tiny_http::{HTTPVersion, Header, Method, Response, StatusCode};
 
@@ -97,9 +97,8 @@ impl Exchange {
     /// nothing, and can read the next request at once.
     pub(super) fn take(mut request: tiny_http::Request, underway: &Underway) -> Option<Self> {
         let mut body = Vec::new();
-        // The front has seen it whole and within bounds.
-        let most = MAX_BODY as u64;
-        let read = request.as_reader().take(most).read_to_end(&mut body);
+        // The front has seen it whole and within bounds: it ends where its length says.
+        let read = request.as_reader().read_to_end(&mut body);
         let body = read.map(|_| body);
         let (method, url) = (request.method().clone(), request.url().to_owned());
         let mut headers = request.headers().to_vec();

@@ -1,5 +1,5 @@
 //! The front: one thread that faces the network. It accepts on every address, bounds connections,
-//! heads, lines and idle time, looks at the first bytes, serves the legacy line itself, and hands
+//! heads, lines, time and memory, looks at the first bytes, serves the legacy line itself, and hands
 //! whole HTTP requests on to tiny_http over one private Unix socket, one at a time per client.
 //! Whoever has an answer writes it to the client.
 //!
@@ -8,11 +8,11 @@
 //! sees a byte of a request that is not complete and within bounds.
 
 use super::guard::Guard;
-use super::head::{self, CLIENT_HEADER, Refusal, Sniffed};
+use super::head::{self, CLIENT_HEADER, Refusal, Sniffed, refusal};
 use super::link::{Asker, Link, Underway};
 use super::tcp;
 use super::wire::{Found, Output, Stream, Waker, Wire};
-use crate::config::Protocols;
+use crate::config::{Limits, Protocols};
 use crate::dispatch::Dispatcher;
 use crossbeam_channel::{Receiver, Sender};
 use log::{debug, error, info, warn};
@@ -34,8 +34,16 @@ const QUIET: Duration = Duration::from_millis(50);
 const LINGER: Duration = Duration::from_secs(1);
 /// How long accepting pauses when the system has no descriptors left.
 const BREATH: Duration = Duration::from_millis(50);
+/// So many are accepted before the others have their turn.
+const AT_ONCE: usize = 64;
+/// How long a connection may be without a request before it makes room for another one.
+const GRACE: Duration = Duration::from_secs(1);
+/// So many of the connections that are due first are looked at for one that makes room.
+const LOOKED_AT: usize = 64;
 /// What is read at a time.
 const CHUNK: usize = 16 * 1024;
+/// What a connection may keep of a request without it being counted.
+const SMALL: usize = 4 * 1024;
 /// A socket to accept on.
 #[derive(Debug)]
 pub(super) enum Listening {
@@ -44,15 +52,15 @@ pub(super) enum Listening {
 }
 
 /// The bounds the front keeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Bounds {
+    /// Most connections, for this machine.
     pub(super) connections: usize,
-    pub(super) connections_per_client: usize,
-    pub(super) idle: Duration,
+    pub(super) limits: Limits,
 }
 
 /// What the daemon tells the front.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Command {
     /// Accept nothing more; finish what is under way, then end.
     Drain,
@@ -118,8 +126,14 @@ struct Client {
     asked: bool,
     /// Further requests may follow the last one.
     keeps_alive: bool,
-    /// Its idle time runs from here: the begin, or the last answer.
+    /// Its idle time runs from here: the begin, or the last bytes.
     idle_since: Instant,
+    /// Since when the rest of a request is missing, or of an answer not taken.
+    rest_since: Option<Instant>,
+    /// What it has sent is not looked at before there is so much of it.
+    wanted: usize,
+    /// What it keeps of `Front::buffered`.
+    buffered: usize,
     /// When to look at it. Of an HTTP client, that may be before its time is over.
     due: Option<Instant>,
     interest: epoll::EventFlags,
@@ -143,6 +157,8 @@ pub(super) struct Front {
     per_ip: HashMap<IpAddr, usize>,
     timers: BTreeSet<(Instant, u64)>,
     next_id: u64,
+    /// Bytes kept for all clients together, see [`Limits::buffered`].
+    buffered: usize,
     draining: bool,
 }
 
@@ -197,6 +213,7 @@ impl Front {
             per_ip: HashMap::new(),
             timers: BTreeSet::new(),
             next_id: FIRST_CLIENT,
+            buffered: 0,
             draining: false,
         };
         front.accept_again()?;
@@ -299,15 +316,19 @@ impl Front {
     }
 
     fn accept(&mut self, index: u64) {
-        loop {
+        for _ in 0..AT_ONCE {
             if self.draining || !self.accepting {
                 return;
             }
             if self.clients.len() >= self.bounds.connections {
-                // The next client waits in the backlog until one has left.
                 self.dispatcher.metrics().refused("connections");
-                debug!(target: "pdud.listener", "{} connections: no more are accepted for now", self.clients.len());
-                return self.accept_no_more();
+                if !self.make_room() {
+                    // The next client waits in the backlog until one has left.
+                    debug!(target: "pdud.listener", "{} connections: no more are accepted for now", self.clients.len());
+                    self.accept_no_more();
+                    self.timers.insert((Instant::now() + GRACE, ACCEPT_AGAIN));
+                    return;
+                }
             }
             let accepted = match usize::try_from(index)
                 .ok()
@@ -330,6 +351,7 @@ impl Front {
                 Err(error) => {
                     // Out of descriptors or memory: nothing gets better by trying at once.
                     warn!(target: "pdud.listener", "cannot accept a connection: {error}");
+                    self.dispatcher.metrics().refused("descriptors");
                     self.accept_no_more();
                     self.timers.insert((Instant::now() + BREATH, ACCEPT_AGAIN));
                     return;
@@ -338,11 +360,41 @@ impl Front {
         }
     }
 
+    /// Lets a client go that has been without a request, or with half of one, for a while: nobody
+    /// keeps others out by doing nothing. False when none is found among those due first.
+    fn make_room(&mut self) -> bool {
+        let now = Instant::now();
+        let due = self.timers.iter().take(LOOKED_AT).map(|(_, id)| *id);
+        for id in due.collect::<Vec<u64>>() {
+            let is_answered = self.settle(id, false);
+            let Some(client) = self.clients.get(&id) else {
+                continue;
+            };
+            let says_nothing = client.phase == Phase::Line && client.input.is_empty();
+            if !says_nothing && !matches!(client.phase, Phase::Sniffing | Phase::Http) {
+                continue;
+            }
+            let since = client.rest_since.unwrap_or(client.idle_since);
+            if is_answered && now.saturating_duration_since(since) >= GRACE {
+                debug!(target: "pdud.listener", "{} makes room for another client", client.name);
+                self.close(id);
+                return true;
+            }
+            // It goes where it belongs, and is not looked at first the next time.
+            let due = match is_answered {
+                true => self.time_end(id),
+                false => now + self.bounds.limits.idle,
+            };
+            self.set_due(id, Some(due));
+        }
+        false
+    }
+
     fn welcome(&mut self, stream: Stream, ip: Option<IpAddr>) {
         let counted = ip.filter(|ip| !ip.is_loopback() && !self.guard.trusts(*ip));
         if let Some(ip) = counted {
             let count = self.per_ip.entry(ip).or_default();
-            if *count >= self.bounds.connections_per_client {
+            if *count >= self.bounds.limits.connections_per_client {
                 debug!(target: "pdud.listener", "{ip} has {count} connections: another one is refused");
                 self.dispatcher.metrics().refused("connections-per-client");
                 return;
@@ -378,6 +430,9 @@ impl Front {
             asked: false,
             keeps_alive: true,
             idle_since: Instant::now(),
+            rest_since: None,
+            wanted: 0,
+            buffered: 0,
             due: None,
             interest,
         };
@@ -387,7 +442,7 @@ impl Front {
             warn!(target: "pdud.listener", "cannot watch a connection: {error}");
             return self.close(id);
         }
-        self.set_due(id, Some(Instant::now() + self.bounds.idle));
+        self.set_due(id, Some(Instant::now() + self.bounds.limits.idle));
         // The request is usually there already.
         self.client_ready(id, epoll::EventFlags::IN);
     }
@@ -397,6 +452,7 @@ impl Front {
             return;
         };
         self.dispatcher.metrics().disconnected();
+        self.buffered -= client.buffered;
         // A worker may be writing an answer; the stream is no business of the epoll any more.
         let _ = epoll::delete(&self.epoll, &client.wire.stream);
         if let Some(due) = client.due {
@@ -465,10 +521,10 @@ impl Front {
                 continue;
             };
             client.due = None;
-            if client.phase == Phase::Http {
+            if matches!(client.phase, Phase::Sniffing | Phase::Http) {
                 let due = match self.settle(id, false) {
-                    true => self.idle_end(id),
-                    false => now + self.bounds.idle,
+                    true => self.time_end(id),
+                    false => now + self.bounds.limits.idle,
                 };
                 if due > now {
                     self.set_due(id, Some(due));
@@ -478,13 +534,30 @@ impl Front {
             let Some(client) = self.clients.get_mut(&id) else {
                 continue;
             };
+            let (asks, takes) = (!client.input.is_empty(), client.output.is_empty());
+            let rest_since = client.rest_since.unwrap_or(now);
             match client.phase {
-                Phase::Line if !client.input.is_empty() => self.ask_line(id),
-                Phase::Http if !client.input.is_empty() && client.output.is_empty() => {
-                    self.refuse(id, Refusal(408, "the request did not come in time"));
+                Phase::Line if asks => {
+                    let in_time = now < rest_since + self.bounds.limits.request;
+                    self.ask_line(id, in_time);
+                    continue;
                 }
-                _ => self.close(id),
+                Phase::Http if asks && takes => {
+                    self.refuse(id, refusal(408, "the request did not come in time"));
+                    continue;
+                }
+                Phase::Sniffing | Phase::Line | Phase::Http => {
+                    let reason = match (takes, asks) {
+                        (false, _) => "slow-reader",
+                        (true, true) => "timeout",
+                        (true, false) => "idle",
+                    };
+                    self.dispatcher.metrics().refused(reason);
+                }
+                Phase::Lingering if !takes => self.dispatcher.metrics().refused("slow-reader"),
+                Phase::Lingering | Phase::LineAsked => {}
             }
+            self.close(id);
         }
     }
 
@@ -521,9 +594,20 @@ impl Front {
         match client.wire.stream.read(&mut chunk) {
             Ok(0) => client.ended = true,
             Ok(_) if matches!(client.phase, Phase::Lingering | Phase::LineAsked) => return,
-            Ok(more) => client
-                .input
-                .extend_from_slice(chunk.get(..more).unwrap_or_default()),
+            Ok(more) => {
+                let more = chunk.get(..more).unwrap_or_default();
+                client.input.extend_from_slice(more);
+                client.idle_since = Instant::now();
+                // A head ends with a line, a body where its head said: reading a head anew at
+                // every byte of a drip would cost the square of its length.
+                let may_be_whole = match client.wanted {
+                    0 => more.contains(&b'\n') || client.input.len() >= self.bounds.limits.head,
+                    wanted => client.input.len() >= wanted,
+                };
+                if client.phase == Phase::Http && client.rest_since.is_some() && !may_be_whole {
+                    return self.watch(id);
+                }
+            }
             Err(error)
                 if matches!(
                     error.kind(),
@@ -548,7 +632,7 @@ impl Front {
                 Sniffed::Http => Phase::Http,
                 Sniffed::Line => Phase::Line,
                 Sniffed::Undecided if client.ended => Phase::Line,
-                Sniffed::Undecided => return,
+                Sniffed::Undecided => return self.rest_is_missing(id),
             };
         }
         match client.phase {
@@ -556,10 +640,12 @@ impl Front {
                 let whole = client.ended || client.input.contains(&b'\n');
                 if client.input.is_empty() && client.ended {
                     self.close(id);
-                } else if whole || client.input.len() > tcp::MAX_LINE {
-                    self.ask_line(id);
+                } else if whole || client.input.len() > self.bounds.limits.line {
+                    self.ask_line(id, true);
                 } else {
-                    self.set_due(id, Some(Instant::now() + QUIET));
+                    self.rest_is_missing(id);
+                    let end = self.time_end(id);
+                    self.set_due(id, Some(end.min(Instant::now() + QUIET)));
                 }
             }
             Phase::Http => self.advance_http(id),
@@ -568,7 +654,9 @@ impl Front {
         }
     }
 
-    fn ask_line(&mut self, id: u64) {
+    /// Takes what has come as the line, unless that took too long.
+    fn ask_line(&mut self, id: u64, in_time: bool) {
+        let longest = self.bounds.limits.line;
         self.set_due(id, None);
         let Some(client) = self.clients.get_mut(&id) else {
             return;
@@ -579,14 +667,19 @@ impl Front {
             .split(|byte| *byte == b'\n')
             .next()
             .unwrap_or_default();
-        let parsed = if line.len() > tcp::MAX_LINE {
-            Err(Some("the line is longer than 1024 bytes".to_owned()))
+        let parsed = if line.len() > longest {
+            let why = format!("the line is longer than {longest} bytes");
+            Err(("line-too-long", Some(why)))
+        } else if !in_time {
+            Err(("timeout", Some("the line did not come in time".to_owned())))
         } else {
             // One that is turned away has its line in the log.
             self.guard
                 .admit_line(&client.name)
-                .map_err(|_| None)
-                .and_then(|caller| tcp::parse(line, caller.client()).map_err(Some))
+                .map_err(|_| ("denied", None))
+                .and_then(|caller| {
+                    tcp::parse(line, caller.client()).map_err(|why| ("line", Some(why)))
+                })
         };
         match parsed {
             Ok(request) => {
@@ -601,13 +694,11 @@ impl Front {
                     }),
                 );
             }
-            Err(why) => {
+            Err((reason, why)) => {
                 if let Some(why) = why {
                     info!(target: "pdud.tcp", "{}: {why}", client.name);
-                    self.dispatcher.metrics().refused("line");
-                } else {
-                    self.dispatcher.metrics().refused("denied");
                 }
+                self.dispatcher.metrics().refused(reason);
                 client.output.push(tcp::NACK);
                 self.say_goodbye(id);
             }
@@ -628,7 +719,6 @@ impl Front {
 
     /// Writes `output`; false when the connection is closed by that.
     fn flush(&mut self, id: u64) -> bool {
-        let idle = self.bounds.idle;
         let Some(client) = self.clients.get_mut(&id) else {
             return false;
         };
@@ -651,11 +741,19 @@ impl Front {
                 self.close(id);
                 return false;
             }
-        } else if !empty && (sent > 0 || due.is_none()) {
-            // It reads, if slowly.
-            client.idle_since = Instant::now();
-            let due = client.idle_since + idle;
-            self.set_due(id, Some(due));
+        } else if !empty {
+            let now = Instant::now();
+            client.rest_since.get_or_insert(now);
+            if sent > 0 || due.is_none() {
+                // It reads, if slowly.
+                client.idle_since = now;
+            }
+            let end = self.time_end(id);
+            if sent > 0 || due.is_none_or(|due| due > end) {
+                self.set_due(id, Some(end));
+            }
+        } else {
+            client.rest_since = None;
         }
         self.watch(id);
         true
@@ -667,11 +765,10 @@ impl Front {
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
+        let limits = &self.bounds.limits;
+        let most = (limits.head + limits.body).max(limits.line + 1);
         let mut interest = E::empty();
-        interest.set(
-            E::IN,
-            !client.ended && client.input.len() < head::MAX_HEAD + head::MAX_BODY,
-        );
+        interest.set(E::IN, !client.ended && client.input.len() < most);
         interest.set(E::OUT, !client.output.is_empty());
         if interest != client.interest {
             client.interest = interest;
@@ -683,9 +780,33 @@ impl Front {
             )
             .is_err()
             {
-                self.close(id);
+                return self.close(id);
             }
         }
+        let input = Some(client.input.capacity()).filter(|size| *size > SMALL);
+        let size = input.unwrap_or(0) + client.output.size();
+        if size != client.buffered {
+            self.count_bytes(id, size);
+        }
+    }
+
+    /// Keeps account of the bytes kept for this client. One with which they become too many is let
+    /// go: requests that come whole, and answers that are taken, are not kept and go on as ever.
+    fn count_bytes(&mut self, id: u64, size: usize) {
+        let Some(client) = self.clients.get_mut(&id) else {
+            return;
+        };
+        let before = std::mem::replace(&mut client.buffered, size);
+        self.buffered = self.buffered - before + size;
+        if size <= before || self.buffered <= self.bounds.limits.buffered {
+            return;
+        }
+        if client.phase == Phase::Http && client.output.is_empty() && !client.asked {
+            return self.refuse(id, refusal(503, "too many requests are here in part"));
+        }
+        info!(target: "pdud.listener", "{}: let go, too many bytes are kept for clients", client.name);
+        self.dispatcher.metrics().refused("buffer");
+        self.close(id);
     }
 
     // ---- HTTP ------------------------------------------------------------------------------
@@ -701,7 +822,8 @@ impl Front {
                 Found::Waiting => return false,
                 Found::Nothing => {}
                 Found::Answered(at, rest) => {
-                    client.idle_since = at;
+                    client.idle_since = client.idle_since.max(at);
+                    client.rest_since = Some(at).filter(|_| !rest.is_empty());
                     client.output = rest;
                 }
             }
@@ -710,10 +832,31 @@ impl Front {
         client.phase != Phase::LineAsked
     }
 
-    /// When the idle time of an HTTP client is over.
-    fn idle_end(&self, id: u64) -> Instant {
-        let since = self.clients.get(&id).map(|client| client.idle_since);
-        since.unwrap_or_else(Instant::now) + self.bounds.idle
+    /// When the time of a client that waits for no answer is over.
+    fn time_end(&self, id: u64) -> Instant {
+        let limits = &self.bounds.limits;
+        let Some(client) = self.clients.get(&id) else {
+            return Instant::now();
+        };
+        let idle_end = client.idle_since + limits.idle;
+        match client.rest_since {
+            Some(since) => idle_end.min(since + limits.request),
+            None => idle_end,
+        }
+    }
+
+    /// The time in which the rest of a request must come begins, if it has not.
+    fn rest_is_missing(&mut self, id: u64) {
+        let Some(client) = self.clients.get_mut(&id) else {
+            return;
+        };
+        client.rest_since.get_or_insert(client.idle_since);
+        // A timer that is due earlier finds out by itself.
+        let end = self.time_end(id);
+        let due = self.clients.get(&id).and_then(|client| client.due);
+        if due.is_none_or(|due| due > end) {
+            self.set_due(id, Some(end));
+        }
     }
 
     /// An answer has left something to do.
@@ -753,10 +896,10 @@ impl Front {
             }
             return;
         }
-        let head = match head::request(&client.input) {
+        let head = match head::request(&client.input, &self.bounds.limits) {
             Err(refusal) => return self.refuse(id, refusal),
             Ok(None) if client.ended => return self.close(id),
-            Ok(None) => return,
+            Ok(None) => return self.rest_is_missing(id),
             Ok(Some(head)) => head,
         };
         let Some(body) = client.input.get(head.length..head.length + head.body) else {
@@ -766,10 +909,18 @@ impl Front {
             if head.expects_continue && client.input.len() == head.length && !client.invited {
                 client.invited = true;
                 client.output.push(b"HTTP/1.1 100 Continue\r\n\r\n");
-                self.flush(id);
+                if !self.flush(id) {
+                    return;
+                }
             }
-            return;
+            if let Some(client) = self.clients.get_mut(&id) {
+                client.wanted = head.length + head.body;
+            }
+            return self.rest_is_missing(id);
         };
+        if self.link.waiting() > self.bounds.limits.buffered {
+            return self.refuse(id, refusal(503, "too many requests are under way"));
+        }
         let version = HTTPVersion(1, u8::from(!head.is_old));
         let asker = Asker {
             wire: Arc::downgrade(&client.wire),
@@ -779,6 +930,8 @@ impl Front {
         let more = client.input.len() > head.length + head.body;
         client.asked = true;
         client.invited = false;
+        client.rest_since = None;
+        client.wanted = 0;
         client.keeps_alive = head.keeps_alive;
         client
             .wire
@@ -787,6 +940,9 @@ impl Front {
         let request = [head.lines.as_slice(), number.as_bytes(), body];
         let sent = self.link.send(&self.epoll, id, asker, request);
         client.input.drain(..head.length + head.body);
+        if client.input.capacity() > SMALL.max(2 * client.input.len()) {
+            client.input.shrink_to_fit();
+        }
         self.watch(id);
         if let Err(error) = sent {
             self.link_lost(&error);
@@ -807,7 +963,7 @@ impl Front {
     fn link_lost(&mut self, error: &io::Error) {
         error!(target: "pdud.http", "the connection to the HTTP server is lost: {error}");
         for id in self.link.cut() {
-            self.refuse(id, Refusal(502, "the HTTP server gave no answer"));
+            self.refuse(id, refusal(502, "the HTTP server gave no answer"));
         }
     }
 
@@ -820,7 +976,8 @@ impl Front {
             self.say_goodbye(id);
         } else {
             client.phase = Phase::Lingering;
-            self.set_due(id, Some(Instant::now() + self.bounds.idle));
+            let end = self.time_end(id);
+            self.set_due(id, Some(end));
             self.watch(id);
         }
     }
@@ -841,6 +998,7 @@ impl Front {
             417 => "expectation",
             431 => "head-too-large",
             501 => "chunked",
+            503 => "buffer",
             _ => "no-server",
         });
         let body = format!("Invalid request: {why}\n");

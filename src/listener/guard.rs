@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
-/// Wrong tokens that an address may show at once, and per second after that.
-const GUESSES: (u32, f64) = (10, 0.5);
+/// Wrong tokens that an address may show per second, once it has shown as many as it may at once.
+const GUESSES_PER_SECOND: f64 = 0.5;
 /// Log lines about an address, likewise.
 const LINES: (u32, f64) = (20, 1.0);
 /// Addresses that are remembered; an attacker with more is slowed down all the same.
@@ -38,13 +38,11 @@ impl fmt::Debug for Guard {
 }
 
 impl Guard {
-    pub(super) fn new(access: &Access) -> Self {
-        let (burst, per_second) = GUESSES;
-        let guesses = Mutex::new(Buckets::new(burst, per_second, ADDRESSES));
+    pub(super) fn new(access: &Access, wrong_tokens: u32) -> Self {
         let (burst, per_second) = LINES;
         Self {
             access: RwLock::new(Arc::new(with_own_name(access))),
-            guesses,
+            guesses: Mutex::new(guesses(wrong_tokens)),
             lines: Mutex::new(Buckets::new(burst, per_second, ADDRESSES)),
             unlogged: AtomicU64::new(0),
         }
@@ -54,6 +52,11 @@ impl Guard {
     pub(super) fn follow(&self, access: &Access) {
         *self.access.write().unwrap_or_else(PoisonError::into_inner) =
             Arc::new(with_own_name(access));
+    }
+
+    /// So many wrong tokens from now on; who has shown some begins anew.
+    pub(super) fn allow_wrong_tokens(&self, most: u32) {
+        *self.guesses.lock().unwrap_or_else(PoisonError::into_inner) = guesses(most);
     }
 
     fn access(&self) -> Arc<Access> {
@@ -164,6 +167,10 @@ impl Guard {
         };
         warn!(target: "pdud.access", CLIENT = client; "{text}");
     }
+}
+
+fn guesses(most: u32) -> Buckets {
+    Buckets::new(most, GUESSES_PER_SECOND, ADDRESSES)
 }
 
 /// This machine's own name leads here, too.

@@ -1,12 +1,11 @@
 //! The first bytes of a connection, and request heads. Pure.
 
+use crate::config::Limits;
 use httparse::Status;
+use std::borrow::Cow;
 
-/// The longest request head: request line and headers.
-pub(super) const MAX_HEAD: usize = 16 * 1024;
-/// The longest request body; nothing this program is asked is longer.
-pub(super) const MAX_BODY: usize = 64 * 1024;
-const MAX_HEADERS: usize = 100;
+/// Up to so many headers are read without asking for memory.
+const FEW_HEADERS: usize = 100;
 
 /// The header that tells tiny_http's side whose request it is. From clients it is refused.
 pub(super) const CLIENT_HEADER: &str = "X-Pdudaemon-Client";
@@ -82,32 +81,50 @@ pub struct Head {
 }
 
 /// What is wrong with a request, as an HTTP status and a sentence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refusal(pub u16, pub &'static str);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal(pub u16, pub Cow<'static, str>);
+
+/// A refusal whose sentence has no figures in it.
+pub(super) const fn refusal(status: u16, why: &'static str) -> Refusal {
+    Refusal(status, Cow::Borrowed(why))
+}
 
 /// Reads a request head; `None` while it is not complete. Refuses what could be read in two ways
 /// further on: two lengths, a length and chunks, bytes that are not ASCII.
-pub fn request(bytes: &[u8]) -> Result<Option<Head>, Refusal> {
-    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut parsed = httparse::Request::new(&mut headers);
+pub fn request(bytes: &[u8], limits: &Limits) -> Result<Option<Head>, Refusal> {
+    let mut few = [httparse::EMPTY_HEADER; FEW_HEADERS];
+    let mut many = Vec::new();
+    let headers = match few.get_mut(..limits.headers) {
+        Some(headers) => headers,
+        None => {
+            many.resize(limits.headers, httparse::EMPTY_HEADER);
+            many.as_mut_slice()
+        }
+    };
+    let mut parsed = httparse::Request::new(headers);
+    let too_long = || {
+        let text = format!("the request head is longer than {} bytes", limits.head);
+        Err(Refusal(431, text.into()))
+    };
     let length = match parsed.parse(bytes) {
         Ok(Status::Complete(length)) => length,
-        Ok(Status::Partial) if bytes.len() >= MAX_HEAD => {
-            return Err(Refusal(431, "the request head is longer than 16 KiB"));
-        }
+        Ok(Status::Partial) if bytes.len() >= limits.head => return too_long(),
         Ok(Status::Partial) => return Ok(None),
-        Err(httparse::Error::TooManyHeaders) => return Err(Refusal(431, "more than 100 headers")),
-        Err(_) => return Err(Refusal(400, "this is not an HTTP request")),
+        Err(httparse::Error::TooManyHeaders) => {
+            let text = format!("more than {} headers", limits.headers);
+            return Err(Refusal(431, text.into()));
+        }
+        Err(_) => return Err(refusal(400, "this is not an HTTP request")),
     };
-    if length > MAX_HEAD {
-        return Err(Refusal(431, "the request head is longer than 16 KiB"));
+    if length > limits.head {
+        return too_long();
     }
     let (Some(method), Some(path), Some(version)) = (parsed.method, parsed.path, parsed.version)
     else {
-        return Err(Refusal(400, "this is not an HTTP request"));
+        return Err(refusal(400, "this is not an HTTP request"));
     };
     if !path.is_ascii() {
-        return Err(Refusal(
+        return Err(refusal(
             400,
             "the request target is not ASCII; percent-encode it",
         ));
@@ -123,23 +140,23 @@ pub fn request(bytes: &[u8]) -> Result<Option<Head>, Refusal> {
     for header in parsed.headers.iter() {
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
         if !header.value.is_ascii() {
-            return Err(Refusal(400, "a header value is not ASCII"));
+            return Err(refusal(400, "a header value is not ASCII"));
         }
         if is("Transfer-Encoding") {
-            return Err(Refusal(
+            return Err(refusal(
                 501,
                 "chunked bodies are not accepted; send Content-Length",
             ));
         }
         if is(CLIENT_HEADER) {
-            return Err(Refusal(
+            return Err(refusal(
                 400,
                 "X-Pdudaemon-Client is not for clients to send",
             ));
         }
         if is("Expect") {
             if !header.value.eq_ignore_ascii_case(b"100-continue") {
-                return Err(Refusal(417, "expected nothing but 100-continue in Expect"));
+                return Err(refusal(417, "expected nothing but 100-continue in Expect"));
             }
             expects_continue = true;
         } else if is("Connection") {
@@ -154,12 +171,13 @@ pub fn request(bytes: &[u8]) -> Result<Option<Head>, Refusal> {
                 .filter(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
                 .and_then(|digits| digits.parse::<usize>().ok());
             match (length, body) {
-                (Some(length), None) if length <= MAX_BODY => body = Some(length),
+                (Some(length), None) if length <= limits.body => body = Some(length),
                 (Some(length), Some(before)) if length == before => {}
                 (Some(_), None) => {
-                    return Err(Refusal(413, "the request body is longer than 64 KiB"));
+                    let text = format!("the request body is longer than {} bytes", limits.body);
+                    return Err(Refusal(413, text.into()));
                 }
-                _ => return Err(Refusal(400, "the Content-Length header is wrong")),
+                _ => return Err(refusal(400, "the Content-Length header is wrong")),
             }
         } else {
             add(&[header.name.as_bytes(), b": ", header.value, b"\r\n"]);
@@ -182,6 +200,50 @@ pub fn request(bytes: &[u8]) -> Result<Option<Head>, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read(bytes: &[u8]) -> Result<Option<Head>, Refusal> {
+        request(bytes, &Limits::default())
+    }
+
+    #[test]
+    fn each_bound_is_the_configs() {
+        let limits = Limits {
+            head: 300,
+            headers: 120,
+            body: 5,
+            ..Limits::default()
+        };
+        let read = |text: String| request(text.as_bytes(), &limits).map(|head| head.is_some());
+        let head = |bytes: usize| {
+            let (begin, end) = ("GET / HTTP/1.1\r\nA: ", "\r\n\r\n");
+            let fill = "x".repeat(bytes - begin.len() - end.len());
+            format!("{begin}{fill}{end}")
+        };
+        assert_eq!(read(head(300)), Ok(true));
+        let too_long = Refusal(431, "the request head is longer than 300 bytes".into());
+        assert_eq!(read(head(301)), Err(too_long.clone()));
+        // Without its end it is not waited for.
+        assert_eq!(read(head(310)[..300].to_owned()), Err(too_long));
+        assert_eq!(read(head(310)[..299].to_owned()), Ok(false));
+        let body = |length: usize| format!("GET / HTTP/1.1\r\nContent-Length: {length}\r\n\r\n");
+        assert_eq!(read(body(5)), Ok(true));
+        let too_long = Refusal(413, "the request body is longer than 5 bytes".into());
+        assert_eq!(read(body(6)), Err(too_long));
+        // More headers than there is room for without asking for memory, and fewer.
+        for most in [8, 120] {
+            let limits = Limits {
+                headers: most,
+                ..Limits::default()
+            };
+            let read = |count: usize| {
+                let text = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(count));
+                request(text.as_bytes(), &limits).map(|head| head.is_some())
+            };
+            assert_eq!(read(most), Ok(true));
+            let too_many = Refusal(431, format!("more than {most} headers").into());
+            assert_eq!(read(most + 1), Err(too_many));
+        }
+    }
 
     #[test]
     fn the_first_bytes_tell_the_protocol() {
@@ -213,11 +275,11 @@ mod tests {
     #[test]
     fn heads_are_handed_on_whole_or_refused() {
         let full = b"GET /x HTTP/1.1\r\nHost: h\r\n\r\nrest";
-        let head = request(full).expect("fine").expect("complete");
+        let head = read(full).expect("fine").expect("complete");
         assert_eq!((head.length, head.body, head.keeps_alive), (28, 0, true));
         assert_eq!(head.lines, b"GET /x HTTP/1.1\r\nHost: h\r\n");
-        assert_eq!(request(b"GET /x HTTP/1.1\r\nHost"), Ok(None));
-        let status = |text: &str| request(text.as_bytes()).expect_err("refused").0;
+        assert_eq!(read(b"GET /x HTTP/1.1\r\nHost"), Ok(None));
+        let status = |text: &str| read(text.as_bytes()).expect_err("refused").0;
         assert_eq!(status("GET /\r\n\r\n"), 400);
         assert_eq!(
             status("GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"),
@@ -241,7 +303,10 @@ mod tests {
             431
         );
         assert_eq!(
-            status(&format!("GET /{} HTTP/1.1\r\n", "x".repeat(MAX_HEAD))),
+            status(&format!(
+                "GET /{} HTTP/1.1\r\n",
+                "x".repeat(Limits::default().head)
+            )),
             431
         );
     }
@@ -249,7 +314,7 @@ mod tests {
     #[test]
     fn heads_are_written_anew_in_one_form() {
         let lines = |text: &str| {
-            let head = request(text.as_bytes()).expect("fine").expect("complete");
+            let head = read(text.as_bytes()).expect("fine").expect("complete");
             assert_eq!(head.length, text.len());
             String::from_utf8(head.lines).expect("text")
         };
@@ -284,7 +349,7 @@ mod tests {
             ("1.0", "Connection: keep-alive, close\r\n", false),
         ] {
             let text = format!("GET / HTTP/{version}\r\n{header}\r\n");
-            let head = request(text.as_bytes()).expect("fine").expect("complete");
+            let head = read(text.as_bytes()).expect("fine").expect("complete");
             assert_eq!(head.keeps_alive, keeps_alive, "{text}");
             assert_eq!(head.is_old, version == "1.0");
         }

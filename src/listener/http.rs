@@ -7,7 +7,7 @@ use super::api::{Api, Problem};
 use super::exchange::{Answer, Exchange};
 use super::guard;
 use super::link::Underway;
-use crate::access::Denied;
+use crate::access::{Denied, DeniedKind};
 use crate::request::{
     Action, Delay, Failure, FailureKind, Outcome, Outlet, Request, State, Target,
 };
@@ -100,7 +100,10 @@ fn serve(request: Exchange, api: &Arc<Api>) {
     let caller = match api.guard.admit(&request, &client, path) {
         Ok(caller) => caller,
         Err(denied) => {
-            api.dispatcher.metrics().refused("denied");
+            api.dispatcher.metrics().refused(match denied.kind {
+                DeniedKind::TooMany => "wrong-tokens",
+                DeniedKind::Unauthorized | DeniedKind::Forbidden => "denied",
+            });
             let path = path.to_owned();
             return refuse(request, &path, &denied);
         }

@@ -67,6 +67,11 @@ impl Link {
         }
     }
 
+    /// Bytes that tiny_http has not taken yet.
+    pub(super) fn waiting(&self) -> usize {
+        self.output.len()
+    }
+
     /// Takes a request; it is on its way at the latest after the next `flush`. Even when that fails
     /// it is one of those that `cut` tells.
     pub(super) fn send(

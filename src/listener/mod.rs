@@ -74,7 +74,7 @@ impl Listeners {
         let private = PrivateFolder::new()?;
         let socket = private.path.join("http");
         let underway = Arc::<Underway>::default();
-        let guard = Arc::new(Guard::new(&config.access));
+        let guard = Arc::new(Guard::new(&config.access, config.limits.wrong_tokens));
         let api = Arc::new(Api::start(Arc::clone(dispatcher), Arc::clone(&guard))?);
         let http = HttpServer::start(
             socket::listen_private(&socket)?,
@@ -117,6 +117,7 @@ impl Listeners {
     /// Keeps other bounds from now on.
     pub fn set_limits(&self, limits: &Limits) {
         self.remote.tell(Command::Bounds(bounds(limits)));
+        self.api.guard.allow_wrong_tokens(limits.wrong_tokens);
     }
 
     /// Other rules for who may do what, from the next request on.
@@ -173,8 +174,7 @@ impl Listeners {
 fn bounds(limits: &Limits) -> Bounds {
     Bounds {
         connections: limits.connections.unwrap_or_else(most_connections),
-        connections_per_client: limits.connections_per_client,
-        idle: limits.idle,
+        limits: *limits,
     }
 }
 

@@ -4,9 +4,6 @@
 use crate::request::{Action, Delay, Outcome, Outlet, Request, State, Target};
 use std::sync::Arc;
 
-/// The longest line anybody needs.
-pub(super) const MAX_LINE: usize = 1024;
-
 /// Reads one line. Words are separated by single spaces; around them white space is ignored.
 /// A numeric outlet is read as Python's `int()` does, so `04` and `+4` are `4`; anything else is
 /// an outlet's name. Fails with a sentence for the log.

@@ -80,6 +80,11 @@ impl Output {
         self.sent >= self.bytes.len() + self.body.len()
     }
 
+    /// How much memory it takes. A body that others share counts in full: it may outlive them.
+    pub(super) fn size(&self) -> usize {
+        self.bytes.capacity() + self.body.len()
+    }
+
     /// Adds bytes behind all others.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         if self.is_empty() {

@@ -5,7 +5,7 @@ use crate::daemon::{
     wait_for,
 };
 use serde_json::{Value, json};
-use std::io::{BufReader, ErrorKind, Read, Write};
+use std::io::{BufReader, ErrorKind, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
@@ -320,25 +320,6 @@ fn who_says_nothing_is_let_go() {
 }
 
 #[test]
-fn a_drip_is_cut_off() {
-    let lab = Lab::new();
-    let daemon = lab.start_with(sim(), json!({"daemon": {"idle_timeout": 0.5}}), &[]);
-    let mut drip = daemon.connect();
-    let begin = Instant::now();
-    let head = format!("{GET_ON}{}", "X-Slow: yes\r\n".repeat(1000));
-    let cut = head.bytes().position(|byte| {
-        std::thread::sleep(Duration::from_millis(20));
-        drip.write_all(&[byte]).is_err()
-    });
-    assert!(
-        cut.is_some(),
-        "a byte at a time went on for {:?}",
-        begin.elapsed()
-    );
-    assert_serves(&daemon, "a drip");
-}
-
-#[test]
 fn a_slow_reader_is_let_go() {
     let lab = Lab::new();
     let daemon = lab.start_with(sim(), json!({"daemon": {"idle_timeout": 0.5}}), &[]);
@@ -375,46 +356,6 @@ fn a_slow_reader_is_let_go() {
     );
     assert!(begin.elapsed() < Duration::from_secs(30));
     assert_serves(&daemon, "a slow reader");
-}
-
-#[test]
-fn the_bound_on_connections_is_held() {
-    let lab = Lab::new();
-    let daemon = lab.start_with(
-        sim(),
-        json!({"daemon": {"max_connections": 4, "idle_timeout": 600}}),
-        &[],
-    );
-    let mut held: Vec<TcpStream> = (0..4).map(|_| daemon.connect()).collect();
-    // They count once they are accepted.
-    let sockets = || {
-        std::fs::read_dir(format!("/proc/{}/fd", daemon.id()))
-            .expect("its descriptors")
-            .filter_map(Result::ok)
-            .filter_map(|fd| std::fs::read_link(fd.path()).ok())
-            .filter(|link| link.to_string_lossy().starts_with("socket:"))
-            .count()
-    };
-    wait_for("four connections", || (sockets() >= 4 + 2).then_some(()));
-    let mut waiting = daemon.connect();
-    waiting.write_all(b"p 1 on\n").expect("sent");
-    waiting
-        .set_read_timeout(Some(Duration::from_millis(400)))
-        .expect("set");
-    let early = waiting.read(&mut [0; 8]);
-    assert!(
-        early
-            .as_ref()
-            .is_err_and(|error| error.kind() == ErrorKind::WouldBlock),
-        "served as the fifth of four: {early:?}"
-    );
-    drop(held.pop());
-    waiting
-        .set_read_timeout(Some(crate::daemon::PATIENCE))
-        .expect("set");
-    assert_eq!(read_all(&mut waiting), b"ack\n");
-    drop(held);
-    assert_serves(&daemon, "a full house");
 }
 
 #[test]

@@ -29,6 +29,7 @@ mod faults_ssh;
 mod faults_tcp;
 mod faults_telnet;
 mod groups;
+mod hostile;
 mod listeners;
 mod matrix;
 mod peer_modbus;

@@ -3,6 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use pdudaemon::config::Limits;
 use pdudaemon::listener::head::{self, Sniffed};
 use pdudaemon::listener::http;
 use pdudaemon::request::Action;
@@ -17,10 +18,11 @@ fuzz_target!(|bytes: &[u8]| {
         }
         decided = now;
     }
-    if let Ok(Some(head)) = head::request(bytes) {
-        assert!(head.length <= bytes.len() && head.headers_at <= head.length);
+    let limits = Limits::default();
+    if let Ok(Some(head)) = head::request(bytes, &limits) {
+        assert!(head.length <= bytes.len() && head.length <= limits.head);
         // The same head, with a body behind it or without.
-        let whole = head::request(&bytes[..head.length]).expect("read before");
+        let whole = head::request(&bytes[..head.length], &limits).expect("read before");
         assert_eq!(whole, Some(head));
     }
     if let Ok(query) = std::str::from_utf8(bytes) {

@@ -1,0 +1,541 @@
+//! Hostile and broken clients: each gets its bounded answer, each bound is counted, honest clients
+//! are served meanwhile, and nothing is left behind. What odd bytes get is in `listeners`; how fast
+//! honest clients are served meanwhile is measured by `make bench`.
+
+use crate::daemon::{
+    Daemon, Lab, PATIENCE, connect, http, raise_descriptor_limit, read_all, read_response, show,
+    talk, wait_for,
+};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsFd;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+const OK: &str = "OK - accepted request\n";
+const NEVER: u32 = 3600;
+
+fn sim() -> Value {
+    json!({"p": {"driver": "simulated"}})
+}
+
+fn assert_serves(daemon: &Daemon, during: &str) {
+    let answer = daemon.get("on?hostname=p&port=1");
+    assert_eq!(answer, (200, OK.into()), "HTTP during {during}");
+    assert_eq!(daemon.line("p 1 on"), "ack\n", "a line during {during}");
+}
+
+/// What the daemon has refused or let go, by reason.
+fn refusals(address: SocketAddr) -> BTreeMap<String, u64> {
+    let (status, text) = http(address, "GET", "/metrics");
+    assert_eq!(status, 200, "{text}");
+    let counters = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("pdudaemon_refusals_total{reason=\""))
+        .filter_map(|rest| rest.split_once("\"} "));
+    counters
+        .map(|(reason, count)| (reason.to_owned(), count.parse().expect("a number")))
+        .collect()
+}
+
+fn refused(daemon: &Daemon, reason: &str) -> u64 {
+    refusals(daemon.address).get(reason).copied().unwrap_or(0)
+}
+
+fn wait_for_refusals(daemon: &Daemon, reason: &str, count: u64) {
+    wait_for(&format!("{count} times {reason}"), || {
+        (refused(daemon, reason) >= count).then_some(())
+    });
+}
+
+/// Descriptors and threads of a daemon that has served both protocols.
+fn at_rest(daemon: &Daemon) -> [usize; 2] {
+    assert_serves(daemon, "the begin");
+    // One of the connections of that may not be closed yet.
+    wait_for("it to be at rest", || {
+        let [descriptors, threads] = held(daemon);
+        let is_alone = open(daemon) == 1 && held(daemon)[0] == descriptors;
+        is_alone.then_some([descriptors, threads])
+    })
+}
+
+/// Connections, the one that asks included.
+fn open(daemon: &Daemon) -> u64 {
+    let (_, text) = http(daemon.address, "GET", "/metrics");
+    text.lines()
+        .find_map(|line| line.strip_prefix("pdudaemon_connections_open "))
+        .and_then(|count| count.parse().ok())
+        .expect("a count")
+}
+
+fn wait_for_rest(daemon: &Daemon, before: [usize; 2]) {
+    wait_for("all to be given back", || {
+        let ([descriptors, threads], [descriptors_before, threads_before]) = (held(daemon), before);
+        let is_back = descriptors <= descriptors_before && threads <= threads_before;
+        (is_back && open(daemon) == 1).then_some(())
+    });
+}
+
+/// Descriptors and threads of the daemon.
+fn held(daemon: &Daemon) -> [usize; 2] {
+    ["fd", "task"].map(|what| {
+        let folder = std::fs::read_dir(format!("/proc/{}/{what}", daemon.id()));
+        folder.expect("its folder").count()
+    })
+}
+
+/// Sends a byte at a time until the daemon has had enough; what it answered.
+fn drip(mut client: TcpStream, begin: &str, forever: u8) -> Vec<u8> {
+    client.write_all(begin.as_bytes()).expect("sent");
+    let mut writer = client.try_clone().expect("a copy");
+    let dripping = std::thread::spawn(move || {
+        // Ends with the connection; at the latest when a test has lost its patience.
+        let most = PATIENCE.as_millis() / 5;
+        for _ in 0..most {
+            if writer.write_all(&[forever]).is_err() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        false
+    });
+    let answer = read_all(&mut client);
+    drop(client);
+    assert!(dripping.join().expect("dripped"), "it was never cut off");
+    answer
+}
+
+#[test]
+fn every_bound_has_its_key_its_answer_and_its_counter() {
+    let lab = Lab::new();
+    let daemon = lab.start_with(
+        json!({"p": lab.recorder("p")}),
+        json!({"daemon": {
+            "max_head_bytes": 300, "max_headers": 10, "max_body_bytes": 1000, "max_line_bytes": 70,
+        }}),
+        &[],
+    );
+    assert_eq!(refusals(daemon.address), BTreeMap::new());
+    let get =
+        |more: &str| format!("GET /power/control/on?hostname=p&port=1 HTTP/1.1\r\n{more}\r\n");
+    let long = |length: usize| format!("X: {}\r\n", "x".repeat(length));
+    let body = |length: usize| get(&format!("Content-Length: {length}\r\n"));
+    let close = "Connection: close\r\n";
+    for (sent, answer, reason) in [
+        (get(&format!("{}{close}", long(150))), "HTTP/1.1 200", None),
+        (get(&long(300)), "HTTP/1.1 431", Some("head-too-large")),
+        (
+            get(&"a:b\r\n".repeat(11)),
+            "HTTP/1.1 431",
+            Some("head-too-large"),
+        ),
+        (body(1001), "HTTP/1.1 413", Some("body-too-large")),
+        (get("Expect: more\r\n"), "HTTP/1.1 417", Some("expectation")),
+        (
+            get("Transfer-Encoding: chunked\r\n"),
+            "HTTP/1.1 501",
+            Some("chunked"),
+        ),
+        (get("nonsense\r\n"), "HTTP/1.1 400", Some("bad-request")),
+        (format!("p 1 on{}\n", " ".repeat(60)), "ack\n", None),
+        (
+            format!("p 1 on{}\n", " ".repeat(70)),
+            "nack\n",
+            Some("line-too-long"),
+        ),
+        ("p".repeat(71), "nack\n", Some("line-too-long")),
+        ("p 1 nonsense\n".to_owned(), "nack\n", Some("line")),
+    ] {
+        let before = refusals(daemon.address);
+        let answered = talk(daemon.address, sent.as_bytes(), false);
+        assert!(
+            answered.starts_with(answer.as_bytes()),
+            "{sent}: {}",
+            show(&answered)
+        );
+        let mut expected = before.clone();
+        if let Some(reason) = reason {
+            *expected.entry(reason.to_owned()).or_default() += 1;
+        }
+        assert_eq!(refusals(daemon.address), expected, "{sent}");
+    }
+    assert_eq!(lab.record(), ["p 1 on", "p 1 on"]);
+}
+
+#[test]
+fn slow_writers_are_cut_off_however_busily_they_drip() {
+    let lab = Lab::new();
+    let daemon = lab.start_with(
+        sim(),
+        json!({"daemon": {"idle_timeout": NEVER, "request_timeout": 0.5}}),
+        &[],
+    );
+    let before = at_rest(&daemon);
+    std::thread::scope(|scope| {
+        // Kept for as long as it likes: it owes nothing.
+        let mut idle = daemon.connect();
+        let cases = [
+            ("GET / HTTP/1.1\r\nX: ", b'x', "HTTP/1.1 408 "),
+            ("GET / HTTP/1.1\r\n", b'\n', "HTTP/1.1 "),
+            (
+                "POST / HTTP/1.1\r\nContent-Length: 60000\r\n\r\n",
+                b'x',
+                "HTTP/1.1 408 ",
+            ),
+            ("p 1 on ", b' ', "nack\n"),
+        ];
+        let drips = cases.map(|(begin, forever, expected)| {
+            let client = daemon.connect();
+            (
+                begin,
+                expected,
+                scope.spawn(move || drip(client, begin, forever)),
+            )
+        });
+        assert_serves(&daemon, "the drips");
+        for (begin, expected, drip) in drips {
+            let answer = drip.join().expect("dripped");
+            // The bytes that still come may cost the client its answer.
+            let fine = answer.is_empty() || answer.starts_with(expected.as_bytes());
+            assert!(fine, "{begin:?}: {}", show(&answer));
+        }
+        // The second is a whole request, and then one that never begins.
+        wait_for_refusals(&daemon, "timeout", 4);
+        assert_eq!(refused(&daemon, "timeout"), 4);
+        // A second request that drips, on a connection that was good for one.
+        let request = "GET /power/control/on?hostname=p&port=1 HTTP/1.1\r\nHost: x\r\n\r\n";
+        idle.write_all(request.as_bytes()).expect("sent");
+        let mut answers = BufReader::new(idle.try_clone().expect("a copy"));
+        assert_eq!(read_response(&mut answers), (200, OK.into()));
+        drip(idle, "GET / HT", b'x');
+        wait_for_refusals(&daemon, "timeout", 5);
+    });
+    assert_eq!(refused(&daemon, "idle"), 0);
+    wait_for_rest(&daemon, before);
+}
+
+#[test]
+fn whoever_says_nothing_is_let_go_and_counted() {
+    let lab = Lab::new();
+    let daemon = lab.start_with(
+        sim(),
+        json!({"daemon": {"idle_timeout": 0.3, "request_timeout": NEVER}}),
+        &[],
+    );
+    assert_eq!(read_all(&mut daemon.connect()), b"");
+    assert_eq!(refused(&daemon, "idle"), 1);
+    let half = "GET / HTTP/1.1\r\nHost:";
+    let answer = talk(daemon.address, half.as_bytes(), false);
+    assert!(answer.starts_with(b"HTTP/1.1 408 "), "{}", show(&answer));
+    // Not yet enough to tell the protocol.
+    assert_eq!(talk(daemon.address, b"GE", false), b"");
+    assert_eq!(refused(&daemon, "timeout"), 2);
+}
+
+/// A PDU about which there is more to say than the kernel takes from one who does not read.
+fn talkative() -> Value {
+    json!({"p": {"driver": "simulated", "about": "x".repeat(8 << 20)}})
+}
+
+const LIST: &[u8] = b"GET /api/v1/pdus HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+/// Has asked for much, with little room for it.
+fn slow_reader(daemon: &Daemon) -> TcpStream {
+    let mut client = daemon.connect();
+    let socket = socket2::SockRef::from(&client);
+    socket.set_recv_buffer_size(4096).expect("set");
+    client.write_all(LIST).expect("sent");
+    client
+}
+
+#[test]
+fn slow_readers_are_cut_off_by_idle_time_and_by_total_time() {
+    for (idle, request) in [(json!(0.5), json!(NEVER)), (json!(NEVER), json!(0.5))] {
+        let reads_on = request != json!(NEVER);
+        let lab = Lab::new();
+        let limits = json!({"daemon": {"idle_timeout": idle, "request_timeout": request}});
+        let daemon = lab.start_with(talkative(), limits, &[]);
+        let before = at_rest(&daemon);
+        let mut reader = slow_reader(&daemon);
+        // The answer has begun, so time runs.
+        let mut some = [0; 1024];
+        reader.read_exact(&mut some).expect("a begin");
+        wait_for("it to be let go", || {
+            if reads_on {
+                reader.read_exact(&mut some).expect("a little more");
+            }
+            (refused(&daemon, "slow-reader") == 1).then_some(())
+        });
+        assert_serves(&daemon, "a slow reader");
+        // Who reads gets the whole.
+        let mut honest = daemon.connect();
+        honest.write_all(LIST).expect("sent");
+        let (status, body) = read_response(&mut BufReader::new(honest));
+        assert!(status == 200 && body.len() > 8 << 20);
+        assert_eq!(refused(&daemon, "slow-reader"), 1);
+        wait_for_rest(&daemon, before);
+    }
+}
+
+#[test]
+fn what_is_kept_for_all_clients_together_is_bounded() {
+    let lab = Lab::new();
+    let limits = json!({"daemon": {
+        "max_buffered_bytes": 1 << 20, "idle_timeout": NEVER, "request_timeout": NEVER,
+    }});
+    let daemon = lab.start_with(talkative(), limits, &[]);
+    let half = [
+        b"POST /x HTTP/1.1\r\nContent-Length: 60000\r\n\r\n".as_slice(),
+        &[b'x'; 50_000],
+    ]
+    .concat();
+    // Each takes up more than 50,000 bytes, so twenty are too many.
+    let mut writers: Vec<TcpStream> = Vec::new();
+    wait_for("the bound", || {
+        let mut client = daemon.connect();
+        let _ = client.write_all(&half);
+        writers.push(client);
+        assert!(
+            writers.len() <= 40,
+            "40 times 50,000 bytes are kept in one MiB"
+        );
+        (refused(&daemon, "buffer") > 0).then_some(())
+    });
+    assert!(writers.len() > 8, "{} of them were too many", writers.len());
+    assert_serves(&daemon, "full buffers");
+    // A reader that leaves too much of its answer is let go as well.
+    let before = refused(&daemon, "buffer");
+    let _reader = slow_reader(&daemon);
+    wait_for_refusals(&daemon, "buffer", before + 1);
+    // All is given back: as many find room again.
+    writers.clear();
+    wait_for("room", || {
+        let mut client = daemon.connect();
+        let _ = client.write_all(&half);
+        let _ = client.write_all(&[b'x'; 10_000]);
+        (read_response(&mut BufReader::new(client)).0 == 404).then_some(())
+    });
+}
+
+#[test]
+fn a_full_house_makes_room_for_those_who_have_something_to_say() {
+    raise_descriptor_limit();
+    let lab = Lab::new();
+    let limits = json!({"daemon": {
+        "max_connections": 100, "idle_timeout": NEVER, "request_timeout": NEVER,
+    }});
+    let daemon = lab.start_with(sim(), limits, &[]);
+    let before = at_rest(&daemon);
+    let starts: [&[u8]; 3] = [
+        b"",
+        b"GET /power",
+        b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n",
+    ];
+    let crowd: Vec<TcpStream> = (0..300)
+        .map(|number| {
+            let mut client = daemon.connect();
+            client.write_all(starts[number % 3]).expect("sent");
+            client
+        })
+        .collect();
+    for _ in 0..5 {
+        assert_serves(&daemon, "a crowd of three times the bound");
+        let [descriptors, _] = held(&daemon);
+        assert!(descriptors <= before[0] + 100, "{descriptors}");
+    }
+    assert!(refused(&daemon, "connections") >= 200);
+    drop(crowd);
+    wait_for_rest(&daemon, before);
+}
+
+#[test]
+fn who_waits_for_an_answer_makes_no_room() {
+    let lab = Lab::new();
+    let wait = "record on; while [ ! -e go ]; do sleep 0.02; done";
+    let daemon = lab.start_with(
+        json!({"slow": lab.scripted(wait, ""), "p": {"driver": "simulated"}}),
+        json!({"daemon": {"max_connections": 2, "idle_timeout": NEVER, "request_timeout": NEVER}}),
+        &["--loglevel", "DEBUG"],
+    );
+    let first = daemon.get_later("on?hostname=slow&port=1");
+    let second = daemon.get_later("on?hostname=slow&port=2");
+    lab.wait_for_record(&["on"]);
+    let third = daemon.get_later("on?hostname=p&port=1");
+    // It has looked for room three times; a connection without a request would have made some.
+    wait_for("looks for room", || {
+        let looks = daemon
+            .printed()
+            .matches("no more are accepted for now")
+            .count();
+        (looks >= 3).then_some(())
+    });
+    assert!(!third.is_finished(), "served as the third of two");
+    lab.write("go", "");
+    for answer in [first, second, third] {
+        assert_eq!(answer.join().expect("answered"), (200, OK.into()));
+    }
+}
+
+#[test]
+fn clients_that_vanish_leave_nothing_behind() {
+    let lab = Lab::new();
+    let daemon = lab.start_with(
+        json!({"p": {"driver": "simulated", "latency": 0.01}}),
+        json!({"daemon": {"idle_timeout": NEVER, "request_timeout": NEVER}}),
+        &[],
+    );
+    let before = at_rest(&daemon);
+    let get = "GET /power/control/on?hostname=p&port=1 HTTP/1.1\r\nHost: x\r\n\r\n";
+    let starts = [
+        String::new(),
+        "GET /pow".to_owned(),
+        "POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\nhalf".to_owned(),
+        get.to_owned(),
+        get.repeat(20),
+        "p 1 on\n".to_owned(),
+        "p 1 o".to_owned(),
+    ];
+    for number in 0..210 {
+        let mut client = daemon.connect();
+        client
+            .write_all(starts[number % starts.len()].as_bytes())
+            .expect("sent");
+        if number.is_multiple_of(2) {
+            // A reset instead of an end.
+            let socket = socket2::SockRef::from(&client);
+            socket.set_linger(Some(Duration::ZERO)).expect("set");
+        }
+    }
+    assert_serves(&daemon, "clients that vanish");
+    wait_for_rest(&daemon, before);
+    let printed = daemon.stop();
+    assert!(!printed.contains("panicked"), "{printed}");
+}
+
+/// A network of its own, in which 192.0.2.1 and 192.0.2.2 lead to itself but are no loopback
+/// addresses. It ends with this.
+struct Network(Child);
+
+impl Network {
+    /// `None` where only root may make one.
+    fn new() -> Option<Self> {
+        let script = "ip link set lo up && ip addr add 192.0.2.1/32 dev lo \
+                      && ip addr add 192.0.2.2/32 dev lo && echo ready && exec cat";
+        let mut child = Command::new("unshare")
+            .args(["--net", "sh", "-c", script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
+        let mut line = String::new();
+        let stdout = child.stdout.as_mut().expect("a pipe");
+        BufReader::new(stdout).read_line(&mut line).expect("read");
+        let network = Self(child);
+        (line == "ready\n").then_some(network)
+    }
+
+    /// This thread and what it starts are in it from now on.
+    fn enter(&self) {
+        let file = std::fs::File::open(format!("/proc/{}/ns/net", self.0.id())).expect("there");
+        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).expect("in it");
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn connect_from(source: [u8; 4], address: SocketAddr) -> TcpStream {
+    use socket2::{Domain, Socket, Type};
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let source = SocketAddr::from((source, 0));
+    socket.bind(&source.into()).expect("bound");
+    socket.connect(&address.into()).expect("connected");
+    socket.set_read_timeout(Some(PATIENCE)).expect("set");
+    socket.into()
+}
+
+#[test]
+fn each_client_address_has_its_bound_unless_it_is_trusted() {
+    let Some(network) = Network::new() else {
+        return eprintln!("left out: making a network namespace takes root");
+    };
+    let alone = std::thread::spawn(move || {
+        network.enter();
+        let (stranger, friend) = ([192, 0, 2, 1], [192, 0, 2, 2]);
+        let lab = Lab::new();
+        let limits = json!({"daemon": {
+            "hostname": "0.0.0.0", "max_connections_per_client": 3, "idle_timeout": NEVER,
+            "access": {"trusted_networks": ["192.0.2.2"]},
+        }});
+        let daemon = lab.start_with(sim(), limits, &[]);
+        let address = SocketAddr::from(([192, 0, 2, 1], daemon.address.port()));
+        let local = SocketAddr::from(([127, 0, 0, 1], daemon.address.port()));
+        let mut strangers: Vec<TcpStream> =
+            (0..3).map(|_| connect_from(stranger, address)).collect();
+        for count in 1..=5 {
+            assert_eq!(
+                read_all(&mut connect_from(stranger, address)),
+                b"",
+                "a fourth"
+            );
+            assert_eq!(refusals(local)["connections-per-client"], count);
+        }
+        let ask = |client: &mut TcpStream| {
+            client.write_all(b"p 1 on\n").expect("sent");
+            show(&read_all(client))
+        };
+        // The bound is no concern of others, nor of those it holds for within it.
+        let mut friends: Vec<TcpStream> = (0..20).map(|_| connect_from(friend, address)).collect();
+        let mut locals: Vec<TcpStream> = (0..20).map(|_| connect(local)).collect();
+        for client in friends.iter_mut().chain(&mut locals) {
+            assert_eq!(ask(client), show(b"ack\n"));
+        }
+        let (mut one, held) = (strangers.pop().expect("three"), strangers);
+        assert_eq!(ask(&mut one), show(b"ack\n"));
+        // It is gone, so there is room for one.
+        let again = wait_for("room for a third", || {
+            let mut client = connect_from(stranger, address);
+            client.write_all(b"p 1 on\n").ok()?;
+            Some(show(&read_all(&mut client))).filter(|answer| !answer.is_empty())
+        });
+        assert_eq!(again, show(b"ack\n"));
+        drop(held);
+        daemon.stop();
+    });
+    alone.join().expect("fine");
+}
+
+#[test]
+fn wrong_tokens_are_bounded_and_counted() {
+    let lab = Lab::new();
+    let sha256 = "0".repeat(64);
+    let daemon = lab.start_with(
+        sim(),
+        json!({"daemon": {
+            "max_wrong_tokens": 2,
+            "access": {"tokens": [{"name": "nobody", "sha256": sha256}], "trusted_networks": ["127.0.0.1"]},
+        }}),
+        &[],
+    );
+    let guess = || {
+        let request = "GET /api/v1/pdus HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer wrong\r\n\
+                       Connection: close\r\n\r\n";
+        show(&talk(daemon.address, request.as_bytes(), false)[..12])
+    };
+    assert_eq!(guess(), "HTTP/1.1 401");
+    assert_eq!(guess(), "HTTP/1.1 401");
+    // One more may be shown after a while; nobody is that slow ten times.
+    wait_for("it to be enough", || {
+        (guess() == "HTTP/1.1 429").then_some(())
+    });
+    assert!(refused(&daemon, "wrong-tokens") >= 1);
+    assert!(refused(&daemon, "denied") >= 2);
+}
