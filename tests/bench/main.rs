@@ -1,5 +1,5 @@
 //! The daemon's speed, measured beside the Python daemon and beside a bare tiny_http in the same
-//! run, on loopback: `cargo bench`, or `cargo bench -- http start drive burst snmp` for some parts.
+//! run, on loopback: `cargo bench`, or `cargo bench -- http start drive burst snmp hostile` for some parts.
 //!
 //! The PDUs have a null command: a `localcmdline` without commands, which both programs carry out by
 //! doing nothing and saying so. What is measured is all that lies around it: connection, request,
@@ -20,6 +20,7 @@
 )]
 
 mod agents;
+mod hostile;
 mod load;
 mod process;
 
@@ -48,6 +49,7 @@ fn main() {
         .collect::<Vec<_>>()
         .as_slice()
     {
+        ["--crowd", kind, address] => hostile::crowd(kind, address.parse().expect("an address")),
         ["--hello", port] => hello(port.parse().expect("a port")),
         ["--agents", milliseconds] => agents::serve(Duration::from_millis(
             milliseconds.parse().expect("milliseconds"),
@@ -75,12 +77,13 @@ fn main() {
         python,
     };
     type Part = (&'static str, fn(&Bench<'_>));
-    let parts: [Part; 5] = [
+    let parts: [Part; 6] = [
         ("http", |bench| bench.http()),
         ("start", |bench| bench.start()),
         ("drive", |bench| bench.drive()),
         ("burst", |bench| bench.burst()),
         ("snmp", |bench| bench.snmp()),
+        ("hostile", |bench| hostile::run(bench.folder)),
     ];
     for (_, part) in parts.iter().filter(|(name, _)| wanted(name)) {
         part(&bench);

@@ -69,13 +69,29 @@ pub fn timed(command: &mut Command) -> Duration {
 
 /// A config in a file; `daemon.port` is one that was free.
 pub fn config(folder: &Path, name: &str, pdus: &Value, aliases: &Value) -> (PathBuf, SocketAddr) {
+    written(
+        folder,
+        name,
+        json!({"pdus": pdus, "aliases": aliases, "daemon": {"listener": "http"}}),
+    )
+}
+
+/// The same for both protocols, with more keys of `daemon`.
+pub fn config_with(
+    folder: &Path,
+    name: &str,
+    pdus: &Value,
+    daemon: Value,
+) -> (PathBuf, SocketAddr) {
+    written(folder, name, json!({"pdus": pdus, "daemon": daemon}))
+}
+
+fn written(folder: &Path, name: &str, mut config: Value) -> (PathBuf, SocketAddr) {
     let free = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = free.local_addr().expect("its number");
-    let config = json!({
-        "daemon": {"hostname": "127.0.0.1", "port": address.port(), "listener": "http", "logging_level": "INFO"},
-        "pdus": pdus,
-        "aliases": aliases,
-    });
+    config["daemon"]["hostname"] = json!("127.0.0.1");
+    config["daemon"]["port"] = json!(address.port());
+    config["daemon"]["logging_level"] = json!("INFO");
     let path = folder.join(name);
     fs::write(&path, serde_json::to_string_pretty(&config).expect("JSON")).expect("written");
     (path, address)

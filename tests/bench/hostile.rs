@@ -1,0 +1,240 @@
+//! Hostile clients, many at once: idle ones, slow writers, slow readers, and more connection
+//! attempts than the daemon takes. Honest clients are measured before and meanwhile.
+//!
+//! The hostile clients are a process of their own, so that each side has its own descriptors; they
+//! come from several loopback addresses, as one has not enough ports for all of them.
+
+use crate::load::{self, Found, Until};
+use crate::process::{Program, Running, config_with};
+use crate::{At, failures, median, null_path, null_pdus, verdict};
+use serde_json::json;
+use socket2::{Domain, Socket, Type};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const IDLE: usize = 10_000;
+const SLOW_WRITERS: usize = 1_000;
+const SLOW_READERS: usize = 100;
+const ATTEMPTS: usize = 20_000;
+const MOST_CONNECTIONS: usize = 12_000;
+/// Each slow writer sends a byte, and each slow reader reads some, so often.
+const DRIP: Duration = Duration::from_millis(200);
+/// One look at the honest clients.
+const RUN: Duration = Duration::from_secs(2);
+const ROUNDS: usize = 3;
+const HONEST: usize = 16;
+const PDUS: usize = 100;
+/// Connections a process may open from one loopback address to one port.
+const PER_ADDRESS: usize = 5_000;
+/// No crowd lives longer, whatever becomes of the bench.
+const LIFE: Duration = Duration::from_secs(120);
+
+/// The bound that pdudaemon.conf(5) documents, in KiB.
+fn documented_bound(connections: usize, pdus: usize) -> f64 {
+    let buffered = 64 * 1024;
+    (32 * 1024 + 8 * connections + 64 * pdus + 2 * buffered) as f64
+}
+
+pub fn run(folder: &Path) {
+    println!(
+        "## Hostile clients: {IDLE} idle, {SLOW_WRITERS} slow writers, {SLOW_READERS} slow readers, \
+         {ATTEMPTS} attempts at once; {HONEST} honest ones"
+    );
+    let limits = json!({
+        "max_connections": MOST_CONNECTIONS, "idle_timeout": 600, "request_timeout": 600,
+    });
+    let (path, address) = config_with(folder, "hostile.conf", &null_pdus(PDUS), limits);
+    let running = Running::daemon(&Program::ours(), &path, address);
+    look(&running, "warm-up");
+    let quiet: Vec<f64> = (0..ROUNDS).map(|_| look(&running, "quiet")).collect();
+    {
+        let _crowd = Crowd::start(address, "siege");
+        let besieged: Vec<f64> = (0..ROUNDS).map(|_| look(&running, "besieged")).collect();
+        let open = open_connections(address);
+        println!("{open} connections are open");
+        assert!(
+            open > IDLE + SLOW_WRITERS,
+            "hostile clients are missing: the figures say nothing"
+        );
+        let ratio = median(besieged.into_iter()) / median(quiet.iter().copied());
+        verdict("p99 besieged / quiet", ratio, 3.0, At::Most);
+        remembers(&running);
+    }
+    let crowd = Crowd::start(address, "rush");
+    let rushed: Vec<f64> = (0..ROUNDS).map(|_| look(&running, "rushed")).collect();
+    let open = open_connections(address);
+    println!("{open} connections are open of {ATTEMPTS} attempts");
+    assert!(open <= MOST_CONNECTIONS, "the bound is not held");
+    drop(crowd);
+    let ratio = median(rushed.into_iter()) / median(quiet.into_iter());
+    println!("  p99 with {ATTEMPTS} attempts / quiet: {ratio:.4}");
+    remembers(&running);
+}
+
+/// Honest requests, on connections opened now; their p99 in seconds.
+fn look(running: &Running, what: &str) -> f64 {
+    let found: Found = load::run(running.address, HONEST, Until::Over(RUN), null_path);
+    let p99 = found.percentile(99).as_secs_f64();
+    println!(
+        "{what:<20} {:>9.0}/s  p50 {:>9.1} us  p99 {:>9.1} us  {:>6.1} MiB{}",
+        found.per_second(),
+        found.percentile(50).as_secs_f64() * 1e6,
+        p99 * 1e6,
+        running.memory() as f64 / 1024.0,
+        failures(&found)
+    );
+    assert!(
+        !found.latencies.is_empty(),
+        "honest clients were not served"
+    );
+    p99
+}
+
+fn remembers(running: &Running) {
+    let bound = documented_bound(MOST_CONNECTIONS, PDUS);
+    let ratio = running.memory() as f64 / bound;
+    verdict("resident memory / documented bound", ratio, 1.0, At::Most);
+}
+
+fn open_connections(address: SocketAddr) -> usize {
+    let mut stream = TcpStream::connect(address).expect("connected");
+    stream
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .expect("sent");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("read");
+    text.lines()
+        .find_map(|line| line.strip_prefix("pdudaemon_connections_open "))
+        .and_then(|count| count.parse().ok())
+        .expect("a count")
+}
+
+/// The hostile clients' process; killed when dropped.
+struct Crowd(Child);
+
+impl Crowd {
+    /// Returns when all have connected, or tried to.
+    fn start(address: SocketAddr, kind: &str) -> Self {
+        let mut command = Command::new(std::env::current_exe().expect("this program"));
+        command
+            .args(["--crowd", kind, &address.to_string()])
+            .stdout(Stdio::piped());
+        let mut child = command.spawn().expect("starts");
+        let mut line = String::new();
+        let said = BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line);
+        let crowd = Self(child);
+        assert!(said.is_ok() && line == "ready\n", "the crowd did not come");
+        crowd
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The crowd, for a child process.
+pub fn crowd(kind: &str, address: SocketAddr) -> ! {
+    let end = Instant::now() + LIFE;
+    match kind {
+        "rush" => rush(address, end),
+        _ => siege(address, end),
+    }
+    std::process::exit(0)
+}
+
+fn client(number: usize, address: SocketAddr) -> Socket {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let source = [127, 9, 0, (number / PER_ADDRESS + 1) as u8];
+    let source = SocketAddr::from((source, 0));
+    socket.bind(&source.into()).expect("an address");
+    socket.set_nonblocking(true).expect("non-blocking");
+    match socket.connect(&address.into()) {
+        Ok(()) => {}
+        Err(error) if error.raw_os_error() == Some(115) => {}
+        Err(error) => panic!("connection {number}: {error}"),
+    }
+    socket
+}
+
+/// All at once, and none says a word.
+fn rush(address: SocketAddr, end: Instant) {
+    // Each side's descriptor limit has to do; a few are this process's own.
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let most = most.map_or(ATTEMPTS, |most| most as usize - 32);
+    let mut held = Vec::new();
+    for number in 0..ATTEMPTS {
+        held.push(client(number, address));
+        if held.len() >= most {
+            // One that gives up.
+            held.swap_remove(number % most);
+        }
+    }
+    println!("ready");
+    while Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn siege(address: SocketAddr, end: Instant) {
+    let starts: [&[u8]; 4] = [
+        b"",
+        b"GET /power/control/on?host",
+        b"GE",
+        b"POST / HTTP/1.1\r\n",
+    ];
+    let mut number = 0;
+    let mut come = |count: usize| -> Vec<Socket> {
+        let came = (0..count).map(|_| {
+            number += 1;
+            // No more at once than wait to be accepted.
+            if number % 1000 == 0 {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            client(number, address)
+        });
+        came.collect()
+    };
+    let idle = come(IDLE);
+    let writers = come(SLOW_WRITERS);
+    let readers = come(SLOW_READERS);
+    std::thread::sleep(Duration::from_millis(500));
+    for (mut socket, start) in idle.iter().zip(starts.iter().cycle()) {
+        socket.write_all(start).expect("sent");
+    }
+    for mut socket in &writers {
+        socket.write_all(b"POST / HTTP/1.1\r\nX: ").expect("sent");
+    }
+    for mut socket in &readers {
+        socket.set_recv_buffer_size(2048).expect("set");
+        // More than is answered before the first answers are taken.
+        let request = b"GET /api/v1/openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        socket.write_all(&request.repeat(100)).expect("sent");
+    }
+    println!("ready");
+    // Spread over the time, as different clients are.
+    let steps = 20;
+    while Instant::now() < end {
+        for step in 0..steps {
+            let began = Instant::now();
+            for mut writer in writers.iter().skip(step).step_by(steps) {
+                writer.write_all(b"x").expect("the daemon still waits");
+            }
+            for mut reader in readers.iter().skip(step).step_by(steps) {
+                match reader.read(&mut [0; 512]) {
+                    Ok(0) => panic!("the daemon let a slow reader go early"),
+                    Ok(_) => {}
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    Err(error) => panic!("a slow reader: {error}"),
+                }
+            }
+            let pause = DRIP / steps as u32;
+            std::thread::sleep(pause.saturating_sub(began.elapsed()));
+        }
+    }
+}
