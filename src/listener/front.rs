@@ -377,7 +377,8 @@ impl Front {
             let Some(client) = self.clients.get(&id) else {
                 continue;
             };
-            if !matches!(client.phase, Phase::Sniffing | Phase::Http) {
+            let says_nothing = client.phase == Phase::Line && client.input.is_empty();
+            if !says_nothing && !matches!(client.phase, Phase::Sniffing | Phase::Http) {
                 continue;
             }
             let since = client.rest_since.unwrap_or(client.idle_since);
