@@ -5,6 +5,7 @@ pub(crate) mod apc;
 mod command;
 pub(crate) mod http;
 mod serial;
+pub(crate) mod serial_boards;
 pub(crate) mod snmp;
 pub(crate) mod sshd;
 pub(crate) mod stream;
