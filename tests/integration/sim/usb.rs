@@ -2,7 +2,8 @@
 //! kernel's `dummy_hcd` controllers. Runs in the virtual machine of `make test-usb` alone.
 //!
 //! A gadget is a HID device with one interface, an interrupt endpoint in each direction, and
-//! whatever an [`Emulation`] makes of control requests and output reports.
+//! whatever an [`Emulation`] makes of control requests and output reports; or a USB serial port, whose
+//! device's end is a tty that a simulator of `stream` reads.
 
 use super::Simulator;
 use crate::transcript::{Case, Line, bytes};
