@@ -51,9 +51,10 @@ test-page: ## the page in a real browser, Debian's chromium; screenshots in targ
 	    $(TOP)/target/test-venv/bin/python -m pip install --quiet --disable-pip-version-check selenium==4.51.0
 	cd $(TOP) && target/test-venv/bin/python tests/page/test_page.py $${CARGO_TARGET_DIR:-target}/debug/pdudaemon target/page
 
-test-usb: ## the USB drivers against virtual USB devices in a virtual machine
+test-usb: deb ## USB drivers, and the packaged service, against virtual USB devices in a virtual machine
 	$(TOP)/packaging/need.sh qemu-system-x86
 	$(TOP)/tests/usb/run
+	$(TOP)/tests/usb/run --service
 
 # The corpus grows in tests/fuzz/corpus; a crash is kept in tests/fuzz/artifacts. The compiler's
 # sanitizers find nothing in safe Rust, and halve the speed.

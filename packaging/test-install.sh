@@ -15,14 +15,8 @@ fi
 readonly UNIT_EXPOSURE=16 NO_HARDWARE_EXPOSURE=11
 readonly WORK=$target/deb-test
 readonly ROOT=$WORK/root
-readonly MIRROR=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
-suite=bookworm
-if [ "$(. /etc/os-release && echo "$ID")" = debian ]; then
-    suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-bookworm}")
-fi
-readonly suite BASE=$WORK/$suite-2.tar
-
 passed=0
+suite=
 init=
 cgroups=()
 
@@ -67,27 +61,8 @@ within() {
 
 # ---- the root ----------------------------------------------------------------------------------
 
-make_base() {
-    say "making a Debian $suite root (kept in $BASE)"
-    rm -rf "$ROOT" "$BASE"
-    debootstrap --variant=minbase \
-        --include=systemd,libnss-systemd,udev,iproute2,procps,curl,netcat-openbsd,sudo,openssh-client \
-        "$suite" "$ROOT" "$MIRROR" >"$WORK/debootstrap.log" 2>&1 ||
-        { tail -n 20 "$WORK/debootstrap.log" >&2; exit 1; }
-    # Debian's own packages, to upgrade from; without their libraries, which nothing here runs.
-    mkdir -p "$ROOT/root/debian"
-    chroot "$ROOT" sh -c 'cd /root/debian && apt-get -qq -o APT::Sandbox::User=root download pdudaemon pdudaemon-client' ||
-        echo "Debian $suite has no pdudaemon to upgrade from"
-    chroot "$ROOT" apt-get clean
-    tar -C "$ROOT" -cf "$BASE.new" . && mv "$BASE.new" "$BASE"
-}
-
-unpack_base() {
-    rm -rf "$ROOT"
-    mkdir -p "$ROOT"
-    tar -C "$ROOT" -xf "$BASE"
-    # What the installer of a machine writes.
-    printf '127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n' >"$ROOT/etc/hosts"
+unpack_root() {
+    suite=$("$top/packaging/debian-root.sh" "$ROOT")
     cp "$target"/deb/*.deb "$ROOT/root/"
 }
 
@@ -417,7 +392,7 @@ no_output() {
 }
 
 main() {
-    "$top/packaging/need.sh" debootstrap groff-base iproute2 lintian util-linux
+    "$top/packaging/need.sh" groff-base iproute2 lintian util-linux
     ls "$target"/deb/pdudaemon_*.deb "$target"/deb/pdudaemon-client_*.deb >/dev/null ||
         { echo "there are no packages in $target/deb: run \`make deb\` first" >&2; exit 1; }
     mkdir -p "$WORK"
@@ -428,8 +403,7 @@ main() {
     say "lintian"
     check "lintian has no errors and no warnings" lintian --allow-root --fail-on error,warning "$target"/deb/*.changes
 
-    [ -e "$BASE" ] || make_base
-    unpack_base
+    unpack_root
     boot
     test_fresh
     test_drop_ins

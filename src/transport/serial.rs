@@ -310,9 +310,17 @@ fn open_error(path: &Path, errno: Errno) -> TransportError {
             K::NotFound,
             format!("there is no {path}: is it plugged in?"),
         ),
-        Errno::ACCESS | Errno::PERM => (
+        Errno::ACCESS => (
             K::NoPermission,
             format!("no permission to open {path}: the user must be in the group dialout"),
+        ),
+        // What systemd's DevicePolicy says, whatever the file's permissions are.
+        Errno::PERM => (
+            K::NoPermission,
+            format!(
+                "no permission to open {path}: the service's unit does not let it (a drop-in \
+                 with DeviceAllow={path} does)"
+            ),
         ),
         Errno::BUSY | Errno::WOULDBLOCK => {
             (K::Busy, format!("{path} is in use by another program"))
@@ -439,6 +447,9 @@ mod tests {
         let denied = error(Errno::ACCESS);
         assert_eq!(denied.kind, TransportErrorKind::NoPermission);
         assert!(denied.detail.contains("dialout") && denied.detail.contains("/dev/ttyACM0"));
+        let denied = error(Errno::PERM);
+        assert_eq!(denied.kind, TransportErrorKind::NoPermission);
+        assert!(denied.detail.contains("DeviceAllow=/dev/ttyACM0"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! call works.
 
 use crate::faults_tcp::{FAULTS, build, long, under_fault};
-use crate::sim::pdus::{Numato, Rly};
+use crate::sim::serial_boards::{Conrad, Rly, conrad, numato};
 use crate::sim::stream::{Fault, Pdu, PduBox, PtyBench, TcpBench};
 use pdudaemon::driver::{Driver, DriverError};
 use pdudaemon::request::{Outlet, State, Switch};
@@ -13,77 +13,11 @@ use std::time::{Duration, Instant};
 /// What a faulty call is given.
 const PATIENCE: Duration = Duration::from_millis(300);
 
-/// A chain of Conrad cards. They have no addresses before they are initialised.
-struct Conrad {
-    cards: Vec<Card>,
-    is_initialised: bool,
-    /// Answers with a wrong checksum, so many times.
-    wrong_checksums: u32,
-}
-
-#[derive(Default)]
-struct Card {
-    relays: u8,
-    option: u8,
-}
-
-fn conrad(cards: usize) -> Conrad {
-    Conrad {
-        cards: (0..cards).map(|_| Card::default()).collect(),
-        is_initialised: false,
-        wrong_checksums: 0,
-    }
-}
-
-fn frame(command: u8, card: u8, data: u8) -> Vec<u8> {
-    vec![command, card, data, command ^ card ^ data]
-}
-
-impl Pdu for Conrad {
-    fn answer(&mut self, input: &mut Vec<u8>, is_stuck: bool) -> Option<Vec<u8>> {
-        let request: [u8; 4] = input.get(..4)?.try_into().ok()?;
-        input.drain(..4);
-        let [command, address, data, check] = request;
-        if command ^ address ^ data != check || command == 0 {
-            return Some(frame(0xff, address, 0));
-        }
-        if command == 1 {
-            self.is_initialised = true;
-            let count = self.cards.len() as u8;
-            let mut answer: Vec<u8> = (1..=count).flat_map(|card| frame(0xfe, card, 11)).collect();
-            answer.extend(frame(1, count + 1, 0));
-            return Some(answer);
-        }
-        let index = usize::from(address).checked_sub(1);
-        let card = index.and_then(|index| self.cards.get_mut(index));
-        let Some(card) = card.filter(|_| self.is_initialised) else {
-            return Some(vec![]);
-        };
-        match command {
-            5 => card.option = data,
-            6 if !is_stuck => card.relays |= data,
-            7 if !is_stuck => card.relays &= !data,
-            _ => {}
-        }
-        let data = match command {
-            4 => card.option,
-            5 => 0,
-            _ => card.relays,
-        };
-        let mut answer = frame(!command, address, data);
-        if self.wrong_checksums > 0 && command != 4 {
-            self.wrong_checksums -= 1;
-            answer[3] ^= 0x10;
-        }
-        Some(answer)
-    }
-}
-
 /// The three dialects, each with its last outlet and the answers that a first switching takes.
 fn dialects() -> [(&'static str, &'static str, usize, PduBox); 4] {
     [
-        ("NumatoUSB32", "32", 5, Box::new(Numato::new(32))),
-        ("NumatoUSB64", "64", 4, Box::new(Numato::new(64))),
+        ("NumatoUSB32", "32", 5, Box::new(numato(32))),
+        ("NumatoUSB64", "64", 4, Box::new(numato(64))),
         ("devantech_USB-RLY16", "8", 1, Box::new(Rly::default())),
         ("conrad197720", "15", 2, Box::new(conrad(2))),
     ]
@@ -170,7 +104,7 @@ fn an_unplugged_device_is_found_again_at_the_same_path() {
 
 #[test]
 fn a_prompt_that_never_comes_is_a_timeout_with_what_came() {
-    let mut module = Numato::new(8);
+    let mut module = numato(8);
     module.has_prompt = false;
     let bench = PtyBench::start(module);
     let mut driver = driver("NumatoUSB8", &bench);

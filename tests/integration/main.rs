@@ -38,6 +38,7 @@ mod power;
 mod process;
 mod python_drivers;
 mod reload;
+mod service;
 mod share;
 mod sim;
 mod snmpd;

@@ -45,6 +45,7 @@ mod sim {
     pub(crate) mod ber;
     pub(crate) mod pdus;
     pub(crate) mod rack;
+    pub(crate) mod serial_boards;
     pub(crate) mod stream;
 }
 

@@ -1,6 +1,7 @@
 //! The stateful PDUs by driver, each on the kind of line it has.
 
-use super::pdus::{Agent, Dialect, Ds, Egpms, Eth, Kasa, Kshell, Modbus, Numato, Rly, Web};
+use super::pdus::{Agent, Dialect, Ds, Egpms, Eth, Kasa, Kshell, Modbus, Web};
+use super::serial_boards::{Rly, numato};
 use super::stream::{Control, Pdu, PduBox, PtyBench, TcpBench, UdpBench};
 use serde_json::{Value, json};
 use std::net::Ipv4Addr;
@@ -93,7 +94,7 @@ pub(crate) static ROWS: &[Row] = &[
         driver: "NumatoUSB8",
         keys: || json!({}),
         outlets: FOUR,
-        start: |_| Line::Pty(PtyBench::start(Numato::new(8))),
+        start: |_| Line::Pty(PtyBench::start(numato(8))),
     },
     Row {
         driver: "devantech_USB-RLY16",

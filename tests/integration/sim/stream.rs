@@ -50,6 +50,17 @@ impl Pdu for PduBox {
     }
 }
 
+/// One that a test looks at meanwhile.
+impl<P: Pdu> Pdu for Arc<Mutex<P>> {
+    fn answer(&mut self, input: &mut Vec<u8>, is_stuck: bool) -> Option<Vec<u8>> {
+        self.lock().expect("lock").answer(input, is_stuck)
+    }
+
+    fn connected(&mut self) {
+        self.lock().expect("lock").connected();
+    }
+}
+
 /// What goes wrong with the answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -449,5 +460,39 @@ impl PtyBench {
 impl Drop for PtyBench {
     fn drop(&mut self) {
         self.unplug();
+    }
+}
+
+/// A stateful PDU on a tty that is there already, such as the device's end of a USB serial line.
+pub(crate) struct TtyBench {
+    control: Arc<Control>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl TtyBench {
+    pub(crate) fn start(path: &str, pdu: impl Pdu + 'static) -> Self {
+        let mut tty = serialport::new(path, 9600)
+            .timeout(TICK)
+            .open_native()
+            .unwrap_or_else(|error| panic!("{path}: {error}"));
+        let control = Control::new();
+        let shared = Arc::clone(&control);
+        let pdu: Mutex<Box<dyn Pdu>> = Mutex::new(Box::new(pdu));
+        let thread = std::thread::spawn(move || {
+            serve(&mut tty, &pdu, &shared);
+        });
+        Self {
+            control,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for TtyBench {
+    fn drop(&mut self) {
+        self.control.stop.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }

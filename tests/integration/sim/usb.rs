@@ -2,7 +2,8 @@
 //! kernel's `dummy_hcd` controllers. Runs in the virtual machine of `make test-usb` alone.
 //!
 //! A gadget is a HID device with one interface, an interrupt endpoint in each direction, and
-//! whatever an [`Emulation`] makes of control requests and output reports.
+//! whatever an [`Emulation`] makes of control requests and output reports; or a USB serial port, whose
+//! device's end is a tty that a simulator of `stream` reads.
 
 use super::Simulator;
 use crate::transcript::{Case, Line, bytes};
@@ -69,9 +70,9 @@ pub(crate) struct Gadget {
 }
 
 /// As many controllers as the virtual machine's init asks for; the last is left for hub tests.
-const CONTROLLERS: usize = 7;
+const CONTROLLERS: usize = 11;
 /// The controller whose root hub is switched.
-const HUB_CONTROLLER: usize = 7;
+const HUB_CONTROLLER: usize = 11;
 
 static TAKEN: Mutex<[bool; CONTROLLERS]> = Mutex::new([false; CONTROLLERS]);
 static NUMBER: AtomicUsize = AtomicUsize::new(0);
@@ -95,16 +96,31 @@ pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 impl Gadget {
     /// Makes a device and plugs it in.
     pub(crate) fn plug(identity: &Identity, emulation: impl Emulation + 'static) -> Self {
-        let controller = {
-            let mut taken = TAKEN.lock().expect("lock");
-            let free = taken
-                .iter()
-                .position(|taken| !taken)
-                .expect("a free controller");
-            taken[free] = true;
-            free
-        };
-        Self::plug_into(controller, identity, emulation)
+        Self::plug_into(free_controller(), identity, emulation)
+    }
+
+    /// Makes a USB serial port and plugs it in: what is sent to the host's tty arrives at the tty
+    /// whose path `connect` gets before that.
+    pub(crate) fn plug_serial(identity: &Identity, connect: impl FnOnce(&str)) -> Self {
+        let frame = Frame::new(identity, "acm");
+        let number = fs::read_to_string(frame.function.join("port_num")).expect("a serial port");
+        connect(&format!("/dev/ttyGS{}", number.trim()));
+        frame.plug_into(free_controller(), Arc::default())
+    }
+
+    /// The host's tty of a USB serial port.
+    pub(crate) fn tty(&self) -> PathBuf {
+        let folder = self
+            .sysfs()
+            .expect("plugged in")
+            .join(format!("{}:1.0/tty", self.path()));
+        let mut name = None;
+        until("the host's tty", || {
+            let mut entries = fs::read_dir(&folder).into_iter().flatten();
+            name = entries.find_map(|entry| Some(entry.ok()?.file_name()));
+            name.is_some()
+        });
+        Path::new("/dev").join(name.expect("a tty"))
     }
 
     fn plug_into(
@@ -112,28 +128,8 @@ impl Gadget {
         identity: &Identity,
         emulation: impl Emulation + 'static,
     ) -> Self {
-        let number = NUMBER.fetch_add(1, Ordering::SeqCst);
-        let folder = PathBuf::from(format!("/sys/kernel/config/usb_gadget/g{number}"));
-        let function = folder.join(format!("functions/ffs.f{number}"));
-        let config = folder.join("configs/c.1");
-        let strings = folder.join("strings/0x409");
-        for path in [&folder, &function, &config, &strings] {
-            fs::create_dir(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        }
-        put(
-            folder.join("idVendor"),
-            &format!("0x{:04x}", identity.vendor),
-        );
-        put(
-            folder.join("idProduct"),
-            &format!("0x{:04x}", identity.product),
-        );
-        put(folder.join("bcdDevice"), "0x0010");
-        put(folder.join("max_speed"), "high-speed");
-        put(strings.join("serialnumber"), &identity.serial);
-        put(strings.join("product"), &identity.name);
-        put(strings.join("manufacturer"), "emulated");
-
+        let frame = Frame::new(identity, "ffs");
+        let number = frame.number;
         let mount = std::env::temp_dir().join(format!("ffs{number}"));
         fs::create_dir(&mount).expect("a mount point");
         let mounted = Command::new("mount")
@@ -162,14 +158,7 @@ impl Gadget {
         let stopped = Arc::clone(&stop);
         std::thread::spawn(move || serve_input(input, &reports, &stopped));
 
-        std::os::unix::fs::symlink(&function, config.join("f")).expect("the function");
-        let gadget = Self {
-            folder,
-            controller,
-            stop,
-        };
-        gadget.replug();
-        gadget
+        frame.plug_into(controller, stop)
     }
 
     /// Plugs it in (again).
@@ -285,6 +274,66 @@ pub(crate) fn hub_bus_of(speed: u32) -> String {
         .expect("a bus number")
         .trim()
         .to_owned()
+}
+
+fn free_controller() -> usize {
+    let mut taken = TAKEN.lock().expect("lock");
+    let free = taken
+        .iter()
+        .position(|taken| !taken)
+        .expect("a free controller");
+    taken[free] = true;
+    free
+}
+
+/// A gadget with one function that is not plugged in yet.
+struct Frame {
+    number: usize,
+    folder: PathBuf,
+    function: PathBuf,
+}
+
+impl Frame {
+    fn new(identity: &Identity, kind: &str) -> Self {
+        let number = NUMBER.fetch_add(1, Ordering::SeqCst);
+        let folder = PathBuf::from(format!("/sys/kernel/config/usb_gadget/g{number}"));
+        let function = folder.join(format!("functions/{kind}.f{number}"));
+        let strings = folder.join("strings/0x409");
+        for path in [&folder, &function, &folder.join("configs/c.1"), &strings] {
+            fs::create_dir(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        }
+        put(
+            folder.join("idVendor"),
+            &format!("0x{:04x}", identity.vendor),
+        );
+        put(
+            folder.join("idProduct"),
+            &format!("0x{:04x}", identity.product),
+        );
+        put(folder.join("bcdDevice"), "0x0010");
+        put(folder.join("max_speed"), "high-speed");
+        put(strings.join("serialnumber"), &identity.serial);
+        put(strings.join("product"), &identity.name);
+        put(strings.join("manufacturer"), "emulated");
+        Self {
+            number,
+            folder,
+            function,
+        }
+    }
+
+    /// `stop` ends the threads behind the function.
+    fn plug_into(self, controller: usize, stop: Arc<AtomicBool>) -> Gadget {
+        std::os::unix::fs::symlink(&self.function, self.folder.join("configs/c.1/f"))
+            .expect("the function");
+        let gadget = Gadget {
+            folder: self.folder,
+            controller,
+            stop,
+        };
+        gadget.replug();
+        gadget
+    }
 }
 
 fn open(mount: &Path, name: &str) -> File {
@@ -507,7 +556,8 @@ fn identity(case: &Case) -> Identity {
     }
 }
 
-fn ykush(name: &str) -> Option<Identity> {
+/// What one of the YKUSH drivers looks for.
+pub(crate) fn ykush(name: &str) -> Option<Identity> {
     let product = match name {
         "YKUSH" => 0xf2f7,
         "YKUSHXS" => 0xf0cd,

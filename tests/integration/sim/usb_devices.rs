@@ -105,6 +105,43 @@ impl Emulation for Cleware4 {
     }
 }
 
+/// Cleware's USB-Switch 8 with a serial number of its own.
+#[derive(Default)]
+pub(crate) struct Cleware8 {
+    pub(crate) relays: Relays,
+}
+
+impl Cleware8 {
+    pub(crate) fn identity() -> Identity {
+        Identity::new(0x0d50, 0x0030, "88ba0", "Contact00")
+    }
+}
+
+impl Emulation for Cleware8 {
+    fn read(&mut self, _: Setup) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn write(&mut self, setup: Setup, data: &[u8], inputs: &Inputs) -> bool {
+        if (setup.kind, setup.request, setup.value, data.get(1)) != (0x21, 9, 0x0300, Some(&0x81)) {
+            return false;
+        }
+        let relays = (1..=8).map(|outlet| u8::from(self.relays.get(outlet)) << (outlet - 1));
+        inputs
+            .send(vec![0x80, 0, 0, 0, 0, relays.sum()])
+            .expect("a device");
+        true
+    }
+
+    fn output(&mut self, report: &[u8], _: &Inputs) {
+        if let [0x03, _, to, _, which] = *report {
+            for outlet in (1..=8).filter(|outlet| which >> (outlet - 1) & 1 == 1) {
+                self.relays.set(outlet, to >> (outlet - 1) & 1 == 1);
+            }
+        }
+    }
+}
+
 /// A V-USB relay board.
 #[derive(Default)]
 pub(crate) struct UsbRelay {
