@@ -7,7 +7,8 @@
 //! Invariant: the only place that reads them; what is read goes nowhere but into the answer.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// No secret is longer.
@@ -82,7 +83,7 @@ impl Vault {
         let path = credential.unwrap_or_else(|| self.folder.join(name));
         let fail = |what: String| format!("file {}: {what}", path.display());
         let mut bytes = Vec::new();
-        File::open(&path)
+        open(&path)
             .and_then(|file| file.take(MAX_SECRET + 1).read_to_end(&mut bytes))
             .map_err(|error| fail(format!("cannot be read: {error}")))?;
         if bytes.len() as u64 > MAX_SECRET {
@@ -104,6 +105,18 @@ impl Vault {
     }
 }
 
+/// Opens a regular file; a pipe that nobody writes to would be waited for.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = options.read(true).custom_flags(nonblocking).open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::other("it is not a regular file"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,6 +132,8 @@ mod tests {
         write(folder.path(), "both", "from the folder");
         write(credentials.path(), "both", " with spaces \r\n");
         write(folder.path(), "empty", "\n");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mkfifoat(rustix::fs::CWD, folder.path().join("pipe"), mode).expect("a pipe");
         let vault = Vault {
             folder: folder.path().to_owned(),
             credentials: Some(credentials.path().to_owned()),
@@ -132,6 +147,8 @@ mod tests {
         for (json, expected) in [
             (r#"{"file": "empty"}"#, "is empty"),
             (r#"{"file": "none"}"#, "none: cannot be read: No such file"),
+            (r#"{"file": "pipe"}"#, "it is not a regular file"),
+            (r#"{"file": "."}"#, "it is not a regular file"),
             (r#"{"file": ""}"#, "expected a name"),
             (
                 r#"{"env": "PDUDAEMON_NOT_SET"}"#,
