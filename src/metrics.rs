@@ -2,7 +2,7 @@
 //!
 //! What is known of each PDU is not counted here but looked up when somebody asks.
 
-use crate::request::{Action, FailureKind, Outcome, Switch};
+use crate::request::{Action, FailureKind, Outcome, State, Switch};
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -112,6 +112,7 @@ impl Metrics {
             Action::State => "get-status",
         };
         let result = match outcome {
+            Ok(done) if matches!(done.state, Some(State::Unknown(_))) => "unknown-state",
             Ok(_) => "ok",
             Err(failure) => word(failure.kind),
         };
@@ -278,6 +279,11 @@ mod tests {
         };
         let took = Duration::from_millis(20);
         metrics.request_ended(Action::Reboot, &Ok(done), took);
+        let unknown = Done {
+            state: Some(State::Unknown("locked".into())),
+            attempts: 0,
+        };
+        metrics.request_ended(Action::State, &Ok(unknown), took);
         let failure = Failure::new(FailureKind::Unreachable, "away");
         metrics.request_ended(Action::State, &Err(failure), took);
         metrics.connected();
@@ -293,6 +299,7 @@ mod tests {
         }]);
         for line in [
             r#"pdudaemon_requests_total{action="reboot",result="ok"} 1"#,
+            r#"pdudaemon_requests_total{action="get-status",result="unknown-state"} 1"#,
             r#"pdudaemon_requests_total{action="get-status",result="pdu-unreachable"} 1"#,
             r#"pdudaemon_request_duration_seconds_bucket{le="0.05",action="reboot"} 1"#,
             "pdudaemon_request_attempts_total 2",
