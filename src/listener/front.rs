@@ -163,6 +163,8 @@ pub(super) struct Front {
     next_id: u64,
     /// Bytes kept for all clients together, see [`Limits::buffered`].
     buffered: usize,
+    /// What was just read.
+    chunk: Vec<u8>,
     draining: bool,
 }
 
@@ -218,6 +220,7 @@ impl Front {
             timers: BTreeSet::new(),
             next_id: FIRST_CLIENT,
             buffered: 0,
+            chunk: vec![0; CHUNK],
             draining: false,
         };
         front.accept_again()?;
@@ -597,12 +600,11 @@ impl Front {
         if !client.interest.contains(E::IN) {
             return;
         }
-        let mut chunk = [0; CHUNK];
-        match client.wire.stream.read(&mut chunk) {
+        match client.wire.stream.read(&mut self.chunk) {
             Ok(0) => client.ended = true,
             Ok(_) if matches!(client.phase, Phase::Lingering | Phase::LineAsked) => return,
             Ok(more) => {
-                let more = chunk.get(..more).unwrap_or_default();
+                let more = self.chunk.get(..more).unwrap_or_default();
                 client.input.extend_from_slice(more);
                 client.idle_since = Instant::now();
                 // A head ends with a line, a body where its head said: reading a head anew at

@@ -229,7 +229,7 @@ fn siege(address: SocketAddr, end: Instant) {
     }
     println!("ready");
     // Spread over the time, as different clients are.
-    let steps = 20;
+    let steps = 200;
     while Instant::now() < end {
         for step in 0..steps {
             let began = Instant::now();
