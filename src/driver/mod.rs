@@ -155,6 +155,17 @@ impl Lost for DriverError {
     fn is_lost(&self) -> bool {
         matches!(self, Self::Transport(error) if error.is_lost())
     }
+
+    fn may_have_acted(&self) -> bool {
+        Self::may_have_acted(self)
+    }
+
+    fn and_again(self, again: &Self) -> Self {
+        match self {
+            Self::Transport(error) => Self::Transport(error.tried_again(again)),
+            other => other,
+        }
+    }
 }
 
 impl From<TransportError> for DriverError {

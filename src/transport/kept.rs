@@ -5,15 +5,42 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 /// Errors that can tell that the other end is gone.
-pub trait Lost {
+pub trait Lost: Sized {
     /// Did the connection or device end, as it may have done while it was idle?
     fn is_lost(&self) -> bool;
+
+    /// Could the PDU have acted?
+    fn may_have_acted(&self) -> bool;
+
+    /// The same loss, with the reason why another try over a new session failed.
+    fn and_again(self, again: &Self) -> Self;
 }
 
 impl Lost for TransportError {
     fn is_lost(&self) -> bool {
         self.kind == TransportErrorKind::Closed
     }
+
+    fn may_have_acted(&self) -> bool {
+        Self::may_have_acted(self)
+    }
+
+    fn and_again(self, again: &Self) -> Self {
+        self.tried_again(again)
+    }
+}
+
+/// What comes of another try after a session was `lost` in the first one. The second may say that
+/// nothing can have been carried out (nobody there, login refused); the first may have been carried
+/// out all the same, and that is what whoever asked must know.
+pub fn tried_again<T, E: Lost>(lost: E, second: Result<T, E>) -> Result<T, E> {
+    second.map_err(|again| {
+        if again.may_have_acted() {
+            again
+        } else {
+            lost.and_again(&again)
+        }
+    })
 }
 
 /// A place for one session.
@@ -48,19 +75,16 @@ impl<S> Kept<S> {
             Some((session, _)) => session,
             None => open()?,
         };
-        let mut result = work(&mut session);
-        if let Err(error) = &result
-            && was_kept
-            && error.is_lost()
-        {
-            drop(session);
-            match open() {
-                Ok(new) => session = new,
-                // Not the new error: it would say that nothing can have been carried out.
-                Err(_) => return result,
+        let result = match work(&mut session) {
+            Err(lost) if was_kept && lost.is_lost() => {
+                let second = open().and_then(|new| {
+                    session = new;
+                    work(&mut session)
+                });
+                tried_again(lost, second)
             }
-            result = work(&mut session);
-        }
+            result => result,
+        };
         if result.is_ok() {
             self.session = Some((session, Instant::now()));
         }
@@ -123,6 +147,8 @@ mod tests {
         let mut works = vec![Ok(()), Err(error(TransportErrorKind::Closed))];
         let mut call = || kept.call(|| opens.remove(0), |()| works.remove(0));
         assert_eq!(call(), Ok(()));
-        assert!(call().is_err_and(|error| error.may_have_acted()));
+        let error = call().expect_err("lost");
+        assert!(error.may_have_acted());
+        assert_eq!(error.detail, "test; another try: test");
     }
 }

@@ -143,6 +143,14 @@ impl TransportError {
         Self::new(kind, format!("{doing}: {error}"))
     }
 
+    /// The same error, with the words of another one that a second try ended with.
+    pub fn tried_again(self, again: &dyn fmt::Display) -> Self {
+        Self {
+            detail: format!("{}; another try: {again}", self.detail),
+            ..self
+        }
+    }
+
     /// Could the PDU have acted? `false` only where nothing can have reached it.
     pub fn may_have_acted(&self) -> bool {
         use TransportErrorKind as K;

@@ -9,6 +9,7 @@
 //! argument list, in no environment and on no disk.
 
 use super::command::{End, Output, Program};
+use super::kept::{Lost, tried_again};
 use super::{Deadline, TransportError, TransportErrorKind, printable};
 use rustix::event::{PollFd, PollFlags, poll};
 use std::fmt;
@@ -141,6 +142,30 @@ pub enum SshError {
     Transport(TransportError),
 }
 
+impl Lost for SshError {
+    fn is_lost(&self) -> bool {
+        matches!(self, Self::Transport(error) if error.is_lost())
+    }
+
+    fn may_have_acted(&self) -> bool {
+        match self {
+            Self::LoginRefused(_) | Self::NoAlgorithm(_) => false,
+            Self::Transport(error) => error.may_have_acted(),
+        }
+    }
+
+    fn and_again(self, again: &Self) -> Self {
+        let Self::Transport(error) = self else {
+            return self;
+        };
+        Self::Transport(match again {
+            Self::LoginRefused(words) => error.tried_again(&format!("login refused: {words}")),
+            Self::NoAlgorithm(words) => error.tried_again(words),
+            Self::Transport(again) => error.tried_again(again),
+        })
+    }
+}
+
 impl From<TransportError> for SshError {
     fn from(error: TransportError) -> Self {
         Self::Transport(error)
@@ -181,10 +206,8 @@ impl Client {
     pub fn run(&mut self, command: &str, deadline: Deadline) -> Result<Answer, SshError> {
         let shared = self.private.as_ref().is_some_and(Private::is_connected);
         match self.run_once(command, deadline) {
-            Err(SshError::Transport(error))
-                if shared && error.kind == TransportErrorKind::Closed =>
-            {
-                self.run_once(command, deadline)
+            Err(lost) if shared && lost.is_lost() => {
+                tried_again(lost, self.run_once(command, deadline))
             }
             result => result,
         }

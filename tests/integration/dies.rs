@@ -118,6 +118,43 @@ fn a_pdu_that_dies_in_the_middle_of_a_queue_is_told_and_gets_its_on_later() {
     });
 }
 
+/// The off of a reboot goes through a kept session and is carried out; then the PDU is gone, and
+/// nobody takes the second try.
+fn dies_with_the_off(row: &Row, honest: usize) {
+    let name = format!("{}, {honest} answers before", row.driver);
+    let (mut line, settings) = row.start(Ipv4Addr::LOCALHOST);
+    if matches!(line, Line::Pty(_)) {
+        // Its line does not end with it.
+        return;
+    }
+    let (lane, pdu) = (Lane::start(settings), line.pdu());
+    let outlet = row.outlets[0];
+    lane.ask(outlet, ON)
+        .unwrap_or_else(|failure| panic!("{name}, before: {failure}"));
+    line.control().set(Fault::Dies, honest);
+    let outcome = lane.ask(outlet, Action::Reboot);
+    line.control().set(Fault::None, 0);
+    line.plug();
+    if line.control().spoiled() > 0 {
+        let failure = outcome.expect_err(&name);
+        assert_eq!(failure.kind, FailureKind::Unreachable, "{name}: {failure}");
+    }
+    wait_for(&format!("{name}: the on"), || {
+        (pdu.lock().expect("lock").is_on(outlet) == Some(true)).then_some(())
+    });
+}
+
+#[test]
+fn a_pdu_that_dies_with_the_off_is_not_left_dark() {
+    std::thread::scope(|scope| {
+        for row in ROWS {
+            for honest in 0..3 {
+                scope.spawn(move || dies_with_the_off(row, honest));
+            }
+        }
+    });
+}
+
 #[test]
 fn a_network_that_says_everything_twice_costs_nothing() {
     for row in ROWS {

@@ -38,7 +38,7 @@ pub(crate) fn is_right_class(fault: Fault, error: &DriverError) -> bool {
     match fault {
         Fault::None | Fault::Twice => false,
         Fault::Silent | Fault::Half | Fault::Drip => kind == Some(K::Timeout),
-        Fault::Reset | Fault::ResetOnce => kind == Some(K::Closed),
+        Fault::Reset | Fault::ResetOnce | Fault::Dies => kind == Some(K::Closed),
         Fault::Garbage | Fault::Endless => {
             matches!(error, DriverError::Unexpected { .. })
                 || matches!(kind, Some(K::Garbled | K::Timeout))

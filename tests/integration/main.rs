@@ -33,6 +33,7 @@ mod groups;
 mod hostile;
 mod listeners;
 mod matrix;
+mod names;
 mod peer_modbus;
 mod power;
 mod process;

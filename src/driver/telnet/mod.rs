@@ -9,6 +9,7 @@ mod synaccess;
 use super::{DEVICE_TIMEOUT, Driver, DriverError, DriverSpec, Key, outlet_number};
 use crate::request::{Outlet, State, Switch};
 use crate::settings::{self, Address, Secret, Settings, SettingsError};
+use crate::transport::kept::{Lost, tried_again};
 use crate::transport::telnet::Session;
 use crate::transport::{Deadline, TransportError, TransportErrorKind};
 use serde::Deserialize;
@@ -251,10 +252,20 @@ impl<C: Console> Kept<C> {
             && session.is_alive(deadline)
         {
             match work(&self.console, &mut session, deadline) {
-                Err(DriverError::Transport(error)) if error.kind == TransportErrorKind::Closed => {}
-                result => return self.keep(session, result, deadline),
+                Err(lost) if lost.is_lost() => tried_again(lost, self.anew(deadline, work)),
+                result => self.keep(session, result, deadline),
             }
+        } else {
+            self.anew(deadline, work)
         }
+    }
+
+    /// Does `work` in a new session.
+    fn anew<T>(
+        &mut self,
+        deadline: Deadline,
+        mut work: impl FnMut(&C, &mut Session, Deadline) -> Result<T, DriverError>,
+    ) -> Result<T, DriverError> {
         let mut session = Session::open(&self.address.host, self.address.port, deadline)?;
         let result = self
             .console

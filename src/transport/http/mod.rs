@@ -18,6 +18,7 @@ mod wire;
 
 pub use tls::Trust;
 
+use super::kept::{Lost, tried_again};
 use super::{Deadline, TransportError, TransportErrorKind, printable};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -435,18 +436,19 @@ impl Client {
         let served = self.session.as_ref().is_some_and(|session| session.served);
         match self.exchange(origin, request, deadline) {
             Err(Failure {
-                error,
+                error: lost,
                 answered: false,
-            }) if served && error.kind == TransportErrorKind::Closed => {
+            }) if served && lost.is_lost() => {
                 let challenge = self.session.take().and_then(|session| session.challenge);
                 self.open()?.challenge = challenge;
-                self.exchange(origin, request, deadline)
+                let second = self.exchange(origin, request, deadline);
+                tried_again(lost, second.map_err(|failure| failure.error))
             }
-            other => other,
+            other => other.map_err(|failure| failure.error),
         }
-        .map_err(|failure| TransportError {
-            detail: format!("{}: {}", request.doing(), failure.error.detail),
-            ..failure.error
+        .map_err(|error| TransportError {
+            detail: format!("{}: {}", request.doing(), error.detail),
+            ..error
         })
     }
 

@@ -168,4 +168,13 @@ impl Line {
             Self::Pty(bench) => bench.unplug(),
         }
     }
+
+    /// The same PDU at another address, on the same port.
+    pub(crate) fn move_to(&mut self, ip: Ipv4Addr) {
+        match self {
+            Self::Tcp(bench) => bench.move_to(ip),
+            Self::Udp(bench) => bench.move_to(ip),
+            Self::Pty(_) => panic!("a pty has no address"),
+        }
+    }
 }

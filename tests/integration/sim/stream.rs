@@ -83,6 +83,8 @@ pub(crate) enum Fault {
     Stuck,
     /// Says everything twice, as a network may; only in datagrams.
     Twice,
+    /// Does what it is told, and is gone before it says so.
+    Dies,
 }
 
 /// What the threads of a simulator share with the test.
@@ -199,6 +201,10 @@ fn serve(stream: &mut (impl Read + Write), pdu: &Mutex<PduBox>, control: &Contro
                 Fault::None | Fault::Stuck | Fault::Twice => stream.write_all(&answer),
                 Fault::Silent => Ok(()),
                 Fault::Reset | Fault::ResetOnce => return true,
+                Fault::Dies => {
+                    control.stop.store(true, Ordering::SeqCst);
+                    return true;
+                }
                 Fault::Garbage => stream.write_all(GARBAGE),
                 Fault::Half => stream.write_all(&answer[..answer.len() / 2]),
                 Fault::Drip => drip(stream, &answer, control),
@@ -272,6 +278,13 @@ impl TcpBench {
         self.address.to_string()
     }
 
+    /// Ends what is under way, and listens on the same port of another address.
+    pub(crate) fn move_to(&mut self, ip: Ipv4Addr) {
+        self.unplug();
+        self.address.set_ip(ip.into());
+        self.plug();
+    }
+
     pub(crate) fn plug(&mut self) {
         self.unplug();
         let listener = TcpListener::bind(self.address).expect("a loopback port");
@@ -293,6 +306,9 @@ impl TcpBench {
                     socket2::SockRef::from(&stream)
                         .set_linger(linger)
                         .expect("linger can be set");
+                }
+                if shared.is_stopped() {
+                    break;
                 }
             }
         }));
@@ -340,6 +356,13 @@ impl UdpBench {
         self.address.to_string()
     }
 
+    /// Ends what is under way, and listens on the same port of another address.
+    pub(crate) fn move_to(&mut self, ip: Ipv4Addr) {
+        self.unplug();
+        self.address.set_ip(ip.into());
+        self.plug();
+    }
+
     pub(crate) fn plug(&mut self) {
         self.unplug();
         let socket = UdpSocket::bind(self.address).expect("a loopback port");
@@ -358,7 +381,9 @@ impl UdpBench {
                 let Some(answer) = answer else { continue };
                 let answer = match control.next() {
                     Fault::None | Fault::Stuck => &answer[..],
-                    Fault::Silent | Fault::Reset | Fault::ResetOnce | Fault::Drip => continue,
+                    Fault::Silent | Fault::Reset | Fault::ResetOnce | Fault::Drip | Fault::Dies => {
+                        continue;
+                    }
                     Fault::Garbage | Fault::Endless => GARBAGE,
                     Fault::Half => &answer[..answer.len() / 2],
                     Fault::Twice => {
