@@ -843,7 +843,9 @@ fn api_state(answer: Answer) -> Result<(Ending, Option<bool>), String> {
     match (answer.0, body["state"].as_str()) {
         (200, Some("on")) => Ok((Ending::Done, Some(true))),
         (200, Some("off")) => Ok((Ending::Done, Some(false))),
-        (200, Some("unknown") | None) => Ok((Ending::Done, None)),
+        // An answer, but not the one that was asked for; the daemon counts it so as well.
+        (200, Some("unknown")) => Ok((Ending::Failed, None)),
+        (200, None) => Ok((Ending::Done, None)),
         (400..=599, _) if body["detail"].is_string() => Ok((Ending::Failed, None)),
         _ => Err(format!("an odd answer: {answer:?}")),
     }
