@@ -1,12 +1,12 @@
 #!/bin/bash
 # debian-root.sh ROOT: a fresh Debian with systemd below ROOT, for tests that install the packages.
 # Prints the name of its suite: this machine's, if that is Debian. The first time debootstrap makes
-# it; it is kept in target/debian-root. Needs root.
+# it; it is kept in target/debian-root. DEBIAN_MIRROR
+# names another mirror than debootstrap's own. Needs root.
 set -euo pipefail
 
 top=$(cd "$(dirname "$0")/.." && pwd)
 readonly ROOT=$1 KEPT=${CARGO_TARGET_DIR:-$top/target}/debian-root
-readonly MIRROR=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
 suite=bookworm
 if [ "$(. /etc/os-release && echo "$ID")" = debian ]; then
     suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-bookworm}")
@@ -19,7 +19,7 @@ make_base() {
     rm -rf "$ROOT" "$BASE"
     debootstrap --variant=minbase \
         --include=systemd,libnss-systemd,udev,iproute2,procps,curl,netcat-openbsd,sudo,openssh-client,uhubctl \
-        "$suite" "$ROOT" "$MIRROR" >"$KEPT/debootstrap.log" 2>&1 ||
+        "$suite" "$ROOT" ${DEBIAN_MIRROR:+"$DEBIAN_MIRROR"} >"$KEPT/debootstrap.log" 2>&1 ||
         { tail -n 20 "$KEPT/debootstrap.log"; exit 1; }
     # Debian's own packages, to upgrade from; without their libraries, which nothing here runs.
     mkdir -p "$ROOT/root/debian"
