@@ -137,6 +137,18 @@ impl DriverError {
         }
     }
 
+    /// The failure of a step that came after the switching: whatever it says of itself, the PDU
+    /// may have carried out the command.
+    pub fn after_switching(self) -> Self {
+        if self.may_have_acted() {
+            return self;
+        }
+        Self::Unexpected {
+            expected: "the outlet's state after switching".into(),
+            got: self.to_string(),
+        }
+    }
+
     /// Did the PDU as a whole fail to answer, so that its other outlets would fail as well?
     pub fn is_pdu_away(&self) -> bool {
         match self {

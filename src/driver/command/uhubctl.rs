@@ -103,12 +103,17 @@ impl Driver for Uhubctl {
         let port = outlet_number(outlet, 1..=MOST_PORTS)?;
         let output = self.run(port, &["--action", &to.to_string()], deadline)?;
         match new_state(&output.text(), port) {
-            Some(got) if got != to => Err(DriverError::Unexpected {
+            Some(got) if got == to => Ok(()),
+            Some(got) => Err(DriverError::Unexpected {
                 expected: format!("port {port} {to} after switching"),
                 got: got.to_string(),
             }),
-            // Without a new status the exit status must do.
-            _ => Ok(()),
+            // Its exit status is 0 also for a port that the hub does not have, and for one that
+            // could not be switched.
+            None => Err(DriverError::Unexpected {
+                expected: format!("port {port} in uhubctl's new status"),
+                got: output.complaint(),
+            }),
         }
     }
 

@@ -31,6 +31,7 @@ use crate::request::{State, Switch};
 use crate::settings::{self, Address, Secret, Settings, SettingsError};
 use crate::transport;
 use crate::transport::http::{Answer, Client, Login, Origin, Request, Trust};
+use crate::transport::kept::tried_again;
 use crate::transport::{Deadline, TransportError, TransportErrorKind};
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -242,25 +243,28 @@ fn ask(
     request: &Request<'_>,
     deadline: Deadline,
 ) -> Result<Answer, DriverError> {
-    let answer = client.ask(request, deadline)?;
+    let mut answer = client.ask(request, deadline)?;
     let said = || match &answer.unfollowed {
         Some(why) => format!("HTTP {}, a redirect {why}", answer.status),
         None => format!("HTTP {}: {}", answer.status, answer.words()),
     };
-    match answer.status {
-        200..=299 => Ok(answer),
-        401 | 403 => Err(DriverError::LoginRefused(said())),
+    let error = match answer.status {
+        200..=299 => return Ok(answer),
+        401 | 403 => DriverError::LoginRefused(said()),
         // Too many at once; the PDU has not looked at the request.
-        408 | 429 | 503 => Err(DriverError::Transport(TransportError::new(
-            TransportErrorKind::Busy,
-            said(),
-        ))),
+        408 | 429 | 503 => {
+            DriverError::Transport(TransportError::new(TransportErrorKind::Busy, said()))
+        }
         // Something broke while it worked on the request: it may have switched.
-        500..=599 => Err(DriverError::Unexpected {
+        500..=599 => DriverError::Unexpected {
             expected: "HTTP 200".into(),
             got: said(),
-        }),
-        _ => Err(DriverError::Refused(said())),
+        },
+        _ => DriverError::Refused(said()),
+    };
+    match answer.lost.take() {
+        Some(lost) => tried_again(DriverError::Transport(lost), Err(error)),
+        None => Err(error),
     }
 }
 
@@ -294,7 +298,7 @@ fn confirm(
     let give_up = deadline.within(patience);
     let mut pause = Duration::from_millis(50);
     loop {
-        let state = read()?;
+        let state = read().map_err(DriverError::after_switching)?;
         if state == State::from(to) {
             return Ok(());
         }

@@ -198,8 +198,14 @@ impl Driver for Servo {
     }
 
     fn switch(&mut self, _: &Outlet, to: Switch, deadline: Deadline) -> Result<(), DriverError> {
+        let mut has_begun = false;
         for control in self.controls.clone() {
-            self.call("set", &[control.name(), control.value(to)], deadline)?;
+            self.call("set", &[control.name(), control.value(to)], deadline)
+                .map_err(|error| match has_begun {
+                    true => error.after_switching(),
+                    false => error,
+                })?;
+            has_begun = true;
         }
         Ok(())
     }

@@ -66,21 +66,34 @@ fn status_words(status: u64) -> &'static str {
     }
 }
 
-/// The data of `{"result": [0, {..}]}` (null where there is none), or the refusal's words.
-fn parse(json: &Value) -> Option<Result<Value, String>> {
+/// With these the one who asks has stopped waiting for the poe daemon, which may have obeyed.
+fn is_in_doubt(status: u64) -> bool {
+    matches!(status, 7 | 9 | 10)
+}
+
+/// The data of `{"result": [0, {..}]}` (null where there is none), or the failure.
+fn parse(json: &Value) -> Option<Result<Value, DriverError>> {
+    let refused =
+        |words: String| DriverError::Refused(crate::transport::printable(words.as_bytes()));
     if json.get("id").is_some_and(|id| *id != 1) {
         return None;
     }
     if let Some(error) = json.get("error") {
-        return Some(Err(error.to_string()));
+        return Some(Err(refused(error.to_string())));
     }
     let result = json.get("result")?.as_array()?;
     match result.first()?.as_u64()? {
         0 => Some(Ok(result.get(1).cloned().unwrap_or(Value::Null))),
-        status => Some(Err(format!(
-            "ubus status {status}, {}",
-            status_words(status)
-        ))),
+        status => {
+            let words = format!("ubus status {status}, {}", status_words(status));
+            Some(Err(match is_in_doubt(status) {
+                true => DriverError::Unexpected {
+                    expected: "ubus status 0".into(),
+                    got: words,
+                },
+                false => refused(words),
+            }))
+        }
     }
 }
 
@@ -93,7 +106,8 @@ fn port_state(data: &Value, interface: &str) -> Option<State> {
     };
     Some(match word {
         "Disabled" => State::Off,
-        _ => State::On,
+        "Searching" | "Requesting power" | "Delivering power" => State::On,
+        other => State::Unknown(other.to_owned()),
     })
 }
 
@@ -112,9 +126,7 @@ impl Ubus {
         let answer = ask(&mut self.client, &request, deadline)?;
         match parse(&json(&answer)?) {
             Some(Ok(data)) => Ok((data, answer)),
-            Some(Err(words)) => Err(DriverError::Refused(crate::transport::printable(
-                words.as_bytes(),
-            ))),
+            Some(Err(error)) => Err(error),
             None => Err(unexpected("a result with id 1", &answer)),
         }
     }
@@ -161,10 +173,14 @@ mod tests {
         );
         assert_eq!(
             check(r#"{"jsonrpc":"2.0","id":1,"result":[6]}"#),
-            Some(Err("ubus status 6, permission denied".into()))
+            Some(Err(DriverError::Refused(
+                "\"ubus status 6, permission denied\"".into()
+            )))
         );
+        let late = check(r#"{"id":1,"result":[7]}"#);
+        assert!(matches!(late, Some(Err(error)) if error.may_have_acted()));
         let refused = check(r#"{"id":1,"error":{"code":-32002,"message":"Access denied"}}"#);
-        assert!(matches!(refused, Some(Err(words)) if words.contains("Access denied")));
+        assert!(matches!(refused, Some(Err(error)) if error.to_string().contains("Access denied")));
         assert_eq!(check(r#"{"id":2,"result":[0]}"#), None);
         assert_eq!(check(r#"{"id":1,"result":[]}"#), None);
     }
@@ -175,6 +191,9 @@ mod tests {
         assert_eq!(port_state(&old, "lan1"), Some(State::Off));
         assert_eq!(port_state(&old, "lan2"), Some(State::On));
         assert_eq!(port_state(&old, "lan3"), None);
+        let fault = serde_json::json!({"ports": {"lan1": {"status": "Other fault"}}});
+        let unknown = State::Unknown("Other fault".into());
+        assert_eq!(port_state(&fault, "lan1"), Some(unknown));
         let new = serde_json::json!({"ports": {"lan1": {"status": "Disabled"}}});
         assert_eq!(port_state(&new, "lan1"), Some(State::Off));
     }

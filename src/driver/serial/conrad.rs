@@ -122,6 +122,8 @@ fn ask(
             .and_then(|answer| parse(command, card, answer));
         match result {
             Err(error) if is_garbled_or_late(&error) && tries < TRIES => resync(line, deadline)?,
+            // What came before the second try may have been carried out.
+            Err(error) if tries > 1 => return Err(error.after_switching()),
             result => return result,
         }
     }
@@ -215,8 +217,12 @@ fn switch(
     };
     ask(line, GET_PORT, place.card, 0, deadline)?;
     let mut relays = 0;
-    for _ in 0..TRIES {
-        relays = ask(line, command, place.card, place.mask, deadline)?;
+    for round in 0..TRIES {
+        let told = ask(line, command, place.card, place.mask, deadline);
+        relays = match round {
+            0 => told?,
+            _ => told.map_err(DriverError::after_switching)?,
+        };
         if state_of(relays, place) == to {
             return Ok(());
         }

@@ -368,6 +368,10 @@ impl From<SnmpError> for DriverError {
                 expected: "an answer about the object asked for".into(),
                 got: what,
             },
+            SnmpError::Doubtful(what) => Self::Unexpected {
+                expected: "an answer to the first copy of the request".into(),
+                got: what,
+            },
             SnmpError::Status(16) => Self::LoginRefused(status_text(16)),
             // The PDU's own failures: it may have acted, and may do better next time.
             SnmpError::Status(status @ (1 | 5 | 13..=15 | 19..)) => Self::Unexpected {

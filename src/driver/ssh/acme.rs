@@ -45,7 +45,11 @@ impl Driver for Acme {
         let answer = self.0.run(&command(number, to), deadline)?;
         match answer.status {
             0 => Ok(()),
-            _ => Err(DriverError::Refused(answer.complaint)),
+            // It may have switched before it failed.
+            _ => Err(DriverError::Unexpected {
+                expected: "exit status 0".into(),
+                got: answer.complaint,
+            }),
         }
     }
 

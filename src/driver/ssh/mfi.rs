@@ -80,7 +80,11 @@ impl Mfi {
         let answer = self.client.run(command, deadline)?;
         match answer.status {
             0 => Ok(answer.output),
-            _ => Err(DriverError::Refused(answer.complaint)),
+            // It may have switched before it failed.
+            _ => Err(DriverError::Unexpected {
+                expected: "exit status 0".into(),
+                got: answer.complaint,
+            }),
         }
     }
 }
@@ -98,7 +102,8 @@ impl Driver for Mfi {
     ) -> Result<(), DriverError> {
         let number = outlet_number(outlet, 1..=self.outlets)?;
         self.ask(&write(number, to), deadline)?;
-        match self.ask(&read(number), deadline)? {
+        let output = self.ask(&read(number), deadline);
+        match output.map_err(DriverError::after_switching)? {
             output if state_from(&output) == State::from(to) => Ok(()),
             output => Err(DriverError::Unexpected {
                 expected: format!("relay {to}"),

@@ -141,7 +141,8 @@ impl Driver for Ds {
             || Ok(connect(&self.address, deadline)?),
             |connection| {
                 set(connection, number, to, deadline)?;
-                let got = get(connection, number, deadline)?;
+                let got =
+                    get(connection, number, deadline).map_err(DriverError::after_switching)?;
                 if got == to {
                     return Ok(());
                 }

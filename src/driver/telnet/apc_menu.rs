@@ -513,7 +513,8 @@ fn switch(
     };
     let question = choose(session, &screen, action, deadline)?;
     if !question.confirms {
-        return Err(DriverError::Refused(session.screen.words(&question.text)));
+        // Firmware that acts without asking would look like this.
+        return Err(unexpected(session, "a question for YES", &question.text));
     }
     session.line("YES", deadline)?;
     let answer = session.expect(
@@ -530,6 +531,8 @@ fn switch(
     let words = words
         .trim_start_matches([' ', ':', '\n'])
         .trim_start_matches("YES");
+    // On the screen that follows, outlets' names may say anything.
+    let words = words.split("-------").next().unwrap_or(words);
     match said(words) {
         Said::Success => Ok(()),
         Said::Failure => Err(DriverError::Refused(session.screen.words(words))),

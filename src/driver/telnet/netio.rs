@@ -88,7 +88,10 @@ impl Console for Kshell {
             Err(error) if error.kind == TransportErrorKind::Timeout => {
                 // The Python program's way: an empty line is answered by 502.
                 session.line("", deadline)?;
-                answer(session, deadline)?;
+                if let (100, _) = answer(session, deadline)? {
+                    // The greeting, late; the empty line's own answer follows.
+                    answer(session, deadline)?;
+                }
             }
             Err(error) => return Err(error.into()),
         }

@@ -99,7 +99,8 @@ impl Console for NetBooter {
         if complains(&answer) {
             return Err(DriverError::Refused(session.screen.words(&answer)));
         }
-        match state_in(&ask(session, "pshow", deadline)?, outlet) {
+        let table = ask(session, "pshow", deadline).map_err(DriverError::after_switching)?;
+        match state_in(&table, outlet) {
             // A table of a form unknown to us proves nothing against the prompt.
             None => Ok(()),
             Some(state) if state == State::from(to) => Ok(()),

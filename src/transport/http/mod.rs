@@ -210,6 +210,8 @@ pub struct Answer {
     pub body: Vec<u8>,
     /// For a redirect that was not followed: why.
     pub unfollowed: Option<String>,
+    /// An earlier copy of the request was lost, and may have been carried out: how it was lost.
+    pub lost: Option<TransportError>,
     location: Option<String>,
     challenges: Vec<String>,
     hidden: Arc<[String]>,
@@ -415,13 +417,17 @@ impl Client {
         if session.challenge.is_none() {
             return Ok(answer);
         }
-        let answer = self.keep_alive(origin, request, deadline)?;
-        if answer.status == 401
+        let second = self.keep_alive(origin, request, deadline);
+        let second = match answer.lost {
+            Some(lost) => remember(lost, second)?,
+            None => second?,
+        };
+        if second.status == 401
             && let Some(session) = self.session.as_mut()
         {
             session.challenge = None;
         }
-        Ok(answer)
+        Ok(second)
     }
 
     /// One exchange over the kept connection, or over a new one where the server closed the kept
@@ -442,7 +448,7 @@ impl Client {
                 let challenge = self.session.take().and_then(|session| session.challenge);
                 self.open()?.challenge = challenge;
                 let second = self.exchange(origin, request, deadline);
-                tried_again(lost, second.map_err(|failure| failure.error))
+                remember(lost, second.map_err(|failure| failure.error))
             }
             other => other.map_err(|failure| failure.error),
         }
@@ -574,10 +580,26 @@ impl Client {
             status,
             body,
             unfollowed: None,
+            lost: None,
             location,
             challenges,
             hidden,
         })
+    }
+}
+
+/// What comes of another try after a copy of the request was `lost`: an answer remembers it, as it
+/// may be a refusal.
+fn remember(
+    lost: TransportError,
+    second: Result<Answer, TransportError>,
+) -> Result<Answer, TransportError> {
+    match second {
+        Ok(answer) => Ok(Answer {
+            lost: Some(lost),
+            ..answer
+        }),
+        Err(again) => tried_again(lost, Err(again)),
     }
 }
 
@@ -729,6 +751,7 @@ mod tests {
                 status: 401,
                 body: body.into(),
                 unfollowed: None,
+                lost: None,
                 location: None,
                 challenges: Vec::new(),
                 hidden: Arc::default(),

@@ -116,6 +116,22 @@ pub enum SnmpError {
     Status(u32),
     /// The agent answered about another object, or says that there is none: what it said.
     Strange(String),
+    /// The agent refused a copy of a SET, after one that was not answered: that one may have been
+    /// carried out. What it said.
+    Doubtful(String),
+}
+
+impl SnmpError {
+    /// The same, where an earlier copy of the request may have been carried out.
+    fn in_doubt(self) -> Self {
+        match self {
+            Self::Transport(error) if error.may_have_acted() => Self::Transport(error),
+            Self::Transport(error) => Self::Doubtful(error.detail),
+            Self::Login(words) => Self::Doubtful(format!("login refused: {words}")),
+            Self::Status(status) => Self::Doubtful(status_text(status)),
+            Self::Strange(_) | Self::Doubtful(_) => self,
+        }
+    }
 }
 
 impl From<TransportError> for SnmpError {
@@ -191,6 +207,8 @@ struct Link {
     buffer: Box<[u8]>,
     /// The receive time-out the socket has now: setting the same again costs a system call.
     patience: Duration,
+    /// A request was sent and not answered, and may have been carried out.
+    is_in_doubt: bool,
 }
 
 impl Link {
@@ -205,6 +223,7 @@ impl Link {
             peer,
             buffer: vec![0; MOST].into_boxed_slice(),
             patience: Duration::ZERO,
+            is_in_doubt: false,
         })
     }
 
@@ -286,7 +305,10 @@ fn exchange<S, T>(
                     Heard::Failed(error) => return Err(Unanswered::Failed(error)),
                     Heard::OtherEngine => return Err(Unanswered::OtherEngine),
                 },
-                Ok(None) => break,
+                Ok(None) => {
+                    link.is_in_doubt = true;
+                    break;
+                }
                 Err(error) => return Err(Unanswered::Gone(error, attempt > 0)),
             }
         }
@@ -402,14 +424,23 @@ impl Session {
     }
 
     fn ask(&mut self, command: &Command<'_>, deadline: Deadline) -> Result<Value, SnmpError> {
+        if let Some(link) = &mut self.link {
+            link.is_in_doubt = false;
+        }
         let result = self.converse(command, deadline);
+        let is_in_doubt = matches!(command, Command::Set(..))
+            && self.link.as_ref().is_some_and(|link| link.is_in_doubt);
+        let doubt = |error: SnmpError| match is_in_doubt {
+            true => error.in_doubt(),
+            false => error,
+        };
         if matches!(result, Err(SnmpError::Transport(_) | SnmpError::Login(_))) {
             self.link = None;
             self.dialect.rest();
         }
-        let answer = result?;
+        let answer = result.map_err(doubt)?;
         match answer.value {
-            _ if answer.status != 0 => Err(SnmpError::Status(answer.status)),
+            _ if answer.status != 0 => Err(doubt(SnmpError::Status(answer.status))),
             Some(value) => Ok(value),
             None => Err(SnmpError::Strange(
                 "the agent answered about another object".into(),

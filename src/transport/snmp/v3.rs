@@ -170,7 +170,8 @@ impl Usm {
     /// RFC 3414, section 4: a message without engine and user is answered by a report with both
     /// the engine's id and its clock.
     fn discover(&mut self, link: &mut Link, id: i32, deadline: Deadline) -> Result<(), Unanswered> {
-        let envelope = exchange(
+        let was_in_doubt = link.is_in_doubt;
+        let discovered = exchange(
             link,
             deadline,
             &mut (),
@@ -185,7 +186,7 @@ impl Usm {
             },
         )
         .map_err(|unanswered| match unanswered {
-            // Nothing but the discovery was sent: the PDU cannot have acted.
+            // Nothing but the discovery was sent here: of that the PDU cannot have acted.
             Unanswered::Silent(tried, waited, None) => {
                 let waited = waited.as_secs_f64();
                 Unanswered::Failed(SnmpError::Transport(TransportError::new(
@@ -197,7 +198,9 @@ impl Usm {
                 )))
             }
             other => other,
-        })?;
+        });
+        link.is_in_doubt = was_in_doubt;
+        let envelope = discovered?;
         let security = match self.security.take() {
             Some(security) if security.engine_id() == envelope.engine => security,
             _ => self
