@@ -209,12 +209,17 @@ pub fn drive(mut config: Config, drive: Drive) -> io::Result<Outcome> {
         is_background: false,
     };
     dispatcher.submit(request, Box::new(move |outcome| drop(sender.send(outcome))));
+    let mut is_stopping = false;
     let outcome = loop {
         crossbeam_channel::select! {
             recv(outcome) -> outcome => break outcome.unwrap_or_else(|_| {
                 Err(Failure::new(FailureKind::Internal, "the request was lost: this is a bug"))
             }),
-            recv(signals) -> signal => if let Ok(Signal::Stop) = signal { dispatcher.stop(Stop::Soon) },
+            recv(signals) -> signal => if let Ok(Signal::Stop) = signal {
+                let again = std::mem::replace(&mut is_stopping, true);
+                dispatcher.stop(if again { Stop::Now } else { Stop::Soon });
+            },
+            default(Duration::from_secs(1)) => dispatcher.replace_stuck(),
         }
     };
     // What a reboot left off is tried again before the process ends.

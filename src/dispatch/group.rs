@@ -92,6 +92,16 @@ impl Group {
         }
     }
 
+    /// A member was lost with its worker, by a bug or a stop: nobody else starts, and those that
+    /// are off are switched on.
+    pub(super) fn lost(&self, now: Instant) {
+        let mut inner = self.lock();
+        inner.failed = true;
+        for (worker, outlet) in inner.parked.drain(..) {
+            let _ = worker.send(Message::Resume { outlet, due: now });
+        }
+    }
+
     /// A member has ended. The last one answers the client.
     pub(super) fn end(&self, outcome: Outcome) {
         let mut inner = self.lock();
@@ -152,5 +162,43 @@ impl fmt::Debug for Group {
         f.debug_struct("Group")
             .field("pause", &self.pause)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dispatch::job::{Answer, Place};
+    use crate::dispatch::ticket::Book;
+    use crate::request::{Action, FailureKind, Request, Target};
+
+    #[test]
+    fn a_member_that_is_lost_frees_those_that_are_off() {
+        let request = Request {
+            client: "test".into(),
+            target: Target::Alias("board".into()),
+            action: Action::Reboot,
+            delay: None,
+            is_background: false,
+        };
+        let (reply, replied) = crossbeam_channel::bounded(1);
+        let ticket = Book::default().open(
+            request,
+            Box::new(move |outcome| reply.send(outcome).expect("asked")),
+        );
+        let group = Arc::new(Group::new(2, Duration::from_secs(3600), ticket));
+        let (inbox, messages) = crossbeam_channel::unbounded();
+        let me = (inbox, Outlet::new("1"));
+        group.off_ended(me, Off::Dark, false, Instant::now());
+        assert!(messages.is_empty(), "it waits for the other member");
+        drop(Answer::to_group(Arc::clone(&group), Place::uncounted()));
+        let resumed = messages.try_recv();
+        assert!(matches!(resumed, Ok(Message::Resume { due, .. }) if due <= Instant::now()));
+        group.end(Ok(Done {
+            state: None,
+            attempts: 2,
+        }));
+        let outcome = replied.try_recv().expect("answered");
+        assert!(outcome.is_err_and(|failure| failure.kind == FailureKind::Internal));
     }
 }

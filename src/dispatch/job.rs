@@ -6,7 +6,7 @@ use crate::request::{Failure, FailureKind, Outcome, Outlet, Switch};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// One job. Dropping it unanswered answers it with an internal failure, so that no client ever
 /// waits for nothing.
@@ -181,6 +181,9 @@ impl Drop for Answer {
     fn drop(&mut self) {
         let is_sent = matches!(&self.to, To::Clients(tickets) if tickets.is_empty());
         if !is_sent {
+            if let To::Group(group) = &self.to {
+                group.lost(Instant::now());
+            }
             self.deliver(&Err(Failure::new(
                 FailureKind::Internal,
                 "the daemon lost this request: this is a bug",

@@ -287,9 +287,12 @@ impl Dispatcher {
         route_of(&self.table(), pdu)?.check(outlet)
     }
 
-    /// Tells every worker to stop.
+    /// Takes no further requests, and tells every worker to stop.
     pub fn stop(&self, how: Stop) {
-        self.table().workers().for_each(|worker| worker.stop(how));
+        // Whoever submits holds the table: what is in a queue by now is there whole.
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        table.is_stopping = true;
+        table.workers().for_each(|worker| worker.stop(how));
     }
 
     /// Have all workers stopped?
@@ -313,6 +316,12 @@ fn place<'t>(
     table: &'t Table,
     request: &Request,
 ) -> Result<Vec<(&'t Route, Outlet, Place)>, Failure> {
+    if table.is_stopping {
+        return Err(Failure::new(
+            FailureKind::Stopping,
+            "the daemon is stopping",
+        ));
+    }
     if let Target::Outlet { pdu, outlet } = &request.target {
         let route = route_of(table, pdu)?;
         route.check(outlet)?;

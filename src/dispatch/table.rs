@@ -5,7 +5,7 @@ use super::bus::Bus;
 use super::journal::{Journal, Left};
 use super::lock::PduLock;
 use super::status::Status;
-use super::worker::{Change, Handle, Message, Shared, Stop};
+use super::worker::{Change, Handle, Message, Shared};
 use super::{Recover, panic_failure};
 use crate::config::{Alias, Config, PduConfig};
 use crate::driver::Driver;
@@ -49,6 +49,12 @@ impl Route {
         }
     }
 
+    /// Its settings have changed.
+    fn renew(&mut self, checker: Box<dyn Driver>) {
+        self.checker = Mutex::new(checker);
+        self.countable = OnceLock::new();
+    }
+
     /// The outlets it has, where the driver knows a last one; found by asking it for each number.
     pub(super) fn countable(&self) -> &[Outlet] {
         self.countable.get_or_init(|| {
@@ -69,8 +75,10 @@ pub(super) struct Table {
     pub(super) aliases: HashMap<String, Alias>,
     place: Option<StatePlace>,
     buses: HashMap<String, Arc<Bus>>,
-    /// Workers of PDUs that have left the config and finish what they have.
-    retired: Vec<(PduName, Handle)>,
+    /// PDUs that have left the config and finish what they have.
+    retired: Vec<Route>,
+    /// No further request is taken.
+    pub(super) is_stopping: bool,
 }
 
 impl Table {
@@ -86,6 +94,7 @@ impl Table {
                 .and_then(StatePlace::open),
             buses: HashMap::new(),
             retired: Vec::new(),
+            is_stopping: false,
         };
         let mut left: HashMap<PduName, Vec<Left>> = HashMap::new();
         if let (Some(place), Recover::Yes) = (&table.place, recover) {
@@ -101,16 +110,7 @@ impl Table {
             }
         }
         for pdu in config.pdus.values() {
-            let owed = left.remove(&pdu.name).unwrap_or_default();
-            let outlets: Vec<Outlet> = owed.iter().map(|left| left.outlet.clone()).collect();
-            let route = table.route(pdu, owed)?;
-            for outlet in outlets {
-                warn!(
-                    "PDU {}, outlet {outlet}: left off by an unfinished reboot of an earlier run; switching it on",
-                    pdu.name
-                );
-                let _ = route.worker.inbox.send(Message::Owed(outlet));
-            }
+            let route = table.route(pdu, left.remove(&pdu.name).unwrap_or_default(), None)?;
             table.routes.insert(pdu.name.clone(), route);
         }
         Ok(table)
@@ -119,32 +119,52 @@ impl Table {
     /// Follows a new config: PDUs that work as before keep everything, changed ones keep their
     /// queue, removed ones finish theirs. On an error nothing has changed.
     pub(super) fn follow(&mut self, config: &Config) -> io::Result<()> {
-        self.retired.retain(|(_, worker)| !worker.is_finished());
-        let mut changes = Vec::new();
-        let mut added = Vec::new();
+        self.retired.retain(|route| !route.worker.is_finished());
+        let (mut changes, mut back, mut added) = (Vec::new(), Vec::new(), Vec::new());
         for pdu in config.pdus.values() {
             match self.routes.get(&pdu.name) {
                 Some(route) if route.pdu.works_like(pdu) => {}
                 Some(_) => changes.push((pdu, build(pdu)?, build(pdu)?)),
-                None => added.push(self.route(pdu, Vec::new())?),
+                None if self.retired_index(&pdu.name).is_some() => {
+                    back.push((pdu, build(pdu)?, build(pdu)?));
+                }
+                None => added.push(pdu),
             }
         }
-        let (changed, new) = (changes.len(), added.len());
+        let (changed, new) = (changes.len(), added.len() + back.len());
+        let mut fresh = Vec::with_capacity(added.len());
+        let mut left = match &self.place {
+            Some(place) if !added.is_empty() => place.journal.left(),
+            Some(_) | None => Vec::new(),
+        };
+        for pdu in added {
+            let (owed, others) = left.into_iter().partition(|one| one.pdu == pdu.name);
+            left = others;
+            fresh.push(self.route(pdu, owed, None)?);
+        }
         for (pdu, driver, checker) in changes {
-            let (bus, lock) = (self.bus(pdu), self.lock(pdu));
+            let change = self.change(pdu, driver);
             if let Some(route) = self.routes.get_mut(&pdu.name) {
-                let change = Change {
-                    pdu: pdu.clone(),
-                    driver,
-                    bus,
-                    lock,
-                };
-                let _ = route.worker.inbox.send(Message::Change(Box::new(change)));
-                route.checker = Mutex::new(checker);
-                route.countable = OnceLock::new();
+                let _ = route.worker.inbox.send(Message::Change(change));
+                route.renew(checker);
             }
         }
-        for route in added {
+        for (pdu, driver, checker) in back {
+            let change = self.change(pdu, driver);
+            let Some(index) = self.retired_index(&pdu.name) else {
+                continue;
+            };
+            // One that is back goes on where it was: with its queue, and with what it owes.
+            let mut route = self.retired.swap_remove(index);
+            if route.worker.revive(change) {
+                route.renew(checker);
+            } else {
+                // It has ended meanwhile, and owes nothing.
+                route = self.route(pdu, Vec::new(), Some(route.worker))?;
+            }
+            fresh.push(route);
+        }
+        for route in fresh {
             self.routes.insert(route.pdu.name.clone(), route);
         }
         let gone: Vec<PduName> = self
@@ -157,7 +177,7 @@ impl Table {
         for name in gone {
             if let Some(route) = self.routes.remove(&name) {
                 let _ = route.worker.inbox.send(Message::Retire);
-                self.retired.push((name, route.worker));
+                self.retired.push(route);
             }
         }
         for (name, route) in &mut self.routes {
@@ -175,21 +195,38 @@ impl Table {
         self.routes
             .values()
             .map(|route| &route.worker)
-            .chain(self.retired.iter().map(|(_, worker)| worker))
+            .chain(self.retired.iter().map(|route| &route.worker))
     }
 
     /// The same, to join them.
     pub(super) fn workers_mut(&mut self) -> impl Iterator<Item = &mut Handle> {
         let routes = self.routes.values_mut().map(|route| &mut route.worker);
-        routes.chain(self.retired.iter_mut().map(|(_, worker)| worker))
+        routes.chain(self.retired.iter_mut().map(|route| &mut route.worker))
     }
 
-    fn route(&mut self, pdu: &PduConfig, owed: Vec<Left>) -> io::Result<Route> {
-        let retired = self.retired.iter().position(|(name, _)| *name == pdu.name);
-        let predecessor = retired.map(|index| self.retired.swap_remove(index).1);
-        if let Some(predecessor) = &predecessor {
-            predecessor.stop(Stop::Soon);
-        }
+    fn retired_index(&self, name: &PduName) -> Option<usize> {
+        let mut retired = self.retired.iter();
+        retired.position(|route| route.pdu.name == *name)
+    }
+
+    fn change(&mut self, pdu: &PduConfig, driver: Box<dyn Driver>) -> Box<Change> {
+        Box::new(Change {
+            pdu: pdu.clone(),
+            driver,
+            bus: self.bus(pdu),
+            lock: self.lock(pdu),
+        })
+    }
+
+    /// A new worker. What an earlier run left off is switched on before anything else; the
+    /// predecessor, if there is one, has ended before that.
+    fn route(
+        &mut self,
+        pdu: &PduConfig,
+        owed: Vec<Left>,
+        predecessor: Option<Handle>,
+    ) -> io::Result<Route> {
+        let dark: Vec<Outlet> = owed.iter().map(|left| left.outlet.clone()).collect();
         let status = Arc::new(Status::default());
         let shared = Shared {
             bus: self.bus(pdu),
@@ -201,9 +238,18 @@ impl Table {
             status: Arc::clone(&status),
             predecessor,
         };
+        let checker = Mutex::new(build(pdu)?);
+        let worker = Handle::start(pdu.clone(), build(pdu)?, shared)?;
+        for outlet in dark {
+            warn!(
+                "PDU {}, outlet {outlet}: left off by an unfinished reboot of an earlier run; switching it on",
+                pdu.name
+            );
+            let _ = worker.inbox.send(Message::Owed(outlet));
+        }
         Ok(Route {
-            checker: Mutex::new(build(pdu)?),
-            worker: Handle::start(pdu.clone(), build(pdu)?, shared)?,
+            checker,
+            worker,
             pdu: pdu.clone(),
             waiting: Arc::new(AtomicUsize::new(0)),
             status,

@@ -84,6 +84,8 @@ pub(super) struct Handle {
     desk: Arc<Desk>,
     /// Threads whose driver never came back.
     lost: Vec<JoinHandle<()>>,
+    /// Has the worker decided to end?
+    gone: Arc<Mutex<bool>>,
 }
 
 /// Most threads one PDU may lose; with more its driver is beyond help, and its worker waits.
@@ -140,7 +142,7 @@ impl Handle {
         let patience = patience(&pdu);
         let plan = Plan::new(pdu.name.clone(), patience, ledger, sender.clone());
         let name = pdu.name.to_string();
-        let desk = Arc::new(Desk::default());
+        let (desk, gone) = (Arc::new(Desk::default()), Arc::default());
         let worker = Box::new(Worker {
             pdu,
             plan,
@@ -150,6 +152,7 @@ impl Handle {
             status,
             inbox,
             desk: Arc::clone(&desk),
+            gone: Arc::clone(&gone),
             calls: 0,
         });
         let thread = spawn(&name, move || {
@@ -163,6 +166,7 @@ impl Handle {
             thread: Some(thread),
             desk,
             lost: Vec::new(),
+            gone,
         })
     }
 
@@ -226,6 +230,15 @@ impl Handle {
         }
     }
 
+    /// Takes a retired worker back into service with other settings; false when it has ended.
+    pub(super) fn revive(&self, change: Box<Change>) -> bool {
+        let gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*gone {
+            let _ = self.inbox.send(Message::Change(change));
+        }
+        !*gone
+    }
+
     /// Tells the worker to stop; [`Handle::join`] waits for it.
     pub(super) fn stop(&self, how: Stop) {
         // A worker that is gone has stopped.
@@ -273,6 +286,7 @@ struct Worker {
     status: Arc<Status>,
     inbox: Receiver<Message>,
     desk: Arc<Desk>,
+    gone: Arc<Mutex<bool>>,
     calls: u64,
 }
 
@@ -327,7 +341,8 @@ fn run(mut worker: Box<Worker>, mut driver: Box<dyn Driver>) {
                     worker.take(message, &mut driver);
                 }
             }
-            Next::Finished => break,
+            Next::Finished if worker.may_end() => break,
+            Next::Finished => {}
         }
     }
     worker.rest(&mut driver);
@@ -338,6 +353,13 @@ fn run(mut worker: Box<Worker>, mut driver: Box<dyn Driver>) {
 }
 
 impl Worker {
+    /// Decides to end, unless there is something new: after that nobody revives it.
+    fn may_end(&self) -> bool {
+        let mut gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        *gone = self.inbox.is_empty();
+        *gone
+    }
+
     fn take(&mut self, message: Message, driver: &mut Box<dyn Driver>) {
         let now = Instant::now();
         match message {
@@ -359,7 +381,7 @@ impl Worker {
             bus,
             lock,
         } = change;
-        self.plan.set_patience(patience(&pdu));
+        self.plan.serve_on(patience(&pdu));
         *driver = new;
         (self.pdu, self.bus, self.lock) = (pdu, bus, lock);
     }

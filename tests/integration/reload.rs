@@ -101,6 +101,38 @@ fn a_reboot_goes_through_a_reload_that_removes_its_pdu() {
 }
 
 #[test]
+fn a_pdu_that_is_back_by_reload_goes_on_with_what_it_owes_and_with_its_queue() {
+    let lab = Lab::new();
+    // The on fails until there is a file `mended`; outlet 2 hangs until then.
+    let on = "[ $1 = 1 ] || { touch began; until [ -e mended ]; do sleep 0.05; done; }; \
+              [ -e mended ] || exit 1; record p $1 on";
+    let pdu = || lab.scripted(on, "record p $1 off");
+    let keep = || lab.recorder("q");
+    let daemon = lab.start(json!({"p": pdu(), "q": keep()}));
+    let (status, body) = daemon.get("reboot?hostname=p&port=1&delay=0");
+    assert_eq!(status, 503, "{body}");
+    daemon.wait_for_print("trying again until it is on");
+    let waiting = daemon.get_later("on?hostname=p&port=2");
+    wait_for("the second request to begin", || {
+        lab.path("began").exists().then_some(())
+    });
+    lab.config(json!({"q": keep()}), json!({}));
+    reload(&daemon);
+    let mut back = pdu();
+    back["retrydelay"] = json!(1);
+    lab.config(json!({"p": back, "q": keep()}), json!({}));
+    reload(&daemon);
+    lab.write("mended", "");
+    let (status, body) = waiting.join().expect("a client");
+    assert_eq!(status, 200, "{body}");
+    wait_for("the owed on", || {
+        lab.record().contains(&"p 1 on".to_owned()).then_some(())
+    });
+    assert_eq!(daemon.get("on?hostname=p&port=3").0, 200, "it serves on");
+    daemon.stop();
+}
+
+#[test]
 fn a_config_that_cannot_be_used_changes_nothing_and_says_why() {
     let lab = Lab::new();
     let daemon = lab.start(json!({"p": lab.recorder("p")}));

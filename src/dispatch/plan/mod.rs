@@ -226,9 +226,10 @@ impl Plan {
         self.retiring = true;
     }
 
-    /// The config has changed.
-    pub(super) fn set_patience(&mut self, patience: Patience) {
+    /// The config has changed; a PDU that had left it is back.
+    pub(super) fn serve_on(&mut self, patience: Patience) {
         self.patience = patience;
+        self.retiring = false;
         self.held_until = None;
         self.away = 0;
     }
@@ -256,6 +257,11 @@ impl Plan {
 
     /// Begins no further job; what a reboot switched off is switched on, sooner.
     pub(super) fn stop(&mut self, how: Stop, now: Instant) {
+        // Nobody who was told to hurry slows down again.
+        let how = match self.stopping {
+            Some(Stop::Now) => Stop::Now,
+            Some(Stop::Soon) | None => how,
+        };
         self.stopping = Some(how);
         self.held_until = None;
         for (outlet, mut job) in self.queue.remove_unless(|job| job.step == Step::RebootOn) {
