@@ -81,6 +81,18 @@ impl Answer {
     }
 }
 
+/// The path and query of a request target: proxies send the whole URL, which every server must
+/// take (RFC 9112, 3.2.2).
+fn origin_form(target: &str) -> &str {
+    match target.strip_prefix("http://") {
+        Some(rest) => rest
+            .find('/')
+            .and_then(|slash| rest.get(slash..))
+            .unwrap_or("/"),
+        None => target,
+    }
+}
+
 /// One request, until it is answered.
 pub(super) struct Exchange {
     method: Method,
@@ -100,7 +112,8 @@ impl Exchange {
         // The front has seen it whole and within bounds: it ends where its length says.
         let read = request.as_reader().read_to_end(&mut body);
         let body = read.map(|_| body);
-        let (method, url) = (request.method().clone(), request.url().to_owned());
+        let method = request.method().clone();
+        let url = origin_form(request.url()).to_owned();
         let mut headers = request.headers().to_vec();
         drop(request.into_writer());
         // The last header is the front's; from clients it is refused.
@@ -123,7 +136,7 @@ impl Exchange {
         &self.method
     }
 
-    /// The request target, as the client wrote it.
+    /// The path and query of the request target, as the client wrote them.
     pub(super) fn url(&self) -> &str {
         &self.url
     }
@@ -188,5 +201,23 @@ impl Drop for Exchange {
 impl std::fmt::Debug for Exchange {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Exchange").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_url_is_a_target_too() {
+        for (target, path) in [
+            ("/power?x=http://y/", "/power?x=http://y/"),
+            ("http://h:16421/power?x=1", "/power?x=1"),
+            ("http://[::1]/", "/"),
+            ("http://h", "/"),
+            ("*", "*"),
+        ] {
+            assert_eq!(origin_form(target), path, "{target}");
+        }
     }
 }

@@ -297,13 +297,18 @@ impl Front {
         if !self.accepting && !self.draining {
             for (socket, index) in self.listening.iter().zip(FIRST_LISTENING..) {
                 let data = epoll::EventData::new_u64(index);
-                match socket {
+                let added = match socket {
                     Listening::Tcp(socket) => {
-                        epoll::add(&self.epoll, socket, data, epoll::EventFlags::IN)?
+                        epoll::add(&self.epoll, socket, data, epoll::EventFlags::IN)
                     }
                     Listening::Unix(socket) => {
-                        epoll::add(&self.epoll, socket, data, epoll::EventFlags::IN)?
+                        epoll::add(&self.epoll, socket, data, epoll::EventFlags::IN)
                     }
+                };
+                match added {
+                    // Added by a try that came no further than this.
+                    Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                    Err(error) => return Err(error.into()),
                 }
             }
             self.accepting = true;
@@ -326,11 +331,15 @@ impl Front {
 
     /// Lets in some of those who wait; the epoll tells of the others again.
     fn accept(&mut self, index: u64) {
-        for _ in 0..ACCEPTED_AT_ONCE {
+        for turn in 0..ACCEPTED_AT_ONCE {
             if self.draining || !self.accepting {
                 return;
             }
             if self.clients.len() >= self.bounds.connections {
+                if turn > 0 {
+                    // Whether anybody waits is not known before the epoll tells so again.
+                    return;
+                }
                 self.dispatcher.metrics().refused("connections");
                 if !self.make_room() {
                     // The next client waits in the backlog until one has left.
@@ -375,6 +384,8 @@ impl Front {
     fn make_room(&mut self) -> bool {
         let now = Instant::now();
         let due = self.timers.iter().take(LOOKED_AT).map(|(_, id)| *id);
+        // One that is taking its answer, if slowly, goes only where there is no other.
+        let mut reader = None;
         for id in due.collect::<Vec<u64>>() {
             let is_answered = self.settle(id, false);
             let Some(client) = self.clients.get(&id) else {
@@ -385,7 +396,12 @@ impl Front {
                 continue;
             }
             let since = client.rest_since.unwrap_or(client.idle_since);
-            if is_answered && now.saturating_duration_since(since) >= GRACE {
+            let is_long = is_answered && now.saturating_duration_since(since) >= GRACE;
+            if is_long && !client.output.is_empty() {
+                reader.get_or_insert(id);
+                continue;
+            }
+            if is_long {
                 debug!(target: "pdud.listener", "{} makes room for another client", client.name);
                 self.close(id);
                 return true;
@@ -397,7 +413,11 @@ impl Front {
             };
             self.set_due(id, Some(due));
         }
-        false
+        if let Some(id) = reader {
+            debug!(target: "pdud.listener", "a slow reader makes room for another client");
+            self.close(id);
+        }
+        reader.is_some()
     }
 
     fn welcome(&mut self, stream: Stream, ip: Option<IpAddr>) {
@@ -667,7 +687,7 @@ impl Front {
                 }
             }
             Phase::Http => self.advance_http(id),
-            Phase::Lingering if client.ended => self.close(id),
+            Phase::Lingering if client.ended && client.output.is_empty() => self.close(id),
             Phase::Lingering | Phase::LineAsked | Phase::Sniffing => {}
         }
     }

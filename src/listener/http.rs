@@ -51,7 +51,10 @@ impl HttpServer {
             .name("http".into())
             .spawn(move || {
                 loop {
-                    match requests.recv() {
+                    let served = requests.recv();
+                    // Whatever waits in line before a question for a sign of life: this is one.
+                    beaten.store(asked.load(Ordering::Acquire), Ordering::Release);
+                    match served {
                         Ok(request) => match Exchange::take(request, &underway) {
                             Some(request) if gives_way(&request) => {
                                 // Nobody to receive it: it answers itself when it is dropped.
@@ -62,7 +65,7 @@ impl HttpServer {
                         },
                         // `unblock`: to end, or for a sign of life.
                         Err(_) if asked.load(Ordering::Acquire) == END => break,
-                        Err(_) => beaten.store(asked.load(Ordering::Acquire), Ordering::Release),
+                        Err(_) => {}
                     }
                 }
             })?;
@@ -79,7 +82,8 @@ impl HttpServer {
     pub(super) fn ask(&self, beat: u64) {
         self.wanted.store(beat, Ordering::Release);
         self.server.unblock();
-        let _ = self.lists.inbox.send(Aside::Beat(beat));
+        self.lists.wanted.store(beat, Ordering::Release);
+        let _ = self.lists.inbox.send(Aside::Look);
     }
 
     /// The last sign of life asked for that both gave.
@@ -105,7 +109,7 @@ impl HttpServer {
 /// What is shown and switches nothing: the page, lists, metrics. However many ask for it, and
 /// however long it takes to write down, no switch waits for it.
 fn gives_way(request: &Exchange) -> bool {
-    let target = origin_form(request.url());
+    let target = request.url();
     matches!(request.method(), Method::Get | Method::Head)
         && !target.starts_with("/power/")
         && !target.starts_with("/healthz")
@@ -114,13 +118,14 @@ fn gives_way(request: &Exchange) -> bool {
 /// The thread that serves what gives way.
 struct Lists {
     inbox: Sender<Aside>,
+    wanted: Arc<AtomicU64>,
     beat: Arc<AtomicU64>,
 }
 
 enum Aside {
     Serve(Exchange),
     /// Are you there?
-    Beat(u64),
+    Look,
 }
 
 impl Lists {
@@ -128,26 +133,32 @@ impl Lists {
     fn start(api: Arc<Api>) -> io::Result<Self> {
         // At most one request of each connection waits here.
         let (inbox, messages) = crossbeam_channel::unbounded();
-        let beat = Arc::new(AtomicU64::new(0));
-        let beaten = Arc::clone(&beat);
+        let (beat, wanted) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let (beaten, asked) = (Arc::clone(&beat), Arc::clone(&wanted));
         std::thread::Builder::new()
             .name("lists".into())
             .spawn(move || {
                 for message in messages {
+                    // As in `http`: there may be many lists before the question.
+                    beaten.store(asked.load(Ordering::Acquire), Ordering::Release);
                     match message {
                         Aside::Serve(request) => serve(request, &api),
-                        Aside::Beat(beat) => beaten.store(beat, Ordering::Release),
+                        Aside::Look => {}
                     }
                 }
             })?;
-        Ok(Self { inbox, beat })
+        Ok(Self {
+            inbox,
+            wanted,
+            beat,
+        })
     }
 }
 
 /// One request: routed, or refused at once. Never blocks.
 fn serve(request: Exchange, api: &Arc<Api>) {
     let client = Arc::clone(request.client());
-    let target = origin_form(request.url());
+    let target = request.url();
     let path = target.split_once('?').map_or(target, |(path, _)| path);
     let caller = match api.guard.admit(&request, &client, path) {
         Ok(caller) => caller,
@@ -163,7 +174,7 @@ fn serve(request: Exchange, api: &Arc<Api>) {
     let Some(request) = api.serve(request, &caller) else {
         return;
     };
-    let target = origin_form(request.url());
+    let target = request.url();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let Some(command) = path.strip_prefix("/power/control/").map(str::to_owned) else {
         return respond(request, 404, "Not Found\n");
@@ -199,18 +210,6 @@ fn serve(request: Exchange, api: &Arc<Api>) {
                 ),
             }
         }
-    }
-}
-
-/// The path and query of a request target: proxies send the whole URL, which every server must
-/// take (RFC 9112, 3.2.2).
-fn origin_form(target: &str) -> &str {
-    match target.strip_prefix("http://") {
-        Some(rest) => rest
-            .find('/')
-            .and_then(|slash| rest.get(slash..))
-            .unwrap_or("/"),
-        None => target,
     }
 }
 
@@ -291,22 +290,4 @@ fn refuse(request: Exchange, path: &str, denied: &Denied) {
 
 fn respond(request: Exchange, status: u16, body: &str) {
     request.send(Answer::text(status, body));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_whole_url_is_a_target_too() {
-        for (target, path) in [
-            ("/power?x=http://y/", "/power?x=http://y/"),
-            ("http://h:16421/power?x=1", "/power?x=1"),
-            ("http://[::1]/", "/"),
-            ("http://h", "/"),
-            ("*", "*"),
-        ] {
-            assert_eq!(origin_form(target), path, "{target}");
-        }
-    }
 }
