@@ -739,9 +739,6 @@ impl<'l> Lane<'l> {
                 let state = match (answer.0, answer.1.as_str()) {
                     (200, "on\n") => (Ending::Done, Some(true)),
                     (200, "off\n") => (Ending::Done, Some(false)),
-                    (503, body) if body.starts_with("Invalid request: the state is ") => {
-                        (Ending::Done, None)
-                    }
                     (503, body) if body.starts_with("Invalid request: ") => (Ending::Failed, None),
                     _ => {
                         let why = format!("an odd answer: {answer:?}");
