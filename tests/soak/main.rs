@@ -51,7 +51,7 @@ mod sim {
 
 use books::{Books, Entry};
 use clients::{Lane, Outlet, alias_name};
-use daemon::{Daemon, Lab as Folder, http, raise_descriptor_limit};
+use daemon::{Daemon, Lab as Folder, PDUDAEMON, http, raise_descriptor_limit};
 use dice::Dice;
 use lab::Lab;
 use rustix::process::Signal;
@@ -74,9 +74,12 @@ const FOLLOWING: Duration = Duration::from_secs(30);
 const STOPPING: Duration = Duration::from_secs(30);
 /// How often the daemon's usage is shown meanwhile.
 const SHOW_EVERY: Duration = Duration::from_secs(30);
-/// Memory may be larger at the end than after the warm-up by so much (a quarter, and a little for
-/// what the allocator keeps), descriptors by so many.
-const MORE_MEMORY: (u64, u64) = (4, 4096);
+/// The allocator keeps some freed memory for each of the five hundred threads, and the more of it
+/// the longer they run; it must not hide what the daemon itself would keep.
+const NO_HOARDING: &str = "glibc.malloc.tcache_count=0:glibc.malloc.arena_max=1";
+/// Memory may be larger at the end than after the warm-up by so much (a tenth, and two MiB for the
+/// threads' stacks and the heap's gaps), descriptors by so many.
+const MORE_MEMORY: (u64, u64) = (10, 2048);
 const MORE_DESCRIPTORS: usize = 2;
 
 fn main() {
@@ -157,7 +160,12 @@ impl<'s> Soak<'s> {
         let more = json!({"daemon": {"state_directory": state}, "aliases": aliases});
         let mut pdus = lab.settings(|_| false, |_| 0);
         pdus.insert(MARKER.into(), marker(0));
-        let daemon = folder.start_with(pdus.into(), more, &[]);
+        let mut command = folder.command(PDUDAEMON);
+        command
+            .arg("--conf")
+            .arg(folder.config(pdus.into(), more))
+            .env("GLIBC_TUNABLES", NO_HOARDING);
+        let daemon = Daemon::spawn(command);
         let lanes = hands
             .into_iter()
             .enumerate()
