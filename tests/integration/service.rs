@@ -148,6 +148,10 @@ fn configure(rows: &[Row]) {
             let mut pdu = row.settings.clone();
             pdu["driver"] = json!(name);
             pdu["retries"] = json!(1);
+            if row.names.len() > 1 {
+                // One device under several names: they share its wire.
+                pdu["bus"] = json!(row.names[0]);
+            }
             pdus.insert(name.to_string(), pdu);
         }
     }
