@@ -1,5 +1,6 @@
 //! The API over real sockets: every answer is held against the document that the daemon serves.
 
+use crate::daemon::wait_for;
 use crate::peer_modbus::python_with;
 use pdudaemon::access::Token;
 use pdudaemon::config::Config;
@@ -410,6 +411,61 @@ fn requests_can_be_followed_and_cancelled() {
     let (_, still) = daemon.get(&format!("/api/v1/requests/{}?wait=1", long["id"]));
     assert_ne!(still["progress"], "ended");
     assert!(began.elapsed() >= Duration::from_millis(900));
+}
+
+#[test]
+fn a_state_is_read_in_its_place_and_from_the_device_and_equal_reads_are_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name);
+    let (outlet, reads, gate) = (file("outlet"), file("reads"), file("gate"));
+    let (outlet, reads_path) = (outlet.display(), reads.display());
+    let switch = |to: &str| {
+        let gate = gate.display();
+        format!("until [ -e {gate} ]; do sleep 0.02; done; echo {to} > {outlet}; : %s")
+    };
+    let pdu = json!({
+        "driver": "localcmdline", "retries": 1,
+        "cmd_on": switch("on"), "cmd_off": switch("off"),
+        "cmd_status": format!("echo read >> {reads_path}; cat {outlet}; : %s"),
+    });
+    let daemon = Daemon::start(&json!({"pdu": pdu}), &json!({}));
+    let state = "/api/v1/pdus/pdu/outlets/1/state";
+    let put = |to: &str| {
+        let (status, _) = daemon.call(
+            "PUT",
+            &format!("{state}?wait=false"),
+            Some(json!({ "state": to })),
+        );
+        assert_eq!(status, 202);
+    };
+    for to in ["on", "off", "on"] {
+        put(to);
+    }
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..5)
+            .map(|_| scope.spawn(|| daemon.state_of("pdu", "1")))
+            .collect();
+        wait_for("three switches and five reads to wait", || {
+            let (_, pdu) = daemon.get("/api/v1/pdus/pdu");
+            (pdu["waiting"] == 8).then_some(())
+        });
+        put("off");
+        std::fs::write(&gate, "").unwrap();
+        for reader in readers {
+            let state = reader.join().unwrap();
+            assert_eq!(state, "on", "behind three switches, before the fourth");
+        }
+    });
+    let count = || std::fs::read_to_string(&reads).unwrap().lines().count();
+    assert_eq!(
+        count(),
+        1,
+        "five that wait side by side are answered by one"
+    );
+    assert_eq!(daemon.state_of("pdu", "1"), "off");
+    std::fs::write(file("outlet"), "on\n").unwrap();
+    assert_eq!(daemon.state_of("pdu", "1"), "on", "switched by hand");
+    assert_eq!(count(), 3);
 }
 
 #[test]
