@@ -381,7 +381,8 @@ impl UdpBench {
                 let Some(answer) = answer else { continue };
                 let answer = match control.next() {
                     Fault::None | Fault::Stuck => &answer[..],
-                    Fault::Silent | Fault::Reset | Fault::ResetOnce | Fault::Drip | Fault::Dies => {
+                    Fault::Dies => break,
+                    Fault::Silent | Fault::Reset | Fault::ResetOnce | Fault::Drip => {
                         continue;
                     }
                     Fault::Garbage | Fault::Endless => GARBAGE,
