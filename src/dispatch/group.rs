@@ -85,10 +85,7 @@ impl Group {
         }
         if inner.failed || inner.offs_left == 0 {
             let due = if inner.failed { now } else { now + self.pause };
-            for (worker, outlet) in inner.parked.drain(..) {
-                // A worker outlives the members it has parked.
-                let _ = worker.send(Message::Resume { outlet, due });
-            }
+            inner.resume_parked(due);
         }
     }
 
@@ -97,9 +94,7 @@ impl Group {
     pub(super) fn lost(&self, now: Instant) {
         let mut inner = self.lock();
         inner.failed = true;
-        for (worker, outlet) in inner.parked.drain(..) {
-            let _ = worker.send(Message::Resume { outlet, due: now });
-        }
+        inner.resume_parked(now);
     }
 
     /// A member has ended. The last one answers the client.
@@ -129,6 +124,14 @@ impl Group {
 }
 
 impl Inner {
+    /// The members that are off go on at `due`.
+    fn resume_parked(&mut self, due: Instant) {
+        for (worker, outlet) in self.parked.drain(..) {
+            // A worker outlives the members it has parked.
+            let _ = worker.send(Message::Resume { outlet, due });
+        }
+    }
+
     /// The one answer of all members.
     fn outcome(&mut self) -> Outcome {
         if let Some(first) = self.failures.first() {

@@ -317,10 +317,7 @@ fn place<'t>(
     request: &Request,
 ) -> Result<Vec<(&'t Route, Outlet, Place)>, Failure> {
     if table.is_stopping {
-        return Err(Failure::new(
-            FailureKind::Stopping,
-            "the daemon is stopping",
-        ));
+        return Err(plan::stopping());
     }
     if let Target::Outlet { pdu, outlet } = &request.target {
         let route = route_of(table, pdu)?;

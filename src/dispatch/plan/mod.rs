@@ -626,7 +626,8 @@ impl Plan {
     }
 }
 
-fn stopping() -> Failure {
+/// The answer to what is not begun because the daemon stops.
+pub(super) fn stopping() -> Failure {
     Failure::new(FailureKind::Stopping, "the daemon is stopping")
 }
 
