@@ -30,9 +30,9 @@ impl Lost for TransportError {
     }
 }
 
-/// What comes of another try after a session was `lost` in the first one. The second may say that
-/// nothing can have been carried out (nobody there, login refused); the first may have been carried
-/// out all the same, and that is what whoever asked must know.
+/// What comes of another try after the first one was `lost`, with its session or in a redirect. The
+/// second may say that nothing can have been carried out (nobody there, login refused); the first
+/// may have been carried out all the same, and that is what whoever asked must know.
 pub fn tried_again<T, E: Lost>(lost: E, second: Result<T, E>) -> Result<T, E> {
     second.map_err(|again| {
         if again.may_have_acted() {
@@ -149,6 +149,6 @@ mod tests {
         assert_eq!(call(), Ok(()));
         let error = call().expect_err("lost");
         assert!(error.may_have_acted());
-        assert_eq!(error.detail, "test; another try: test");
+        assert_eq!(error.detail, "test; then: test");
     }
 }

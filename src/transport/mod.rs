@@ -143,10 +143,10 @@ impl TransportError {
         Self::new(kind, format!("{doing}: {error}"))
     }
 
-    /// The same error, with the words of another one that a second try ended with.
+    /// The same error, with the words of another one that the next try ended with.
     pub fn tried_again(self, again: &dyn fmt::Display) -> Self {
         Self {
-            detail: format!("{}; another try: {again}", self.detail),
+            detail: format!("{}; then: {again}", self.detail),
             ..self
         }
     }

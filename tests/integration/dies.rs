@@ -3,7 +3,7 @@
 
 use crate::daemon::{PATIENCE, wait_for};
 use crate::sim::rack::{Line, ROWS, Row};
-use crate::sim::stream::Fault;
+use crate::sim::stream::{Fault, Pdu, TcpBench};
 use crossbeam_channel::Receiver;
 use pdudaemon::config::Config;
 use pdudaemon::dispatch::{Dispatcher, Recover, Stop};
@@ -153,6 +153,49 @@ fn a_pdu_that_dies_with_the_off_is_not_left_dark() {
             }
         }
     });
+}
+
+/// A web page of one outlet: after an off it sends the browser to a page that it has not.
+struct Page {
+    is_on: bool,
+}
+
+impl Pdu for Page {
+    fn answer(&mut self, input: &mut Vec<u8>, _: bool) -> Option<Vec<u8>> {
+        let request = String::from_utf8_lossy(input);
+        let end = request.find("\r\n\r\n")? + 4;
+        let (head, body) = if request.starts_with("GET /cm?cmnd=Power1+on ") {
+            self.is_on = true;
+            ("200 OK", r#"{"POWER":"ON"}"#)
+        } else if request.starts_with("GET /cm?cmnd=Power1+off ") {
+            self.is_on = false;
+            ("302 Found\r\nLocation: /done", "")
+        } else {
+            ("404 Not Found", "")
+        };
+        input.drain(..end);
+        let length = body.len();
+        Some(format!("HTTP/1.1 {head}\r\nContent-Length: {length}\r\n\r\n{body}").into_bytes())
+    }
+
+    fn is_on(&self, _: &str) -> Option<bool> {
+        Some(self.is_on)
+    }
+}
+
+#[test]
+fn a_pdu_that_redirects_its_off_to_nowhere_is_not_left_dark() {
+    let bench = TcpBench::start(Page { is_on: true });
+    let lane = Lane::start(json!({"driver": "tasmota", "ip": bench.address()}));
+    let failure = lane.ask("1", Action::Reboot).expect_err("no page");
+    wait_for("the on that the reboot owes", || {
+        (bench.pdu.lock().expect("lock").is_on("1") == Some(true)).then_some(())
+    });
+    assert_eq!(failure.kind, FailureKind::Refused, "{failure}");
+    for words in ["HTTP 302, a redirect to", "/done", "HTTP 404"] {
+        let text = failure.to_string();
+        assert!(text.contains(words), "expected {words:?} in {text:?}");
+    }
 }
 
 #[test]

@@ -374,6 +374,7 @@ fn a_refused_digest_login_costs_two_requests_and_no_more() {
     for total in [2, 4] {
         let error = on(&mut *esphome).unwrap_err();
         assert!(matches!(error, DriverError::LoginRefused(_)), "{error:?}");
+        assert!(!error.may_have_acted());
         assert!(!error.to_string().contains("wrong"), "{error}");
         assert_eq!(server.requests(), total);
     }
@@ -428,7 +429,7 @@ fn other_statuses_are_told_apart() {
         (500, "unexpected"),
         (502, "unexpected"),
         (503, "busy"),
-        (304, "refused"),
+        (304, "unexpected"),
     ] {
         let server = Server::replying(move |_, _| answer(status, &[], b"words"));
         let error = on(&mut *driver("sainsmart", &server)).unwrap_err();
@@ -440,6 +441,7 @@ fn other_statuses_are_told_apart() {
             _ => "other",
         };
         assert_eq!(got, expected, "{error}");
+        assert_eq!(error.may_have_acted(), expected == "unexpected", "{error}");
         assert!(error.to_string().contains(&status.to_string()), "{error}");
     }
 }
@@ -453,7 +455,7 @@ fn a_redirect_to_another_server_is_not_followed() {
         let mut netio = driver("netiojson", &server);
         let state = netio.state(&Outlet::new("1"), Deadline::after(GRACE));
         let error = state.unwrap_err();
-        assert!(matches!(error, DriverError::Refused(_)), "{error:?}");
+        assert!(matches!(error, DriverError::Unexpected { .. }), "{error:?}");
         let words = format!("to another server, http://127.0.0.1:{}", other.port);
         assert!(error.to_string().ends_with(&words), "{error}");
         assert_eq!((server.requests(), other.connections()), (1, 0));
@@ -479,7 +481,94 @@ fn a_redirect_within_the_host_is_followed_but_a_command_is_never_lost() {
     );
     let error = on(&mut *netio).unwrap_err();
     assert!(error.to_string().contains("lose the command"), "{error}");
-    assert!(matches!(error, DriverError::Refused(_)), "{error:?}");
+    assert!(matches!(error, DriverError::Unexpected { .. }), "{error:?}");
+}
+
+#[test]
+fn a_redirect_from_a_page_that_older_firmware_has_not_leads_to_the_other_page() {
+    for location in ["/nowhere", "//other/"] {
+        let location = format!("Location: {location}");
+        let server = Server::replying(move |request, _| match request.line.as_str() {
+            "GET /30000/99 HTTP/1.1" => answer(302, &[&location], b""),
+            "GET /30000/42 HTTP/1.1" => answer(200, &[], b"Relay-01: <b>ON</b>"),
+            _ => answer(404, &[], b""),
+        });
+        let mut sainsmart = driver("sainsmart", &server);
+        let state = sainsmart.state(&Outlet::new("1"), Deadline::after(GRACE));
+        assert_eq!(state, Ok(State::On));
+    }
+}
+
+/// An on that fails and may have been carried out, in words that tell of all the steps.
+fn in_doubt(driver: &mut dyn Driver, outlet: &str, words: &[&str]) {
+    let error = switch(driver, outlet, GRACE).unwrap_err();
+    assert!(error.may_have_acted(), "{error:?}");
+    let text = error.to_string();
+    for words in words {
+        assert!(text.contains(words), "expected {words:?} in {text:?}");
+    }
+}
+
+#[test]
+fn what_follows_a_redirect_leaves_the_command_in_doubt() {
+    for status in [301, 302, 303, 307, 308] {
+        for (end, words) in [
+            (400, "the PDU refused: HTTP 400"),
+            (401, "login refused: HTTP 401"),
+            (403, "login refused: HTTP 403"),
+            (404, "the PDU refused: HTTP 404"),
+            (503, "HTTP 503"),
+        ] {
+            // The second one is followed as well, and the last one is told.
+            let server = Server::replying(move |request, _| {
+                let path = request.line.split([' ', '?']).nth(1).unwrap();
+                match path {
+                    "/cm" => answer(status, &["Location: /next"], b""),
+                    "/next" => answer(status, &["Location: new?password=p"], b""),
+                    _ => answer(end, &[], b"words"),
+                }
+            });
+            let told = format!(
+                "GET /next: HTTP {status}, a redirect to \"http://127.0.0.1:{}/new\"; then: ",
+                server.port
+            );
+            in_doubt(&mut *driver("tasmota", &server), "1", &[&told, words]);
+            assert_eq!(server.requests(), 3);
+        }
+    }
+}
+
+#[test]
+fn a_redirect_to_where_nobody_can_be_trusted_or_reached_leaves_the_command_in_doubt() {
+    let unknown = tls_server(&self_signed());
+    let gone = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let nobody = gone.local_addr().unwrap().port();
+    drop(gone);
+    for (port, words) in [
+        (unknown.port, "is not trusted"),
+        (nobody, "cannot connect to"),
+    ] {
+        let location = format!("Location: https://127.0.0.1:{port}/new");
+        let server = Server::replying(move |_, _| answer(308, &[&location], b""));
+        let told = format!("HTTP 308, a redirect to \"https://127.0.0.1:{port}/new\"; then: ");
+        in_doubt(
+            &mut *driver("servertechpro2", &server),
+            "AA1",
+            &[&told, words],
+        );
+    }
+    assert_eq!(unknown.requests(), 0);
+}
+
+#[test]
+fn a_redirect_to_the_encrypted_server_switches() {
+    let encrypted = tls_server(&self_signed());
+    let location = format!("Location: https://127.0.0.1:{}/new", encrypted.port);
+    let server = Server::replying(move |_, _| answer(308, &[&location], b""));
+    let address = format!("127.0.0.1:{}", server.port);
+    let mut jaws = build("servertechpro2", address, json!({"insecure": true}));
+    assert_eq!(switch(&mut *jaws, "AA1", GRACE), Ok(()));
+    assert_eq!((server.requests(), encrypted.requests()), (1, 1));
 }
 
 #[test]

@@ -243,7 +243,7 @@ fn ask(
     request: &Request<'_>,
     deadline: Deadline,
 ) -> Result<Answer, DriverError> {
-    let mut answer = client.ask(request, deadline)?;
+    let answer = client.ask(request, deadline)?;
     let said = || match &answer.unfollowed {
         Some(why) => format!("HTTP {}, a redirect {why}", answer.status),
         None => format!("HTTP {}: {}", answer.status, answer.words()),
@@ -255,15 +255,22 @@ fn ask(
         408 | 429 | 503 => {
             DriverError::Transport(TransportError::new(TransportErrorKind::Busy, said()))
         }
-        // Something broke while it worked on the request: it may have switched.
-        500..=599 => DriverError::Unexpected {
+        // It may have switched, and then sent the browser to another page; or something broke
+        // while it worked on the request.
+        300..=399 | 500..=599 => DriverError::Unexpected {
             expected: "HTTP 200".into(),
             got: said(),
         },
         _ => DriverError::Refused(said()),
     };
-    match answer.lost.take() {
-        Some(lost) => tried_again(DriverError::Transport(lost), Err(error)),
+    told(&answer, error)
+}
+
+/// The failure that an answer tells. It is about the last copy of the request only: a refusal says
+/// nothing of an earlier one that may have been carried out.
+fn told<T>(answer: &Answer, error: DriverError) -> Result<T, DriverError> {
+    match &answer.earlier {
+        Some(earlier) => tried_again(DriverError::Transport(earlier.clone()), Err(error)),
         None => Err(error),
     }
 }

@@ -93,8 +93,8 @@ impl Driver for Sainsmart {
                     return Ok(state);
                 }
             }
-            // Older firmware does not know that page.
-            Err(DriverError::Refused(_)) => {}
+            // Older firmware does not know that page, and says so in a way of its own.
+            Err(error) if !error.is_pdu_away() => {}
             Err(error) => return Err(error),
         }
         let mut answer = ask(&mut self.client, &Request::get("/30000/42"), deadline)?;

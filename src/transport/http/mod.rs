@@ -210,8 +210,9 @@ pub struct Answer {
     pub body: Vec<u8>,
     /// For a redirect that was not followed: why.
     pub unfollowed: Option<String>,
-    /// An earlier copy of the request was lost, and may have been carried out: how it was lost.
-    pub lost: Option<TransportError>,
+    /// An earlier copy of the request was lost or redirected, and may have been carried out: what
+    /// came of it.
+    pub earlier: Option<TransportError>,
     location: Option<String>,
     challenges: Vec<String>,
     hidden: Arc<[String]>,
@@ -360,12 +361,13 @@ impl Client {
     ) -> Result<Answer, TransportError> {
         let mut origin = self.origin.clone();
         let mut target = request.target.to_owned();
+        let mut earlier = None;
         for _ in 0..=MOST_REDIRECTS {
             let step = Request {
                 target: &target,
                 ..*request
             };
-            let mut answer = self.log_in(&origin, &step, deadline)?;
+            let mut answer = remember(earlier, self.log_in(&origin, &step, deadline))?;
             let keeps_method = match answer.status {
                 301..=303 => request.method == Method::Get,
                 307 | 308 => true,
@@ -386,6 +388,17 @@ impl Client {
                 answer.unfollowed = Some("which would lose the command".into());
                 return Ok(answer);
             }
+            // Many a web page does what it is asked, and then sends the browser elsewhere.
+            let place = path.split('?').next().unwrap_or_default();
+            earlier = Some(TransportError::new(
+                TransportErrorKind::Garbled,
+                format!(
+                    "{}: HTTP {}, a redirect to {}",
+                    step.doing(),
+                    answer.status,
+                    quote(format!("{next}{place}").as_bytes(), &self.hidden)
+                ),
+            ));
             (origin, target) = (next, path);
         }
         Err(TransportError::new(
@@ -417,11 +430,7 @@ impl Client {
         if session.challenge.is_none() {
             return Ok(answer);
         }
-        let second = self.keep_alive(origin, request, deadline);
-        let second = match answer.lost {
-            Some(lost) => remember(lost, second)?,
-            None => second?,
-        };
+        let second = remember(answer.earlier, self.keep_alive(origin, request, deadline))?;
         if second.status == 401
             && let Some(session) = self.session.as_mut()
         {
@@ -448,7 +457,7 @@ impl Client {
                 let challenge = self.session.take().and_then(|session| session.challenge);
                 self.open()?.challenge = challenge;
                 let second = self.exchange(origin, request, deadline);
-                remember(lost, second.map_err(|failure| failure.error))
+                remember(Some(lost), second.map_err(|failure| failure.error))
             }
             other => other.map_err(|failure| failure.error),
         }
@@ -580,7 +589,7 @@ impl Client {
             status,
             body,
             unfollowed: None,
-            lost: None,
+            earlier: None,
             location,
             challenges,
             hidden,
@@ -588,18 +597,16 @@ impl Client {
     }
 }
 
-/// What comes of another try after a copy of the request was `lost`: an answer remembers it, as it
-/// may be a refusal.
+/// What comes of a request of which an `earlier` copy may have been carried out: an answer
+/// remembers that, as it may be a refusal.
 fn remember(
-    lost: TransportError,
-    second: Result<Answer, TransportError>,
+    earlier: Option<TransportError>,
+    last: Result<Answer, TransportError>,
 ) -> Result<Answer, TransportError> {
-    match second {
-        Ok(answer) => Ok(Answer {
-            lost: Some(lost),
-            ..answer
-        }),
-        Err(again) => tried_again(lost, Err(again)),
+    match (earlier, last) {
+        (None, last) => last,
+        (earlier, Ok(answer)) => Ok(Answer { earlier, ..answer }),
+        (Some(earlier), last) => tried_again(earlier, last),
     }
 }
 
@@ -751,7 +758,7 @@ mod tests {
                 status: 401,
                 body: body.into(),
                 unfollowed: None,
-                lost: None,
+                earlier: None,
                 location: None,
                 challenges: Vec::new(),
                 hidden: Arc::default(),
