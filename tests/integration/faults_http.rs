@@ -571,6 +571,58 @@ fn a_redirect_to_the_encrypted_server_switches() {
     assert_eq!((server.requests(), encrypted.requests()), (1, 1));
 }
 
+/// What each driver takes for a refusal under HTTP 200, and an outlet of it.
+const REFUSALS: &[(&str, &str, &str)] = &[
+    ("anel_netpwrctrlpro", "1", "User or password error"),
+    ("intellinet", "1", "401 Unauthorized"),
+    ("ip9850", "1", "401 Unauthorized"),
+    ("tasmota", "1", r#"{"WARNING":"Need user=<username>"}"#),
+    ("tasmota", "1", r#"{"Command":"Unknown"}"#),
+    ("shelly_gen2", "1", r#"{"id":1,"error":{"code":-103}}"#),
+    ("ubus", "1", r#"{"id":1,"result":[6]}"#),
+    ("ubus", "1", r#"{"id":1,"error":{"code":-32002}}"#),
+    (
+        "SERVO",
+        "1",
+        "<methodResponse><fault><value/></fault></methodResponse>",
+    ),
+];
+
+#[test]
+fn a_refusal_in_words_is_certain_only_when_it_answers_the_first_copy() {
+    for (name, outlet, page) in REFUSALS {
+        let server = Server::replying(|_, _| answer(200, &[], page.as_bytes()));
+        let error = switch(&mut *driver(name, &server), outlet, GRACE).unwrap_err();
+        assert!(!error.may_have_acted(), "{name}: {error:?}");
+
+        let redirect = "HTTP 307, a redirect to";
+        let server = Server::replying(|request, _| match request.line.contains(" /new ") {
+            true => answer(200, &[], page.as_bytes()),
+            false => answer(307, &["Location: /new"], b""),
+        });
+        in_doubt(&mut *driver(name, &server), outlet, &[redirect]);
+
+        // A kept connection takes the command, and closes without an answer.
+        let server = Server::start(|mut stream, number, _| {
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let mut last = false;
+            while let Some(_) = Incoming::read(&mut reader)
+                && !last
+            {
+                stream
+                    .write_all(&answer(200, &[], page.as_bytes()))
+                    .unwrap();
+                last = number == 0;
+            }
+        });
+        let mut driver = driver(name, &server);
+        // Its state as it may be: the connection is kept.
+        let _ = driver.state(&Outlet::new(*outlet), Deadline::after(GRACE));
+        in_doubt(&mut *driver, outlet, &["closed", "then: "]);
+        assert_eq!(server.connections(), 2, "{name}");
+    }
+}
+
 #[test]
 fn redirects_in_a_circle_end() {
     let server = Server::replying(|_, _| answer(302, &["Location: /cm"], b""));

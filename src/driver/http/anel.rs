@@ -105,7 +105,7 @@ impl Driver for Anel {
             deadline,
         )?;
         if answer.text().contains("User or password error") {
-            return Err(DriverError::LoginRefused(answer.quote()));
+            return told(&answer, DriverError::LoginRefused(answer.quote()));
         }
         confirm(to, LAG, deadline, || self.state(outlet, deadline))
     }

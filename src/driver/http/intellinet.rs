@@ -62,7 +62,7 @@ impl Driver for Intellinet {
         let target = format!("/control_outlet.htm?outlet{number}=1&op={op}&submit=Anwenden");
         let answer = ask(&mut self.client, &Request::get(&target), deadline)?;
         if tells_of_401(&answer.text()) {
-            return Err(DriverError::LoginRefused(answer.quote()));
+            return told(&answer, DriverError::LoginRefused(answer.quote()));
         }
         confirm(to, LAG, deadline, || self.state(outlet, deadline))
     }

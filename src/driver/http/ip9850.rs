@@ -66,7 +66,7 @@ impl Ip9850 {
         let target = format!("/set.cmd?{}cmd={command}", self.login);
         let answer = ask(&mut self.client, &Request::get(&target), deadline)?;
         if tells_of_401(&answer.text()) {
-            return Err(DriverError::LoginRefused(answer.quote()));
+            return told(&answer, DriverError::LoginRefused(answer.quote()));
         }
         Ok(answer)
     }

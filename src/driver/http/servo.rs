@@ -185,7 +185,7 @@ impl Servo {
             Some(Err(fault)) => {
                 let mut bounded = crate::transport::printable(fault.as_bytes());
                 bounded.insert_str(0, "servod says ");
-                Err(DriverError::Refused(bounded))
+                told(&answer, DriverError::Refused(bounded))
             }
             None => Err(unexpected("an XML-RPC answer", &answer)),
         }

@@ -70,9 +70,10 @@ impl Shelly {
         let answer = ask(&mut self.client, &request, deadline)?;
         match parse(&json(&answer)?) {
             Some(Ok(result)) => Ok((result.clone(), answer)),
-            Some(Err(error)) => Err(DriverError::Refused(crate::transport::printable(
-                error.as_bytes(),
-            ))),
+            Some(Err(error)) => {
+                let words = crate::transport::printable(error.as_bytes());
+                told(&answer, DriverError::Refused(words))
+            }
             None => Err(unexpected("a result with id 1", &answer)),
         }
     }

@@ -96,10 +96,10 @@ impl Tasmota {
         let answer = ask(&mut self.client, &Request::get(&target), deadline)?;
         let json = json(&answer)?;
         if json.get("WARNING").is_some() {
-            return Err(DriverError::LoginRefused(answer.quote()));
+            return told(&answer, DriverError::LoginRefused(answer.quote()));
         }
         if json.get("Command").is_some() {
-            return Err(DriverError::Refused(answer.quote()));
+            return told(&answer, DriverError::Refused(answer.quote()));
         }
         match parse(&json, outlet) {
             Some(state) => Ok((state, answer)),

@@ -126,7 +126,7 @@ impl Ubus {
         let answer = ask(&mut self.client, &request, deadline)?;
         match parse(&json(&answer)?) {
             Some(Ok(data)) => Ok((data, answer)),
-            Some(Err(error)) => Err(error),
+            Some(Err(error)) => told(&answer, error),
             None => Err(unexpected("a result with id 1", &answer)),
         }
     }
