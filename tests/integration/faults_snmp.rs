@@ -1,7 +1,7 @@
 //! SNMP agents and networks that misbehave: each call ends in time, in the right class, and the
 //! next one works.
 
-use crate::sim::ber::{answer, request_id, with_request_id};
+use crate::sim::ber::{answer, answer_after, binding, refusal, request_id, with_request_id};
 use pdudaemon::driver::{Driver, DriverError, registry};
 use pdudaemon::request::{Outlet, PduName, State, Switch};
 use pdudaemon::settings::{Position, Settings};
@@ -439,6 +439,100 @@ fn a_status_keeps_the_session_and_names_the_reason() {
         );
         agent.recover();
         assert_eq!(on(driver.as_mut(), LATE), Ok(()));
+    }
+}
+
+/// What an agent makes of a request.
+type Reply = fn(&[u8]) -> Vec<u8>;
+
+/// The refusals of a v3 agent: usmStats counters, and error-status codes.
+const REFUSALS: [Reply; 6] = [
+    |request| refusal(request, 1),
+    |request| refusal(request, 3),
+    |request| refusal(request, 5),
+    |request| refusal(request, 6),
+    |request| answer(request, 16, 1),
+    |request| answer(request, 17, 1),
+];
+
+/// A v3 agent that treats the SETs as `behaviour` does, which gets each and how many came before;
+/// discoveries are answered.
+fn v3_agent(mut behaviour: impl FnMut(&Asked<'_>, usize) + Send + 'static) -> Agent {
+    let mut sets = 0;
+    Agent::start(move |asked| match binding(asked.request) {
+        None => asked.obey(),
+        Some(_) => {
+            behaviour(asked, sets);
+            sets += 1;
+        }
+    })
+}
+
+#[test]
+fn a_refusal_is_certain_unless_an_earlier_copy_may_have_been_carried_out() {
+    for refuse in REFUSALS {
+        let refused = |agent: Agent| {
+            let mut driver = driver("snmpv3", agent.port);
+            on(driver.as_mut(), LATE).expect_err("refused")
+        };
+        let error = refused(v3_agent(move |asked, _| asked.say(&refuse(asked.request))));
+        assert!(!error.may_have_acted(), "{error:?}");
+        // The first copy is outside of the agent's time window: it is refused as well.
+        let error = refused(v3_agent(move |asked, before| match before {
+            0 => asked.say(&refusal(asked.request, 2)),
+            _ => asked.say(&refuse(asked.request)),
+        }));
+        assert!(!error.may_have_acted(), "{error:?}");
+        // The answer to the first copy is lost.
+        let error = refused(v3_agent(move |asked, before| {
+            if before > 0 {
+                asked.say(&refuse(asked.request));
+            }
+        }));
+        assert!(error.may_have_acted(), "{error:?}");
+        // The agent was restarted after the discovery. It checks no clock, and does what it is
+        // asked; its answer only tells a newer clock.
+        let error = refused(v3_agent(move |asked, before| match before {
+            0 => asked.say(&answer_after(2, asked.request, 0, 1)),
+            _ => asked.say(&refuse(asked.request)),
+        }));
+        assert!(error.may_have_acted(), "{error:?}");
+    }
+}
+
+#[test]
+fn an_agent_that_forgets_its_engine_and_goes_away_may_have_acted() {
+    for kept in [false, true] {
+        let socket = UdpSocket::bind(("127.0.0.1", 0)).expect("a loopback port");
+        let port = socket.local_addr().expect("an address").port();
+        let agent = std::thread::spawn(move || {
+            let mut buffer = [0; 2048];
+            // How many SETs came, the one that is carried out included.
+            let mut sets = usize::from(!kept);
+            loop {
+                let (length, from) = socket.recv_from(&mut buffer).expect("a request");
+                let request = &buffer[..length];
+                let is_set = binding(request).is_some();
+                if !is_set || sets == 0 {
+                    let _ = socket.send_to(&answer(request, 0, 1), from);
+                }
+                sets += usize::from(is_set);
+                if sets == 3 {
+                    // The second copy. From now on the port is closed to the driver.
+                    socket.connect(("127.0.0.1", 9)).expect("connected");
+                    let _ = socket.send_to(&refusal(request, 4), from);
+                    return;
+                }
+            }
+        });
+        let mut driver = driver("snmpv3", port);
+        if kept {
+            assert_eq!(on(driver.as_mut(), LATE), Ok(()));
+        }
+        let error = on(driver.as_mut(), LATE).expect_err("gone");
+        assert!(error.may_have_acted(), "{error:?}");
+        assert!(error.to_string().contains("went away"), "{error}");
+        agent.join().expect("joined");
     }
 }
 

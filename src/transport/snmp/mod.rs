@@ -191,8 +191,9 @@ enum Heard<T> {
     NotOurs,
     /// No message of this protocol; the right one may still come.
     Garbled(String),
-    /// The agent told something that the request must be sent again with.
-    Again,
+    /// The agent told something that the request must be sent again with: did it refuse this copy?
+    /// If not, it may have carried it out.
+    Again { is_refused: bool },
     /// An answer that ends the request.
     Failed(SnmpError),
     /// The agent is another engine than at discovery.
@@ -207,7 +208,8 @@ struct Link {
     buffer: Box<[u8]>,
     /// The receive time-out the socket has now: setting the same again costs a system call.
     patience: Duration,
-    /// A request was sent and not answered, and may have been carried out.
+    /// A copy of the request was sent and neither answered nor refused, and may have been carried
+    /// out.
     is_in_doubt: bool,
 }
 
@@ -265,8 +267,8 @@ impl Link {
 enum Unanswered {
     /// Sent so many times in so long; the last strange thing heard.
     Silent(u32, Duration, Option<String>),
-    /// Nobody is there: the system's words, and whether a copy may have been taken all the same.
-    Gone(io::Error, bool),
+    /// Nobody is there: the system's words.
+    Gone(io::Error),
     /// An answer that ends the request.
     Failed(SnmpError),
     /// See [`Heard::OtherEngine`].
@@ -292,7 +294,7 @@ fn exchange<S, T>(
         let request = encode(state, attempt).map_err(|error| Unanswered::Failed(error.into()))?;
         match link.socket.send(&request) {
             Ok(_) => {}
-            Err(error) => return Err(Unanswered::Gone(error, attempt > 0)),
+            Err(error) => return Err(Unanswered::Gone(error)),
         }
         tried += 1;
         loop {
@@ -301,7 +303,10 @@ fn exchange<S, T>(
                     Heard::Answer(answer) => return Ok(answer),
                     Heard::NotOurs => {}
                     Heard::Garbled(what) => garbled = Some(what),
-                    Heard::Again => break,
+                    Heard::Again { is_refused } => {
+                        link.is_in_doubt |= !is_refused;
+                        break;
+                    }
                     Heard::Failed(error) => return Err(Unanswered::Failed(error)),
                     Heard::OtherEngine => return Err(Unanswered::OtherEngine),
                 },
@@ -309,7 +314,7 @@ fn exchange<S, T>(
                     link.is_in_doubt = true;
                     break;
                 }
-                Err(error) => return Err(Unanswered::Gone(error, attempt > 0)),
+                Err(error) => return Err(Unanswered::Gone(error)),
             }
         }
     }
@@ -478,7 +483,7 @@ impl Session {
                         Err(unanswered) => unanswered,
                     }
                 }
-                Err(error) => Unanswered::Gone(error, false),
+                Err(error) => Unanswered::Gone(error),
             };
             match unanswered {
                 Unanswered::Failed(error) => return Err(error),
@@ -496,15 +501,17 @@ impl Session {
                     self.first = at + 1;
                     return Err(silent(peer, tried, waited, garbled));
                 }
-                Unanswered::Gone(error, sent) => {
-                    self.link = None;
+                Unanswered::Gone(error) => {
+                    // In this or in an earlier exchange: the agent's engine may have been
+                    // discovered anew between them.
+                    let is_in_doubt = self.link.take().is_some_and(|link| link.is_in_doubt);
                     self.dialect.rest();
-                    if std::mem::take(&mut reused) && !sent {
+                    if std::mem::take(&mut reused) && !is_in_doubt {
                         continue;
                     }
                     self.first = at + 1;
                     refusals += 1;
-                    if sent {
+                    if is_in_doubt {
                         return Err(SnmpError::Transport(TransportError::new(
                             TransportErrorKind::Closed,
                             format!("{peer} went away while an answer was awaited: {error}"),

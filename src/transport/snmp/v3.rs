@@ -253,10 +253,11 @@ impl Usm {
             }
             Ok(pdu) if pdu.req_id != id => Heard::NotOurs,
             Ok(pdu) => Heard::Answer(answer(&pdu, command)),
-            // The agent's clock was ahead of ours.
+            // The agent's clock was ahead of ours. An agent that does not check clocks, as of a
+            // user without authentication, has done what it was asked.
             Err(snmp2::Error::AuthUpdated) => {
                 self.set_clock(&envelope);
-                Heard::Again
+                Heard::Again { is_refused: false }
             }
             Err(error) => Heard::Garbled(format!("an answer was wrong: {error}")),
         }
@@ -277,7 +278,7 @@ impl Usm {
                 .into(),
             2 => {
                 self.set_clock(envelope);
-                return Heard::Again;
+                return Heard::Again { is_refused: true };
             }
             3 => "the agent does not know this user (usmStatsUnknownUserNames)".into(),
             4 => return Heard::OtherEngine,

@@ -102,6 +102,21 @@ pub(crate) fn with_request_id(message: &[u8], new: i32) -> Vec<u8> {
 /// NULL replaced by the integer `read`; with `status` as its error-status. v1, v2c, and v3 of a
 /// user without authentication, where an engine discovery is answered with a report.
 pub(crate) fn answer(request: &[u8], status: u8, read: u8) -> Vec<u8> {
+    answer_after(1, request, status, read)
+}
+
+/// The same from a v3 agent that counts so many `boots` of its engine.
+pub(crate) fn answer_after(boots: u8, request: &[u8], status: u8, read: u8) -> Vec<u8> {
+    reply(boots, request, |tag, pdu| respond(tag, pdu, status, read))
+}
+
+/// What a v3 agent answers that does not take the request: a report of the usmStats counter with
+/// that number.
+pub(crate) fn refusal(request: &[u8], counter: u8) -> Vec<u8> {
+    reply(1, request, |tag, pdu| report(tag, pdu, counter))
+}
+
+fn reply(boots: u8, request: &[u8], make: impl FnOnce(&mut u8, &mut [Part])) -> Vec<u8> {
     let mut parts = parse(request);
     let Some(Part::Built(0x30, message)) = parts.first_mut() else {
         return Vec::new();
@@ -119,7 +134,7 @@ pub(crate) fn answer(request: &[u8], status: u8, read: u8) -> Vec<u8> {
             let is_discovery =
                 matches!(&parameters[0], Part::Plain(4, engine) if engine.is_empty());
             parameters[0] = Part::Plain(4, ENGINE.to_vec());
-            parameters[1] = Part::Plain(2, vec![1]);
+            parameters[1] = Part::Plain(2, vec![boots]);
             parameters[2] = Part::Plain(2, vec![100]);
             *usm = build(&parts);
             is_discovery
@@ -128,24 +143,30 @@ pub(crate) fn answer(request: &[u8], status: u8, read: u8) -> Vec<u8> {
         };
         if let Some(Part::Built(0x30, scoped)) = message.get_mut(3) {
             scoped[0] = Part::Plain(4, ENGINE.to_vec());
-            if is_discovery && let Part::Built(tag, pdu) = &mut scoped[2] {
-                *tag = 0xa8;
-                // usmStatsUnknownEngineIDs.0, counted once
-                let object = vec![0x2b, 6, 1, 6, 3, 15, 1, 1, 4, 0];
-                let binding = vec![Part::Plain(6, object), Part::Plain(0x41, vec![1])];
-                pdu[3] = Part::Built(0x30, vec![Part::Built(0x30, binding)]);
-            } else if let Part::Built(tag, pdu) = &mut scoped[2] {
-                respond(tag, pdu, status, read);
+            if let Part::Built(tag, pdu) = &mut scoped[2] {
+                match is_discovery {
+                    // usmStatsUnknownEngineIDs
+                    true => report(tag, pdu, 4),
+                    false => make(tag, pdu),
+                }
             }
         }
     } else if let Some(Part::Built(tag, pdu)) = message.get_mut(2) {
-        respond(tag, pdu, status, read);
+        make(tag, pdu);
     }
     build(&parts)
 }
 
 /// The engine id of the simulated v3 agent.
 const ENGINE: &[u8] = b"\x80\x00\x1f\x88\x04simulator";
+
+fn report(tag: &mut u8, pdu: &mut [Part], counter: u8) {
+    *tag = 0xa8;
+    let object = vec![0x2b, 6, 1, 6, 3, 15, 1, 1, counter, 0];
+    // Counted once.
+    let binding = vec![Part::Plain(6, object), Part::Plain(0x41, vec![1])];
+    pdu[3] = Part::Built(0x30, vec![Part::Built(0x30, binding)]);
+}
 
 fn respond(tag: &mut u8, pdu: &mut [Part], status: u8, read: u8) {
     *tag = 0xa2;
