@@ -281,7 +281,10 @@ fn judge(mut output: Output, is_connected: impl Fn() -> bool) -> Result<Answer, 
     match output.end {
         End::Exit(255) => {
             let said = String::from_utf8_lossy(&output.stderr);
-            if let Some(error) = failure(&said) {
+            // Over a connection that stands, words of a refused one are the command's own.
+            if let Some(error) = failure(&said)
+                && (error.may_have_acted() || !is_connected())
+            {
                 return Err(error);
             }
             // A command that ended with 255 leaves the connection as it was.
@@ -328,6 +331,9 @@ fn failure(said: &str) -> Option<SshError> {
     use TransportErrorKind as K;
     /// Words of the client, and what they mean, the telling ones first.
     const WORDS: &[(&str, Option<K>)] = &[
+        // The shared connection took the command and was lost; what comes after this is about a
+        // connection that the client tries by itself.
+        ("mux_client_request_session", Some(K::Closed)),
         ("REMOTE HOST IDENTIFICATION HAS CHANGED", Some(K::Untrusted)),
         ("Host key verification failed", Some(K::Untrusted)),
         (": Permission denied (", None),
@@ -614,6 +620,11 @@ mod tests {
                 "algorithm",
             ),
             ("client_loop: send disconnect: Broken pipe\n", "Closed"),
+            (
+                "mux_client_request_session: read from master failed: Broken pipe\r\n\
+                 ssh: connect to host h port 22: Connection refused\r\n",
+                "Closed",
+            ),
             ("no such relay\n", "none"),
         ] {
             assert_eq!(kind(said), expected, "{said:?}");

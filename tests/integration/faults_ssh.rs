@@ -172,6 +172,26 @@ fn a_failing_command_is_told_from_a_failing_client() {
 }
 
 #[test]
+fn a_command_with_the_words_of_a_refused_login_may_have_acted() {
+    let script = |words: &str| format!("echo '{words}' >&2; exit 255");
+    let words = [
+        "root@h: Permission denied (publickey).",
+        "ssh: connect to host h port 22: Connection refused",
+        "Host key verification failed.",
+        "Unable to negotiate with h port 22: no matching cipher found.",
+    ];
+    let scripts = words.map(script);
+    let sshd = Sshd::start(&scripts.each_ref().map(String::as_str));
+    let mut driver = build("acme", sshd.settings());
+    for words in words {
+        let error = on(&mut *driver, LONG).expect_err("failed");
+        assert!(error.may_have_acted(), "{error:?}");
+        assert!(error.to_string().contains(words), "{error}");
+    }
+    assert_eq!((sshd.commands().len(), sshd.connections()), (4, 1));
+}
+
+#[test]
 fn a_command_that_hangs_ends_with_the_deadline() {
     // Silence, an endless answer, and one that drips.
     for script in ["sleep 30", "yes", "while :; do printf x; sleep 1; done"] {
