@@ -3,8 +3,8 @@
 //! The members stand in their workers' queues like any other job. What they have in common is
 //! here: when the pause begins, whether an off failed, and the one answer.
 
+use super::message::Message;
 use super::ticket::Ticket;
-use super::worker::Message;
 use crate::request::{Done, Failure, Outcome, Outlet, State};
 use crossbeam_channel::Sender;
 use std::fmt;

@@ -7,6 +7,7 @@ mod group;
 mod job;
 mod journal;
 mod lock;
+mod message;
 #[cfg(test)]
 mod model;
 mod plan;
@@ -16,9 +17,9 @@ mod table;
 mod ticket;
 mod worker;
 
+pub use message::Stop;
 pub use status::{Known, Report, Source};
 pub use ticket::{Follower, Progress, Ticket};
-pub use worker::Stop;
 
 use crate::config::{Alias, Config};
 use crate::metrics::Metrics;
@@ -26,6 +27,7 @@ use crate::request::{Action, Failure, FailureKind, Outlet, PduName, Reply, Reque
 use group::Group;
 use job::{Answer, Job, Place, Step};
 use log::warn;
+use message::Message;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io;
@@ -34,7 +36,6 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 use table::{Route, Table};
 use ticket::Book;
-use worker::Message;
 
 /// The pause of a reboot when the client does not say.
 pub const REBOOT_PAUSE: Duration = Duration::from_secs(5);

@@ -16,9 +16,9 @@
 
 use super::group::Group;
 use super::job::{Answer, Job, Place, Step};
+use super::message::{Message, Stop};
 use super::plan::{Call, Fault, Ledger, Next, Patience, Plan, Trouble};
 use super::ticket::{Book, Ticket};
-use super::worker::{Message, Stop};
 use crate::driver::DriverError;
 use crate::request::{
     Action, FailureKind, Outcome, Outlet, PduName, Request, State, Switch, Target,

@@ -4,8 +4,9 @@
 use super::bus::Bus;
 use super::journal::{Journal, Left};
 use super::lock::PduLock;
+use super::message::{Change, Message};
 use super::status::Status;
-use super::worker::{Change, Handle, Message, Shared};
+use super::worker::{Handle, Shared};
 use super::{Recover, panic_failure};
 use crate::config::{Alias, Config, PduConfig};
 use crate::driver::Driver;

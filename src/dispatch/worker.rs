@@ -8,8 +8,8 @@
 //! fresh driver, and what the late one says is thrown away.
 
 use super::bus::Bus;
-use super::job::Job;
 use super::lock::PduLock;
+use super::message::{Change, Message, Stop};
 use super::plan::{Call, Ledger, Next, Patience, Plan, Trouble};
 use super::status::{Source, Status};
 use crate::config::PduConfig;
@@ -33,48 +33,6 @@ const REST_PATIENCE: Duration = Duration::from_secs(5);
 /// Address space for one worker; TLS and the expect engine need some, thousands of workers not
 /// much.
 const STACK: usize = 512 * 1024;
-
-/// What a worker is told.
-#[derive(Debug)]
-pub(super) enum Message {
-    /// Do this, not before the wait is over.
-    Job(Job, Duration),
-    /// A group's member goes on.
-    Resume { outlet: Outlet, due: Instant },
-    /// An outlet that an earlier run left off.
-    Owed(Outlet),
-    /// The config has changed: go on with this.
-    Change(Box<Change>),
-    /// The PDU has left the config: finish what there is, then end.
-    Retire,
-    /// Begin nothing more.
-    Stop(Stop),
-}
-
-/// A changed PDU, as its worker needs it.
-pub(super) struct Change {
-    pub(super) pdu: PduConfig,
-    pub(super) driver: Box<dyn Driver>,
-    pub(super) bus: Option<Arc<Bus>>,
-    pub(super) lock: Option<PduLock>,
-}
-
-impl std::fmt::Debug for Change {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Change")
-            .field("pdu", &self.pdu.name)
-            .finish_non_exhaustive()
-    }
-}
-
-/// How a worker stops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stop {
-    /// What runs is finished, and every reboot already begun.
-    Soon,
-    /// The same without pauses and retries.
-    Now,
-}
 
 /// The dispatcher's end of a worker.
 #[derive(Debug)]
@@ -527,7 +485,7 @@ pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::dispatch::job::{Answer, Place, Step};
+    use crate::dispatch::job::{Answer, Job, Place, Step};
     use crate::dispatch::ticket::{Book, Progress};
     use crate::request::{Action, Request, Switch, Target};
 

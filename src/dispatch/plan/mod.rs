@@ -4,8 +4,8 @@
 
 use super::group::Off;
 use super::job::{Job, Step};
+use super::message::{Message, Stop};
 use super::queue::{Class, Queue, Taken};
-use super::worker::{Message, Stop};
 use crate::driver::DriverError;
 use crate::request::{Done, Failure, FailureKind, Outlet, PduName, State, Switch};
 use crossbeam_channel::Sender;
