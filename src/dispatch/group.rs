@@ -3,10 +3,8 @@
 //! The members stand in their workers' queues like any other job. What they have in common is
 //! here: when the pause begins, whether an off failed, and the one answer.
 
-use super::message::Message;
 use super::ticket::Ticket;
-use crate::request::{Done, Failure, Outcome, Outlet, State};
-use crossbeam_channel::Sender;
+use crate::request::{Done, Failure, Outcome, State};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -25,19 +23,14 @@ struct Inner {
     left: usize,
     /// An off failed: no member starts any more, and those that are off go on at once.
     failed: bool,
-    parked: Vec<(Sender<Message>, Outlet)>,
+    parked: Vec<Resume>,
     attempts: u32,
     states: Vec<State>,
     failures: Vec<Failure>,
 }
 
-/// How a member's off ended.
-pub(super) enum Off {
-    /// Off, or perhaps off: it must be switched on again.
-    Dark,
-    /// Certainly not off.
-    Untouched,
-}
+/// Tells a parked member's worker when its on is due.
+type Resume = Box<dyn FnOnce(Instant) + Send>;
 
 impl Group {
     /// A group of `members`, answered once through its ticket.
@@ -68,21 +61,28 @@ impl Group {
         self.lock().failed
     }
 
-    /// A member's off has ended; `me` is where its worker is told to go on. Every member calls
-    /// this once before [`Group::end`], unless the group is not a reboot.
-    pub(super) fn off_ended(
+    /// A member was switched off, or perhaps was: `resume` says when it is switched on again. Every
+    /// member calls this or [`Group::off_failed`] once before [`Group::end`], unless the group is
+    /// not a reboot.
+    pub(super) fn went_dark(
         &self,
-        me: (Sender<Message>, Outlet),
-        off: Off,
+        resume: impl FnOnce(Instant) + Send + 'static,
         failed: bool,
         now: Instant,
     ) {
+        self.off_ended(Some(Box::new(resume)), failed, now);
+    }
+
+    /// A member was not switched off.
+    pub(super) fn off_failed(&self, now: Instant) {
+        self.off_ended(None, true, now);
+    }
+
+    fn off_ended(&self, dark: Option<Resume>, failed: bool, now: Instant) {
         let mut inner = self.lock();
         inner.offs_left = inner.offs_left.saturating_sub(1);
         inner.failed |= failed;
-        if matches!(off, Off::Dark) {
-            inner.parked.push(me);
-        }
+        inner.parked.extend(dark);
         if inner.failed || inner.offs_left == 0 {
             let due = if inner.failed { now } else { now + self.pause };
             inner.resume_parked(due);
@@ -126,10 +126,7 @@ impl Group {
 impl Inner {
     /// The members that are off go on at `due`.
     fn resume_parked(&mut self, due: Instant) {
-        for (worker, outlet) in self.parked.drain(..) {
-            // A worker outlives the members it has parked.
-            let _ = worker.send(Message::Resume { outlet, due });
-        }
+        self.parked.drain(..).for_each(|resume| resume(due));
     }
 
     /// The one answer of all members.
@@ -190,13 +187,12 @@ mod tests {
             Box::new(move |outcome| reply.send(outcome).expect("asked")),
         );
         let group = Arc::new(Group::new(2, Duration::from_secs(3600), ticket));
-        let (inbox, messages) = crossbeam_channel::unbounded();
-        let me = (inbox, Outlet::new("1"));
-        group.off_ended(me, Off::Dark, false, Instant::now());
-        assert!(messages.is_empty(), "it waits for the other member");
+        let (resume, resumed) = crossbeam_channel::bounded(1);
+        let resume = move |due| resume.send(due).expect("parked");
+        group.went_dark(resume, false, Instant::now());
+        assert!(resumed.is_empty(), "it waits for the other member");
         drop(Answer::to_group(Arc::clone(&group), Place::uncounted()));
-        let resumed = messages.try_recv();
-        assert!(matches!(resumed, Ok(Message::Resume { due, .. }) if due <= Instant::now()));
+        assert!(resumed.try_recv().is_ok_and(|due| due <= Instant::now()));
         group.end(Ok(Done {
             state: None,
             attempts: 2,

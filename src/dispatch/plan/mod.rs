@@ -2,7 +2,6 @@
 //! are owed their on. Pure but for the answers it sends: time is passed in, and the driver is
 //! called by the worker.
 
-use super::group::Off;
 use super::job::{Job, Step};
 use super::message::{Message, Stop};
 use super::queue::{Class, Queue, Taken};
@@ -268,13 +267,8 @@ impl Plan {
             match job.step {
                 Step::RebootOff(_) if job.maybe_dark => {
                     let failure = job.last.clone().unwrap_or_else(stopping);
-                    if let Some(group) = job.group().cloned() {
-                        group.off_ended(
-                            (self.me.clone(), outlet.clone()),
-                            Off::Untouched,
-                            true,
-                            now,
-                        );
+                    if let Some(group) = job.group() {
+                        group.off_failed(now);
                     }
                     job.step = Step::RebootOn;
                     job.attempts = 0;
@@ -451,12 +445,7 @@ impl Plan {
                     self.settle(&taken.outlet);
                 }
                 if let Some(group) = taken.job.group() {
-                    group.off_ended(
-                        (self.me.clone(), taken.outlet.clone()),
-                        Off::Untouched,
-                        true,
-                        now,
-                    );
+                    group.off_failed(now);
                 }
             }
             Step::RebootOn | Step::Switch(_) | Step::State => {}
@@ -474,7 +463,10 @@ impl Plan {
         match taken.job.group().cloned() {
             Some(group) => {
                 self.queue.park(taken);
-                group.off_ended((self.me.clone(), outlet), Off::Dark, failed, now);
+                let me = self.me.clone();
+                // A worker outlives the members it has parked.
+                let resume = move |due| drop(me.send(Message::Resume { outlet, due }));
+                group.went_dark(resume, failed, now);
             }
             None => {
                 let pause = match self.stopping {
@@ -497,12 +489,7 @@ impl Plan {
     /// A job that is not to begin any more, and has nothing to say.
     fn leave(&mut self, taken: Taken<Job>, now: Instant) {
         if let (Step::RebootOff(_), Some(group)) = (taken.job.step, taken.job.group()) {
-            group.off_ended(
-                (self.me.clone(), taken.outlet.clone()),
-                Off::Untouched,
-                true,
-                now,
-            );
+            group.off_failed(now);
         }
         let nothing = Done {
             state: None,
@@ -514,12 +501,7 @@ impl Plan {
     /// Answers a job that is not begun because the daemon stops.
     fn refuse(&mut self, job: Job, now: Instant) {
         if let (Step::RebootOff(_), Some(group)) = (job.step, job.group()) {
-            group.off_ended(
-                (self.me.clone(), job.outlet.clone()),
-                Off::Untouched,
-                true,
-                now,
-            );
+            group.off_failed(now);
         }
         if matches!(job.step, Step::RebootOff(_)) && job.attempts > 0 && !job.was_owed {
             self.settle(&job.outlet.clone());
