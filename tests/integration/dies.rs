@@ -2,14 +2,15 @@
 //! say everything twice.
 
 use crate::daemon::{PATIENCE, wait_for};
-use crate::sim::rack::{Line, ROWS, Row};
-use crate::sim::stream::{Fault, Pdu, TcpBench};
+use crate::sim::rack::{ROWS, Row};
+use crate::sim::stream::{Bench, Fault, Line, Pdu};
 use crossbeam_channel::Receiver;
 use pdudaemon::config::Config;
 use pdudaemon::dispatch::{Dispatcher, Recover, Stop};
 use pdudaemon::request::{Action, FailureKind, Outcome, Outlet, Request, Switch, Target};
 use serde_json::{Value, json};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const ON: Action = Action::Switch(Switch::On);
@@ -72,8 +73,8 @@ fn answer(from: &Receiver<Outcome>) -> Outcome {
 
 fn dies_in_the_middle(row: &Row) {
     let name = row.driver;
-    let (mut line, settings) = row.start(Ipv4Addr::LOCALHOST);
-    let pdu = line.pdu();
+    let (mut bench, settings) = row.start(Ipv4Addr::LOCALHOST);
+    let pdu = Arc::clone(&bench.pdu);
     let is_on = |outlet: &str| pdu.lock().expect("lock").is_on(outlet) == Some(true);
     let lane = Lane::start(settings);
     let (first, second) = (row.outlets[0], row.outlets[1]);
@@ -83,7 +84,7 @@ fn dies_in_the_middle(row: &Row) {
 
     let reboot = lane.submit(first, Action::Reboot);
     wait_for("the reboot's off", || (!is_on(first)).then_some(()));
-    line.unplug();
+    bench.unplug();
     let began = Instant::now();
     let queued: Vec<_> = [ON, OFF, Action::State, ON]
         .map(|action| lane.submit(second, action))
@@ -97,7 +98,7 @@ fn dies_in_the_middle(row: &Row) {
     assert!(began.elapsed() < most, "{name}: {:?}", began.elapsed());
     assert!(!is_on(second), "{name}: switched while nobody was there");
 
-    line.plug();
+    bench.plug();
     wait_for("the on that the reboot owes", || is_on(first).then_some(()));
     for (action, on) in [(ON, true), (OFF, false), (ON, true)] {
         lane.ask(second, action)
@@ -122,20 +123,20 @@ fn a_pdu_that_dies_in_the_middle_of_a_queue_is_told_and_gets_its_on_later() {
 /// nobody takes the second try.
 fn dies_with_the_off(row: &Row, honest: usize) {
     let name = format!("{}, {honest} answers before", row.driver);
-    let (mut line, settings) = row.start(Ipv4Addr::LOCALHOST);
-    if matches!(line, Line::Pty(_)) {
+    let (mut bench, settings) = row.start(Ipv4Addr::LOCALHOST);
+    if matches!(bench.line, Line::Pty(_)) {
         // Its line does not end with it.
         return;
     }
-    let (lane, pdu) = (Lane::start(settings), line.pdu());
+    let (lane, pdu) = (Lane::start(settings), Arc::clone(&bench.pdu));
     let outlet = row.outlets[0];
     lane.ask(outlet, ON)
         .unwrap_or_else(|failure| panic!("{name}, before: {failure}"));
-    line.control().set(Fault::Dies, honest);
+    bench.control.set(Fault::Dies, honest);
     let outcome = lane.ask(outlet, Action::Reboot);
-    line.control().set(Fault::None, 0);
-    line.plug();
-    if line.control().spoiled() > 0 {
+    bench.control.set(Fault::None, 0);
+    bench.plug();
+    if bench.control.spoiled() > 0 {
         let failure = outcome.expect_err(&name);
         assert_eq!(failure.kind, FailureKind::Unreachable, "{name}: {failure}");
     }
@@ -185,7 +186,7 @@ impl Pdu for Page {
 
 #[test]
 fn a_pdu_that_redirects_its_off_to_nowhere_is_not_left_dark() {
-    let bench = TcpBench::start(Page { is_on: true });
+    let bench = Bench::tcp(Ipv4Addr::LOCALHOST, Page { is_on: true });
     let lane = Lane::start(json!({"driver": "tasmota", "ip": bench.address()}));
     let failure = lane.ask("1", Action::Reboot).expect_err("no page");
     wait_for("the on that the reboot owes", || {
@@ -201,12 +202,12 @@ fn a_pdu_that_redirects_its_off_to_nowhere_is_not_left_dark() {
 #[test]
 fn a_network_that_says_everything_twice_costs_nothing() {
     for row in ROWS {
-        let (line, settings) = row.start(Ipv4Addr::LOCALHOST);
-        if !matches!(line, Line::Udp(_)) {
+        let (bench, settings) = row.start(Ipv4Addr::LOCALHOST);
+        if !matches!(bench.line, Line::Udp(_)) {
             continue;
         }
-        line.control().set(Fault::Twice, 0);
-        let (lane, pdu) = (Lane::start(settings), line.pdu());
+        bench.control.set(Fault::Twice, 0);
+        let (lane, pdu) = (Lane::start(settings), Arc::clone(&bench.pdu));
         for outlet in row.outlets {
             for (action, on) in [(ON, true), (OFF, false), (Action::Reboot, true)] {
                 let done = lane.ask(outlet, action);
@@ -215,6 +216,6 @@ fn a_network_that_says_everything_twice_costs_nothing() {
                 assert_eq!(is_on, Some(on), "{}", row.driver);
             }
         }
-        assert!(line.control().spoiled() >= 4 * row.outlets.len());
+        assert!(bench.control.spoiled() >= 4 * row.outlets.len());
     }
 }

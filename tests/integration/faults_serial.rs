@@ -3,11 +3,12 @@
 
 use crate::faults_tcp::{FAULTS, build, long, under_fault};
 use crate::sim::serial_boards::{Conrad, Rly, conrad, numato};
-use crate::sim::stream::{Fault, Pdu, PduBox, PtyBench, TcpBench};
+use crate::sim::stream::{Bench, Fault, Pdu, PduBox};
 use pdudaemon::driver::{Driver, DriverError};
 use pdudaemon::request::{Outlet, State, Switch};
 use pdudaemon::transport::{Deadline, TransportErrorKind};
 use serde_json::json;
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 /// What a faulty call is given.
@@ -23,13 +24,13 @@ fn dialects() -> [(&'static str, &'static str, usize, PduBox); 4] {
     ]
 }
 
-fn driver(name: &str, bench: &PtyBench) -> Box<dyn Driver> {
-    build(name, json!({ "device": bench.path() }))
+fn driver(name: &str, bench: &Bench) -> Box<dyn Driver> {
+    build(name, json!({ "device": bench.address() }))
 }
 
 fn every_fault(index: usize) {
     let (name, outlet, answers, pdu) = dialects().into_iter().nth(index).expect("a dialect");
-    let mut bench = PtyBench::start(pdu);
+    let mut bench = Bench::pty(pdu);
     let outlet = Outlet::new(outlet);
     let mut driver = driver(name, &bench);
     // At the first answer, and at the one to the switching.
@@ -76,7 +77,7 @@ fn conrad_survives_every_fault() {
 #[test]
 fn an_unplugged_device_is_found_again_at_the_same_path() {
     for (name, outlet, _, pdu) in dialects() {
-        let mut bench = PtyBench::start(pdu);
+        let mut bench = Bench::pty(pdu);
         let outlet = Outlet::new(outlet);
         let mut driver = driver(name, &bench);
         driver.switch(&outlet, Switch::On, long()).expect("on");
@@ -106,7 +107,7 @@ fn an_unplugged_device_is_found_again_at_the_same_path() {
 fn a_prompt_that_never_comes_is_a_timeout_with_what_came() {
     let mut module = numato(8);
     module.has_prompt = false;
-    let bench = PtyBench::start(module);
+    let bench = Bench::pty(module);
     let mut driver = driver("NumatoUSB8", &bench);
     let patience = Duration::from_secs(1);
     let start = Instant::now();
@@ -126,7 +127,7 @@ fn conrad_cards_are_brought_into_step() {
     // A wrong checksum once: the frame is sent again.
     let mut chain = conrad(2);
     chain.wrong_checksums = 1;
-    let bench = PtyBench::start(chain);
+    let bench = Bench::pty(chain);
     let mut cards = driver("conrad197720", &bench);
     let outlet = Outlet::new("9");
     cards.switch(&outlet, Switch::On, long()).expect("on");
@@ -135,7 +136,7 @@ fn conrad_cards_are_brought_into_step() {
     // For ever: an error that says so.
     let mut chain = conrad(1);
     chain.wrong_checksums = u32::MAX;
-    let bench = PtyBench::start(chain);
+    let bench = Bench::pty(chain);
     let error = driver("conrad197720", &bench)
         .switch(&Outlet::new("0"), Switch::On, long())
         .expect_err("garbled");
@@ -153,7 +154,7 @@ fn conrad_cards_are_brought_into_step() {
                 self.0.answer(input, is_stuck)
             }
         }
-        let bench = PtyBench::start(OutOfStep(conrad(1), stray));
+        let bench = Bench::pty(OutOfStep(conrad(1), stray));
         let mut cards = driver("conrad197720", &bench);
         let outlet = Outlet::new("7");
         cards
@@ -171,7 +172,7 @@ fn a_line_that_echoes_is_no_device() {
             (!input.is_empty()).then(|| std::mem::take(input))
         }
     }
-    let bench = PtyBench::start(Echo);
+    let bench = Bench::pty(Echo);
     for name in ["NumatoUSB8", "conrad197720"] {
         let error = driver(name, &bench)
             .switch(&Outlet::new("1"), Switch::On, Deadline::after(PATIENCE))
@@ -187,7 +188,7 @@ fn a_line_that_echoes_is_no_device() {
 
 #[test]
 fn a_line_in_use_is_busy_and_let_go_at_rest() {
-    let bench = PtyBench::start(Rly::default());
+    let bench = Bench::pty(Rly::default());
     let (mut first, mut second) = (
         driver("devantech_USB-RLY02", &bench),
         driver("devantech_USB-RLY02", &bench),
@@ -208,7 +209,7 @@ fn a_line_in_use_is_busy_and_let_go_at_rest() {
 #[test]
 fn a_serial_server_is_reached_over_tcp() {
     for (name, outlet, _, pdu) in dialects() {
-        let bench = TcpBench::start(pdu);
+        let bench = Bench::tcp(Ipv4Addr::LOCALHOST, pdu);
         let device = format!("socket://{}", bench.address());
         let mut driver = build(name, json!({ "device": device }));
         let outlet = Outlet::new(outlet);

@@ -1,13 +1,13 @@
 //! Faults of raw TCP PDUs: each ends within the deadline, in its own class, and the next call works.
 
 use crate::sim::pdus::{Ds, Egpms, Eth, Kasa, Modbus};
-use crate::sim::stream::{Fault, Pdu, PduBox, TcpBench};
+use crate::sim::stream::{Bench, Fault, Pdu, PduBox};
 use pdudaemon::driver::{Driver, DriverError, registry};
 use pdudaemon::request::{Outlet, PduName, State, Switch};
 use pdudaemon::settings::{Position, Settings};
 use pdudaemon::transport::{Deadline, TransportErrorKind};
 use serde_json::{Value, json};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::time::{Duration, Instant};
 
 /// What a faulty call is given, and how much later it may come back on a busy machine.
@@ -95,7 +95,7 @@ pub(crate) const FAULTS: [Fault; 6] = [
 /// Every fault, at every answer of a switching.
 fn faults(name: &str, settings: Value, outlet: &str, answers: usize, pdu: impl Fn() -> PduBox) {
     let outlet = Outlet::new(outlet);
-    let bench = TcpBench::start(pdu());
+    let bench = Bench::tcp(Ipv4Addr::LOCALHOST, pdu());
     let mut settings = settings;
     settings["ip"] = json!(bench.address());
     let mut driver = build(name, settings);
@@ -152,7 +152,7 @@ fn a_state_that_stays_wrong_is_no_success() {
         ),
     ];
     for (name, mut settings, pdu) in cases {
-        let bench = TcpBench::start(pdu);
+        let bench = Bench::tcp(Ipv4Addr::LOCALHOST, pdu);
         settings["ip"] = json!(bench.address());
         let mut driver = build(name, settings);
         bench.control.set(Fault::Stuck, 0);
@@ -175,7 +175,7 @@ fn wrong_passwords_are_told_apart() {
         ("egpms", Box::new(Egpms::default())),
     ];
     for (name, pdu) in cases {
-        let bench = TcpBench::start(pdu);
+        let bench = Bench::tcp(Ipv4Addr::LOCALHOST, pdu);
         let mut driver = build(name, json!({"ip": bench.address(), "password": "secrex"}));
         let error = driver
             .switch(&Outlet::new("1"), Switch::On, long())
@@ -225,7 +225,7 @@ fn a_queue_of_jobs_costs_one_connection_and_a_lost_one_is_opened_again() {
         ("modbustcp", Box::new(Modbus::default())),
     ];
     for (name, pdu) in cases {
-        let bench = TcpBench::start(pdu);
+        let bench = Bench::tcp(Ipv4Addr::LOCALHOST, pdu);
         let mut driver = build(name, json!({"ip": bench.address(), "password": "secret"}));
         let outlet = Outlet::new("5");
         for _ in 0..3 {
@@ -255,7 +255,7 @@ fn an_answer_to_another_transaction_is_not_taken() {
             Some(answer)
         }
     }
-    let bench = TcpBench::start(Late(Modbus::default()));
+    let bench = Bench::tcp(Ipv4Addr::LOCALHOST, Late(Modbus::default()));
     let mut driver = build("modbustcp", json!({"ip": bench.address()}));
     let error = driver
         .switch(

@@ -1,7 +1,8 @@
 //! PDUs by name: a name that moves to another address is followed, and one that is gone is told.
 
 use crate::daemon::{Daemon, Lab, PDUDAEMON};
-use crate::sim::rack::{Line, ROWS};
+use crate::sim::rack::ROWS;
+use crate::sim::stream::Line;
 use serde_json::{Map, Value, json};
 use std::net::Ipv4Addr;
 
@@ -30,10 +31,10 @@ fn a_name_that_moves_is_followed_and_one_that_is_gone_is_told() {
         return eprintln!("left out: giving a program other host names takes root");
     }
     let mut pdus = Map::new();
-    let mut lines = Vec::new();
+    let mut benches = Vec::new();
     for row in ROWS {
-        let (line, mut settings) = row.start(BEFORE);
-        if matches!(line, Line::Pty(_)) {
+        let (bench, mut settings) = row.start(BEFORE);
+        if matches!(bench.line, Line::Pty(_)) {
             continue;
         }
         let ip = settings["ip"].as_str().expect("an address");
@@ -41,9 +42,9 @@ fn a_name_that_moves_is_followed_and_one_that_is_gone_is_told() {
         settings["ip"] = json!(format!("pdu.test:{port}"));
         settings["retries"] = json!(1);
         pdus.insert(row.driver.to_owned(), settings);
-        lines.push((row.driver, row.outlets[0], line));
+        benches.push((row.driver, row.outlets[0], bench));
     }
-    assert!(lines.len() > 10, "most drivers are on a network");
+    assert!(benches.len() > 10, "most drivers are on a network");
     let lab = Lab::new();
     // Written over in place: the mount stays on this very file.
     let name_is = |ip: Option<Ipv4Addr>| {
@@ -56,13 +57,13 @@ fn a_name_that_moves_is_followed_and_one_that_is_gone_is_told() {
         daemon.get(&format!("{to}?hostname={driver}&port={outlet}"))
     };
     let done = (200, "OK - accepted request\n".to_owned());
-    for (driver, outlet, line) in &mut lines {
+    for (driver, outlet, bench) in &mut benches {
         assert_eq!(switch(driver, outlet, "on"), done, "{driver}");
-        assert_eq!(line.pdu().lock().expect("lock").is_on(outlet), Some(true));
-        line.move_to(AFTER);
+        assert_eq!(bench.pdu.lock().expect("lock").is_on(outlet), Some(true));
+        bench.move_to(AFTER);
     }
     name_is(None);
-    for (driver, outlet, _) in &lines {
+    for (driver, outlet, _) in &benches {
         let (status, body) = switch(driver, outlet, "off");
         assert!(
             status == 503 && body.contains("cannot look up pdu.test"),
@@ -70,9 +71,9 @@ fn a_name_that_moves_is_followed_and_one_that_is_gone_is_told() {
         );
     }
     name_is(Some(AFTER));
-    for (driver, outlet, line) in &lines {
+    for (driver, outlet, bench) in &benches {
         assert_eq!(switch(driver, outlet, "off"), done, "{driver}");
-        assert_eq!(line.pdu().lock().expect("lock").is_on(outlet), Some(false));
+        assert_eq!(bench.pdu.lock().expect("lock").is_on(outlet), Some(false));
     }
     daemon.stop();
 }

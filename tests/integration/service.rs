@@ -4,7 +4,7 @@
 
 use crate::daemon;
 use crate::sim::serial_boards::{Rly, conrad, numato};
-use crate::sim::stream::{Pdu, TtyBench};
+use crate::sim::stream::{Bench, Line, Pdu};
 use crate::sim::usb::{Gadget, Identity, hub_bus, plug_into_hub, until, ykush};
 use crate::sim::usb_devices::{Cleware4, Cleware8, Relays, SisPm, UsbRelay, Ykush};
 use pdudaemon::driver::registry;
@@ -99,7 +99,7 @@ fn watch(relays: &Relays) -> impl Fn(&str) -> bool + 'static {
 /// A serial board behind a USB serial port; what is in its place must stay until the end.
 struct Serial {
     gadget: Gadget,
-    _bench: TtyBench,
+    _bench: Bench,
 }
 
 fn serial(
@@ -108,7 +108,8 @@ fn serial(
 ) -> (Serial, impl Fn(&str) -> bool + 'static) {
     let board = Arc::new(Mutex::new(board));
     let mut bench = None;
-    let connect = |tty: &str| bench = Some(TtyBench::start(tty, Arc::clone(&board)));
+    let connect =
+        |tty: &str| bench = Some(Bench::start(Line::Tty(tty.to_owned()), Arc::clone(&board)));
     let gadget = Gadget::plug_serial(identity, connect);
     let board = Arc::clone(&board);
     let plugged = Serial {

@@ -3,8 +3,8 @@
 
 use crate::dice::Dice;
 use crate::sim::apc::{ApcPdu, Behaviour, Layout};
-use crate::sim::rack::{Line, ROWS};
-use crate::sim::stream::{Fault, PduBox};
+use crate::sim::rack::ROWS;
+use crate::sim::stream::{Bench, Fault, Line, PduBox};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::fs;
@@ -44,7 +44,7 @@ const BARE: &[&str] = &["devantech_eth008", "devantech_USB-RLY16"];
 
 /// Where a PDU is played.
 enum Edge {
-    Line(Line),
+    Bench(Bench),
     /// A console with menus; it knows no faults but a cut connection.
     Menus(ApcPdu),
     /// A folder of state files that a script writes.
@@ -97,7 +97,7 @@ impl Played {
                 let state = fs::read_to_string(folder.join(outlet.replace('/', "_")));
                 Some(state.unwrap_or_default().lines().last() == Some("on"))
             }
-            Edge::Line(_) | Edge::Inside => None,
+            Edge::Bench(_) | Edge::Inside => None,
         }
     }
 }
@@ -122,12 +122,12 @@ impl Lab {
             for index in 0..*count {
                 let number = lab.pdus.len();
                 let ip = Ipv4Addr::new(127, 77, (number / 200) as u8, (number % 200 + 1) as u8);
-                let (line, mut settings) = row.start(ip);
-                if matches!(line, Line::Pty(_)) {
+                let (bench, mut settings) = row.start(ip);
+                if matches!(bench.line, Line::Pty(_)) {
                     // Three of them on one wire.
                     settings["bus"] = json!(format!("{driver}-{}", index / 3));
                 }
-                lab.add(row.driver, row.outlets, settings, Edge::Line(line));
+                lab.add(row.driver, row.outlets, settings, Edge::Bench(bench));
             }
         }
         for _ in 0..MENUS.1 {
@@ -180,7 +180,7 @@ impl Lab {
             driver,
             settings,
             pdu: match &edge {
-                Edge::Line(line) => Some(line.pdu()),
+                Edge::Bench(bench) => Some(Arc::clone(&bench.pdu)),
                 Edge::Menus(_) | Edge::Scripts(_) | Edge::Inside => None,
             },
             edge: Mutex::new(edge),
@@ -215,8 +215,8 @@ impl Lab {
     /// Makes a simulator that lies: it says that it has switched, and has not.
     pub(crate) fn lie(&self) {
         for pdu in self.pdus.iter().filter(|pdu| pdu.driver == "modbustcp") {
-            if let Edge::Line(line) = &*pdu.edge.lock().expect("lock") {
-                line.control().set(Fault::Stuck, 0);
+            if let Edge::Bench(bench) = &*pdu.edge.lock().expect("lock") {
+                bench.control.set(Fault::Stuck, 0);
             }
         }
     }
@@ -282,12 +282,12 @@ impl Lab {
                 fs::write(folder.join("fault"), format!("{fault}\n")).expect("a file");
                 Some("script fails, hangs or loses its answer")
             }
-            Edge::Line(line) if dies => {
-                line.unplug();
+            Edge::Bench(bench) if dies => {
+                bench.unplug();
                 Some("dead: connections refused, device gone")
             }
-            Edge::Line(line) => {
-                let is_datagram = matches!(line, Line::Udp(_));
+            Edge::Bench(bench) => {
+                let is_datagram = matches!(bench.line, Line::Udp(_));
                 let (fault, words) = *dice.of(&[
                     (Fault::Silent, "silent"),
                     (Fault::Reset, "reset, unplugged"),
@@ -305,7 +305,7 @@ impl Lab {
                     Fault::Garbage | Fault::Endless if is_bare => (Fault::Silent, "silent"),
                     _ => (fault, words),
                 };
-                line.control().set(fault, dice.below(4));
+                bench.control.set(fault, dice.below(4));
                 Some(words)
             }
         }
@@ -317,9 +317,9 @@ impl Lab {
             Edge::Scripts(folder) => {
                 let _ = fs::remove_file(folder.join("fault"));
             }
-            Edge::Line(line) => {
-                line.control().set(Fault::None, 0);
-                line.plug();
+            Edge::Bench(bench) => {
+                bench.control.set(Fault::None, 0);
+                bench.plug();
             }
             Edge::Menus(_) | Edge::Inside => {}
         }
@@ -328,7 +328,7 @@ impl Lab {
     /// Answers that were not as they should be.
     pub(crate) fn spoiled(&self) -> usize {
         let spoiled = |pdu: &Played| match &*pdu.edge.lock().expect("lock") {
-            Edge::Line(line) => line.control().spoiled(),
+            Edge::Bench(bench) => bench.control.spoiled(),
             Edge::Menus(_) | Edge::Scripts(_) | Edge::Inside => 0,
         };
         self.pdus.iter().map(spoiled).sum()

@@ -248,169 +248,52 @@ fn drip(stream: &mut impl Write, answer: &[u8], control: &Control) -> std::io::R
     Ok(())
 }
 
-/// A stateful PDU on a loopback TCP port, which stays the same when it is unplugged and plugged
-/// again.
-pub(crate) struct TcpBench {
-    pub(crate) control: Arc<Control>,
-    pub(crate) pdu: Arc<Mutex<PduBox>>,
-    address: SocketAddr,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl TcpBench {
-    pub(crate) fn start(pdu: impl Pdu + 'static) -> Self {
-        Self::start_at(Ipv4Addr::LOCALHOST, pdu)
-    }
-
-    pub(crate) fn start_at(ip: Ipv4Addr, pdu: impl Pdu + 'static) -> Self {
-        let mut bench = Self {
-            control: Control::new(),
-            pdu: Arc::new(Mutex::new(Box::new(pdu))),
-            address: (ip, 0).into(),
-            thread: None,
-        };
-        bench.plug();
-        bench
-    }
-
-    /// Where it listens, as an `ip` key takes it.
-    pub(crate) fn address(&self) -> String {
-        self.address.to_string()
-    }
-
-    /// Ends what is under way, and listens on the same port of another address.
-    pub(crate) fn move_to(&mut self, ip: Ipv4Addr) {
-        self.unplug();
-        self.address.set_ip(ip.into());
-        self.plug();
-    }
-
-    pub(crate) fn plug(&mut self) {
-        self.unplug();
-        let listener = TcpListener::bind(self.address).expect("a loopback port");
-        self.address = listener.local_addr().expect("an address");
-        self.control.stop.store(false, Ordering::SeqCst);
-        let (pdu, shared) = (Arc::clone(&self.pdu), Arc::clone(&self.control));
-        // One connection at a time, as little processors do it: the next is served once the
-        // driver has closed the one before.
-        self.thread = Some(std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                if shared.is_stopped() {
-                    break;
-                }
-                let mut stream = stream.expect("a connection");
-                shared.connections.fetch_add(1, Ordering::SeqCst);
-                stream.set_read_timeout(Some(TICK)).expect("a timeout");
-                if serve(&mut stream, &pdu, &shared) {
-                    let linger = Some(Duration::ZERO);
-                    socket2::SockRef::from(&stream)
-                        .set_linger(linger)
-                        .expect("linger can be set");
-                }
-                if shared.is_stopped() {
-                    break;
-                }
-            }
-        }));
-    }
-
-    /// Ends the connections; further ones are refused.
-    pub(crate) fn unplug(&mut self) {
-        self.control.stop.store(true, Ordering::SeqCst);
-        if let Some(thread) = self.thread.take() {
-            let _ = TcpStream::connect(self.address);
-            let _ = thread.join();
+/// Serves one connection at a time, as little processors do it: the next is served once the driver
+/// has closed the one before.
+fn serve_connections(listener: &TcpListener, pdu: &Mutex<PduBox>, control: &Control) {
+    for stream in listener.incoming() {
+        if control.is_stopped() {
+            break;
+        }
+        let mut stream = stream.expect("a connection");
+        control.connections.fetch_add(1, Ordering::SeqCst);
+        stream.set_read_timeout(Some(TICK)).expect("a timeout");
+        if serve(&mut stream, pdu, control) {
+            let linger = Some(Duration::ZERO);
+            socket2::SockRef::from(&stream)
+                .set_linger(linger)
+                .expect("linger can be set");
+        }
+        if control.is_stopped() {
+            break;
         }
     }
 }
 
-impl Drop for TcpBench {
-    fn drop(&mut self) {
-        self.unplug();
-    }
-}
-
-/// A stateful PDU on a loopback UDP port, which stays the same when it is unplugged and plugged
-/// again.
-pub(crate) struct UdpBench {
-    pub(crate) control: Arc<Control>,
-    pub(crate) pdu: Arc<Mutex<PduBox>>,
-    address: SocketAddr,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl UdpBench {
-    pub(crate) fn start_at(ip: Ipv4Addr, pdu: impl Pdu + 'static) -> Self {
-        let mut bench = Self {
-            control: Control::new(),
-            pdu: Arc::new(Mutex::new(Box::new(pdu))),
-            address: (ip, 0).into(),
-            thread: None,
-        };
-        bench.plug();
-        bench
-    }
-
-    /// Where it listens, as an `ip` key takes it.
-    pub(crate) fn address(&self) -> String {
-        self.address.to_string()
-    }
-
-    /// Ends what is under way, and listens on the same port of another address.
-    pub(crate) fn move_to(&mut self, ip: Ipv4Addr) {
-        self.unplug();
-        self.address.set_ip(ip.into());
-        self.plug();
-    }
-
-    pub(crate) fn plug(&mut self) {
-        self.unplug();
-        let socket = UdpSocket::bind(self.address).expect("a loopback port");
-        self.address = socket.local_addr().expect("an address");
-        self.control.stop.store(false, Ordering::SeqCst);
-        let (pdu, control) = (Arc::clone(&self.pdu), Arc::clone(&self.control));
-        self.thread = Some(std::thread::spawn(move || {
-            let mut buffer = [0; 2048];
-            while let Ok((length, from)) = socket.recv_from(&mut buffer) {
-                if control.is_stopped() {
-                    break;
-                }
-                let mut input = buffer[..length].to_vec();
-                let stuck = control.is_stuck();
-                let answer = pdu.lock().expect("lock").answer(&mut input, stuck);
-                let Some(answer) = answer else { continue };
-                let answer = match control.next() {
-                    Fault::None | Fault::Stuck => &answer[..],
-                    Fault::Dies => break,
-                    Fault::Silent | Fault::Reset | Fault::ResetOnce | Fault::Drip => {
-                        continue;
-                    }
-                    Fault::Garbage | Fault::Endless => GARBAGE,
-                    Fault::Half => &answer[..answer.len() / 2],
-                    Fault::Twice => {
-                        let _ = socket.send_to(&answer, from);
-                        &answer
-                    }
-                };
-                let _ = socket.send_to(answer, from);
-            }
-        }));
-    }
-
-    /// Nobody is on its port any more.
-    pub(crate) fn unplug(&mut self) {
-        self.control.stop.store(true, Ordering::SeqCst);
-        if let Some(thread) = self.thread.take() {
-            let wake = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a loopback port");
-            let _ = wake.send_to(b"stop", self.address);
-            let _ = thread.join();
+fn serve_datagrams(socket: &UdpSocket, pdu: &Mutex<PduBox>, control: &Control) {
+    let mut buffer = [0; 2048];
+    while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+        if control.is_stopped() {
+            break;
         }
-    }
-}
-
-impl Drop for UdpBench {
-    fn drop(&mut self) {
-        self.unplug();
+        let mut input = buffer[..length].to_vec();
+        let stuck = control.is_stuck();
+        let answer = pdu.lock().expect("lock").answer(&mut input, stuck);
+        let Some(answer) = answer else { continue };
+        let answer = match control.next() {
+            Fault::None | Fault::Stuck => &answer[..],
+            Fault::Dies => break,
+            Fault::Silent | Fault::Reset | Fault::ResetOnce | Fault::Drip => {
+                continue;
+            }
+            Fault::Garbage | Fault::Endless => GARBAGE,
+            Fault::Half => &answer[..answer.len() / 2],
+            Fault::Twice => {
+                let _ = socket.send_to(&answer, from);
+                &answer
+            }
+        };
+        let _ = socket.send_to(answer, from);
     }
 }
 
@@ -433,92 +316,136 @@ impl Pty {
     }
 }
 
-/// A stateful PDU on a pty, at a path that stays the same when it is unplugged and plugged again.
-pub(crate) struct PtyBench {
+/// How a PDU is reached.
+pub(crate) enum Line {
+    Tcp(SocketAddr),
+    Udp(SocketAddr),
+    /// A pty, linked to from a path in this folder.
+    Pty(tempfile::TempDir),
+    /// One that is there already, such as the device's end of a USB serial line.
+    Tty(String),
+}
+
+/// A stateful PDU on a line, which stays the same when it is unplugged and plugged again.
+pub(crate) struct Bench {
     pub(crate) control: Arc<Control>,
     pub(crate) pdu: Arc<Mutex<PduBox>>,
-    folder: tempfile::TempDir,
+    pub(crate) line: Line,
     thread: Option<JoinHandle<()>>,
 }
 
-impl PtyBench {
-    pub(crate) fn start(pdu: impl Pdu + 'static) -> Self {
+impl Bench {
+    pub(crate) fn start(line: Line, pdu: impl Pdu + 'static) -> Self {
         let mut bench = Self {
             control: Control::new(),
             pdu: Arc::new(Mutex::new(Box::new(pdu))),
-            folder: tempfile::tempdir().expect("a folder"),
+            line,
             thread: None,
         };
         bench.plug();
         bench
     }
 
-    /// The device's path.
-    pub(crate) fn path(&self) -> PathBuf {
-        self.folder.path().join("ttyACM0")
+    /// On any port of this address.
+    pub(crate) fn tcp(ip: Ipv4Addr, pdu: impl Pdu + 'static) -> Self {
+        Self::start(Line::Tcp((ip, 0).into()), pdu)
+    }
+
+    /// The same with datagrams.
+    pub(crate) fn udp(ip: Ipv4Addr, pdu: impl Pdu + 'static) -> Self {
+        Self::start(Line::Udp((ip, 0).into()), pdu)
+    }
+
+    pub(crate) fn pty(pdu: impl Pdu + 'static) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        Self::start(Line::Pty(folder), pdu)
+    }
+
+    /// Where it is, as a key `ip` or `device` takes it.
+    pub(crate) fn address(&self) -> String {
+        match &self.line {
+            Line::Tcp(address) | Line::Udp(address) => address.to_string(),
+            Line::Pty(folder) => tty_in(folder).display().to_string(),
+            Line::Tty(path) => path.clone(),
+        }
+    }
+
+    /// Ends what is under way; it goes on on the same port of another address.
+    pub(crate) fn move_to(&mut self, ip: Ipv4Addr) {
+        self.unplug();
+        match &mut self.line {
+            Line::Tcp(address) | Line::Udp(address) => address.set_ip(ip.into()),
+            Line::Pty(_) | Line::Tty(_) => panic!("a tty has no address"),
+        }
+        self.plug();
     }
 
     pub(crate) fn plug(&mut self) {
         self.unplug();
-        let pty = Pty::open();
-        std::os::unix::fs::symlink(pty.name(), self.path()).expect("a link");
         self.control.stop.store(false, Ordering::SeqCst);
         let (pdu, control) = (Arc::clone(&self.pdu), Arc::clone(&self.control));
-        let path = self.path();
-        self.thread = Some(std::thread::spawn(move || {
-            // All of it: a closure would take the one end that it uses.
-            let mut pty: Pty = pty;
-            serve(&mut pty.master, &pdu, &control);
-            // Before the pty ends: the next one to be opened may get its number.
-            let _ = std::fs::remove_file(path);
-        }));
+        self.thread = Some(match &mut self.line {
+            Line::Tcp(address) => {
+                let listener = TcpListener::bind(*address).expect("a loopback port");
+                *address = listener.local_addr().expect("an address");
+                std::thread::spawn(move || serve_connections(&listener, &pdu, &control))
+            }
+            Line::Udp(address) => {
+                let socket = UdpSocket::bind(*address).expect("a loopback port");
+                *address = socket.local_addr().expect("an address");
+                std::thread::spawn(move || serve_datagrams(&socket, &pdu, &control))
+            }
+            Line::Pty(folder) => {
+                let (pty, path) = (Pty::open(), tty_in(folder));
+                std::os::unix::fs::symlink(pty.name(), &path).expect("a link");
+                std::thread::spawn(move || {
+                    // All of it: a closure would take the one end that it uses.
+                    let mut pty: Pty = pty;
+                    serve(&mut pty.master, &pdu, &control);
+                    // Before the pty ends: the next one to be opened may get its number.
+                    let _ = std::fs::remove_file(path);
+                })
+            }
+            Line::Tty(path) => {
+                let mut tty = serialport::new(&*path, 9600)
+                    .timeout(TICK)
+                    .open_native()
+                    .unwrap_or_else(|error| panic!("{path}: {error}"));
+                std::thread::spawn(move || {
+                    serve(&mut tty, &pdu, &control);
+                })
+            }
+        });
     }
 
-    /// Ends the line under the driver's hands and takes its path away.
+    /// Ends what is under way under the driver's hands; nobody is there any more.
     pub(crate) fn unplug(&mut self) {
         self.control.stop.store(true, Ordering::SeqCst);
         if let Some(thread) = self.thread.take() {
-            thread.join().expect("a simulator without a bug");
+            match &self.line {
+                Line::Tcp(address) => drop(TcpStream::connect(address)),
+                Line::Udp(address) => {
+                    let wake = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a loopback port");
+                    let _ = wake.send_to(b"stop", address);
+                }
+                Line::Pty(_) | Line::Tty(_) => {}
+            }
+            // A test that has failed already is told of first.
+            let ended = thread.join();
+            assert!(
+                ended.is_ok() || std::thread::panicking(),
+                "the simulator has a bug"
+            );
         }
     }
 }
 
-impl Drop for PtyBench {
+impl Drop for Bench {
     fn drop(&mut self) {
         self.unplug();
     }
 }
 
-/// A stateful PDU on a tty that is there already, such as the device's end of a USB serial line.
-pub(crate) struct TtyBench {
-    control: Arc<Control>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl TtyBench {
-    pub(crate) fn start(path: &str, pdu: impl Pdu + 'static) -> Self {
-        let mut tty = serialport::new(path, 9600)
-            .timeout(TICK)
-            .open_native()
-            .unwrap_or_else(|error| panic!("{path}: {error}"));
-        let control = Control::new();
-        let shared = Arc::clone(&control);
-        let pdu: Mutex<Box<dyn Pdu>> = Mutex::new(Box::new(pdu));
-        let thread = std::thread::spawn(move || {
-            serve(&mut tty, &pdu, &shared);
-        });
-        Self {
-            control,
-            thread: Some(thread),
-        }
-    }
-}
-
-impl Drop for TtyBench {
-    fn drop(&mut self) {
-        self.control.stop.store(true, Ordering::SeqCst);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
+fn tty_in(folder: &tempfile::TempDir) -> PathBuf {
+    folder.path().join("ttyACM0")
 }
