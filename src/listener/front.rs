@@ -10,6 +10,7 @@
 use super::guard::Guard;
 use super::head::{self, CLIENT_HEADER, Refusal, Sniffed, refusal};
 use super::link::{Asker, Link, Underway};
+use super::socket::Listening;
 use super::tcp;
 use super::wire::{Found, Output, Stream, Waker, Wire};
 use crate::config::{Limits, Protocols};
@@ -20,8 +21,7 @@ use rustix::event::{EventfdFlags, epoll, eventfd};
 use rustix::fd::OwnedFd;
 use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::net::{IpAddr, Shutdown, TcpListener};
-use std::os::unix::net::UnixListener;
+use std::net::{IpAddr, Shutdown};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,12 +48,6 @@ const LOOKED_AT: usize = 64;
 const CHUNK: usize = 16 * 1024;
 /// What a connection may keep of a request without it being counted.
 const SMALL: usize = 4 * 1024;
-/// A socket to accept on.
-#[derive(Debug)]
-pub(super) enum Listening {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
 
 /// The bounds the front keeps.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -297,15 +291,7 @@ impl Front {
         if !self.accepting && !self.draining {
             for (socket, index) in self.listening.iter().zip(FIRST_LISTENING..) {
                 let data = epoll::EventData::new_u64(index);
-                let added = match socket {
-                    Listening::Tcp(socket) => {
-                        epoll::add(&self.epoll, socket, data, epoll::EventFlags::IN)
-                    }
-                    Listening::Unix(socket) => {
-                        epoll::add(&self.epoll, socket, data, epoll::EventFlags::IN)
-                    }
-                };
-                match added {
+                match epoll::add(&self.epoll, socket, data, epoll::EventFlags::IN) {
                     // Added by a try that came no further than this.
                     Ok(()) | Err(rustix::io::Errno::EXIST) => {}
                     Err(error) => return Err(error.into()),
@@ -320,10 +306,7 @@ impl Front {
         if self.accepting {
             for socket in &self.listening {
                 // Fails only for a socket that is not there.
-                let _ = match socket {
-                    Listening::Tcp(socket) => epoll::delete(&self.epoll, socket),
-                    Listening::Unix(socket) => epoll::delete(&self.epoll, socket),
-                };
+                let _ = epoll::delete(&self.epoll, socket);
             }
             self.accepting = false;
         }
@@ -349,21 +332,11 @@ impl Front {
                     return;
                 }
             }
-            let accepted = match usize::try_from(index)
-                .ok()
-                .and_then(|index| self.listening.get(index))
-            {
-                Some(Listening::Tcp(socket)) => socket.accept().map(|(stream, address)| {
-                    let ip = address.ip().to_canonical();
-                    let _ = stream.set_nodelay(true);
-                    (Stream::Tcp(stream), Some(ip))
-                }),
-                Some(Listening::Unix(socket)) => socket
-                    .accept()
-                    .map(|(stream, _)| (Stream::Unix(stream), None)),
-                None => return,
+            let index = usize::try_from(index).ok();
+            let Some(socket) = index.and_then(|index| self.listening.get(index)) else {
+                return;
             };
-            match accepted {
+            match socket.accept() {
                 Ok((stream, ip)) => self.welcome(stream, ip),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}

@@ -1,17 +1,48 @@
 //! Listening sockets: every address a config can name, with a backlog for thousands.
 
-use super::front::Listening;
 use super::make_private;
+use super::wire::Stream;
 use crate::config::{DaemonConfig, Listen};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
 /// Clients that may wait to be accepted; std asks for 128 only.
 const BACKLOG: i32 = 4096;
+
+/// A socket to accept on; never blocks.
+#[derive(Debug)]
+pub(super) enum Listening {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listening {
+    /// Lets the next client in, with its address.
+    pub(super) fn accept(&self) -> io::Result<(Stream, Option<IpAddr>)> {
+        match self {
+            Self::Tcp(socket) => {
+                let (stream, address) = socket.accept()?;
+                let _ = stream.set_nodelay(true);
+                Ok((Stream::Tcp(stream), Some(address.ip().to_canonical())))
+            }
+            Self::Unix(socket) => Ok((Stream::Unix(socket.accept()?.0), None)),
+        }
+    }
+}
+
+impl AsFd for Listening {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(socket) => socket.as_fd(),
+            Self::Unix(socket) => socket.as_fd(),
+        }
+    }
+}
 
 /// The sockets of the config, each with its name for the log.
 pub(super) fn bind(config: &DaemonConfig) -> io::Result<Vec<(Listening, String)>> {
