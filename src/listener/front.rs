@@ -995,42 +995,14 @@ impl Front {
 
     /// An answer of the front itself, which ends the connection.
     fn refuse(&mut self, id: u64, refusal: Refusal) {
-        let Refusal(status, why) = refusal;
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
         client.asked = false;
         client.wire.give_up();
-        info!(target: "pdud.http", "{}: {status}: {why}", client.name);
-        self.dispatcher.metrics().refused(match status {
-            400 => "bad-request",
-            408 => "timeout",
-            413 => "body-too-large",
-            417 => "expectation",
-            431 => "head-too-large",
-            501 => "chunked",
-            503 => "buffer",
-            _ => "no-server",
-        });
-        let body = format!("Invalid request: {why}\n");
-        let reason = match status {
-            400 => "Bad Request",
-            408 => "Request Timeout",
-            413 => "Content Too Large",
-            417 => "Expectation Failed",
-            431 => "Request Header Fields Too Large",
-            501 => "Not Implemented",
-            502 => "Bad Gateway",
-            _ => "Service Unavailable",
-        };
-        client.output.push(
-            format!(
-                "HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\n\
-                 Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
-                body.len()
-            )
-            .as_bytes(),
-        );
+        info!(target: "pdud.http", "{}: {refusal}", client.name);
+        self.dispatcher.metrics().refused(refusal.word());
+        client.output.push(refusal.response().as_bytes());
         self.say_goodbye(id);
     }
 }

@@ -3,6 +3,7 @@
 use crate::config::Limits;
 use httparse::Status;
 use std::borrow::Cow;
+use std::fmt;
 
 /// Up to so many headers are read without asking for memory.
 const FEW_HEADERS: usize = 100;
@@ -102,6 +103,45 @@ pub struct Head {
 /// What is wrong with a request, as an HTTP status and a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal(pub u16, pub Cow<'static, str>);
+
+impl Refusal {
+    /// For the metrics, and the status in words.
+    fn words(&self) -> (&'static str, &'static str) {
+        match self.0 {
+            400 => ("bad-request", "Bad Request"),
+            408 => ("timeout", "Request Timeout"),
+            413 => ("body-too-large", "Content Too Large"),
+            417 => ("expectation", "Expectation Failed"),
+            431 => ("head-too-large", "Request Header Fields Too Large"),
+            501 => ("chunked", "Not Implemented"),
+            503 => ("buffer", "Service Unavailable"),
+            _ => ("no-server", "Bad Gateway"),
+        }
+    }
+
+    /// The reason, as the metrics have it.
+    pub(super) fn word(&self) -> &'static str {
+        self.words().0
+    }
+
+    /// The response, which ends the connection.
+    pub(super) fn response(&self) -> String {
+        let (Self(status, why), (_, reason)) = (self, self.words());
+        let body = format!("Invalid request: {why}\n");
+        format!(
+            "HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        )
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(status, why) = self;
+        write!(f, "{status}: {why}")
+    }
+}
 
 /// A refusal whose sentence has no figures in it.
 pub(super) const fn refusal(status: u16, why: &'static str) -> Refusal {
@@ -222,6 +262,17 @@ mod tests {
 
     fn read(bytes: &[u8]) -> Result<Option<Head>, Refusal> {
         request(bytes, &Limits::default())
+    }
+
+    #[test]
+    fn a_refusal_is_a_whole_response() {
+        let refusal = refusal(503, "too many");
+        assert_eq!(refusal.to_string(), "503: too many");
+        assert_eq!(refusal.word(), "buffer");
+        let response = "HTTP/1.1 503 Service Unavailable\r\n\
+                        Content-Type: text/plain; charset=utf-8\r\nContent-Length: 26\r\n\
+                        Connection: close\r\n\r\nInvalid request: too many\n";
+        assert_eq!(refusal.response(), response);
     }
 
     #[test]
