@@ -1,0 +1,238 @@
+//! Letting clients in: as many as there may be, and as many of one address.
+
+use super::connection::{Connection, Phase};
+use super::{ACCEPT_AGAIN, BREATH, FIRST_LISTENING, Front};
+use crate::config::Protocols;
+use crate::listener::socket::Listening;
+use crate::listener::wire::{Stream, Wire};
+use log::{debug, warn};
+use rustix::event::epoll;
+use rustix::fd::OwnedFd;
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// How many clients are let in before those that are in already get a look.
+const ACCEPTED_AT_ONCE: usize = 32;
+/// How long a connection may be without a request before it makes room for another one.
+const GRACE: Duration = Duration::from_secs(1);
+/// So many of the connections that are due first are looked at for one that makes room.
+const LOOKED_AT: usize = 64;
+
+/// The listening sockets, and the clients they have let in.
+pub(super) struct Acceptor {
+    listening: Vec<Listening>,
+    /// Does the epoll tell of them?
+    pub(super) is_open: bool,
+    per_ip: HashMap<IpAddr, usize>,
+}
+
+impl Acceptor {
+    pub(super) fn new(listening: Vec<Listening>) -> Self {
+        Self {
+            listening,
+            is_open: false,
+            per_ip: HashMap::new(),
+        }
+    }
+
+    pub(super) fn open(&mut self, epoll: &OwnedFd) -> io::Result<()> {
+        if !self.is_open {
+            for (socket, token) in self.listening.iter().zip(FIRST_LISTENING..) {
+                let data = epoll::EventData::new_u64(token);
+                match epoll::add(epoll, socket, data, epoll::EventFlags::IN) {
+                    // Added by a try that came no further than this.
+                    Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            self.is_open = true;
+        }
+        Ok(())
+    }
+
+    /// Clients wait in the backlog until it is open again.
+    pub(super) fn pause(&mut self, epoll: &OwnedFd) {
+        if self.is_open {
+            for socket in &self.listening {
+                // Fails only for a socket that is not there.
+                let _ = epoll::delete(epoll, socket);
+            }
+            self.is_open = false;
+        }
+    }
+
+    /// For good: whoever waits in the backlog is refused at once.
+    pub(super) fn close(&mut self, epoll: &OwnedFd) {
+        self.pause(epoll);
+        self.listening.clear();
+    }
+
+    fn socket(&self, token: u64) -> Option<&Listening> {
+        let index = usize::try_from(token - FIRST_LISTENING).ok()?;
+        self.listening.get(index)
+    }
+
+    /// Counts a client of this address, unless there are `most` already: fails with how many.
+    fn count(&mut self, ip: IpAddr, most: usize) -> Result<(), usize> {
+        let count = self.per_ip.entry(ip).or_default();
+        if *count >= most {
+            return Err(*count);
+        }
+        *count += 1;
+        Ok(())
+    }
+
+    /// A client that was counted has left.
+    pub(super) fn forget(&mut self, ip: IpAddr) {
+        if let Some(count) = self.per_ip.get_mut(&ip) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_ip.remove(&ip);
+            }
+        }
+    }
+}
+
+impl Front {
+    /// Lets in some of those who wait; the epoll tells of the others again.
+    pub(super) fn accept(&mut self, token: u64) {
+        for turn in 0..ACCEPTED_AT_ONCE {
+            if !self.acceptor.is_open {
+                return;
+            }
+            if self.clients.len() >= self.bounds.connections {
+                if turn > 0 {
+                    // Whether anybody waits is not known before the epoll tells so again.
+                    return;
+                }
+                self.dispatcher.metrics().refused("connections");
+                if !self.make_room() {
+                    // The next client waits in the backlog until one has left.
+                    debug!(target: "pdud.listener", "{} connections: no more are accepted for now", self.clients.len());
+                    return self.accept_later(GRACE);
+                }
+            }
+            let Some(socket) = self.acceptor.socket(token) else {
+                return;
+            };
+            match socket.accept() {
+                Ok((stream, ip)) => self.welcome(stream, ip),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    // Out of descriptors or memory: nothing gets better by trying at once.
+                    warn!(target: "pdud.listener", "cannot accept a connection: {error}");
+                    self.dispatcher.metrics().refused("descriptors");
+                    return self.accept_later(BREATH);
+                }
+            }
+        }
+    }
+
+    /// Accepts nothing for a while.
+    fn accept_later(&mut self, pause: Duration) {
+        self.acceptor.pause(&self.epoll);
+        self.timers.insert((Instant::now() + pause, ACCEPT_AGAIN));
+    }
+
+    /// Lets a client go that has been without a request, or with half of one, for a while: nobody
+    /// keeps others out by doing nothing. False when none is found among those due first.
+    fn make_room(&mut self) -> bool {
+        let now = Instant::now();
+        let due = self.timers.iter().take(LOOKED_AT).map(|(_, id)| *id);
+        // One that is taking its answer, if slowly, goes only where there is no other.
+        let mut reader = None;
+        for id in due.collect::<Vec<u64>>() {
+            let Some(client) = self.clients.get_mut(&id) else {
+                continue;
+            };
+            let is_answered = client.settle(false);
+            let says_nothing = client.phase == Phase::Line && client.input.is_empty();
+            if !says_nothing && !matches!(client.phase, Phase::Sniffing | Phase::Http) {
+                continue;
+            }
+            let since = client.rest_since.unwrap_or(client.idle_since);
+            let is_long = is_answered && now.saturating_duration_since(since) >= GRACE;
+            if is_long && !client.output.is_empty() {
+                reader.get_or_insert(id);
+                continue;
+            }
+            if is_long {
+                debug!(target: "pdud.listener", "{} makes room for another client", client.name);
+                self.close(id);
+                return true;
+            }
+            // It goes where it belongs, and is not looked at first the next time.
+            let due = client.next_look(is_answered, now, &self.bounds.limits);
+            client.set_due(&mut self.timers, Some(due));
+        }
+        if let Some(id) = reader {
+            debug!(target: "pdud.listener", "a slow reader makes room for another client");
+            self.close(id);
+        }
+        reader.is_some()
+    }
+
+    fn welcome(&mut self, stream: Stream, ip: Option<IpAddr>) {
+        let counted = ip.filter(|ip| !ip.is_loopback() && !self.guard.trusts(*ip));
+        if let Some(ip) = counted {
+            let most = self.bounds.limits.connections_per_client;
+            if let Err(count) = self.acceptor.count(ip, most) {
+                debug!(target: "pdud.listener", "{ip} has {count} connections: another one is refused");
+                self.dispatcher.metrics().refused("connections-per-client");
+                return;
+            }
+        }
+        let id = self.next_id;
+        self.next_id += 1;
+        let added = stream.set_nonblocking().and_then(|()| {
+            let data = epoll::EventData::new_u64(id);
+            Ok(epoll::add(
+                &self.epoll,
+                &stream,
+                data,
+                epoll::EventFlags::IN,
+            )?)
+        });
+        let phase = match self.protocols {
+            Protocols::Http => Phase::Http,
+            Protocols::Tcp => Phase::Line,
+            Protocols::Both => Phase::Sniffing,
+        };
+        let wire = Wire::new(id, stream, &self.waker);
+        let name = ip.map_or_else(|| "unix".into(), |ip| ip.to_string().into());
+        let mut client = Connection::new(id, wire, name, counted, phase);
+        let end = client.time_end(&self.bounds.limits);
+        client.set_due(&mut self.timers, Some(end));
+        self.clients.insert(id, client);
+        self.dispatcher.metrics().connected();
+        if let Err(error) = added {
+            warn!(target: "pdud.listener", "cannot watch a connection: {error}");
+            return self.close(id);
+        }
+        // The request is usually there already.
+        self.client_ready(id, epoll::EventFlags::IN);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_so_many_connections() {
+        let mut acceptor = Acceptor::new(Vec::new());
+        let ip = IpAddr::from([192, 0, 2, 1]);
+        assert_eq!(acceptor.count(ip, 2), Ok(()));
+        assert_eq!(acceptor.count(ip, 2), Ok(()));
+        assert_eq!(acceptor.count(ip, 2), Err(2));
+        assert_eq!(acceptor.count([192, 0, 2, 2].into(), 2), Ok(()));
+        acceptor.forget(ip);
+        assert_eq!(acceptor.count(ip, 2), Ok(()));
+        acceptor.forget(ip);
+        acceptor.forget(ip);
+        assert_eq!(acceptor.per_ip.len(), 1, "who has left is forgotten");
+    }
+}
