@@ -1,12 +1,10 @@
 //! Listening sockets: every address a config can name, with a backlog for thousands.
 
 use super::make_private;
-use super::wire::Stream;
 use crate::config::{DaemonConfig, Listen};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -14,38 +12,8 @@ use std::path::Path;
 /// Clients that may wait to be accepted; std asks for 128 only.
 const BACKLOG: i32 = 4096;
 
-/// A socket to accept on; never blocks.
-#[derive(Debug)]
-pub(super) enum Listening {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
-
-impl Listening {
-    /// Lets the next client in, with its address.
-    pub(super) fn accept(&self) -> io::Result<(Stream, Option<IpAddr>)> {
-        match self {
-            Self::Tcp(socket) => {
-                let (stream, address) = socket.accept()?;
-                let _ = stream.set_nodelay(true);
-                Ok((Stream::Tcp(stream), Some(address.ip().to_canonical())))
-            }
-            Self::Unix(socket) => Ok((Stream::Unix(socket.accept()?.0), None)),
-        }
-    }
-}
-
-impl AsFd for Listening {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Tcp(socket) => socket.as_fd(),
-            Self::Unix(socket) => socket.as_fd(),
-        }
-    }
-}
-
-/// The sockets of the config, each with its name for the log.
-pub(super) fn bind(config: &DaemonConfig) -> io::Result<Vec<(Listening, String)>> {
+/// The sockets of the config, none of which blocks, each with its name for the log.
+pub(super) fn bind(config: &DaemonConfig) -> io::Result<Vec<(Socket, String)>> {
     let mut bound = Vec::new();
     // With port 0, the port the system chose for the first address serves all of them.
     let mut port = config.port;
@@ -57,7 +25,7 @@ pub(super) fn bind(config: &DaemonConfig) -> io::Result<Vec<(Listening, String)>
             Listen::Unix(path) => {
                 let name = path.display().to_string();
                 let socket = bind_unix(path).map_err(|error| named(&name, &error))?;
-                bound.push((Listening::Unix(socket), name));
+                bound.push((socket.into(), name));
             }
             Listen::Host(host) => {
                 let bare = host.trim_start_matches('[').trim_end_matches(']');
@@ -103,14 +71,10 @@ pub(super) fn bind(config: &DaemonConfig) -> io::Result<Vec<(Listening, String)>
     Ok(bound)
 }
 
-fn push(
-    bound: &mut Vec<(Listening, String)>,
-    socket: TcpListener,
-    port: &mut u16,
-) -> io::Result<()> {
+fn push(bound: &mut Vec<(Socket, String)>, socket: TcpListener, port: &mut u16) -> io::Result<()> {
     let address = socket.local_addr()?;
     *port = address.port();
-    bound.push((Listening::Tcp(socket), address.to_string()));
+    bound.push((socket.into(), address.to_string()));
     Ok(())
 }
 

@@ -5,59 +5,10 @@
 //! further request that has come already, a connection to close.
 
 use rustix::fd::OwnedFd;
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
-use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
+use socket2::Socket;
+use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
-
-/// A client's end; never blocks.
-#[derive(Debug)]
-pub(super) enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-impl Stream {
-    pub(super) fn set_nonblocking(&self) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => stream.set_nonblocking(true),
-            Self::Unix(stream) => stream.set_nonblocking(true),
-        }
-    }
-
-    pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => (&*stream).read(buffer),
-            Self::Unix(stream) => (&*stream).read(buffer),
-        }
-    }
-
-    pub(super) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => (&*stream).write(bytes),
-            Self::Unix(stream) => (&*stream).write(bytes),
-        }
-    }
-
-    pub(super) fn shutdown(&self, how: Shutdown) {
-        // Fails only when the peer is gone already.
-        let _ = match self {
-            Self::Tcp(stream) => stream.shutdown(how),
-            Self::Unix(stream) => stream.shutdown(how),
-        };
-    }
-}
-
-impl AsFd for Stream {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        match self {
-            Self::Tcp(stream) => stream.as_fd(),
-            Self::Unix(stream) => stream.as_fd(),
-        }
-    }
-}
 
 /// Bytes on their way to a client: what is written first, then a body that others may share.
 #[derive(Clone, Debug, Default)]
@@ -98,7 +49,7 @@ impl Output {
 
     /// Writes until all is out, the client takes no more for now, or `most` is reached; how much
     /// went out.
-    pub(super) fn write_to(&mut self, stream: &Stream, most: usize) -> io::Result<usize> {
+    pub(super) fn write_to(&mut self, mut stream: &Socket, most: usize) -> io::Result<usize> {
         let before = self.sent;
         loop {
             let rest = match self.sent.checked_sub(self.bytes.len()) {
@@ -158,13 +109,14 @@ pub(super) enum Found {
 #[derive(Debug)]
 pub(super) struct Wire {
     id: u64,
-    pub(super) stream: Stream,
+    /// Never blocks.
+    pub(super) stream: Socket,
     turn: Mutex<Turn>,
     waker: Arc<Waker>,
 }
 
 impl Wire {
-    pub(super) fn new(id: u64, stream: Stream, waker: &Arc<Waker>) -> Self {
+    pub(super) fn new(id: u64, stream: Socket, waker: &Arc<Waker>) -> Self {
         Self {
             id,
             stream,
@@ -266,14 +218,15 @@ impl Waker {
 mod tests {
     use super::*;
     use rustix::event::{EventfdFlags, eventfd};
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
 
     fn wire() -> (Wire, UnixStream, Arc<Waker>) {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
-        let stream = Stream::Unix(ours);
-        stream.set_nonblocking().expect("non-blocking");
+        ours.set_nonblocking(true).expect("non-blocking");
         let event = eventfd(0, EventfdFlags::NONBLOCK).expect("an eventfd");
         let waker = Arc::new(Waker::new(&Arc::new(event)));
-        (Wire::new(7, stream, &waker), theirs, waker)
+        (Wire::new(7, ours.into(), &waker), theirs, waker)
     }
 
     #[test]

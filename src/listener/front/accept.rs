@@ -3,11 +3,11 @@
 use super::connection::{Connection, Phase};
 use super::{ACCEPT_AGAIN, BREATH, FIRST_LISTENING, Front};
 use crate::config::Protocols;
-use crate::listener::socket::Listening;
-use crate::listener::wire::{Stream, Wire};
+use crate::listener::wire::Wire;
 use log::{debug, warn};
 use rustix::event::epoll;
 use rustix::fd::OwnedFd;
+use socket2::Socket;
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
@@ -22,14 +22,14 @@ const LOOKED_AT: usize = 64;
 
 /// The listening sockets, and the clients they have let in.
 pub(super) struct Acceptor {
-    listening: Vec<Listening>,
+    listening: Vec<Socket>,
     /// Does the epoll tell of them?
     pub(super) is_open: bool,
     per_ip: HashMap<IpAddr, usize>,
 }
 
 impl Acceptor {
-    pub(super) fn new(listening: Vec<Listening>) -> Self {
+    pub(super) fn new(listening: Vec<Socket>) -> Self {
         Self {
             listening,
             is_open: false,
@@ -69,7 +69,7 @@ impl Acceptor {
         self.listening.clear();
     }
 
-    fn socket(&self, token: u64) -> Option<&Listening> {
+    fn socket(&self, token: u64) -> Option<&Socket> {
         let index = usize::try_from(token - FIRST_LISTENING).ok()?;
         self.listening.get(index)
     }
@@ -118,7 +118,10 @@ impl Front {
                 return;
             };
             match socket.accept() {
-                Ok((stream, ip)) => self.welcome(stream, ip),
+                Ok((stream, address)) => {
+                    let address = address.as_socket();
+                    self.welcome(stream, address.map(|address| address.ip().to_canonical()));
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
@@ -175,7 +178,7 @@ impl Front {
         reader.is_some()
     }
 
-    fn welcome(&mut self, stream: Stream, ip: Option<IpAddr>) {
+    fn welcome(&mut self, stream: Socket, ip: Option<IpAddr>) {
         let counted = ip.filter(|ip| !ip.is_loopback() && !self.guard.trusts(*ip));
         if let Some(ip) = counted {
             let most = self.bounds.limits.connections_per_client;
@@ -187,15 +190,12 @@ impl Front {
         }
         let id = self.next_id;
         self.next_id += 1;
-        let added = stream.set_nonblocking().and_then(|()| {
-            let data = epoll::EventData::new_u64(id);
-            Ok(epoll::add(
-                &self.epoll,
-                &stream,
-                data,
-                epoll::EventFlags::IN,
-            )?)
-        });
+        if ip.is_some() {
+            let _ = stream.set_tcp_nodelay(true);
+        }
+        let data = epoll::EventData::new_u64(id);
+        let added = rustix::io::ioctl_fionbio(&stream, true)
+            .and_then(|()| epoll::add(&self.epoll, &stream, data, epoll::EventFlags::IN));
         let phase = match self.protocols {
             Protocols::Http => Phase::Http,
             Protocols::Tcp => Phase::Line,

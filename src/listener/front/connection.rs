@@ -169,7 +169,7 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::listener::wire::{Stream, Waker};
+    use crate::listener::wire::Waker;
     use rustix::event::{EventfdFlags, eventfd};
     use std::os::unix::net::UnixStream;
     use std::time::Duration;
@@ -177,11 +177,7 @@ mod tests {
     fn connection() -> Connection {
         let (ours, _) = UnixStream::pair().expect("a pair");
         let event = eventfd(0, EventfdFlags::NONBLOCK).expect("an eventfd");
-        let wire = Wire::new(
-            7,
-            Stream::Unix(ours),
-            &Arc::new(Waker::new(&Arc::new(event))),
-        );
+        let wire = Wire::new(7, ours.into(), &Arc::new(Waker::new(&Arc::new(event))));
         Connection::new(7, wire, "test".into(), None, Phase::Http)
     }
 

@@ -18,7 +18,6 @@ mod serve;
 use super::guard::Guard;
 use super::head::refusal;
 use super::link::{Link, Underway};
-use super::socket::Listening;
 use super::wire::Waker;
 use crate::config::{Limits, Protocols};
 use crate::dispatch::Dispatcher;
@@ -28,6 +27,7 @@ use crossbeam_channel::{Receiver, Sender};
 use log::{info, warn};
 use rustix::event::{EventfdFlags, epoll, eventfd};
 use rustix::fd::OwnedFd;
+use socket2::Socket;
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
@@ -117,7 +117,7 @@ const ACCEPT_AGAIN: u64 = WAKE;
 
 impl Front {
     pub(super) fn new(
-        listening: Vec<Listening>,
+        listening: Vec<Socket>,
         protocols: Protocols,
         bounds: Bounds,
         dispatcher: Arc<Dispatcher>,

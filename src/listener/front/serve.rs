@@ -8,7 +8,7 @@ use crate::listener::head::{self, Refusal, Sniffed, refusal};
 use crate::listener::tcp;
 use log::info;
 use rustix::event::epoll;
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -42,7 +42,7 @@ impl Front {
         if !client.interest.contains(E::IN) {
             return;
         }
-        match client.wire.stream.read(&mut self.chunk) {
+        match (&client.wire.stream).read(&mut self.chunk) {
             Ok(0) => client.ended = true,
             Ok(_) if matches!(client.phase, Phase::Lingering | Phase::LineAsked) => return,
             Ok(more) => {
@@ -142,8 +142,8 @@ impl Front {
                     Box::new(move |outcome| {
                         let Some(wire) = wire.upgrade() else { return };
                         // A few bytes into an empty socket buffer: taken whole or the client is gone.
-                        let _ = wire.stream.write(tcp::answer(&outcome));
-                        wire.stream.shutdown(Shutdown::Both);
+                        let _ = (&wire.stream).write(tcp::answer(&outcome));
+                        let _ = wire.stream.shutdown(Shutdown::Both);
                     }),
                 );
             }
@@ -193,7 +193,8 @@ impl Front {
         } else if !client.closing {
             client.rest_since = None;
         } else if client.phase == Phase::Lingering && !client.ended {
-            client.wire.stream.shutdown(Shutdown::Write);
+            // Fails only when the client is gone already.
+            let _ = client.wire.stream.shutdown(Shutdown::Write);
         } else {
             self.close(id);
             return false;
