@@ -246,6 +246,15 @@ const fn key(
     }
 }
 
+/// Where a PDU on a network is, as [`Settings::address`] reads it.
+const IP: Key = key(
+    "ip",
+    "text",
+    "the PDU's name",
+    "address or host name, maybe with :port",
+);
+const HOSTNAME: Key = key("hostname", "text", "none", "the same as ip, which wins");
+
 /// Everything anybody needs to know about a driver name: `--list-drivers`, the man page, the
 /// README's table, `--check` and the workers are all served from here.
 #[derive(Clone, Copy)]

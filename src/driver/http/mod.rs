@@ -26,7 +26,7 @@ mod shelly;
 mod tasmota;
 mod ubus;
 
-use super::{DEVICE_TIMEOUT, DriverError, DriverSpec, Key, key};
+use super::{DEVICE_TIMEOUT, DriverError, DriverSpec, HOSTNAME, IP, Key, key};
 use crate::request::{State, Switch};
 use crate::settings::{self, Address, Secret, Settings, SettingsError};
 use crate::transport;
@@ -73,13 +73,6 @@ fn no_driver(settings: &Settings) -> Result<Box<dyn super::Driver>, SettingsErro
     Err(settings.error("driver", "this row of the table has no driver"))
 }
 
-const IP: Key = key(
-    "ip",
-    "text",
-    "the PDU's name",
-    "address or name of the PDU, maybe with :port",
-);
-const HOSTNAME: Key = key("hostname", "text", "the PDU's name", "the same as ip");
 const PROTOCOL: Key = key(
     "protocol",
     "text",

@@ -8,23 +8,15 @@ mod named;
 mod objects;
 mod protocols;
 
-use super::{DEVICE_TIMEOUT, Driver, DriverError, DriverSpec, Key};
+use super::{DEVICE_TIMEOUT, Driver, DriverError, DriverSpec, HOSTNAME, Key};
 use crate::request::{Outlet, State, Switch};
 use crate::transport::Deadline;
 use crate::transport::snmp::{Session, SnmpError, Value, status_text};
 use control::{Control, Reading};
 
 const IP: Key = Key {
-    name: "ip",
-    kind: "text",
-    default: "the PDU's name",
     about: "address or host name, with :port when it is not 161",
-};
-const HOSTNAME: Key = Key {
-    name: "hostname",
-    kind: "text",
-    default: "the PDU's name",
-    about: "another name of ip",
+    ..super::IP
 };
 const ON: Key = Key {
     name: "onsetting",

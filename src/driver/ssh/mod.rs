@@ -3,18 +3,11 @@
 mod acme;
 mod mfi;
 
-use super::{DEVICE_TIMEOUT, DriverError, DriverSpec, Key, key};
+use super::{DEVICE_TIMEOUT, DriverError, DriverSpec, HOSTNAME, IP, Key, key};
 use crate::settings::{self, Secret, Settings, SettingsError};
 use crate::transport::ssh::{Client, HostKey, SshError, Target};
 use serde::Deserialize;
 
-const IP: Key = key(
-    "ip",
-    "text",
-    "none",
-    "address, maybe with :port, when the PDU's name is not its address",
-);
-const HOSTNAME: Key = key("hostname", "text", "none", "the same as ip, which wins");
 const KNOWN_HOSTS: Key = key(
     "known_hosts",
     "text",

@@ -6,7 +6,7 @@ mod egpms;
 mod modbus;
 mod tplink;
 
-use super::{DEVICE_TIMEOUT, DriverSpec, Key};
+use super::{DEVICE_TIMEOUT, DriverSpec, HOSTNAME, IP, Key};
 use crate::settings::{Address, Settings, SettingsError};
 use crate::transport::Deadline;
 use crate::transport::TransportError;
@@ -134,20 +134,6 @@ pub(super) static SPECS: &[DriverSpec] = &[
         build: &tplink::build,
     },
 ];
-
-const IP: Key = Key {
-    name: "ip",
-    kind: "text",
-    default: "the PDU's name",
-    about: "address or host name, maybe with :port",
-};
-
-const HOSTNAME: Key = Key {
-    name: "hostname",
-    kind: "text",
-    default: "none",
-    about: "the same as `ip`, which wins",
-};
 
 const PORT: Key = Key {
     name: "port",

@@ -6,7 +6,9 @@ mod gude;
 mod netio;
 mod synaccess;
 
-use super::{DEVICE_TIMEOUT, Driver, DriverError, DriverSpec, Key, outlet_number};
+use super::{
+    DEVICE_TIMEOUT, Driver, DriverError, DriverSpec, HOSTNAME, IP, Key, key, outlet_number,
+};
 use crate::request::{Outlet, State, Switch};
 use crate::settings::{self, Address, Secret, Settings, SettingsError};
 use crate::transport::kept::{Lost, tried_again};
@@ -25,60 +27,25 @@ const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a PDU may take to close the connection after a logout.
 const HANG_UP_PATIENCE: Duration = Duration::from_millis(500);
 
-const ADDRESS_KEYS: [Key; 2] = [
-    Key {
-        name: "ip",
-        kind: "text",
-        default: "none",
-        about: "address, maybe with :port, when the PDU's name is not its address",
-    },
-    Key {
-        name: "hostname",
-        kind: "text",
-        default: "none",
-        about: "the same as ip, which wins",
-    },
-];
-
-const fn port_key(default: &'static str) -> Key {
-    Key {
-        name: "telnetport",
-        kind: "number",
-        default,
-        about: "TCP port of the console",
-    }
+const fn port(default: &'static str) -> Key {
+    key("telnetport", "number", default, "TCP port of the console")
 }
 
-const fn login_keys(default: &'static str) -> [Key; 2] {
+/// The keys of a console where `login` is both the default user and password.
+const fn keys(login: &'static str, default_port: &'static str) -> [Key; 5] {
     [
-        Key {
-            name: "username",
-            kind: "text",
-            default,
-            about: "user to log in as",
-        },
-        Key {
-            name: "password",
-            kind: "text",
-            default,
-            about: "that user's password",
-        },
+        IP,
+        HOSTNAME,
+        port(default_port),
+        key("username", "text", login, "user to log in as"),
+        key("password", "text", login, "that user's password"),
     ]
 }
 
-const fn keys_with_login(login: &'static str, port: &'static str) -> [Key; 5] {
-    let [ip, hostname] = ADDRESS_KEYS;
-    let [username, password] = login_keys(login);
-    [ip, hostname, port_key(port), username, password]
-}
-
-static APC_KEYS: [Key; 5] = keys_with_login("\"apc\"", "23");
-static NETIO_KEYS: [Key; 5] = keys_with_login("\"admin\"", "1234");
-static SYNACCESS_KEYS: [Key; 5] = keys_with_login("\"admin\"", "23");
-static GUDE_KEYS: [Key; 3] = {
-    let [ip, hostname] = ADDRESS_KEYS;
-    [ip, hostname, port_key("23")]
-};
+static APC_KEYS: [Key; 5] = keys("\"apc\"", "23");
+static NETIO_KEYS: [Key; 5] = keys("\"admin\"", "1234");
+static SYNACCESS_KEYS: [Key; 5] = keys("\"admin\"", "23");
+static GUDE_KEYS: [Key; 3] = [IP, HOSTNAME, port("23")];
 
 /// Every driver name of this transport.
 pub(super) static SPECS: &[DriverSpec] = &[
