@@ -1,9 +1,12 @@
-//! Local programs, run in their own process group and killed at the deadline.
+//! Local programs, run in their own process group and ended at the deadline.
 //!
 //! A program gets no input; what it prints is read while it runs, so that it never blocks, and the
 //! last [`MOST_KEPT`] bytes of each stream are kept. It has ended when its own process has ended: a
 //! child that it leaves behind in the background with the pipes still open is not waited for
-//! (and is left alone; what it prints later goes nowhere). At the deadline the whole process group is killed.
+//! (and is left alone; what it prints later goes nowhere). At the deadline the whole process group
+//! gets SIGTERM, so that what has a worker in a session of its own (sudo on a terminal, ssh with one)
+//! can end that too, and [`FAREWELL`] later SIGKILL. A worker that has cut itself loose from all of
+//! that is out of reach, and may switch after the deadline.
 
 use super::{Deadline, TransportError, TransportErrorKind, printable};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -21,6 +24,9 @@ pub const MOST_KEPT: usize = 64 * 1024;
 
 /// How long the output of an ended program is still read when something holds its pipes open.
 const GRACE: Duration = Duration::from_millis(200);
+
+/// How long a program has between SIGTERM and SIGKILL, past the deadline.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// How long a killed program may take to disappear before another thread waits for it.
 const DYING: Duration = Duration::from_secs(1);
@@ -105,7 +111,7 @@ impl Program {
         ];
         let status = wait(&mut child, &mut streams, deadline);
         if status.is_err() {
-            kill(child);
+            end(child, &mut streams);
         }
         let printed = streams.map(|mut stream| {
             stream.cut();
@@ -344,18 +350,29 @@ fn ready(
     Ok(ended)
 }
 
-/// Ends the whole process group. A process that even SIGKILL does not end at once (it hangs in the
-/// kernel) is left to a thread that waits for it, so that this call comes back.
-fn kill(mut child: Child) {
+/// Ends the whole process group: asks first, then kills. A process that even SIGKILL does not end at
+/// once (it hangs in the kernel) is left to a thread that waits for it, so that this call comes back.
+fn end(mut child: Child, streams: &mut [Stream; 2]) {
     let pid = Pid::from_child(&child);
+    let _ = kill_process_group(pid, Signal::TERM);
+    let process = pidfd_open(pid, PidfdFlags::empty()).ok();
+    // The first process may be gone at once while another of the group still passes the signal on:
+    // whoever holds the pipes has not ended. The first is not buried yet, so the group's number
+    // stays its own.
+    let farewell = Deadline::after(FAREWELL);
+    let mut has_ended = false;
+    while let Ok(left) = farewell.left("the program's end")
+        && (!has_ended || streams.iter().any(|stream| stream.pipe.is_some()))
+    {
+        match ready(process.as_ref().filter(|_| !has_ended), streams, left) {
+            Ok(now) => has_ended |= now,
+            Err(_) => break,
+        }
+    }
     let _ = kill_process_group(pid, Signal::KILL);
-    let gone = pidfd_open(pid, PidfdFlags::empty()).is_ok_and(|process| {
-        ready(
-            Some(&process),
-            &mut [Stream::new(None::<OwnedFd>), Stream::new(None::<OwnedFd>)],
-            DYING,
-        ) == Ok(true)
-    });
+    let nothing = &mut [Stream::new(None::<OwnedFd>), Stream::new(None::<OwnedFd>)];
+    let gone = has_ended
+        || process.is_some_and(|process| ready(Some(&process), nothing, DYING) == Ok(true));
     if gone {
         let _ = child.wait();
     } else {
@@ -417,6 +434,11 @@ mod tests {
             sh("sleep 60 & echo $!; sleep 60", Duration::from_millis(300)).expect_err("too slow");
         assert_eq!(error.kind, TransportErrorKind::Timeout);
         assert!(begin.elapsed() < Duration::from_secs(20));
+        until_dead(&error, begin);
+    }
+
+    /// Waits for the end of the process whose number the program has printed.
+    fn until_dead(error: &TransportError, begin: Instant) {
         let pid: String = error.detail.chars().filter(char::is_ascii_digit).collect();
         assert!(!pid.is_empty(), "{error}");
         // Gone, or dead and not yet buried by init.
@@ -431,6 +453,30 @@ mod tests {
             );
             std::thread::yield_now();
         }
+    }
+
+    #[test]
+    fn a_worker_in_a_session_of_its_own_is_ended_by_the_one_who_started_it() {
+        let wrapper = "setsid sleep 60 & echo $!; trap \"kill $!; exit 1\" TERM; wait";
+        for line in [
+            wrapper.to_owned(),
+            // The first process ends at once, the one behind it passes the signal on.
+            format!("sh -c '{wrapper}' & wait"),
+        ] {
+            let begin = Instant::now();
+            let error = sh(&line, Duration::from_secs(1)).expect_err("too slow");
+            assert_eq!(error.kind, TransportErrorKind::Timeout);
+            until_dead(&error, begin);
+        }
+    }
+
+    #[test]
+    fn one_that_ignores_the_signal_is_killed() {
+        let begin = Instant::now();
+        let line = "trap '' TERM; sleep 60 & echo $!; wait; sleep 60";
+        let error = sh(line, Duration::from_millis(300)).expect_err("too slow");
+        assert!(begin.elapsed() >= FAREWELL);
+        until_dead(&error, begin);
     }
 
     #[test]
