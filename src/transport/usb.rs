@@ -216,19 +216,34 @@ impl Wanted<'_> {
                 Err(error) => failure = failure.or(Some(error)),
             }
         }
+        self.pick(found, &others, failure, Attached::path)
+    }
+
+    /// Takes the only one of those that were `found`, with their serial numbers; `failure` is that
+    /// of one that could not be asked for it.
+    fn pick<T>(
+        &self,
+        found: Vec<(String, T)>,
+        others: &[String],
+        failure: Option<TransportError>,
+        path: impl FnOnce(&T) -> String,
+    ) -> Result<T, TransportError> {
+        let needs_only = !self.any && self.serial.is_empty() && self.path.is_empty();
         let several = found.len() > 1 && !self.any;
-        match found.into_iter().next() {
-            Some((serial, attached)) if several => Err(TransportError::new(
+        match (found.into_iter().next(), failure) {
+            (Some((serial, first)), _) if several => Err(TransportError::new(
                 TransportErrorKind::NotFound,
                 format!(
                     "more than one {} is attached ({serial} at {} and others): the config must \
                      say which",
                     self.what,
-                    attached.path()
+                    path(&first)
                 ),
             )),
-            Some((_, attached)) => Ok(attached),
-            None => Err(failure.unwrap_or_else(|| self.missing(&others))),
+            // The one that could not be asked may be the one that is meant.
+            (Some(_), Some(failure)) if needs_only => Err(failure),
+            (Some((_, only)), _) => Ok(only),
+            (None, failure) => Err(failure.unwrap_or_else(|| self.missing(others))),
         }
     }
 
@@ -523,5 +538,43 @@ impl Session {
     /// Closes the device and gives it back to the kernel.
     pub fn close(&mut self) {
         self.0 = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_only_one_is_taken_only_when_every_one_could_be_asked() {
+        let busy = || TransportError::new(TransportErrorKind::Busy, "another program has it");
+        let pick = |serial, any, found: &[&str], failure| {
+            let wanted = Wanted {
+                what: "relay",
+                vendor: 1,
+                products: &[2],
+                path: "",
+                serial,
+                any,
+            };
+            let found = found
+                .iter()
+                .map(|name| ((*name).to_owned(), (*name).to_owned()));
+            wanted
+                .pick(found.collect(), &[], failure, String::clone)
+                .map_err(|error| error.kind)
+        };
+        let (gone, taken) = (
+            Err(TransportErrorKind::NotFound),
+            Err(TransportErrorKind::Busy),
+        );
+        assert_eq!(pick("", false, &["a"], None), Ok("a".into()));
+        assert_eq!(pick("", false, &["a"], Some(busy())), taken);
+        assert_eq!(pick("", false, &[], Some(busy())), taken);
+        assert_eq!(pick("", false, &["a", "b"], None), gone);
+        assert_eq!(pick("", false, &[], None), gone);
+        // The serial number tells them apart; and where any is good, the others do not matter.
+        assert_eq!(pick("a", false, &["a"], Some(busy())), Ok("a".into()));
+        assert_eq!(pick("", true, &["a", "b"], Some(busy())), Ok("a".into()));
     }
 }
