@@ -1,6 +1,6 @@
 //! Local programs, run in their own process group and ended at the deadline.
 //!
-//! A program gets no input; what it prints is read while it runs, so that it never blocks, and the
+//! A program gets no input (see [`lend`] for what it finds there); what it prints is read while it runs, so that it never blocks, and the
 //! last [`MOST_KEPT`] bytes of each stream are kept. It has ended when its own process has ended: a
 //! child that it leaves behind in the background with the pipes still open is not waited for
 //! (and is left alone; what it prints later goes nowhere). At the deadline the whole process group
@@ -11,7 +11,9 @@
 use super::{Deadline, TransportError, TransportErrorKind, printable};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use std::cell::RefCell;
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -30,6 +32,40 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// How long a killed program may take to disappear before another thread waits for it.
 const DYING: Duration = Duration::from_secs(1);
+
+thread_local! {
+    static LENT: RefCell<Option<File>> = const { RefCell::new(None) };
+}
+
+/// From now on, and until what is returned is dropped, the programs that this thread runs get `file`
+/// as their standard input. It should be empty, so that they find nothing there, and be locked:
+/// the lock then lasts until whoever took it gives it back or, if that process is killed, until
+/// the programs that it leaves behind have ended. (A shell gives its background jobs none of it.)
+pub fn lend(file: File) -> Lent {
+    LENT.set(Some(file));
+    Lent(())
+}
+
+/// See [`lend`].
+#[derive(Debug)]
+#[must_use]
+pub struct Lent(());
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        LENT.set(None);
+    }
+}
+
+/// The standard input of a program.
+#[cfg_attr(fuzzing, allow(dead_code))]
+fn input() -> Stdio {
+    LENT.with_borrow(|file| {
+        file.as_ref()
+            .and_then(|file| file.try_clone().ok())
+            .map_or_else(Stdio::null, Stdio::from)
+    })
+}
 
 /// A program with its arguments, ready to run.
 #[derive(Debug)]
@@ -99,7 +135,7 @@ impl Program {
         deadline.left("running a program")?;
         let mut child = self
             .command
-            .stdin(Stdio::null())
+            .stdin(input())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
