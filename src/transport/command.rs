@@ -1,9 +1,12 @@
 //! Local programs, run in their own process group and ended at the deadline.
 //!
-//! A program gets no input (see [`lend`] for what it finds there); what it prints is read while it runs, so that it never blocks, and the
-//! last [`MOST_KEPT`] bytes of each stream are kept. It has ended when its own process has ended: a
-//! child that it leaves behind in the background with the pipes still open is not waited for
-//! (and is left alone; what it prints later goes nowhere). At the deadline the whole process group
+//! A program gets no input (see [`lend`] for what it finds there); what it prints is read while it
+//! runs, so that it never blocks, and the last [`MOST_KEPT`] bytes of each stream are kept. It has
+//! ended when its own process has ended: a child that it leaves behind in the background with the
+//! pipes still open is not waited for and is left alone, but nobody reads its output any more: the
+//! first that it prints ends it by SIGPIPE, unless it was redirected.
+//!
+//! At the deadline the whole process group
 //! gets SIGTERM, so that what has a worker in a session of its own (sudo on a terminal, ssh with one)
 //! can end that too, and [`FAREWELL`] later SIGKILL. A worker that has cut itself loose from all of
 //! that is out of reach, and may switch after the deadline.
@@ -477,6 +480,10 @@ mod tests {
     fn until_dead(error: &TransportError, begin: Instant) {
         let pid: String = error.detail.chars().filter(char::is_ascii_digit).collect();
         assert!(!pid.is_empty(), "{error}");
+        until_gone(&pid, begin);
+    }
+
+    fn until_gone(pid: &str, begin: Instant) {
         // Gone, or dead and not yet buried by init.
         let is_dead = || {
             std::fs::read_to_string(format!("/proc/{pid}/stat"))
@@ -521,6 +528,32 @@ mod tests {
         let output = sh("sleep 30 & echo done", AMPLE).expect("runs");
         assert_eq!(output.text(), "done\n");
         assert!(begin.elapsed() < Duration::from_secs(15));
+    }
+
+    #[test]
+    fn a_background_child_ends_with_what_it_prints_unless_redirected() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = |name: &str| folder.path().join(name);
+        // Both wait until the program has ended and nobody reads its pipes.
+        let child = |name: &str, to: &str| {
+            let (go, name) = (file("go"), file(name));
+            format!(
+                "(while [ -d {} ] && ! [ -e {} ]; do sleep 0.01; done; /bin/echo x {to} && touch {}) & echo $!;",
+                folder.path().display(),
+                go.display(),
+                name.display()
+            )
+        };
+        let line = child("redirected", ">/dev/null") + &child("talks", "");
+        let output = sh(&line, AMPLE).expect("runs");
+        let pids: Vec<String> = output.text().lines().map(str::to_owned).collect();
+        assert_eq!(pids.len(), 2, "{output:?}");
+        std::fs::write(file("go"), "").expect("told");
+        let begin = Instant::now();
+        for pid in pids {
+            until_gone(&pid, begin);
+        }
+        assert!(file("redirected").exists() && !file("talks").exists());
     }
 
     #[test]
