@@ -1,6 +1,8 @@
 //! A lock file per PDU (or bus) in the state directory: keeps `--drive` and a running daemon from
-//! speaking to one PDU at the same time.
+//! speaking to one PDU at the same time. The programs that a driver runs hold on to it: when the
+//! daemon is killed, the next one waits for what they still do to the PDU.
 
+use crate::transport::command::{self, Lent};
 use crate::transport::{Deadline, TransportError, TransportErrorKind};
 use log::warn;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -15,7 +17,7 @@ const POLL: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(super) struct PduLock {
     path: PathBuf,
-    /// Kept open between calls; the lock itself is given back in `release`.
+    /// While it is held.
     file: Option<File>,
     /// It has been said that there is no lock to be had.
     complained: bool,
@@ -70,6 +72,8 @@ impl PduLock {
         OpenOptions::new()
             .create(true)
             .truncate(false)
+            // Programs that get it as their input must find its end.
+            .read(true)
             .write(true)
             .open(&self.path)
             // Another user's lock can be held without writing to it.
@@ -85,13 +89,18 @@ impl PduLock {
         }
     }
 
+    /// Lets the programs that this thread runs hold on to the lock.
+    pub(super) fn lend(&self) -> Option<Lent> {
+        let file = self.file.as_ref()?.try_clone().ok()?;
+        Some(command::lend(file))
+    }
+
     /// Gives the lock back.
     pub(super) fn release(&mut self) {
-        // Closing the file would do it as well.
-        if let Some(file) = &self.file
-            && file.unlock().is_err()
-        {
-            self.file = None;
+        if let Some(file) = self.file.take() {
+            // Closing it is not enough while a program left in the background has it open. And it is
+            // not kept: such a program would come to hold the next lock too.
+            let _ = file.unlock();
         }
     }
 }

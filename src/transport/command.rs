@@ -1,14 +1,22 @@
-//! Local programs, run in their own process group and killed at the deadline.
+//! Local programs, run in their own process group and ended at the deadline.
 //!
-//! A program gets no input; what it prints is read while it runs, so that it never blocks, and the
-//! last [`MOST_KEPT`] bytes of each stream are kept. It has ended when its own process has ended: a
-//! child that it leaves behind in the background with the pipes still open is not waited for
-//! (and is left alone; what it prints later goes nowhere). At the deadline the whole process group is killed.
+//! A program gets no input (see [`lend`] for what it finds there); what it prints is read while it
+//! runs, so that it never blocks, and the last [`MOST_KEPT`] bytes of each stream are kept. It has
+//! ended when its own process has ended: a child that it leaves behind in the background with the
+//! pipes still open is not waited for and is left alone, but nobody reads its output any more: the
+//! first that it prints ends it by SIGPIPE, unless it was redirected.
+//!
+//! At the deadline the whole process group
+//! gets SIGTERM, so that what has a worker in a session of its own (sudo on a terminal, ssh with one)
+//! can end that too, and [`FAREWELL`] later SIGKILL. A worker that has cut itself loose from all of
+//! that is out of reach, and may switch after the deadline.
 
 use super::{Deadline, TransportError, TransportErrorKind, printable};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use std::cell::RefCell;
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -22,8 +30,45 @@ pub const MOST_KEPT: usize = 64 * 1024;
 /// How long the output of an ended program is still read when something holds its pipes open.
 const GRACE: Duration = Duration::from_millis(200);
 
+/// How long a program has between SIGTERM and SIGKILL, past the deadline.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// How long a killed program may take to disappear before another thread waits for it.
 const DYING: Duration = Duration::from_secs(1);
+
+thread_local! {
+    static LENT: RefCell<Option<File>> = const { RefCell::new(None) };
+}
+
+/// From now on, and until what is returned is dropped, the programs that this thread runs get `file`
+/// as their standard input. It should be empty, so that they find nothing there, and be locked:
+/// the lock then lasts until whoever took it gives it back or, if that process is killed, until
+/// the programs that it leaves behind have ended. (A shell gives its background jobs none of it.)
+pub fn lend(file: File) -> Lent {
+    LENT.set(Some(file));
+    Lent(())
+}
+
+/// See [`lend`].
+#[derive(Debug)]
+#[must_use]
+pub struct Lent(());
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        LENT.set(None);
+    }
+}
+
+/// The standard input of a program.
+#[cfg_attr(fuzzing, allow(dead_code))]
+fn input() -> Stdio {
+    LENT.with_borrow(|file| {
+        file.as_ref()
+            .and_then(|file| file.try_clone().ok())
+            .map_or_else(Stdio::null, Stdio::from)
+    })
+}
 
 /// A program with its arguments, ready to run.
 #[derive(Debug)]
@@ -93,7 +138,7 @@ impl Program {
         deadline.left("running a program")?;
         let mut child = self
             .command
-            .stdin(Stdio::null())
+            .stdin(input())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
@@ -105,7 +150,7 @@ impl Program {
         ];
         let status = wait(&mut child, &mut streams, deadline);
         if status.is_err() {
-            kill(child);
+            end(child, &mut streams);
         }
         let printed = streams.map(|mut stream| {
             stream.cut();
@@ -344,18 +389,29 @@ fn ready(
     Ok(ended)
 }
 
-/// Ends the whole process group. A process that even SIGKILL does not end at once (it hangs in the
-/// kernel) is left to a thread that waits for it, so that this call comes back.
-fn kill(mut child: Child) {
+/// Ends the whole process group: asks first, then kills. A process that even SIGKILL does not end at
+/// once (it hangs in the kernel) is left to a thread that waits for it, so that this call comes back.
+fn end(mut child: Child, streams: &mut [Stream; 2]) {
     let pid = Pid::from_child(&child);
+    let _ = kill_process_group(pid, Signal::TERM);
+    let process = pidfd_open(pid, PidfdFlags::empty()).ok();
+    // The first process may be gone at once while another of the group still passes the signal on:
+    // whoever holds the pipes has not ended. The first is not buried yet, so the group's number
+    // stays its own.
+    let farewell = Deadline::after(FAREWELL);
+    let mut has_ended = false;
+    while let Ok(left) = farewell.left("the program's end")
+        && (!has_ended || streams.iter().any(|stream| stream.pipe.is_some()))
+    {
+        match ready(process.as_ref().filter(|_| !has_ended), streams, left) {
+            Ok(now) => has_ended |= now,
+            Err(_) => break,
+        }
+    }
     let _ = kill_process_group(pid, Signal::KILL);
-    let gone = pidfd_open(pid, PidfdFlags::empty()).is_ok_and(|process| {
-        ready(
-            Some(&process),
-            &mut [Stream::new(None::<OwnedFd>), Stream::new(None::<OwnedFd>)],
-            DYING,
-        ) == Ok(true)
-    });
+    let nothing = &mut [Stream::new(None::<OwnedFd>), Stream::new(None::<OwnedFd>)];
+    let gone = has_ended
+        || process.is_some_and(|process| ready(Some(&process), nothing, DYING) == Ok(true));
     if gone {
         let _ = child.wait();
     } else {
@@ -417,8 +473,17 @@ mod tests {
             sh("sleep 60 & echo $!; sleep 60", Duration::from_millis(300)).expect_err("too slow");
         assert_eq!(error.kind, TransportErrorKind::Timeout);
         assert!(begin.elapsed() < Duration::from_secs(20));
+        until_dead(&error, begin);
+    }
+
+    /// Waits for the end of the process whose number the program has printed.
+    fn until_dead(error: &TransportError, begin: Instant) {
         let pid: String = error.detail.chars().filter(char::is_ascii_digit).collect();
         assert!(!pid.is_empty(), "{error}");
+        until_gone(&pid, begin);
+    }
+
+    fn until_gone(pid: &str, begin: Instant) {
         // Gone, or dead and not yet buried by init.
         let is_dead = || {
             std::fs::read_to_string(format!("/proc/{pid}/stat"))
@@ -434,11 +499,61 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_in_a_session_of_its_own_is_ended_by_the_one_who_started_it() {
+        let wrapper = "setsid sleep 60 & echo $!; trap \"kill $!; exit 1\" TERM; wait";
+        for line in [
+            wrapper.to_owned(),
+            // The first process ends at once, the one behind it passes the signal on.
+            format!("sh -c '{wrapper}' & wait"),
+        ] {
+            let begin = Instant::now();
+            let error = sh(&line, Duration::from_secs(1)).expect_err("too slow");
+            assert_eq!(error.kind, TransportErrorKind::Timeout);
+            until_dead(&error, begin);
+        }
+    }
+
+    #[test]
+    fn one_that_ignores_the_signal_is_killed() {
+        let begin = Instant::now();
+        let line = "trap '' TERM; sleep 60 & echo $!; wait; sleep 60";
+        let error = sh(line, Duration::from_millis(300)).expect_err("too slow");
+        assert!(begin.elapsed() >= FAREWELL);
+        until_dead(&error, begin);
+    }
+
+    #[test]
     fn a_background_child_is_not_waited_for() {
         let begin = Instant::now();
         let output = sh("sleep 30 & echo done", AMPLE).expect("runs");
         assert_eq!(output.text(), "done\n");
         assert!(begin.elapsed() < Duration::from_secs(15));
+    }
+
+    #[test]
+    fn a_background_child_ends_with_what_it_prints_unless_redirected() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = |name: &str| folder.path().join(name);
+        // Both wait until the program has ended and nobody reads its pipes.
+        let child = |name: &str, to: &str| {
+            let (go, name) = (file("go"), file(name));
+            format!(
+                "(while [ -d {} ] && ! [ -e {} ]; do sleep 0.01; done; /bin/echo x {to} && touch {}) & echo $!;",
+                folder.path().display(),
+                go.display(),
+                name.display()
+            )
+        };
+        let line = child("redirected", ">/dev/null") + &child("talks", "");
+        let output = sh(&line, AMPLE).expect("runs");
+        let pids: Vec<String> = output.text().lines().map(str::to_owned).collect();
+        assert_eq!(pids.len(), 2, "{output:?}");
+        std::fs::write(file("go"), "").expect("told");
+        let begin = Instant::now();
+        for pid in pids {
+            until_gone(&pid, begin);
+        }
+        assert!(file("redirected").exists() && !file("talks").exists());
     }
 
     #[test]

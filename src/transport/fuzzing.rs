@@ -470,6 +470,10 @@ pub mod nusb {
         pub fn transfer_type(&self) -> descriptors::TransferType {
             descriptors::TransferType::Interrupt
         }
+
+        pub fn interval(&self) -> u8 {
+            1
+        }
     }
 
     pub struct Endpoint<T, D> {

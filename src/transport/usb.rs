@@ -14,6 +14,7 @@ use nusb::transfer::{
 };
 use nusb::{DeviceInfo, Endpoint, Interface};
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// The file of udev rules that gives [`GROUP`] the devices.
@@ -25,8 +26,9 @@ pub const GROUP: &str = "pdudaemon";
 /// How long one transfer may take when the deadline is longer (libusb's usual patience).
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long an input report that nobody asked for is waited for before the first request.
-const STALE: Duration = Duration::from_millis(10);
+/// How long an input report that nobody asked for is waited for at least, and at most, before a
+/// request: twice the time between two of the host's polls, which may miss one by a hair.
+const STALE: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_millis(100);
 
 /// How long a transfer taken back may need to return.
 const RETURNING: Duration = Duration::from_secs(1);
@@ -216,19 +218,34 @@ impl Wanted<'_> {
                 Err(error) => failure = failure.or(Some(error)),
             }
         }
+        self.pick(found, &others, failure, Attached::path)
+    }
+
+    /// Takes the only one of those that were `found`, with their serial numbers; `failure` is that
+    /// of one that could not be asked for it.
+    fn pick<T>(
+        &self,
+        found: Vec<(String, T)>,
+        others: &[String],
+        failure: Option<TransportError>,
+        path: impl FnOnce(&T) -> String,
+    ) -> Result<T, TransportError> {
+        let needs_only = !self.any && self.serial.is_empty() && self.path.is_empty();
         let several = found.len() > 1 && !self.any;
-        match found.into_iter().next() {
-            Some((serial, attached)) if several => Err(TransportError::new(
+        match (found.into_iter().next(), failure) {
+            (Some((serial, first)), _) if several => Err(TransportError::new(
                 TransportErrorKind::NotFound,
                 format!(
                     "more than one {} is attached ({serial} at {} and others): the config must \
                      say which",
                     self.what,
-                    attached.path()
+                    path(&first)
                 ),
             )),
-            Some((_, attached)) => Ok(attached),
-            None => Err(failure.unwrap_or_else(|| self.missing(&others))),
+            // The one that could not be asked may be the one that is meant.
+            (Some(_), Some(failure)) if needs_only => Err(failure),
+            (Some((_, only)), _) => Ok(only),
+            (None, failure) => Err(failure.unwrap_or_else(|| self.missing(others))),
         }
     }
 
@@ -289,11 +306,13 @@ struct Reports {
     input: Option<Endpoint<Interrupt, In>>,
     output: Option<Endpoint<Interrupt, Out>>,
     interface: Interface,
+    /// See [`STALE`].
+    stale: Duration,
 }
 
 impl Reports {
     fn new(interface: Interface, attached: &Attached) -> Result<Self, TransportError> {
-        let addresses: Vec<u8> = interface
+        let endpoints: Vec<(u8, u8)> = interface
             .descriptor()
             .map(|descriptor| {
                 descriptor
@@ -301,26 +320,43 @@ impl Reports {
                     .filter(|endpoint| {
                         endpoint.transfer_type() == nusb::descriptors::TransferType::Interrupt
                     })
-                    .map(|endpoint| endpoint.address())
+                    .map(|endpoint| (endpoint.address(), endpoint.interval()))
                     .collect()
             })
             .unwrap_or_default();
-        let is_input = |address: &&u8| **address & 0x80 != 0;
+        let is_input = |(address, _): &&(u8, u8)| address & 0x80 != 0;
         let failed = |error: nusb::Error| attached.failed("use an endpoint of", &error);
-        let input = match addresses.iter().find(is_input) {
-            Some(address) => Some(interface.endpoint(*address).map_err(failed)?),
+        let input = endpoints.iter().find(is_input);
+        let in_milliseconds = matches!(
+            attached.0.speed(),
+            None | Some(nusb::Speed::Low | nusb::Speed::Full)
+        );
+        let stale = stale(input.map_or(0, |(_, interval)| *interval), in_milliseconds);
+        let input = match input {
+            Some((address, _)) => Some(interface.endpoint(*address).map_err(failed)?),
             None => None,
         };
-        let output = match addresses.iter().find(|address| !is_input(address)) {
-            Some(address) => Some(interface.endpoint(*address).map_err(failed)?),
+        let output = match endpoints.iter().find(|endpoint| !is_input(endpoint)) {
+            Some((address, _)) => Some(interface.endpoint(*address).map_err(failed)?),
             None => None,
         };
         Ok(Self {
             input,
             output,
             interface,
+            stale,
         })
     }
+}
+
+/// The wait for a stale report from an endpoint with this `bInterval` (USB 2.0, 9.6.6): milliseconds,
+/// or from high speed on the power of two, from 0, of 125 microseconds.
+fn stale(interval: u8, in_milliseconds: bool) -> Duration {
+    let poll = match in_milliseconds {
+        true => Duration::from_millis(interval.into()),
+        false => Duration::from_micros(125 << interval.clamp(1, 16).saturating_sub(1)),
+    };
+    (poll * 2).clamp(*STALE.start(), *STALE.end())
 }
 
 impl Device {
@@ -426,8 +462,12 @@ impl Device {
     /// Takes away the reports that an earlier, broken off exchange left behind, so that none of
     /// them is taken for the answer to the next request.
     pub fn drop_stale_reports(&mut self, length: usize) {
+        let wait = match &self.reports {
+            Some(reports) => reports.stale,
+            None => *STALE.start(),
+        };
         for _ in 0..4 {
-            if self.read(length, STALE).is_err() {
+            if self.read(length, wait).is_err() {
                 return;
             }
         }
@@ -523,5 +563,58 @@ impl Session {
     /// Closes the device and gives it back to the kernel.
     pub fn close(&mut self) {
         self.0 = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stale_reports_are_waited_for_longer_than_the_host_polls() {
+        let milliseconds = |interval, low| stale(interval, low).as_millis();
+        assert_eq!(milliseconds(10, true), 20);
+        assert_eq!(milliseconds(32, true), 64);
+        assert_eq!((milliseconds(0, true), milliseconds(255, true)), (10, 100));
+        // 2^7 times 125 microseconds.
+        assert_eq!(milliseconds(8, false), 32);
+        assert_eq!((milliseconds(1, false), milliseconds(16, false)), (10, 100));
+        assert_eq!(
+            (milliseconds(0, false), milliseconds(255, false)),
+            (10, 100)
+        );
+    }
+
+    #[test]
+    fn the_only_one_is_taken_only_when_every_one_could_be_asked() {
+        let busy = || TransportError::new(TransportErrorKind::Busy, "another program has it");
+        let pick = |serial, any, found: &[&str], failure| {
+            let wanted = Wanted {
+                what: "relay",
+                vendor: 1,
+                products: &[2],
+                path: "",
+                serial,
+                any,
+            };
+            let found = found
+                .iter()
+                .map(|name| ((*name).to_owned(), (*name).to_owned()));
+            wanted
+                .pick(found.collect(), &[], failure, String::clone)
+                .map_err(|error| error.kind)
+        };
+        let (gone, taken) = (
+            Err(TransportErrorKind::NotFound),
+            Err(TransportErrorKind::Busy),
+        );
+        assert_eq!(pick("", false, &["a"], None), Ok("a".into()));
+        assert_eq!(pick("", false, &["a"], Some(busy())), taken);
+        assert_eq!(pick("", false, &[], Some(busy())), taken);
+        assert_eq!(pick("", false, &["a", "b"], None), gone);
+        assert_eq!(pick("", false, &[], None), gone);
+        // The serial number tells them apart; and where any is good, the others do not matter.
+        assert_eq!(pick("a", false, &["a"], Some(busy())), Ok("a".into()));
+        assert_eq!(pick("", true, &["a", "b"], Some(busy())), Ok("a".into()));
     }
 }

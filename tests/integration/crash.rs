@@ -637,3 +637,40 @@ fn no_state_directory_stops_serving() {
     set(&read_only.join("journal"), 0o755);
     set(&read_only.join("locks"), 0o755);
 }
+
+#[test]
+fn an_off_that_a_killed_daemon_leaves_behind_comes_before_the_on_of_the_next() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    let (log, go) = (folder.join("log"), folder.join("go"));
+    let (to, alive) = (log.display(), folder.join("conf"));
+    // It reads its input to the end first: there is none. Without the test it ends as well.
+    let off = format!(
+        "cat; echo begun >> {to}; while [ -e {} ] && ! [ -e {} ]; do sleep 0.02; done; echo off >> {to}",
+        alive.display(),
+        go.display()
+    );
+    let conf = serde_json::json!({
+        "daemon": {"hostname": "127.0.0.1", "port": 0, "state_directory": folder.join("state")},
+        "pdus": {"pdu": {"driver": "localcmdline", "cmd_on": format!("echo on >> {to}"), "cmd_off": off}}
+    });
+    fs::write(&alive, conf.to_string()).expect("the config");
+    let mut daemon = Daemon::start(folder, 0);
+    let mut client = TcpStream::connect(daemon.address()).expect("a connection");
+    client.write_all(b"pdu 7 reboot 0\n").expect("asked");
+    until("the off", || (read(&log) == "begun\n").then_some(()));
+    // The daemon alone.
+    drop(daemon);
+
+    let mut next = Daemon::start(folder, 1);
+    next.address();
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_millis(700) {
+        assert_eq!(read(&log), "begun\n", "{}", read(&next.log));
+        thread::sleep(Duration::from_millis(10));
+    }
+    fs::write(&go, "").expect("told");
+    until("the on", || read(&log).ends_with("on\n").then_some(()));
+    assert_eq!(read(&log), "begun\noff\non\n");
+    assert!(next.terminate().success());
+}

@@ -584,7 +584,8 @@ const REFUSALS: &[(&str, &str, &str)] = &[
     (
         "SERVO",
         "1",
-        "<methodResponse><fault><value/></fault></methodResponse>",
+        "<methodResponse><fault><value><struct><member><name>faultString</name><value>No control \
+         named cold_reset.</value></member></struct></value></fault></methodResponse>",
     ),
 ];
 
@@ -1014,14 +1015,16 @@ impl Drop for Python {
 
 #[test]
 fn servo_speaks_with_pythons_xml_rpc_server() {
-    let python = Python::start(
-        r#"
+    let program = r#"
 import os, sys, threading
 from xmlrpc.server import SimpleXMLRPCServer
 controls = {"cold_reset": "off"}
 def put(name, value):
-    controls[name]
+    if name not in controls:
+        raise NameError("No control named %s. All controls: cold_reset" % name)
     controls[name] = value
+    if sys.argv[1] == "fails":
+        raise IOError("cannot read it back")
     return True
 server = SimpleXMLRPCServer(("127.0.0.1", 0), logRequests=False)
 server.register_function(put, "set")
@@ -1029,9 +1032,8 @@ server.register_function(lambda name: controls[name], "get")
 print(server.server_address[1], flush=True)
 threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
 server.serve_forever()
-"#,
-        &[],
-    );
+"#;
+    let python = Python::start(program, &["works"]);
     let address = format!("127.0.0.1:{}", python.port);
     let mut servo = build("SERVO", &address, json!({}));
     let outlet = Outlet::new("1");
@@ -1042,7 +1044,18 @@ server.serve_forever()
     let mut other = build("SERVO", &address, json!({"ctrls": "warm_reset"}));
     let error = switch(&mut *other, "1", GRACE).unwrap_err();
     assert!(matches!(error, DriverError::Refused(_)), "{error:?}");
-    assert!(error.to_string().contains("KeyError"), "{error}");
+    assert!(error.to_string().contains("NameError"), "{error}");
+
+    // An exception after the control was set.
+    let python = Python::start(program, &["fails"]);
+    let mut servo = build("SERVO", format!("127.0.0.1:{}", python.port), json!({}));
+    let off = servo.switch(&outlet, Switch::Off, Deadline::after(GRACE));
+    assert!(
+        off.as_ref().is_err_and(DriverError::may_have_acted),
+        "{off:?}"
+    );
+    let on = Ok(State::On);
+    assert_ne!(servo.state(&outlet, Deadline::after(GRACE)), on);
 }
 
 #[test]

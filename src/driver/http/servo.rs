@@ -170,23 +170,41 @@ fn text(node: Node<'_, '_>) -> String {
     text.trim().to_owned()
 }
 
+/// The failure that a fault tells. It may be any Python exception, also one raised when the control
+/// was set already (and servod read it back, or went on to another); only about the control itself
+/// servod asks first. One that it does not have but sets on the way is another matter.
+fn failure(fault: &str, control: Control) -> DriverError {
+    let mut words = crate::transport::printable(fault.as_bytes());
+    words.insert_str(0, "servod says ");
+    let is_missing = fault
+        .split_once("No control named ")
+        .and_then(|(_, rest)| rest.strip_prefix(control.name()))
+        .is_some_and(|rest| !rest.starts_with(|c: char| c == '_' || c.is_alphanumeric()));
+    match is_missing {
+        true => DriverError::Refused(words),
+        false => DriverError::Unexpected {
+            expected: "an answer without a fault".into(),
+            got: words,
+        },
+    }
+}
+
 impl Servo {
+    /// `set`s `control` to a value, or `get`s it (without one).
     fn call(
         &mut self,
         method: &str,
-        arguments: &[&str],
+        control: Control,
+        value: Option<&str>,
         deadline: Deadline,
     ) -> Result<String, DriverError> {
-        let body = call(method, arguments);
+        let arguments: Vec<&str> = std::iter::once(control.name()).chain(value).collect();
+        let body = call(method, &arguments);
         let request = Request::with_body(Method::Post, "/RPC2", "text/xml", &body);
         let answer = ask(&mut self.client, &request, deadline)?;
         match parse(&answer.text()) {
             Some(Ok(value)) => Ok(value),
-            Some(Err(fault)) => {
-                let mut bounded = crate::transport::printable(fault.as_bytes());
-                bounded.insert_str(0, "servod says ");
-                told(&answer, DriverError::Refused(bounded))
-            }
+            Some(Err(fault)) => told(&answer, failure(&fault, control)),
             None => Err(unexpected("an XML-RPC answer", &answer)),
         }
     }
@@ -200,7 +218,7 @@ impl Driver for Servo {
     fn switch(&mut self, _: &Outlet, to: Switch, deadline: Deadline) -> Result<(), DriverError> {
         let mut has_begun = false;
         for control in self.controls.clone() {
-            self.call("set", &[control.name(), control.value(to)], deadline)
+            self.call("set", control, Some(control.value(to)), deadline)
                 .map_err(|error| match has_begun {
                     true => error.after_switching(),
                     false => error,
@@ -219,7 +237,7 @@ impl Driver for Servo {
         // Held in reset by any of the lines, the machine is off.
         let mut state = State::On;
         for line in lines {
-            let value = self.call("get", &[line.name()], deadline)?;
+            let value = self.call("get", line, None, deadline)?;
             match state_of(&value) {
                 State::Off => {}
                 State::On => state = State::Off,
@@ -278,6 +296,25 @@ mod tests {
         }
         // As deep as an answer can be.
         assert_eq!(parse(&"<a>".repeat(87_000)), None);
+    }
+
+    #[test]
+    fn only_a_control_that_is_not_there_was_certainly_not_set() {
+        let named = |name| format!("<class 'NameError'>:No control named {name}. All controls:\nx");
+        for (fault, may_have_acted) in [
+            (named("cold_reset"), false),
+            // One that servod sets on the way.
+            (named("cold_reset_hold"), true),
+            (named("pwr_button"), true),
+            (
+                "<class 'servo.HwDriverError'>:value read back is 1".into(),
+                true,
+            ),
+            ("a fault without words".into(), true),
+        ] {
+            let error = failure(&fault, Control::ColdReset);
+            assert_eq!(error.may_have_acted(), may_have_acted, "{error}");
+        }
     }
 
     #[test]

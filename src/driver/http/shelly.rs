@@ -45,13 +45,28 @@ fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
     }))
 }
 
+/// Does the error with this code come before anything is done? The request is wrong (-103), there is
+/// no such switch (-105), the device's state does not allow it (-109), no login, no such method.
+/// Any other, as a deadline exceeded (-104), may come after.
+fn is_certain(code: i64) -> bool {
+    matches!(code, -103 | -105 | -109 | 401 | 404)
+}
+
 /// The answer's `result`, or the device's error; `None` when it is not the answer to our call.
-fn parse(json: &Value) -> Option<Result<&Value, String>> {
+fn parse(json: &Value) -> Option<Result<&Value, DriverError>> {
     if json.get("id").is_some_and(|id| *id != 1) {
         return None;
     }
     if let Some(error) = json.get("error") {
-        return Some(Err(error.to_string()));
+        let words = crate::transport::printable(error.to_string().as_bytes());
+        let code = error.get("code").and_then(Value::as_i64);
+        return Some(Err(match code.is_some_and(is_certain) {
+            true => DriverError::Refused(words),
+            false => DriverError::Unexpected {
+                expected: "a result".into(),
+                got: words,
+            },
+        }));
     }
     json.get("result").map(Ok)
 }
@@ -70,10 +85,7 @@ impl Shelly {
         let answer = ask(&mut self.client, &request, deadline)?;
         match parse(&json(&answer)?) {
             Some(Ok(result)) => Ok((result.clone(), answer)),
-            Some(Err(error)) => {
-                let words = crate::transport::printable(error.as_bytes());
-                told(&answer, DriverError::Refused(words))
-            }
+            Some(Err(error)) => told(&answer, error),
             None => Err(unexpected("a result with id 1", &answer)),
         }
     }
@@ -137,5 +149,21 @@ mod tests {
         assert_eq!(check(r#"{"id":2,"result":{"was_on":true}}"#), None);
         assert_eq!(check(r#"{"id":1}"#), None);
         assert_eq!(check("[]"), None);
+    }
+
+    #[test]
+    fn only_some_errors_come_before_the_switching() {
+        for (error, may_have_acted) in [
+            (r#"{"code":-103,"message":"Missing required 'id'"}"#, false),
+            (r#"{"code":-105,"message":"value 3 not found!"}"#, false),
+            (r#"{"code":-104,"message":"timed out"}"#, true),
+            (r#"{"code":-114,"message":"unavailable"}"#, true),
+            (r#"{"message":"no code"}"#, true),
+        ] {
+            let json = format!(r#"{{"id":1,"error":{error}}}"#);
+            let json: Value = serde_json::from_str(&json).expect("JSON");
+            let told = parse(&json).map(|result| result.map_err(|error| error.may_have_acted()));
+            assert_eq!(told, Some(Err(may_have_acted)), "{error}");
+        }
     }
 }

@@ -119,9 +119,16 @@ impl Driver for Numato {
             |line| {
                 let command = format!("relay {to} {id}");
                 let reply = send(line, &command, deadline)?;
+                // Numato's documents know no error text: whatever stands there may be noise, or
+                // somebody else's input, beside a relay that has moved.
                 match parse(&command, &reply)? {
                     b"" => {}
-                    words => return Err(DriverError::Refused(printable(words))),
+                    words => {
+                        return Err(DriverError::Unexpected {
+                            expected: format!("no words after {command:?}"),
+                            got: printable(words),
+                        });
+                    }
                 }
                 match read(line, &id, deadline)? {
                     state if state == State::from(to) => Ok(()),

@@ -57,7 +57,7 @@ impl Console for Cli {
 }
 
 /// Sends `command`, which the Python program ends with a bare newline on a negotiated session,
-/// and takes what is printed up to the next prompt. Any code but E000 is a refusal.
+/// and takes what is printed up to the next prompt. Any code but E000 is a failure.
 fn ask(session: &mut Session, command: &str, deadline: Deadline) -> Result<String, DriverError> {
     session.send(format!("{command}\n").as_bytes(), deadline)?;
     let patience = deadline.within(PROMPT_PATIENCE);
@@ -66,9 +66,19 @@ fn ask(session: &mut Session, command: &str, deadline: Deadline) -> Result<Strin
         .text;
     match code(&text) {
         Some(("E000", _)) => Ok(text),
-        Some((_, line)) => Err(DriverError::Refused(session.screen.words(line))),
+        Some((code, line)) if is_refusal(code) => {
+            Err(DriverError::Refused(session.screen.words(line)))
+        }
+        Some((_, line)) => Err(unexpected(session, "E000: Success", line)),
         None => Err(unexpected(session, "E000: Success", &text)),
     }
+}
+
+/// Is the command turned away before it is run: not found, wrong parameter, command line error,
+/// denied to this user? E100, "command failed", and what the manuals have from E105 on (no data, an
+/// error while running) may come after the relay has moved.
+fn is_refusal(code: &str) -> bool {
+    matches!(code, "E101" | "E102" | "E103" | "E104")
 }
 
 /// The first line with a code of a letter and three digits: the code, and the line.

@@ -536,10 +536,12 @@ fn switch(
     match said(words) {
         Said::Success => Ok(()),
         Said::Failure => Err(DriverError::Refused(session.screen.words(words))),
-        Said::Nothing => match state(menu, session, outlet, deadline)? {
-            state if state == State::from(to) => Ok(()),
-            _ => Err(unexpected(session, "success", words)),
-        },
+        Said::Nothing => {
+            match state(menu, session, outlet, deadline).map_err(DriverError::after_switching)? {
+                state if state == State::from(to) => Ok(()),
+                _ => Err(unexpected(session, "success", words)),
+            }
+        }
     }
 }
 

@@ -78,7 +78,8 @@ pub(super) static SPECS: &[DriverSpec] = &[
         outlets: "1 to 99",
         reads_back: true,
         verified_by: "transcripts on a simulated console. UNVERIFIED on hardware: the meaning of \
-                      the codes E100, E101 and E102 (each is a refusal)",
+                      the codes (E101 to E104 are taken for refusals, any other but E000 leaves \
+                      the command in doubt)",
         timeout: DEVICE_TIMEOUT,
         build: &apc_cli::build,
     },

@@ -148,21 +148,22 @@ impl Cleware {
     }
 }
 
-/// Finds the device by its decimal serial number; else by the hexadecimal text that it tells, as
-/// a fork of the Python program had it in its configs.
+/// Finds the device by its decimal serial number, or by the hexadecimal text that it tells.
 fn find(choice: &Choice, deadline: Deadline) -> Result<Attached, TransportError> {
-    let decimal = |text: &str| text.parse::<u32>().ok();
-    let by_number = choice.find_by(deadline, |wanted, found| {
-        wanted == found || (decimal(wanted).is_some() && decimal(wanted) == decimal(found))
-    });
-    match by_number {
-        Err(error) if error.kind == TransportErrorKind::NotFound => choice
-            .find_by(deadline, |wanted, found| {
-                u32::from_str_radix(wanted, 16).ok() == decimal(found)
-            })
-            .map_err(|_| error),
-        result => result,
-    }
+    choice.find_by(deadline, is_meant)
+}
+
+/// Is `found`, what [`identify`] gives, the serial number `wanted`? That is decimal, as printed; or
+/// hexadecimal, as a fork of the Python program had it in its configs. One without a letter is never
+/// taken for hexadecimal: it could be the decimal number of a device that is unplugged just now, and
+/// another's be switched instead.
+fn is_meant(wanted: &str, found: &str) -> bool {
+    let radix = match wanted.bytes().any(|byte| byte.is_ascii_alphabetic()) {
+        true => 16,
+        false => 10,
+    };
+    let number = u32::from_str_radix(wanted, radix);
+    wanted == found || number.is_ok_and(|number| found.parse() == Ok(number))
 }
 
 impl Driver for Cleware {
@@ -252,6 +253,25 @@ mod tests {
         assert_eq!(eeprom_digit(8, &[0, 0, 0, 0, 9, b'4', 0]), None);
         assert_eq!(eeprom_digit(8, &[0, 0, 0, 0, 8, 0xff]), None);
         assert_eq!(eeprom_digit(8, &[]), None);
+    }
+
+    #[test]
+    fn a_serial_number_means_one_device() {
+        for (wanted, found, is_it) in [
+            ("560031", "560031", true),
+            ("0560031", "560031", true),
+            ("88b9f", "560031", true),
+            ("88B9F", "560031", true),
+            // 560031 is hexadecimal for 5636145, which is another device.
+            ("560031", "5636145", false),
+            // Too long for a number, and a device that tells none.
+            ("99999999999", "", false),
+            ("fffffffffff", "", false),
+            ("99999999999", "x", false),
+            ("560031", "", false),
+        ] {
+            assert_eq!(is_meant(wanted, found), is_it, "{wanted} and {found:?}");
+        }
     }
 
     #[test]

@@ -166,6 +166,11 @@ const SERIAL: Key = Key {
     about: "the device's serial number (see pdudaemon --discover); empty for the only one",
 };
 
+const YKUSH_SERIAL: Key = Key {
+    about: "the device's serial number (see pdudaemon --discover); empty for the first one found",
+    ..SERIAL
+};
+
 /// Every driver name of this transport.
 pub(super) static SPECS: &[DriverSpec] = &[
     DriverSpec {
@@ -173,7 +178,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
         any_case: false,
         models: "Yepkit YKUSH and YKUSH3 switchable USB hubs",
         transport: "usb",
-        keys: &[SERIAL, PATH],
+        keys: &[YKUSH_SERIAL, PATH],
         outlets: "1 to 3",
         reads_back: true,
         verified_by: "an emulated device behind a real Linux USB stack (frames of ykushcmd); no hardware",
@@ -185,7 +190,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
         any_case: false,
         models: "Yepkit YKUSH XS switchable USB port",
         transport: "usb",
-        keys: &[SERIAL, PATH],
+        keys: &[YKUSH_SERIAL, PATH],
         outlets: "1",
         reads_back: true,
         verified_by: "an emulated device behind a real Linux USB stack (frames of ykushcmd); no hardware",
