@@ -433,7 +433,15 @@ pub mod nusb {
             Ready(go())
         }
 
-        pub fn detach_and_claim_interface(&self, number: u8) -> Ready<Result<Interface, Error>> {
+        pub fn detach_kernel_driver(&self, _: u8) -> Result<(), Error> {
+            Ok(())
+        }
+
+        pub fn attach_kernel_driver(&self, _: u8) -> Result<(), Error> {
+            Ok(())
+        }
+
+        pub fn claim_interface(&self, number: u8) -> Ready<Result<Interface, Error>> {
             Ready(Ok(Interface(number, self.0.endpoints.clone())))
         }
     }

@@ -13,6 +13,7 @@ use nusb::transfer::{
     Buffer, ControlIn, ControlOut, ControlType, In, Interrupt, Out, Recipient, TransferError,
 };
 use nusb::{DeviceInfo, Endpoint, Interface};
+use std::cell::Cell;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -121,19 +122,46 @@ impl Attached {
             attached: self.clone(),
             device,
             reports: None,
+            taken: None,
+            is_silent: Cell::new(false),
         })
     }
 
     /// Opens it and takes interface `number` from whatever driver of the kernel has it.
     pub fn claim(&self, number: u8) -> Result<Device, TransportError> {
         let mut device = self.open()?;
+        // Another program's claim shows as a driver too, and could be taken from it.
+        if self
+            .interface_driver(number)
+            .is_some_and(|name| name != "usbfs")
+        {
+            device.taken = Some(number);
+            // Where this fails, so does the claim, and tells why.
+            let _ = device.device.detach_kernel_driver(number);
+        }
         let interface = device
             .device
-            .detach_and_claim_interface(number)
+            .claim_interface(number)
             .wait()
             .map_err(|error| self.failed("take", &error))?;
+        device.taken = Some(number);
         device.reports = Some(Reports::new(interface, self)?);
         Ok(device)
+    }
+
+    /// The driver that has interface `number`: `usbhid`, or `usbfs` for a program.
+    fn interface_driver(&self, number: u8) -> Option<String> {
+        let end = format!(".{number}");
+        let interface = std::fs::read_dir(self.sysfs())
+            .ok()?
+            .filter_map(Result::ok)
+            .map(|entry| entry.path())
+            .find(|path| {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                name.contains(':') && name.ends_with(&end)
+            })?;
+        let driver = std::fs::read_link(interface.join("driver")).ok()?;
+        Some(driver.file_name()?.to_string_lossy().into_owned())
     }
 
     fn failed(&self, doing: &str, error: &nusb::Error) -> TransportError {
@@ -298,6 +326,24 @@ pub struct Device {
     attached: Attached,
     device: nusb::Device,
     reports: Option<Reports>,
+    /// The interface that was taken from the kernel's driver.
+    taken: Option<u8>,
+    /// Did it leave a request without an answer?
+    is_silent: Cell<bool>,
+}
+
+impl Drop for Device {
+    /// Gives the interface back to the kernel's driver, unless the device is silent: the kernel asks
+    /// it questions first, and would wait half a minute for its answers, and we with it.
+    fn drop(&mut self) {
+        self.reports = None;
+        if let Some(number) = self.taken
+            && !self.is_silent.get()
+        {
+            // It may have been unplugged, or be one that no driver wants.
+            let _ = self.device.attach_kernel_driver(number);
+        }
+    }
 }
 
 /// A taken interface and its endpoints for reports.
@@ -496,6 +542,8 @@ impl Device {
 
     fn lost(&self, what: &str, error: TransferError) -> TransportError {
         use TransportErrorKind as K;
+        self.is_silent
+            .set(self.is_silent.get() || error == TransferError::Cancelled);
         let (kind, why) = match error {
             TransferError::Cancelled => (K::Timeout, "no answer in time".to_owned()),
             TransferError::Disconnected => (K::Closed, "it was unplugged".to_owned()),

@@ -1,0 +1,603 @@
+//! The fault matrix: every transcript whose dialogue ends well is played again over a line that is
+//! spoilt, and by a device that answers wrongly. A new driver gets its matrix with its transcript.
+//!
+//! What is held: each call ends within its deadline; a fault is never taken for success where there
+//! was no evidence; the error is of the right class, and in doubt when the switching command went
+//! out; that command is never sent twice; the next call over a sound line works; and at the end no
+//! thread and no descriptor is left behind.
+
+mod line;
+mod programs;
+mod usb;
+
+use crate::sim::ber::with_request_id;
+use crate::sim::{self, Simulator};
+use crate::transcript::{self, Case, Line, bytes};
+use pdudaemon::driver::{Driver, DriverError, registry};
+use pdudaemon::request::{Outlet, State, Switch};
+use pdudaemon::transport::Deadline;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// What a call may take while the line is bad.
+const DEADLINE: Duration = Duration::from_millis(600);
+/// What a loaded machine may add.
+const SLACK: Duration = Duration::from_secs(4);
+/// What a call over a sound line may take, or over one that loses datagrams.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// The pause between two bytes of a line that drips, and what a call over it may take.
+const DRIP: Duration = Duration::from_secs(1);
+const DRIP_DEADLINE: Duration = Duration::from_millis(2500);
+/// Calls at a time: nearly all of them wait.
+const AT_ONCE: usize = 96;
+
+/// What is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// Nothing: the dialogue goes on as recorded.
+    None,
+    /// Nobody listens.
+    Refuse,
+    /// Connected, and then nothing.
+    Silence,
+    /// Reset once so many bytes have come back.
+    ResetAt(usize),
+    /// Closed politely once so many bytes have come back.
+    EndAt(usize),
+    /// Silent once so many bytes have come back.
+    StopAt(usize),
+    /// A byte a second.
+    Drip,
+    /// Bytes of another protocol.
+    Garbage,
+    /// An answer that never ends.
+    Endless,
+    /// What was asked comes back as an answer: the right id, the wrong message.
+    Echo,
+    /// The answer to the request before (UDP).
+    Stale,
+    /// Three datagrams in ten lost, doubled, late: by this seed.
+    Lossy(u64),
+    /// The device did the opposite, and says so: the answers of that case.
+    Opposite(usize),
+    /// The answers to another request: that of that case.
+    Other(usize),
+}
+
+const GARBAGE: &[u8] = b"\xfe\xff\x7f SSH-2.0-nonsense\r\n{]\x1b[2J\xf0\x9f\x92\xa9\r\n";
+
+/// The transports whose devices are reached through a socket that a proxy can stand in front of.
+const SPOILT_HERE: [&str; 6] = ["tcp", "telnet", "http", "serial", "snmp", "ssh"];
+
+fn ends_well(case: &Case) -> bool {
+    ["ok", "on", "off"].contains(&case.outcome.as_str())
+}
+
+fn is_spoilt_here(case: &Case) -> bool {
+    SPOILT_HERE.contains(&case.transport.as_str()) && ends_well(case)
+}
+
+/// Do the two dialogues take turns alike, so that one's answers fit the other's requests?
+fn take_turns_alike(one: &Case, other: &Case) -> bool {
+    let kind = |line: &Line| matches!(line, Line::Sent(_));
+    one.lines.len() == other.lines.len()
+        && one.lines.iter().map(kind).eq(other.lines.iter().map(kind))
+}
+
+fn answers(case: &Case) -> Vec<&str> {
+    let answers = case.lines.iter().filter_map(|line| match line {
+        Line::Answer(text) => Some(text.as_str()),
+        Line::Sent(_) => None,
+    });
+    answers.collect()
+}
+
+fn is_of_the_same_pdu(one: &Case, other: &Case) -> bool {
+    one.drivers == other.drivers && one.settings == other.settings
+}
+
+/// The case that puts the same outlet into the opposite state.
+fn opposite(cases: &[Case], of: &Case) -> Option<usize> {
+    cases.iter().position(|case| {
+        is_of_the_same_pdu(case, of)
+            && case.outlet == of.outlet
+            && matches!(
+                (case.action.as_str(), of.action.as_str()),
+                ("on", "off") | ("off", "on")
+            )
+            && take_turns_alike(case, of)
+    })
+}
+
+/// Two cases with other requests and other answers: one of another action, one of another outlet.
+fn others(cases: &[Case], of: &Case) -> Vec<usize> {
+    let fits = |case: &Case| {
+        is_of_the_same_pdu(case, of) && take_turns_alike(case, of) && answers(case) != answers(of)
+    };
+    let by_action = cases
+        .iter()
+        .position(|case| fits(case) && (case.action == "state") != (of.action == "state"));
+    let by_outlet = cases
+        .iter()
+        .position(|case| fits(case) && case.outlet != of.outlet && case.action == of.action);
+    let mut found: Vec<usize> = by_action.into_iter().chain(by_outlet).collect();
+    found.dedup();
+    found
+}
+
+/// The case, answered as another one.
+fn answered_as(case: &Case, other: &Case) -> Case {
+    let mut case = case.clone();
+    for (line, answer) in case.lines.iter_mut().zip(&other.lines) {
+        if let (Line::Answer(text), Line::Answer(wrong)) = (line, answer) {
+            text.clone_from(wrong);
+        }
+    }
+    case
+}
+
+/// The switching command in the words of the transcript: what is sent to this end and not to the
+/// opposite one.
+fn switching_line<'c>(cases: &'c [Case], case: &'c Case) -> Option<&'c str> {
+    let opposite = &cases[opposite(cases, case)?];
+    case.lines
+        .iter()
+        .zip(&opposite.lines)
+        .find_map(|(line, other)| match (line, other) {
+            (Line::Sent(text), Line::Sent(wrong)) if text != wrong => Some(text.as_str()),
+            _ => None,
+        })
+}
+
+/// Does another request follow the switching command? The answer to a SET itself is no evidence:
+/// it repeats what was asked, or, from some agents, tells the state before.
+fn reads_back(cases: &[Case], case: &Case) -> bool {
+    let mut sent = case.lines.iter().filter_map(|line| match line {
+        Line::Sent(text) => Some(text.as_str()),
+        Line::Answer(_) => None,
+    });
+    sent.next_back() != switching_line(cases, case)
+}
+
+/// The switching command as the line carries it; `None` where that cannot be told: its session is
+/// encrypted, or on and off differ in a header.
+fn switching_bytes(cases: &[Case], case: &Case) -> Option<Vec<u8>> {
+    let text = switching_line(cases, case)?;
+    match case.transport.as_str() {
+        "ssh" => None,
+        "http" if text.starts_with('"') => Some(bytes(text)),
+        "http" => text.strip_prefix("body ").map(bytes),
+        _ => Some(bytes(text)),
+    }
+}
+
+/// How often `what` stands in `text`.
+fn occurrences(text: &[u8], what: &[u8]) -> usize {
+    let (mut count, mut rest) = (0, text);
+    while let Some(at) = rest
+        .windows(what.len().max(1))
+        .position(|part| part == what)
+    {
+        count += 1;
+        rest = &rest[at + what.len()..];
+    }
+    count
+}
+
+/// How often the switching command went out, and how often it does when nothing is wrong. Copies of
+/// a datagram count once: an agent tells them by their id.
+fn switching_sent(case: &Case, command: &[u8], heard: &[Vec<u8>]) -> (usize, usize) {
+    let script = case.lines.iter().filter_map(|line| match line {
+        Line::Sent(text) if case.transport != "http" => Some(bytes(text)),
+        Line::Sent(text) => match text.strip_prefix("body ") {
+            Some(body) => Some(bytes(body)),
+            None => text.starts_with('"').then(|| bytes(text)),
+        },
+        Line::Answer(_) => None,
+    });
+    let script: Vec<u8> = script.flatten().collect();
+    if case.transport == "snmp" {
+        let copies: BTreeSet<&Vec<u8>> = heard
+            .iter()
+            .filter(|datagram| with_request_id(datagram, 1) == command)
+            .collect();
+        return (copies.len(), 1);
+    }
+    (
+        occurrences(&heard.concat(), command),
+        occurrences(&script, command),
+    )
+}
+
+/// A fresh device of the case, reached over a socket, serial ones included.
+fn device(case: &Case) -> (Box<dyn Simulator>, SocketAddr) {
+    let mut case = case.clone();
+    if case.transport == "serial" {
+        case.transport = "tcp".into();
+    }
+    let device = sim::start(&case);
+    let overrides = device.overrides();
+    let address = overrides["ip"]
+        .as_str()
+        .expect("an address")
+        .parse()
+        .expect("an address");
+    (device, address)
+}
+
+fn call(driver: &mut dyn Driver, case: &Case, wait: Duration) -> Result<String, DriverError> {
+    let (outlet, deadline) = (Outlet::new(case.outlet.as_str()), Deadline::after(wait));
+    match case.action.as_str() {
+        "on" => driver
+            .switch(&outlet, Switch::On, deadline)
+            .map(|()| "ok".to_owned()),
+        "off" => driver
+            .switch(&outlet, Switch::Off, deadline)
+            .map(|()| "ok".to_owned()),
+        _ => driver.state(&outlet, deadline).map(|state| match state {
+            State::On => "on".into(),
+            State::Off => "off".into(),
+            State::Unknown(_) => "unknown".into(),
+        }),
+    }
+}
+
+/// How many bytes come back in the whole dialogue.
+fn answer_length(case: &Case) -> usize {
+    let answers = case.lines.iter().filter_map(|line| match line {
+        Line::Answer(text) => Some(text),
+        Line::Sent(_) => None,
+    });
+    match case.transport.as_str() {
+        // Heads are made by the simulator; an estimate is enough, later positions change nothing.
+        "http" => answers.map(|text| text.len() + 60).sum(),
+        // Greeting, keys, login: about so much comes back before the command's own words.
+        "ssh" => 3000,
+        _ => answers.map(|text| bytes(text).len()).sum(),
+    }
+}
+
+fn faults(cases: &[Case], case: &Case, is_first: bool) -> Vec<Fault> {
+    let mut faults = vec![Fault::Silence, Fault::Garbage];
+    if let Some(opposite) = opposite(cases, case)
+        && answers(&cases[opposite]) != answers(case)
+    {
+        faults.push(Fault::Opposite(opposite));
+    }
+    if !is_first {
+        // Further names are rows of the same dialect.
+        return faults;
+    }
+    faults.extend(others(cases, case).into_iter().map(Fault::Other));
+    faults.push(Fault::Endless);
+    if case.transport == "snmp" {
+        faults.extend([Fault::Echo, Fault::Stale]);
+        faults.extend((1..=3).map(Fault::Lossy));
+        return faults;
+    }
+    faults.extend([Fault::Drip, Fault::Refuse]);
+    let length = answer_length(case);
+    faults.extend(
+        [Fault::StopAt(length / 2), Fault::EndAt(length / 2)]
+            .into_iter()
+            .filter(|_| length > 1),
+    );
+    // Every position of short dialogues; of long ones as many as there is time for.
+    // A login over SSH costs too much time for many.
+    let positions = match case.transport.as_str() {
+        "ssh" => positions().min(5),
+        _ => positions(),
+    };
+    let step = length.div_ceil(positions).max(1);
+    faults.extend((0..length).step_by(step).map(Fault::ResetAt));
+    faults
+}
+
+/// Reset positions per dialogue: all of them with `PDUD_MATRIX=all`.
+fn positions() -> usize {
+    if std::env::var("PDUD_MATRIX").is_ok_and(|much| much == "all") {
+        usize::MAX
+    } else {
+        12
+    }
+}
+
+/// The settings of a host of SSH, whose keys are then known under the proxy's address.
+fn behind_proxy(host: &Value, address: &Value, folder: &Path) -> Value {
+    let known = host["known_hosts"].as_str().expect("a path");
+    let known = std::fs::read_to_string(known).expect("the host's key");
+    let (_, key) = known.split_once(' ').expect("an address and a key");
+    let (ip, port) = address
+        .as_str()
+        .and_then(|ip| ip.split_once(':'))
+        .expect("an address");
+    let file = folder.join("known_hosts");
+    std::fs::write(&file, format!("[{ip}]:{port} {key}")).expect("written");
+    let mut settings = host.clone();
+    settings["ip"] = address.clone();
+    settings["known_hosts"] = serde_json::json!(file);
+    settings
+}
+
+/// The error's class, in one word.
+fn class(error: &DriverError) -> String {
+    match error {
+        DriverError::Transport(error) => format!("{:?}", error.kind),
+        other => {
+            let text = format!("{other:?}");
+            let end = text.find(|c: char| !c.is_alphanumeric());
+            text[..end.unwrap_or(text.len())].to_owned()
+        }
+    }
+}
+
+/// One cell: the fault, then a sound line. Gives what came of the first call.
+fn cell(cases: &[Case], case: &Case, name: &str, fault: Fault) -> Result<Told, String> {
+    let at = match fault {
+        Fault::Opposite(other) | Fault::Other(other) => format!(
+            "{} ({name}), {fault:?}: the answers of {}",
+            case.at, cases[other].at
+        ),
+        _ => format!("{} ({name}), {fault:?}", case.at),
+    };
+    let proxy = line::proxy(case);
+    let (spoilt, address) = match fault {
+        Fault::Opposite(other) | Fault::Other(other) => device(&answered_as(case, &cases[other])),
+        _ => device(case),
+    };
+    match fault {
+        Fault::Opposite(_) | Fault::Other(_) => proxy.set(Fault::None, address),
+        _ => proxy.set(fault, address),
+    }
+    let mut overrides = proxy.overrides(case);
+    let folder = tempfile::tempdir().expect("a folder");
+    if case.transport == "ssh" {
+        overrides = behind_proxy(&spoilt.overrides(), &overrides["ip"], folder.path());
+    }
+    let mut driver = transcript::driver(case, name, overrides.clone());
+    let deadline = match fault {
+        Fault::Drip => DRIP_DEADLINE,
+        Fault::Lossy(_) => PATIENCE,
+        _ => DEADLINE,
+    };
+    let began = Instant::now();
+    let result = call(driver.as_mut(), case, deadline);
+    let late = began.elapsed().saturating_sub(deadline);
+    let heard = proxy.heard();
+    drop(spoilt.finish());
+    if late > SLACK {
+        return Err(format!("{at}: {late:?} after the deadline"));
+    }
+    let told =
+        judge(cases, case, name, fault, &result).map_err(|wrong| format!("{at}: {wrong}"))?;
+    if let Some(command) = switching_bytes(cases, case) {
+        let (sent, usual) = switching_sent(case, &command, &heard);
+        if sent > usual {
+            return Err(format!("{at}: switched {sent} times, after {result:?}"));
+        }
+        // The answers of another request may well be a refusal.
+        let is_doubtful = sent == usual && !matches!(fault, Fault::Other(_));
+        if let Err(error) = &result
+            && is_doubtful
+            && !error.may_have_acted()
+        {
+            return Err(format!("{at}: switched, but certain of {error:?}"));
+        }
+    }
+    // The line is sound again, and another device is behind it: the next call works.
+    driver.rest(Deadline::after(PATIENCE));
+    let (sound, address) = device(case);
+    proxy.set(Fault::None, address);
+    if matches!(fault, Fault::Other(_)) && result.is_ok() {
+        // What the driver has learnt from those answers is not true of this device.
+        driver = transcript::driver(case, name, overrides);
+    }
+    let again = call(driver.as_mut(), case, PATIENCE);
+    driver.rest(Deadline::after(PATIENCE));
+    drop(driver);
+    let dialogue = sound.finish();
+    proxy.end();
+    match again {
+        Ok(outcome) if outcome == case.outcome => {
+            dialogue.map_err(|wrong| format!("{at}: afterwards {wrong}"))?;
+        }
+        other => {
+            return Err(format!(
+                "{at}: the next call gave {other:?}, after {result:?}; {dialogue:?}"
+            ));
+        }
+    }
+    Ok(Told { class: told, late })
+}
+
+/// What came of a cell's first call.
+struct Told {
+    class: String,
+    late: Duration,
+}
+
+/// Is the outcome one that the fault allows? Gives its class.
+fn judge(
+    cases: &[Case],
+    case: &Case,
+    name: &str,
+    fault: Fault,
+    result: &Result<String, DriverError>,
+) -> Result<String, String> {
+    // A dialect whose answer is one byte takes any byte for a state; the boards on USB are believed
+    // by their state alone.
+    let any_byte_is_a_state = matches!(fault, Fault::Garbage | Fault::Endless)
+        && (name.starts_with("devantech_USB")
+            || (name.starts_with("devantech_eth") && case.action == "state"));
+    let no_evidence = match fault {
+        Fault::Garbage | Fault::Endless => !any_byte_is_a_state,
+        Fault::Silence | Fault::Refuse | Fault::ResetAt(0) | Fault::Echo | Fault::Stale => true,
+        Fault::Opposite(_) => case.transport != "snmp" || reads_back(cases, case),
+        _ => false,
+    };
+    match result {
+        Ok(outcome) if outcome == "unknown" => return Ok(outcome.clone()),
+        Ok(outcome) if no_evidence => return Err(format!("taken for {outcome}")),
+        Ok(outcome) => {
+            let is_told = match fault {
+                Fault::Other(other) => {
+                    // Bytes that do not say what they answer.
+                    let is_bare = ["devantech_eth", "egpms"];
+                    is_bare.iter().any(|bare| name.starts_with(bare))
+                        || [&cases[other].outcome, &cases[other].action].contains(&outcome)
+                }
+                _ => any_byte_is_a_state,
+            };
+            if *outcome != case.outcome && !is_told {
+                return Err(format!("{outcome} instead of {}", case.outcome));
+            }
+            return Ok("success".into());
+        }
+        Err(_) => {}
+    }
+    let class = result.as_ref().map_or_else(class, String::clone);
+    if classes(fault).contains(&class.as_str()) {
+        return Ok(class);
+    }
+    Err(format!("of the wrong class: {result:?}"))
+}
+
+/// The classes of error that fit. Some dialects greet, some wait for a greeting, some take silence
+/// for a wrong password, and what is cut off in the middle may be a shorter answer.
+fn classes(fault: Fault) -> &'static [&'static str] {
+    match fault {
+        Fault::None => &[],
+        Fault::Refuse => &["NoConnection", "Closed", "Timeout"],
+        Fault::Silence | Fault::Stale => &["Timeout", "NoConnection", "LoginRefused"],
+        Fault::Drip | Fault::StopAt(_) | Fault::Lossy(_) => &["Timeout"],
+        Fault::ResetAt(_) | Fault::EndAt(_) => &["Closed", "NoConnection", "Timeout"],
+        Fault::Garbage | Fault::Endless => &["Garbled", "Unexpected", "Timeout"],
+        Fault::Echo => &["Garbled"],
+        Fault::Opposite(_) => &["Unexpected", "Closed"],
+        Fault::Other(_) => &["Unexpected", "Refused", "NoSuchOutlet", "Closed", "Timeout"],
+    }
+}
+
+fn count(folder: &str) -> usize {
+    std::fs::read_dir(folder).map_or(0, Iterator::count)
+}
+
+/// Every driver that switches something, and the matrix that it is in: a line's, a program's or a
+/// USB device's.
+#[test]
+fn every_driver_is_in_the_matrix() {
+    let mut covered: BTreeSet<String> = BTreeSet::new();
+    let here = transcript::cases().into_iter().filter(is_spoilt_here);
+    for case in here.chain(programs::cases()).chain(usb::cases()) {
+        covered.extend(case.drivers);
+    }
+    let missing: Vec<&str> = registry::specs()
+        .filter(|spec| spec.transport != "simulated")
+        .flat_map(|spec| spec.names)
+        .copied()
+        .filter(|name| !covered.contains(*name))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "not in the matrix: {}",
+        missing.join(", ")
+    );
+    eprintln!("fault matrix: all {} driver names", covered.len());
+}
+
+/// In a process of its own, so that its threads and descriptors can be counted.
+#[test]
+fn the_fault_matrix_holds() {
+    let status = Command::new(std::env::current_exe().expect("this program"))
+        .args(["--exact", "matrix::every_cell_holds"])
+        .args(["--ignored", "--nocapture"])
+        .status()
+        .expect("this program runs");
+    assert!(status.success(), "see above");
+}
+
+#[test]
+#[ignore = "run by the_fault_matrix_holds, alone in its process"]
+fn every_cell_holds() {
+    let cases: Vec<Case> = transcript::cases()
+        .into_iter()
+        .filter(is_spoilt_here)
+        .collect();
+    let mut cells = Vec::new();
+    let mut names = BTreeSet::new();
+    for case in &cases {
+        for (number, name) in case.drivers.iter().enumerate() {
+            names.insert(name.as_str());
+            let faults = faults(&cases, case, number == 0);
+            cells.extend(faults.into_iter().map(|fault| (case, name.as_str(), fault)));
+        }
+    }
+    let left = || (count("/proc/self/task"), count("/proc/self/fd"));
+    let before = left();
+    let (next, table) = (AtomicUsize::new(0), Mutex::new(Table::default()));
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some((case, name, fault)) = cells.get(next.fetch_add(1, Ordering::SeqCst))
+                {
+                    let told = cell(&cases, case, name, *fault);
+                    table.lock().expect("lock").enter(*fault, told);
+                }
+            });
+        }
+    });
+    let table = table.into_inner().expect("lock");
+    table.print("fault matrix", cells.len(), names.len());
+    table.assert_right();
+    assert_eq!(left(), before, "threads and descriptors left behind");
+}
+
+/// What came of the cells.
+#[derive(Default)]
+struct Table {
+    classes: BTreeMap<String, BTreeMap<String, usize>>,
+    worst: Duration,
+    wrong: Vec<String>,
+}
+
+impl Table {
+    fn enter(&mut self, fault: impl std::fmt::Debug, told: Result<Told, String>) {
+        let fault = format!("{fault:?}");
+        let fault = fault.split('(').next().expect("a name").to_owned();
+        match told {
+            Ok(told) => {
+                let classes = self.classes.entry(fault).or_default();
+                *classes.entry(told.class).or_default() += 1;
+                self.worst = self.worst.max(told.late);
+            }
+            Err(text) => self.wrong.push(text),
+        }
+    }
+
+    fn print(&self, what: &str, cells: usize, names: usize) {
+        eprintln!(
+            "{what}: {cells} cells over {names} driver names; worst time over the deadline {:?}",
+            self.worst
+        );
+        for (fault, classes) in &self.classes {
+            let sum: usize = classes.values().sum();
+            eprintln!("  {fault} {sum}: {classes:?}");
+        }
+    }
+
+    fn assert_right(&self) {
+        let shown: Vec<&str> = self.wrong.iter().take(40).map(String::as_str).collect();
+        assert!(
+            shown.is_empty(),
+            "{} cells are wrong:\n{}",
+            self.wrong.len(),
+            shown.join("\n")
+        );
+    }
+}
