@@ -22,6 +22,9 @@ const ATTEMPTS: u64 = 2;
 /// What a loaded machine may add.
 const SLACK: Duration = Duration::from_secs(10);
 
+/// How long a PDU that dies in the middle of a queue is away.
+const OUTAGE: Duration = Duration::from_secs(60);
+
 /// A dispatcher with one PDU.
 struct Lane(Dispatcher);
 
@@ -96,6 +99,15 @@ fn dies_in_the_middle(row: &Row) {
     let attempts = u32::try_from((queued.len() as u64 + 1) * ATTEMPTS).expect("few");
     let most = Duration::from_secs(TIMEOUT) * attempts + SLACK;
     assert!(began.elapsed() < most, "{name}: {:?}", began.elapsed());
+    // Whoever asks meanwhile is told, one after the other.
+    while began.elapsed() < OUTAGE {
+        let asked = Instant::now();
+        let failure = lane.ask(second, ON).expect_err("nobody is there");
+        assert_eq!(failure.kind, FailureKind::Unreachable, "{name}: {failure}");
+        wait_for("the next second", || {
+            (asked.elapsed() > Duration::from_secs(1)).then_some(())
+        });
+    }
     assert!(!is_on(second), "{name}: switched while nobody was there");
 
     bench.plug();
@@ -111,7 +123,7 @@ fn dies_in_the_middle(row: &Row) {
 }
 
 #[test]
-fn a_pdu_that_dies_in_the_middle_of_a_queue_is_told_and_gets_its_on_later() {
+fn a_pdu_that_dies_for_a_minute_in_a_queue_is_told_and_gets_its_on_later() {
     std::thread::scope(|scope| {
         for row in ROWS {
             scope.spawn(|| dies_in_the_middle(row));

@@ -55,11 +55,41 @@ pub(crate) struct Setup {
 /// Where an emulation puts its input reports.
 pub(crate) type Inputs = Sender<Vec<u8>>;
 
-/// What a device does. A request that is `None` or `false` is refused (stalled).
+/// How a device takes a control request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Reply {
+    Data(Vec<u8>),
+    Stall,
+    /// Nothing at all, as long as [`Emulation::is_silent`].
+    Silence,
+}
+
+impl From<Option<Vec<u8>>> for Reply {
+    fn from(data: Option<Vec<u8>>) -> Self {
+        data.map_or(Self::Stall, Self::Data)
+    }
+}
+
+/// What a device does. A read that is `None` is refused (stalled).
 pub(crate) trait Emulation: Send {
     fn read(&mut self, setup: Setup) -> Option<Vec<u8>>;
     fn write(&mut self, setup: Setup, data: &[u8], inputs: &Inputs) -> bool;
     fn output(&mut self, report: &[u8], inputs: &Inputs);
+
+    /// The reply to a read, for devices that can be silent.
+    fn reply(&mut self, setup: Setup) -> Reply {
+        self.read(setup).into()
+    }
+
+    /// Is it still silent?
+    fn is_silent(&self) -> bool {
+        false
+    }
+
+    /// How a write is taken, before its data is: data, of no meaning, is to take it.
+    fn accepts(&mut self, _: Setup) -> Reply {
+        Reply::Data(Vec::new())
+    }
 }
 
 /// A plugged-in device; unplugged when dropped.
@@ -99,6 +129,11 @@ impl Gadget {
         Self::plug_into(free_controller(), identity, emulation)
     }
 
+    /// Makes a hub, which the kernel's hub driver takes, and plugs it in.
+    pub(crate) fn plug_hub(identity: &Identity, emulation: impl Emulation + 'static) -> Self {
+        Self::make(free_controller(), identity, emulation, HUB)
+    }
+
     /// Makes a USB serial port and plugs it in: what is sent to the host's tty arrives at the tty
     /// whose path `connect` gets before that.
     pub(crate) fn plug_serial(identity: &Identity, connect: impl FnOnce(&str)) -> Self {
@@ -128,7 +163,21 @@ impl Gadget {
         identity: &Identity,
         emulation: impl Emulation + 'static,
     ) -> Self {
+        Self::make(controller, identity, emulation, HID)
+    }
+
+    fn make(
+        controller: usize,
+        identity: &Identity,
+        emulation: impl Emulation + 'static,
+        interface: &[&[u8]],
+    ) -> Self {
         let frame = Frame::new(identity, "ffs");
+        let is_hub = interface == HUB;
+        if is_hub {
+            put(frame.folder.join("bDeviceClass"), "0x09");
+            put(frame.folder.join("bDeviceProtocol"), "0x01");
+        }
         let number = frame.number;
         let mount = std::env::temp_dir().join(format!("ffs{number}"));
         fs::create_dir(&mount).expect("a mount point");
@@ -141,7 +190,9 @@ impl Gadget {
             "mount functionfs"
         );
         let mut control = open(&mount, "ep0");
-        control.write_all(&descriptors()).expect("descriptors");
+        control
+            .write_all(&descriptors(interface))
+            .expect("descriptors");
         control.write_all(&no_strings()).expect("strings");
 
         let stop = Arc::new(AtomicBool::new(false));
@@ -151,12 +202,14 @@ impl Gadget {
         // an endpoint that is no longer bound.
         let (shared, sender) = (Arc::clone(&emulation), inputs.clone());
         std::thread::spawn(move || serve_control(control, &shared, &sender));
-        let output = open(&mount, "ep2");
-        let stopped = Arc::clone(&stop);
-        std::thread::spawn(move || serve_output(output, &emulation, &inputs, &stopped));
-        let input = open(&mount, "ep1");
-        let stopped = Arc::clone(&stop);
-        std::thread::spawn(move || serve_input(input, &reports, &stopped));
+        if !is_hub {
+            let output = open(&mount, "ep2");
+            let stopped = Arc::clone(&stop);
+            std::thread::spawn(move || serve_output(output, &emulation, &inputs, &stopped));
+            let input = open(&mount, "ep1");
+            let stopped = Arc::clone(&stop);
+            std::thread::spawn(move || serve_input(input, &reports, &stopped));
+        }
 
         frame.plug_into(controller, stop)
     }
@@ -351,21 +404,26 @@ const REPORTS: &[u8] = &[
     0xc0,
 ];
 
-/// FunctionFS's descriptors: one HID interface, ep1 in, ep2 out, the same for both speeds; control
-/// requests to any recipient come to us.
-fn descriptors() -> Vec<u8> {
+/// A HID interface, ep1 in, ep2 out.
+const HID: &[&[u8]] = &[
+    &[9, 4, 0, 0, 2, 3, 0, 0, 0],
+    &[9, 0x21, 0x11, 0x01, 0, 1, 0x22, REPORTS.len() as u8, 0],
+    &[7, 5, 0x81, 3, 64, 0, 1],
+    &[7, 5, 0x02, 3, 64, 0, 1],
+];
+
+/// A hub's interface, whose ep1 tells of changes.
+const HUB: &[&[u8]] = &[&[9, 4, 0, 0, 1, 9, 0, 0, 0], &[7, 5, 0x81, 3, 1, 0, 12]];
+
+/// FunctionFS's descriptors: one interface, the same for both speeds; control requests to any
+/// recipient come to us.
+fn descriptors(interface: &[&[u8]]) -> Vec<u8> {
     const MAGIC: u32 = 3;
     const FULL_SPEED: u32 = 1;
     const HIGH_SPEED: u32 = 2;
     const ALL_RECIPIENTS: u32 = 64;
-    let one: Vec<u8> = [
-        &[9, 4, 0, 0, 2, 3, 0, 0, 0][..],
-        &[9, 0x21, 0x11, 0x01, 0, 1, 0x22, REPORTS.len() as u8, 0],
-        &[7, 5, 0x81, 3, 64, 0, 1],
-        &[7, 5, 0x02, 3, 64, 0, 1],
-    ]
-    .concat();
-    let count = 4u32;
+    let one = interface.concat();
+    let count = interface.len() as u32;
     let body = [&count.to_le_bytes()[..], &count.to_le_bytes(), &one, &one].concat();
     let length = 12 + body.len() as u32;
     [
@@ -388,13 +446,15 @@ fn no_strings() -> Vec<u8> {
 fn serve_control(mut control: File, emulation: &Mutex<Box<dyn Emulation>>, inputs: &Inputs) {
     const SETUP: u8 = 4;
     const EIDRM: i32 = 43;
+    const EL2HLT: i32 = 51;
     let mut event = [0; 12];
     loop {
         match control.read(&mut event) {
             Ok(12) if event[8] == SETUP => {}
             Ok(_) => continue,
-            // The host took a request back before it was answered.
-            Err(error) if error.raw_os_error() == Some(EIDRM) => continue,
+            // The host took a request back before it was answered, or one was left alone until now
+            // and is refused by this very read.
+            Err(error) if matches!(error.raw_os_error(), Some(EIDRM | EL2HLT)) => continue,
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
             Err(error) => {
                 eprintln!("ep0: {error}");
@@ -412,18 +472,33 @@ fn serve_control(mut control: File, emulation: &Mutex<Box<dyn Emulation>>, input
         let is_read = setup.kind & 0x80 != 0;
         if is_read {
             let answer = match (setup.kind, setup.request, setup.value >> 8) {
-                (0x81, 6, 0x22) => Some(REPORTS.to_vec()),
-                _ => emulation.lock().expect("lock").read(setup),
+                (0x81, 6, 0x22) => Reply::Data(REPORTS.to_vec()),
+                _ => emulation.lock().expect("lock").reply(setup),
             };
             // An answer in the wrong direction is FunctionFS's way to stall.
             let _ = match answer {
-                Some(mut data) => {
+                Reply::Data(mut data) => {
                     data.truncate(setup.length.into());
                     control.write(&data)
                 }
-                None => control.read(&mut []),
+                Reply::Stall => control.read(&mut []),
+                Reply::Silence => {
+                    wait_out(emulation);
+                    Ok(0)
+                }
             };
         } else {
+            match emulation.lock().expect("lock").accepts(setup) {
+                Reply::Data(_) => {}
+                Reply::Stall => {
+                    let _ = control.write(&[]);
+                    continue;
+                }
+                Reply::Silence => {
+                    wait_out(emulation);
+                    continue;
+                }
+            }
             // SET_IDLE is the kernel's own, and a write of nothing cannot be stalled after it.
             let is_kernels = setup.kind == 0x21 && setup.request == 0x0a;
             let mut data = vec![0; setup.length.into()];
@@ -437,6 +512,14 @@ fn serve_control(mut control: File, emulation: &Mutex<Box<dyn Emulation>>, input
                     .write(setup, &data[..length], inputs);
             }
         }
+    }
+}
+
+/// Leaves a request alone while the device is silent: whatever is read or written at ep0 now would be
+/// taken for its answer.
+fn wait_out(emulation: &Mutex<Box<dyn Emulation>>) {
+    while emulation.lock().expect("lock").is_silent() {
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -468,40 +551,111 @@ fn serve_input(mut input: File, reports: &Receiver<Vec<u8>>, stop: &AtomicBool) 
     }
 }
 
+/// What is wrong with a device, from one of its exchanges on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Takes what comes, and answers nothing.
+    Mute,
+    /// Refuses its control requests.
+    Stall,
+    /// Is pulled out.
+    Unplug,
+    /// Answers bytes without sense.
+    Garbage,
+    /// Answers half of each report.
+    Half,
+    /// Answers nothing of each report: an empty one.
+    Empty,
+    /// Sends reports without end and sense.
+    Flood,
+}
+
 /// An emulation that plays a transcript.
 struct Player(Arc<Mutex<Play>>);
 
+#[derive(Default)]
 struct Play {
     lines: VecDeque<Line>,
     wrong: Option<String>,
+    /// What is wrong, from which exchange on, counted from 0.
+    fault: Option<(Fault, usize)>,
+    /// What the driver has sent.
+    heard: Vec<String>,
+    /// Pulls the device out.
+    cord: Option<Cord>,
+}
+
+impl Play {
+    /// What is wrong with the exchange that is under way.
+    fn fault(&self) -> Option<Fault> {
+        let (fault, from) = self.fault?;
+        (self.heard.len() > from).then_some(fault)
+    }
+
+    /// The answer as the fault leaves it; `None` for none at all.
+    fn spoil(&self, answer: Vec<u8>) -> Option<Vec<u8>> {
+        match self.fault() {
+            Some(Fault::Mute | Fault::Unplug) => None,
+            Some(Fault::Half) => Some(answer[..answer.len() / 2].to_vec()),
+            Some(Fault::Empty) => Some(Vec::new()),
+            Some(Fault::Garbage | Fault::Flood) => Some(garbage(answer.len())),
+            Some(Fault::Stall) | None => Some(answer),
+        }
+    }
+}
+
+/// So many bytes without sense.
+pub(super) fn garbage(length: usize) -> Vec<u8> {
+    (0..length)
+        .map(|at| 0x6e ^ (at as u8).wrapping_mul(0x5d))
+        .collect()
 }
 
 impl Player {
     /// The driver did `what`; the answer, if that was next in the transcript.
-    fn next(&mut self, what: &str, inputs: Option<&Inputs>) -> Option<Option<Vec<u8>>> {
+    fn next(&mut self, what: &str, inputs: Option<&Inputs>) -> Reply {
         let mut play = self.0.lock().expect("lock");
+        play.heard.push(what.to_owned());
         match play.lines.pop_front() {
             Some(Line::Sent(expected)) if normal(&expected) == what => {}
             other => {
                 play.wrong
                     .get_or_insert(format!("expected {other:?}, got {what}"));
-                return None;
+                return Reply::Stall;
             }
         }
-        let mut answer = None;
+        let fault = play.fault();
+        if fault == Some(Fault::Unplug)
+            && let Some(cord) = play.cord.take()
+        {
+            cord.pull();
+        }
+        if let (Some(Fault::Flood), Some(inputs)) = (fault, inputs) {
+            for _ in 0..300 {
+                inputs.send(garbage(64)).expect("a device");
+            }
+        }
+        let mut reply = Reply::Data(Vec::new());
         while let Some(Line::Answer(text)) = play.lines.front().cloned() {
             play.lines.pop_front();
             match (text.strip_prefix("in "), inputs) {
-                (Some(report), Some(inputs)) => inputs.send(bytes(report)).expect("a device"),
-                _ => answer = Some(bytes(&text)),
+                (Some(report), Some(inputs)) => {
+                    if let Some(report) = play.spoil(bytes(report)) {
+                        inputs.send(report).expect("a device");
+                    }
+                }
+                _ => reply = play.spoil(bytes(&text)).map_or(Reply::Silence, Reply::Data),
             }
         }
-        Some(answer)
+        if fault == Some(Fault::Stall) {
+            return Reply::Stall;
+        }
+        reply
     }
 }
 
 /// A `>` line in the form that [`Player`] compares: the data as hex.
-fn normal(line: &str) -> String {
+pub(crate) fn normal(line: &str) -> String {
     let mut words = line.split_whitespace();
     let first = words.next().expect("a word");
     if first == "out" {
@@ -529,13 +683,48 @@ fn head(setup: Setup) -> String {
 }
 
 impl Emulation for Player {
-    fn read(&mut self, setup: Setup) -> Option<Vec<u8>> {
-        self.next(&format!("{} {:04x}", head(setup), setup.length), None)?
+    fn is_silent(&self) -> bool {
+        let play = self.0.lock().expect("lock");
+        matches!(play.fault, Some((Fault::Mute | Fault::Unplug, _)))
+    }
+
+    fn read(&mut self, _: Setup) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn reply(&mut self, setup: Setup) -> Reply {
+        self.next(&format!("{} {:04x}", head(setup), setup.length), None)
+    }
+
+    fn accepts(&mut self, setup: Setup) -> Reply {
+        // The exchange counts when its data is there; whether it will be taken is told before.
+        let play = self.0.lock().expect("lock");
+        match play.fault {
+            Some((Fault::Stall, from)) if play.heard.len() >= from => {
+                drop(play);
+                self.0
+                    .lock()
+                    .expect("lock")
+                    .heard
+                    .push(format!("{} refused", head(setup)));
+                Reply::Stall
+            }
+            Some((Fault::Mute, from)) if play.heard.len() >= from => {
+                drop(play);
+                self.0
+                    .lock()
+                    .expect("lock")
+                    .heard
+                    .push(format!("{} ignored", head(setup)));
+                Reply::Silence
+            }
+            _ => Reply::Data(Vec::new()),
+        }
     }
 
     fn write(&mut self, setup: Setup, data: &[u8], inputs: &Inputs) -> bool {
         let what = format!("{} {}", head(setup), hex(data));
-        self.next(what.trim_end(), Some(inputs)).is_some()
+        self.next(what.trim_end(), Some(inputs)) != Reply::Stall
     }
 
     fn output(&mut self, report: &[u8], inputs: &Inputs) {
@@ -582,6 +771,43 @@ struct Plugged {
 
 static PLUGGED: Mutex<Option<Plugged>> = Mutex::new(None);
 
+/// Makes the device of the transcript that was started go wrong, from its exchange `from` on.
+pub(crate) fn spoil(fault: Fault, from: usize) {
+    let plugged = PLUGGED.lock().expect("lock");
+    let plugged = plugged.as_ref().expect("plugged in");
+    let mut play = plugged.play.lock().expect("lock");
+    play.fault = Some((fault, from));
+    // Of all names of a case, the first is tried.
+    play.cord = plugged.gadgets.first().map(Gadget::cord);
+}
+
+/// What the driver has sent since the transcript was started.
+pub(crate) fn heard() -> Vec<String> {
+    let plugged = PLUGGED.lock().expect("lock");
+    let plugged = plugged.as_ref().expect("plugged in");
+    let play = plugged.play.lock().expect("lock");
+    play.heard.clone()
+}
+
+/// Pulls the transcript's devices out; nothing else is wrong with them then.
+pub(crate) fn unplug() {
+    let plugged = PLUGGED.lock().expect("lock");
+    let plugged = plugged.as_ref().expect("plugged in");
+    plugged.play.lock().expect("lock").fault = None;
+    plugged.gadgets.iter().for_each(Gadget::unplug);
+}
+
+/// Plugs them in again.
+pub(crate) fn replug() {
+    let plugged = PLUGGED.lock().expect("lock");
+    plugged
+        .as_ref()
+        .expect("plugged in")
+        .gadgets
+        .iter()
+        .for_each(Gadget::replug);
+}
+
 /// Unplugs the devices of the last transcript.
 pub(crate) fn unplug_all() {
     *PLUGGED.lock().expect("lock") = None;
@@ -602,10 +828,7 @@ pub(super) fn start(case: &Case) -> Box<dyn Simulator> {
         .is_none_or(|plugged| plugged.identities != identities)
     {
         *plugged = None;
-        let play = Arc::new(Mutex::new(Play {
-            lines: VecDeque::new(),
-            wrong: None,
-        }));
+        let play = Arc::new(Mutex::new(Play::default()));
         let plug = |identity| Gadget::plug(identity, Player(Arc::clone(&play)));
         *plugged = Some(Plugged {
             gadgets: identities.iter().map(plug).collect(),
@@ -616,7 +839,7 @@ pub(super) fn start(case: &Case) -> Box<dyn Simulator> {
     let plugged = plugged.as_ref().expect("plugged in");
     *plugged.play.lock().expect("lock") = Play {
         lines: case.lines.iter().cloned().collect(),
-        wrong: None,
+        ..Play::default()
     };
     let text = serde_json::to_string(&case.settings).expect("settings");
     let text = text.replace("{path}", &plugged.gadgets[0].path());

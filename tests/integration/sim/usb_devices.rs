@@ -1,6 +1,6 @@
 //! What the emulated USB devices do, as far as the drivers and the second opinions ask it.
 
-use super::usb::{Cord, Emulation, Identity, Inputs, Setup};
+use super::usb::{Cord, Emulation, Fault, Identity, Inputs, Reply, Setup, garbage};
 use std::sync::{Arc, Mutex};
 
 /// The relays of an emulated device, for the test to look at.
@@ -228,6 +228,132 @@ impl Emulation for SisPm {
             self.relays.set(usize::from(report / 3), *value == 3);
         }
         is_command
+    }
+
+    fn output(&mut self, _: &[u8], _: &Inputs) {}
+}
+
+/// A USB 2 hub with four ports that are switched one by one (USB 2.0, 11.24).
+#[derive(Clone, Default)]
+pub(crate) struct Hub(Arc<Mutex<HubState>>);
+
+#[derive(Default)]
+struct HubState {
+    powered: [bool; 4],
+    /// Says that it has switched, and has not.
+    is_stuck: bool,
+    /// What is wrong, after how many more requests.
+    fault: Option<(Fault, usize)>,
+    /// Requests that were spoilt.
+    spoilt: usize,
+    cord: Option<Cord>,
+}
+
+impl Hub {
+    pub(crate) fn identity() -> Identity {
+        Identity::new(0x2109, 0x2811, "", "Hub")
+    }
+
+    /// A sound hub, whose first port has power or not.
+    pub(crate) fn set(&self, powered: bool) {
+        let mut state = self.0.lock().expect("lock");
+        *state = HubState::default();
+        state.powered[0] = powered;
+    }
+
+    pub(crate) fn stick(&self) {
+        self.0.lock().expect("lock").is_stuck = true;
+    }
+
+    /// Goes wrong after `sound` more requests.
+    pub(crate) fn spoil(&self, fault: Fault, sound: usize, cord: Cord) {
+        let mut state = self.0.lock().expect("lock");
+        state.fault = Some((fault, sound));
+        state.cord = Some(cord);
+    }
+
+    pub(crate) fn is_powered(&self) -> bool {
+        self.0.lock().expect("lock").powered[0]
+    }
+
+    /// How many requests it has spoilt.
+    pub(crate) fn spoilt(&self) -> usize {
+        self.0.lock().expect("lock").spoilt
+    }
+
+    /// The fault of the request that has come.
+    fn fault(&self) -> Option<Fault> {
+        let mut state = self.0.lock().expect("lock");
+        let (fault, sound) = state.fault.as_mut()?;
+        let fault = *fault;
+        if *sound > 0 {
+            *sound -= 1;
+            return None;
+        }
+        state.spoilt += 1;
+        if fault == Fault::Unplug
+            && let Some(cord) = state.cord.take()
+        {
+            cord.pull();
+        }
+        Some(fault)
+    }
+}
+
+impl Emulation for Hub {
+    fn read(&mut self, setup: Setup) -> Option<Vec<u8>> {
+        match (setup.kind, setup.request) {
+            (0xa0, 6) => Some(vec![9, 0x29, 4, 0x09, 0, 50, 100, 0, 0xff]),
+            (0xa0, 0) => Some(vec![0; 4]),
+            (0xa3, 0) => {
+                let port = usize::from(setup.index).wrapping_sub(1);
+                let powered = *self.0.lock().expect("lock").powered.get(port)?;
+                Some(vec![0, u8::from(powered), 0, 0])
+            }
+            _ => None,
+        }
+    }
+
+    fn reply(&mut self, setup: Setup) -> Reply {
+        let sound: Reply = self.read(setup).into();
+        match (self.fault(), sound) {
+            (Some(Fault::Mute | Fault::Unplug), _) => Reply::Silence,
+            (Some(Fault::Stall), _) => Reply::Stall,
+            (Some(Fault::Half), Reply::Data(data)) => Reply::Data(data[..data.len() / 2].to_vec()),
+            (Some(Fault::Empty), Reply::Data(_)) => Reply::Data(Vec::new()),
+            (Some(_), Reply::Data(data)) => Reply::Data(garbage(data.len())),
+            (_, sound) => sound,
+        }
+    }
+
+    fn accepts(&mut self, _: Setup) -> Reply {
+        match self.fault() {
+            Some(Fault::Mute | Fault::Unplug) => Reply::Silence,
+            Some(Fault::Stall) => Reply::Stall,
+            _ => Reply::Data(Vec::new()),
+        }
+    }
+
+    fn is_silent(&self) -> bool {
+        let state = self.0.lock().expect("lock");
+        matches!(state.fault, Some((Fault::Mute | Fault::Unplug, 0)))
+    }
+
+    fn write(&mut self, setup: Setup, _: &[u8], _: &Inputs) -> bool {
+        const PORT_POWER: u16 = 8;
+        let mut state = self.0.lock().expect("lock");
+        let port = usize::from(setup.index).wrapping_sub(1);
+        let is_stuck = state.is_stuck;
+        if let (0x23, 1 | 3, PORT_POWER, Some(powered), false) = (
+            setup.kind,
+            setup.request,
+            setup.value,
+            state.powered.get_mut(port),
+            is_stuck,
+        ) {
+            *powered = setup.request == 3;
+        }
+        true
     }
 
     fn output(&mut self, _: &[u8], _: &Inputs) {}
