@@ -269,16 +269,21 @@ impl Dispatcher {
 
     /// Gives workers whose driver call is long past its deadline a fresh driver and thread.
     pub fn replace_stuck(&self) {
+        self.replace_later_than(STUCK);
+    }
+
+    fn replace_later_than(&self, grace: Duration) {
         let is_stuck = |route: &Route| {
             let call = route.status.call();
-            call.is_some_and(|(_, deadline)| Instant::now() > deadline + STUCK)
+            call.is_some_and(|(_, deadline)| Instant::now() > deadline + grace)
         };
-        if !self.table().routes.values().any(is_stuck) {
+        // One that has left the config is waited for at the end like any other.
+        if !self.table().all_routes().any(is_stuck) {
             return;
         }
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         for worker in table.workers_mut() {
-            worker.replace_if_stuck(STUCK);
+            worker.replace_if_stuck(grace);
         }
     }
 
@@ -432,5 +437,81 @@ pub mod fuzzing {
 
     pub fn read_journal_name(name: &str) -> Option<(PduName, Outlet)> {
         super::journal::read_name(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::{Driver, DriverError, DriverSpec};
+    use crate::request::Switch;
+    use crate::transport::Deadline;
+
+    /// Never comes back from a switch.
+    struct Deaf;
+
+    impl Driver for Deaf {
+        fn check(&self, _: &Outlet) -> Result<(), DriverError> {
+            Ok(())
+        }
+
+        fn switch(&mut self, _: &Outlet, _: Switch, _: Deadline) -> Result<(), DriverError> {
+            loop {
+                std::thread::park();
+            }
+        }
+    }
+
+    static DEAF: DriverSpec = DriverSpec {
+        names: &["deaf"],
+        any_case: false,
+        models: "",
+        transport: "",
+        keys: &[],
+        outlets: "",
+        reads_back: false,
+        verified_by: "",
+        timeout: 1,
+        build: &|_: &_| Ok(Box::new(Deaf) as Box<dyn Driver>),
+    };
+
+    #[test]
+    fn a_stuck_driver_of_a_removed_pdu_keeps_nobody_from_stopping() {
+        let text = r#"{"daemon": {"hostname": "127.0.0.1", "port": 0}, "pdus": {
+            "gone": {"driver": "simulated", "timeout": 0.1, "retries": 1},
+            "stays": {"driver": "simulated"}}}"#;
+        let mut config = Config::parse(text, "test").expect("a good config");
+        config.pdus.get_mut("gone").expect("a PDU").spec = &DEAF;
+        let dispatcher = Dispatcher::start(&config, Recover::No).expect("started");
+        let request = Request {
+            client: "test".into(),
+            target: Target::Outlet {
+                pdu: "gone".into(),
+                outlet: Outlet::new("1"),
+            },
+            action: Action::Switch(Switch::On),
+            delay: None,
+            is_background: false,
+        };
+        dispatcher.submit(request, Box::new(drop));
+        let until = Instant::now() + Duration::from_secs(30);
+        let wait_for = |what: &str, is_so: &dyn Fn() -> bool| {
+            while !is_so() {
+                assert!(Instant::now() < until, "waited in vain for {what}");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        };
+        wait_for("the call", &|| {
+            let pdu = dispatcher.pdu("gone").expect("it is there");
+            pdu.report.call.is_some()
+        });
+        config.pdus.retain(|name, _| name.as_str() == "stays");
+        dispatcher.reload(&config).expect("loaded");
+        dispatcher.stop(Stop::Now);
+        wait_for("the workers' ends", &|| {
+            dispatcher.replace_later_than(Duration::from_millis(1));
+            dispatcher.is_finished()
+        });
+        dispatcher.join();
     }
 }

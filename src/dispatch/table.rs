@@ -190,12 +190,14 @@ impl Table {
         Ok(())
     }
 
+    /// Every route, the retired ones included.
+    pub(super) fn all_routes(&self) -> impl Iterator<Item = &Route> {
+        self.routes.values().chain(&self.retired)
+    }
+
     /// Every worker, the retired ones included.
     pub(super) fn workers(&self) -> impl Iterator<Item = &Handle> {
-        self.routes
-            .values()
-            .map(|route| &route.worker)
-            .chain(self.retired.iter().map(|route| &route.worker))
+        self.all_routes().map(|route| &route.worker)
     }
 
     /// The same, to join them.
