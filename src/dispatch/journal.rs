@@ -12,7 +12,7 @@ use crate::request::{Outlet, PduName};
 use log::{error, warn};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -107,7 +107,14 @@ impl Journal {
                 },
             }),
             // Its process is alive and will see to it.
-            Err(_) => None,
+            Err(TryLockError::WouldBlock) => None,
+            Err(TryLockError::Error(error)) => {
+                error!(
+                    "journal: {}: it cannot be locked: {error}; an unfinished reboot may be forgotten",
+                    path.display()
+                );
+                None
+            }
         }
     }
 
@@ -161,22 +168,35 @@ pub(super) struct PduLedger {
 }
 
 impl PduLedger {
-    fn make(&self, outlet: &Outlet) -> io::Result<Record> {
-        for number in 0..=u32::MAX {
+    /// Makes the record. Once its file is there it is ours to remove, even if it may not survive a
+    /// crash, or cannot be locked: that is the second thing returned.
+    fn make(&self, outlet: &Outlet) -> io::Result<(Record, io::Result<()>)> {
+        let mut is_missing = false;
+        let mut number = 0;
+        loop {
             let path = self.journal.folder.join(name(&self.pdu, outlet, number));
             match OpenOptions::new().write(true).create_new(true).open(&path) {
                 Ok(file) => {
-                    let record = Record { path, _file: file };
-                    record._file.try_lock().map_err(io::Error::other)?;
-                    // The name is the record: what must survive is the folder.
-                    File::open(&self.journal.folder)?.sync_all()?;
-                    return Ok(record);
+                    let safe = self.make_safe(&file);
+                    return Ok((Record { path, _file: file }, safe));
                 }
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    number = u32::checked_add(number, 1).ok_or(error)?;
+                }
+                // Somebody has removed the folder.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !is_missing => {
+                    is_missing = true;
+                    fs::create_dir_all(&self.journal.folder)?;
+                }
                 Err(error) => return Err(error),
             }
         }
-        Err(io::ErrorKind::AlreadyExists.into())
+    }
+
+    fn make_safe(&self, file: &File) -> io::Result<()> {
+        file.try_lock()?;
+        // The name is the record: what must survive is the folder.
+        File::open(&self.journal.folder)?.sync_all()
     }
 
     fn remove(&self, record: &Record) {
@@ -197,7 +217,16 @@ impl Ledger for PduLedger {
             return;
         }
         match self.make(outlet) {
-            Ok(record) => drop(self.records.insert(outlet.clone(), record)),
+            Ok((record, safe)) => {
+                self.records.insert(outlet.clone(), record);
+                if let Err(error) = safe {
+                    error!(
+                        "PDU {}, outlet {outlet}: the journal {} is not safe: {error}; a crash during this reboot could leave the outlet off",
+                        self.pdu,
+                        self.journal.folder.display()
+                    );
+                }
+            }
             // Not serving would help nobody.
             Err(error) => error!(
                 "PDU {}, outlet {outlet}: the journal {} cannot be written: {error}; a crash during this reboot would leave the outlet off",

@@ -7,6 +7,8 @@
 //!
 //! `PDUD_KILLS` says how often; the default is what fits the whole suite.
 
+use crate::daemon::Lab;
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -636,4 +638,60 @@ fn no_state_directory_stops_serving() {
     set(&read_only, 0o755);
     set(&read_only.join("journal"), 0o755);
     set(&read_only.join("locks"), 0o755);
+}
+
+#[test]
+fn a_record_that_cannot_be_made_safe_does_not_outlive_its_reboot() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    let state = folder.join("state");
+    let journal = state.join("journal");
+    fs::create_dir_all(&journal).expect("a folder");
+    fs::create_dir(state.join("locks")).expect("a folder");
+    let user = rustix::process::geteuid().is_root().then_some(65534);
+    // Files can be made in it, but it cannot be opened to be synced.
+    for (path, mode) in [(folder, 0o777), (&*state, 0o777), (&*journal, 0o333)] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode");
+    }
+    let said = serves(folder, &state, user);
+    fs::set_permissions(&journal, fs::Permissions::from_mode(0o777)).expect("a mode");
+    assert!(said.contains("is not safe"), "{said}");
+    let left: Vec<_> = fs::read_dir(&journal).expect("a folder").collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_reboot_is_recorded_as_soon_as_the_journal_can_be_written_again() {
+    let lab = Lab::new();
+    let on = "[ -e mended ] || exit 1; record $1 on";
+    let pdus = json!({"p": lab.scripted(on, "record $1 off")});
+    let state = json!({"daemon": {"state_directory": lab.path("state")}});
+    let daemon = lab.start_with(pdus, state, &[]);
+    let journal = lab.path("state/journal");
+    fs::remove_dir(&journal).expect("removed");
+    fs::write(&journal, "").expect("a file in its place");
+    let (status, body) = daemon.get("reboot?hostname=p&port=1&delay=0");
+    assert_eq!(status, 503, "{body}");
+    daemon.wait_for_print("cannot be written");
+    daemon.wait_for_print("trying again until it is on");
+
+    fs::remove_file(&journal).expect("removed");
+    // The outlet is owed its on already; the other one is not.
+    let reboots = ["1", "2"]
+        .map(|outlet| daemon.get_later(&format!("reboot?hostname=p&port={outlet}&delay=2")));
+    until("both offs", || (lab.record().len() == 3).then_some(()));
+    let mut names: Vec<_> = fs::read_dir(&journal)
+        .expect("it is there again")
+        .map(|entry| entry.expect("readable").file_name())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["p.1.0", "p.2.0"]);
+    lab.write("mended", "");
+    for reboot in reboots {
+        let (status, body) = reboot.join().expect("a client");
+        assert_eq!(status, 200, "{body}");
+    }
+    assert_eq!(fs::read_dir(&journal).expect("a folder").count(), 0);
+    daemon.stop();
 }

@@ -101,7 +101,8 @@ impl std::fmt::Display for Trouble {
 
 /// Keeps record of outlets that are owed their on where a crash does not reach it.
 pub(super) trait Ledger: Send {
-    /// `outlet` is about to be switched off by a reboot. Returns once that is safely recorded.
+    /// `outlet` is about to be switched off by a reboot. Returns once that is safely recorded;
+    /// nothing is done if it is already.
     fn owe(&mut self, outlet: &Outlet);
     /// `outlet` is owed nothing any more.
     fn settle(&mut self, outlet: &Outlet);
@@ -346,9 +347,8 @@ impl Plan {
                     if taken.job.attempts == 0 {
                         taken.job.was_owed =
                             self.owed.insert(outlet.clone(), Owed::BY_JOB).is_some();
-                        if !taken.job.was_owed {
-                            self.ledger.owe(&outlet);
-                        }
+                        // Owed before or not: its record may have been impossible then.
+                        self.ledger.owe(&outlet);
                     }
                     Call::Switch(Switch::Off)
                 }
