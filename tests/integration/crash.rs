@@ -695,3 +695,88 @@ fn a_reboot_is_recorded_as_soon_as_the_journal_can_be_written_again() {
     assert_eq!(fs::read_dir(&journal).expect("a folder").count(), 0);
     daemon.stop();
 }
+
+/// `--drive` beside a daemon of the same config.
+struct Drive(Child);
+
+impl Drive {
+    fn reboot(lab: &Lab, pdu: &str, outlet: &str, delay: &str) -> Self {
+        let mut command = lab.command(DAEMON);
+        command
+            .arg("--conf")
+            .arg(lab.path("pdudaemon.conf"))
+            .args(["--drive", "--request", "reboot", "--delay", delay])
+            .args(["--hostname", pdu, "--port", outlet])
+            .stderr(Stdio::null());
+        Self(command.spawn().expect("a process"))
+    }
+
+    fn kill(mut self) {
+        self.0.kill().expect("killed");
+        self.0.wait().expect("gone");
+    }
+}
+
+/// Loads the config again, once records made until now are no news any more.
+fn reload(daemon: &crate::daemon::Daemon) {
+    const LOADED: &str = "the config is loaded again";
+    thread::sleep(Duration::from_millis(1100));
+    let before = daemon.printed().matches(LOADED).count();
+    daemon.signal(rustix::process::Signal::HUP);
+    until("the config to be loaded again", || {
+        (daemon.printed().matches(LOADED).count() > before).then_some(())
+    });
+}
+
+#[test]
+fn a_reboot_whose_process_is_killed_is_finished_by_the_daemon_beside_it() {
+    let lab = Lab::new();
+    let state = json!({"daemon": {"state_directory": lab.path("state")}});
+    let pdus = json!({"p": lab.recorder("p"), "q": lab.recorder("q")});
+    let daemon = lab.start_with(pdus, state, &[]);
+    let records = || fs::read_dir(lab.path("state/journal")).expect("it").count();
+
+    let drive = Drive::reboot(&lab, "p", "1", "3600");
+    lab.wait_for_record(&["p 1 off"]);
+    drive.kill();
+    // Without a word to it.
+    lab.wait_for_record(&["p 1 off", "p 1 on"]);
+    until("the record to go", || (records() == 0).then_some(()));
+
+    // What is switched later counts, seen by then or not.
+    for (way, before) in [("off", "p 2 off"), ("on", "p 2 on")] {
+        lab.forget();
+        let drive = Drive::reboot(&lab, "p", "2", "3600");
+        lab.wait_for_record(&["p 2 off"]);
+        drive.kill();
+        assert_eq!(daemon.get(&format!("{way}?hostname=p&port=02")).0, 200);
+        assert_eq!(records(), 0, "{way}");
+        let before = before.replace('2', "02");
+        reload(&daemon);
+        assert_eq!(daemon.get("on?hostname=p&port=3").0, 200);
+        assert_eq!(lab.record(), ["p 2 off", &before, "p 3 on"], "{way}");
+    }
+    daemon.stop();
+}
+
+#[test]
+fn a_reboot_under_way_is_nobody_elses() {
+    let lab = Lab::new();
+    let state = json!({"daemon": {"state_directory": lab.path("state")}});
+    let pdus = json!({"p": lab.recorder("p"), "q": lab.recorder("q")});
+    let daemon = lab.start_with(pdus, state, &[]);
+    let mut drive = Drive::reboot(&lab, "p", "1", "4");
+    let own = daemon.get_later("reboot?hostname=q&port=1&delay=4");
+    until("both offs", || (lab.record().len() == 2).then_some(()));
+    reload(&daemon);
+    reload(&daemon);
+    assert_eq!(lab.record().len(), 2, "both wait");
+    assert!(drive.0.wait().expect("its end").success());
+    let (status, body) = own.join().expect("a client");
+    assert_eq!(status, 200, "{body}");
+    reload(&daemon);
+    let mut record = lab.record();
+    record.sort();
+    assert_eq!(record, ["p 1 off", "p 1 on", "q 1 off", "q 1 on"]);
+    daemon.stop();
+}
