@@ -382,6 +382,9 @@ impl Worker {
             lock,
         } = change;
         self.plan.serve_on(patience(&pdu));
+        if !self.pdu.speaks_like(&pdu) {
+            self.status.forget();
+        }
         *driver = new;
         (self.pdu, self.bus, self.lock) = (pdu, bus, lock);
     }
