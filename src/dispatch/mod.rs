@@ -480,6 +480,41 @@ mod tests {
         build: &|_: &_| Ok(Box::new(Deaf) as Box<dyn Driver>),
     };
 
+    fn on(pdu: &str) -> Request {
+        Request {
+            client: "test".into(),
+            target: Target::Outlet {
+                pdu: pdu.into(),
+                outlet: Outlet::new("1"),
+            },
+            action: Action::Switch(Switch::On),
+            delay: None,
+            is_background: false,
+        }
+    }
+
+    #[test]
+    fn a_worker_that_ends_in_a_panic_leaves_its_bus() {
+        let text = r#"{"daemon": {"hostname": "127.0.0.1", "port": 0}, "pdus": {
+            "dies": {"driver": "simulated", "bus": "wire"},
+            "lives": {"driver": "simulated", "bus": "wire"}}}"#;
+        let config = Config::parse(text, "test").expect("a good config");
+        let dispatcher = Dispatcher::start(&config, Recover::No).expect("started");
+        dispatcher.submit(on("dies"), Box::new(|_| panic!("on purpose")));
+        let until = Instant::now() + Duration::from_secs(30);
+        while dispatcher.health().troubles.is_empty() {
+            assert!(Instant::now() < until, "the worker does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let (sender, answered) = crossbeam_channel::bounded(1);
+        let reply = move |outcome| drop(sender.send(outcome));
+        dispatcher.submit(on("lives"), Box::new(reply));
+        let outcome = answered.recv_timeout(Duration::from_secs(30));
+        assert!(outcome.expect("an answer").is_ok());
+        dispatcher.stop(Stop::Now);
+        dispatcher.join();
+    }
+
     #[test]
     fn a_stuck_driver_of_a_removed_pdu_keeps_nobody_from_stopping() {
         let text = r#"{"daemon": {"hostname": "127.0.0.1", "port": 0}, "pdus": {
@@ -488,17 +523,7 @@ mod tests {
         let mut config = Config::parse(text, "test").expect("a good config");
         config.pdus.get_mut("gone").expect("a PDU").spec = &DEAF;
         let dispatcher = Dispatcher::start(&config, Recover::No).expect("started");
-        let request = Request {
-            client: "test".into(),
-            target: Target::Outlet {
-                pdu: "gone".into(),
-                outlet: Outlet::new("1"),
-            },
-            action: Action::Switch(Switch::On),
-            delay: None,
-            is_background: false,
-        };
-        dispatcher.submit(request, Box::new(drop));
+        dispatcher.submit(on("gone"), Box::new(drop));
         let until = Instant::now() + Duration::from_secs(30);
         let wait_for = |what: &str, is_so: &dyn Fn() -> bool| {
             while !is_so() {
