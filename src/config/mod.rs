@@ -164,6 +164,18 @@ impl PduConfig {
                 == (other.retries, other.retrydelay, other.timeout)
     }
 
+    /// Would their drivers be the same, so that what one has read is true of the other?
+    pub fn speaks_like(&self, other: &Self) -> bool {
+        let of_driver = |pdu: &Self| {
+            let text = pdu.settings.text();
+            let mut keys = serde_json::from_str::<HashMap<String, serde_json::Value>>(text).ok()?;
+            keys.retain(|key, _| key == "driver" || !PDU_KEYS.contains(&key.as_str()));
+            Some(keys)
+        };
+        std::ptr::eq(self.spec, other.spec)
+            && of_driver(self).is_some_and(|keys| of_driver(other) == Some(keys))
+    }
+
     /// A new driver for it: at the start, and again after a panic.
     pub fn build(&self) -> Result<Box<dyn Driver>, SettingsError> {
         self.spec.build.build(&self.settings)

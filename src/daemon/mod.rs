@@ -20,7 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often workers and threads are looked at, at least.
+/// How often workers, threads and the journal are looked at, at least.
 const ROUND: Duration = Duration::from_secs(10);
 /// How often the workers are looked at while the daemon stops.
 const LOOK: Duration = Duration::from_millis(10);
@@ -68,6 +68,7 @@ pub fn run(mut config: Config, path: &Path, reopen: &Reopen) -> io::Result<()> {
             }
             Err(RecvTimeoutError::Timeout) => {
                 dispatcher.replace_stuck();
+                dispatcher.take_over();
                 match listeners.stuck().as_slice() {
                     [] => systemd::alive(),
                     stuck => {

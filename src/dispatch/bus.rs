@@ -1,6 +1,6 @@
 //! A wire that several PDUs share: one of them at a time, in the order they asked.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Turns on one wire. Who holds the turn gives it up after a bounded time: every driver call has a
 /// deadline.
@@ -18,9 +18,20 @@ struct Turns {
     served: u64,
 }
 
+/// The turn of one worker; with it the wire is given to the next, however that comes about.
+#[derive(Debug)]
+pub(super) struct Turn(Arc<Bus>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.lock().served += 1;
+        self.0.changed.notify_all();
+    }
+}
+
 impl Bus {
     /// Waits for this worker's turn.
-    pub(super) fn enter(&self) {
+    pub(super) fn enter(self: &Arc<Self>) -> Turn {
         let mut turns = self.lock();
         let mine = turns.next;
         turns.next += 1;
@@ -30,12 +41,7 @@ impl Bus {
                 .wait(turns)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-    }
-
-    /// Gives the turn to the next.
-    pub(super) fn leave(&self) {
-        self.lock().served += 1;
-        self.changed.notify_all();
+        Turn(Arc::clone(self))
     }
 
     /// Does anybody wait behind the one that holds the turn?

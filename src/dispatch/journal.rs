@@ -4,23 +4,38 @@
 //! One empty file per such outlet in `journal/` of the state directory; its name says which. It is
 //! made, and the folder synced, before the off is sent, and removed when the outlet is on again.
 //! There is nothing in it that could be torn. The process that made it holds a lock on it, so
-//! that a starting daemon takes over what a dead process left and leaves alone what another one
-//! (`--drive`) is still at. A removal that a power cut undoes costs one more on.
+//! that a daemon takes over what a dead process left, when it starts and while it runs, and leaves
+//! alone what another one (`--drive`) is still at. A removal that a power cut undoes costs one
+//! more on.
+//!
+//! Only the worker of its PDU takes over a record: what it switches meanwhile cannot be overtaken
+//! by what somebody else found before.
 
 use super::plan::Ledger;
 use crate::request::{Outlet, PduName};
 use log::{error, warn};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, DirEntry, File, OpenOptions, TryLockError};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// The folder, shared by all workers.
 #[derive(Clone, Debug)]
 pub(super) struct Journal {
     folder: Arc<Path>,
+    known: Arc<Mutex<Known>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// This process's records, those included that it took over or cannot remove.
+    ours: HashSet<PathBuf>,
+    /// What has been complained of.
+    told: HashSet<PathBuf>,
 }
 
 /// One outlet that is owed its on.
@@ -31,12 +46,21 @@ struct Record {
     _file: File,
 }
 
-/// What a process that is gone has left: PDU, outlet, and the record to take over.
+/// A record that is not this process's.
 #[derive(Debug)]
-pub(super) struct Left {
+pub(super) struct Found {
     pub(super) pdu: PduName,
     pub(super) outlet: Outlet,
-    record: Record,
+    path: PathBuf,
+    entry: DirEntry,
+}
+
+impl Found {
+    /// Was it made so long ago? If the clock has been set back since, it was.
+    fn is_older_than(&self, age: Duration) -> bool {
+        let made = self.entry.metadata().and_then(|meta| meta.modified());
+        made.is_ok_and(|made| made.elapsed().map_or(true, |elapsed| elapsed >= age))
+    }
 }
 
 impl Journal {
@@ -46,95 +70,163 @@ impl Journal {
         fs::create_dir_all(&folder)?;
         Ok(Self {
             folder: folder.into(),
+            known: Arc::default(),
         })
     }
 
-    /// What dead processes left. What cannot be read is told and left where it is.
-    pub(super) fn left(&self) -> Vec<Left> {
+    /// The records of other processes, dead or alive, that are at least of this age. What is none
+    /// or cannot be read is told, once, and left where it is.
+    pub(super) fn found(&self, age: Duration) -> Vec<Found> {
+        let mut found = self.look(|_| true);
+        found.retain(|found| found.is_older_than(age));
+        found.sort_by(|a, b| (&a.pdu, &a.outlet).cmp(&(&b.pdu, &b.outlet)));
+        found
+    }
+
+    /// The process that made it is gone, and nobody else has taken it over.
+    pub(super) fn is_left(&self, found: &Found) -> bool {
+        self.take_over(&found.path).is_some()
+    }
+
+    fn look(&self, mut may_be: impl FnMut(&str) -> bool) -> Vec<Found> {
         let entries = match fs::read_dir(&self.folder) {
             Ok(entries) => entries,
             Err(error) => {
-                error!(
-                    "journal {}: {error}; unfinished reboots of an earlier run are not known",
-                    self.folder.display()
-                );
+                if self.tell(&self.folder) {
+                    error!(
+                        "journal {}: {error}; unfinished reboots of an earlier run are not known",
+                        self.folder.display()
+                    );
+                }
                 return Vec::new();
             }
         };
-        let mut left: Vec<Left> = entries
-            .filter_map(|entry| {
-                let entry = entry.ok()?;
-                // A folder or a FIFO is none of ours, whatever its name; opening it could wait.
-                let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
-                Self::take_over(&entry.path(), is_file)
+        let found = entries.filter_map(|entry| {
+            let entry = entry.ok()?;
+            if !entry.file_name().to_str().is_none_or(&mut may_be) {
+                return None;
+            }
+            let path = entry.path();
+            if self.known().ours.contains(&path) {
+                return None;
+            }
+            // A folder or a FIFO is none of ours, whatever its name; opening it could wait.
+            let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+            let name = entry.file_name();
+            let Some((pdu, outlet)) = name.to_str().filter(|_| is_file).and_then(read_name) else {
+                if self.tell(&path) {
+                    warn!(
+                        "journal: {} is not one of our files; left alone",
+                        path.display()
+                    );
+                }
+                return None;
+            };
+            Some(Found {
+                pdu,
+                outlet,
+                path,
+                entry,
             })
-            .collect();
-        left.sort_by(|a, b| (&a.pdu, &a.outlet).cmp(&(&b.pdu, &b.outlet)));
-        left
+        });
+        found.collect()
     }
 
-    fn take_over(path: &Path, is_file: bool) -> Option<Left> {
-        let name = path.file_name()?.to_str().filter(|_| is_file);
-        let Some((pdu, outlet)) = name.and_then(read_name) else {
-            warn!(
-                "journal: {} is not one of our files; left alone",
-                path.display()
-            );
-            return None;
-        };
+    /// What dead processes left of this outlet, locked.
+    fn left_of(&self, pdu: &PduName, outlet: &Outlet) -> Vec<Record> {
+        let start = name_start(pdu);
+        self.look(|name| name.starts_with(&start))
+            .into_iter()
+            .filter(|found| found.pdu == *pdu && found.outlet == *outlet)
+            .filter_map(|found| self.take_over(&found.path))
+            .collect()
+    }
+
+    fn take_over(&self, path: &Path) -> Option<Record> {
         // A record of another user or a read-only place can still be read and acted on.
-        let file = match OpenOptions::new()
+        let opened = OpenOptions::new()
             .write(true)
             .open(path)
-            .or_else(|_| File::open(path))
-        {
+            .or_else(|_| File::open(path));
+        let file = match opened {
             Ok(file) => file,
+            // Its process has just removed it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => {
-                error!(
-                    "journal: {}: {error}; an unfinished reboot may be forgotten",
-                    path.display()
-                );
+                self.complain(path, &error.to_string());
                 return None;
             }
         };
         match file.try_lock() {
-            Ok(()) => Some(Left {
-                pdu,
-                outlet,
-                record: Record {
-                    path: path.to_owned(),
-                    _file: file,
-                },
-            }),
+            Ok(()) => {}
             // Its process is alive and will see to it.
-            Err(_) => None,
+            Err(TryLockError::WouldBlock) => return None,
+            Err(TryLockError::Error(error)) => {
+                self.complain(path, &format!("it cannot be locked: {error}"));
+                return None;
+            }
+        }
+        // In this order: one of ours is removed before it is forgotten. And what was removed
+        // between being found and being locked is not owed any more.
+        if self.known().ours.contains(path) || !is_still(path, &file) {
+            return None;
+        }
+        Some(Record {
+            path: path.to_owned(),
+            _file: file,
+        })
+    }
+
+    fn complain(&self, path: &Path, why: &str) {
+        if self.tell(path) {
+            error!(
+                "journal: {}: {why}; an unfinished reboot may be forgotten",
+                path.display()
+            );
         }
     }
 
-    /// The ledger of one PDU, with what was left of it.
-    pub(super) fn ledger(&self, pdu: PduName, left: Vec<Left>) -> PduLedger {
-        let mut ledger = PduLedger {
+    /// Is this the first complaint of it?
+    fn tell(&self, path: &Path) -> bool {
+        self.known().told.insert(path.to_owned())
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The ledger of one PDU.
+    pub(super) fn ledger(&self, pdu: PduName) -> PduLedger {
+        PduLedger {
             journal: self.clone(),
             pdu,
             records: HashMap::new(),
-        };
-        for Left { outlet, record, .. } in left {
-            if let Some(doubled) = ledger.records.insert(outlet, record) {
-                ledger.remove(&doubled);
-            }
         }
-        ledger
     }
+}
+
+/// Is the open file still the one of that name?
+fn is_still(path: &Path, file: &File) -> bool {
+    let Ok((named, open)) =
+        fs::symlink_metadata(path).and_then(|named| Ok((named, file.metadata()?)))
+    else {
+        return false;
+    };
+    (named.dev(), named.ino()) == (open.dev(), open.ino())
+}
+
+fn encode(text: &str) -> impl std::fmt::Display + '_ {
+    utf8_percent_encode(text, NON_ALPHANUMERIC)
+}
+
+/// What the names of all records of a PDU begin with.
+fn name_start(pdu: &PduName) -> String {
+    format!("{}.", encode(pdu.as_str()))
 }
 
 /// A record's name: PDU, outlet and a number, percent-encoded so that the dots part them.
 pub(super) fn name(pdu: &PduName, outlet: &Outlet, number: u32) -> String {
-    let encode = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
-    format!(
-        "{}.{}.{number}",
-        encode(pdu.as_str()),
-        encode(outlet.as_str())
-    )
+    format!("{}{}.{number}", name_start(pdu), encode(outlet.as_str()))
 }
 
 pub(super) fn read_name(name: &str) -> Option<(PduName, Outlet)> {
@@ -161,33 +253,60 @@ pub(super) struct PduLedger {
 }
 
 impl PduLedger {
-    fn make(&self, outlet: &Outlet) -> io::Result<Record> {
-        for number in 0..=u32::MAX {
+    /// Makes the record. Once its file is there it is ours to remove, even if it may not survive a
+    /// crash, or cannot be locked: that is the second thing returned.
+    fn make(&self, outlet: &Outlet) -> io::Result<(Record, io::Result<()>)> {
+        let mut is_missing = false;
+        let mut number = 0;
+        loop {
             let path = self.journal.folder.join(name(&self.pdu, outlet, number));
-            match OpenOptions::new().write(true).create_new(true).open(&path) {
+            // Before it is there: nobody shall find it and take it for a left one.
+            let is_new = self.journal.known().ours.insert(path.clone());
+            let opened = OpenOptions::new().write(true).create_new(true).open(&path);
+            if opened.is_err() && is_new {
+                self.journal.known().ours.remove(&path);
+            }
+            match opened {
                 Ok(file) => {
-                    let record = Record { path, _file: file };
-                    record._file.try_lock().map_err(io::Error::other)?;
-                    // The name is the record: what must survive is the folder.
-                    File::open(&self.journal.folder)?.sync_all()?;
-                    return Ok(record);
+                    let safe = self.make_safe(&file);
+                    return Ok((Record { path, _file: file }, safe));
                 }
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    number = u32::checked_add(number, 1).ok_or(error)?;
+                }
+                // Somebody has removed the folder.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !is_missing => {
+                    is_missing = true;
+                    fs::create_dir_all(&self.journal.folder)?;
+                }
                 Err(error) => return Err(error),
             }
         }
-        Err(io::ErrorKind::AlreadyExists.into())
+    }
+
+    fn make_safe(&self, file: &File) -> io::Result<()> {
+        file.try_lock()?;
+        // The name is the record: what must survive is the folder.
+        File::open(&self.journal.folder)?.sync_all()
     }
 
     fn remove(&self, record: &Record) {
-        if let Err(error) = fs::remove_file(&record.path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            warn!(
+        match fs::remove_file(&record.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => warn!(
                 "journal: {}: {error}; the next start will switch this outlet on",
                 record.path.display()
-            );
+            ),
+            Ok(()) | Err(_) => {
+                self.journal.known().ours.remove(&record.path);
+            }
         }
+    }
+
+    fn take_over(&self, outlet: &Outlet) -> Vec<Record> {
+        let left = self.journal.left_of(&self.pdu, outlet);
+        let paths = left.iter().map(|record| record.path.clone());
+        self.journal.known().ours.extend(paths);
+        left
     }
 }
 
@@ -197,7 +316,16 @@ impl Ledger for PduLedger {
             return;
         }
         match self.make(outlet) {
-            Ok(record) => drop(self.records.insert(outlet.clone(), record)),
+            Ok((record, safe)) => {
+                self.records.insert(outlet.clone(), record);
+                if let Err(error) = safe {
+                    error!(
+                        "PDU {}, outlet {outlet}: the journal {} is not safe: {error}; a crash during this reboot could leave the outlet off",
+                        self.pdu,
+                        self.journal.folder.display()
+                    );
+                }
+            }
             // Not serving would help nobody.
             Err(error) => error!(
                 "PDU {}, outlet {outlet}: the journal {} cannot be written: {error}; a crash during this reboot would leave the outlet off",
@@ -207,9 +335,30 @@ impl Ledger for PduLedger {
         }
     }
 
-    fn settle(&mut self, outlet: &Outlet) {
+    fn adopt(&mut self, outlet: &Outlet) -> bool {
+        // A reboot is under way that may still leave the outlet as it is: then it is looked again.
+        if self.records.contains_key(outlet) {
+            return false;
+        }
+        let mut left = self.take_over(outlet).into_iter();
+        let Some(first) = left.next() else {
+            return false;
+        };
+        self.records.insert(outlet.clone(), first);
+        left.for_each(|doubled| self.remove(&doubled));
+        true
+    }
+
+    fn withdraw(&mut self, outlet: &Outlet) {
         if let Some(record) = self.records.remove(outlet) {
             self.remove(&record);
+        }
+    }
+
+    fn settle(&mut self, outlet: &Outlet) {
+        self.withdraw(outlet);
+        for left in self.take_over(outlet) {
+            self.remove(&left);
         }
     }
 }
@@ -218,34 +367,45 @@ impl Ledger for PduLedger {
 mod tests {
     use super::*;
 
-    fn names(left: &[Left]) -> Vec<String> {
-        left.iter()
-            .map(|left| format!("{} {}", left.pdu, left.outlet))
+    fn names(journal: &Journal) -> Vec<String> {
+        let mut found = journal.found(Duration::ZERO);
+        found.retain(|found| journal.is_left(found));
+        found
+            .iter()
+            .map(|found| format!("{} {}", found.pdu, found.outlet))
             .collect()
     }
 
     #[test]
     fn what_is_owed_survives_and_what_is_settled_does_not() {
         let folder = tempfile::tempdir().expect("a folder");
-        let journal = Journal::open(folder.path()).expect("opened");
-        let mut ledger = journal.ledger(PduName::new("pdu.5/x"), Vec::new());
-        for outlet in ["3", "04", "a.b"] {
+        let open = || Journal::open(folder.path()).expect("opened");
+        let pdu = || PduName::new("pdu.5/x");
+        let mut ledger = open().ledger(pdu());
+        for outlet in ["3", "04", "a.b", "5"] {
             ledger.owe(&Outlet::new(outlet));
         }
         ledger.settle(&Outlet::new("4"));
+        let journal = open();
         assert!(
-            journal.left().is_empty(),
+            names(&journal).is_empty(),
             "a living process sees to it itself"
         );
+        let mut next = journal.ledger(pdu());
+        assert!(!next.adopt(&Outlet::new("3")));
         drop(ledger);
         fs::write(folder.path().join("journal/README"), "x").expect("written");
-        let left = journal.left();
-        assert_eq!(names(&left), ["pdu.5/x 3", "pdu.5/x a.b"]);
-        let mut ledger = journal.ledger(PduName::new("pdu.5/x"), left);
-        ledger.settle(&Outlet::new("3"));
-        ledger.settle(&Outlet::new("a.b"));
-        drop(ledger);
-        assert!(journal.left().is_empty());
+        assert_eq!(names(&journal), ["pdu.5/x 3", "pdu.5/x 5", "pdu.5/x a.b"]);
+        assert!(next.adopt(&Outlet::new("03")));
+        assert!(!next.adopt(&Outlet::new("3")), "it is adopted already");
+        assert_eq!(names(&journal), ["pdu.5/x 5", "pdu.5/x a.b"]);
+        // Of a reboot that leaves its outlet alone, only its own record goes.
+        next.owe(&Outlet::new("5"));
+        next.withdraw(&Outlet::new("5"));
+        next.settle(&Outlet::new("3"));
+        next.settle(&Outlet::new("a.b"));
+        drop(next);
+        assert_eq!(names(&open()), ["pdu.5/x 5"]);
         assert!(folder.path().join("journal/README").exists());
     }
 }

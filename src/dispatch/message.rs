@@ -16,7 +16,7 @@ pub(super) enum Message {
     Job(Job, Duration),
     /// A group's member goes on.
     Resume { outlet: Outlet, due: Instant },
-    /// An outlet that an earlier run left off.
+    /// An outlet that an earlier run, or one beside this, may have left off.
     Owed(Outlet),
     /// The config has changed: go on with this.
     Change(Box<Change>),

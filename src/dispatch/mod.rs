@@ -270,17 +270,27 @@ impl Dispatcher {
 
     /// Gives workers whose driver call is long past its deadline a fresh driver and thread.
     pub fn replace_stuck(&self) {
+        self.replace_later_than(STUCK);
+    }
+
+    fn replace_later_than(&self, grace: Duration) {
         let is_stuck = |route: &Route| {
             let call = route.status.call();
-            call.is_some_and(|(_, deadline)| Instant::now() > deadline + STUCK)
+            call.is_some_and(|(_, deadline)| Instant::now() > deadline + grace)
         };
-        if !self.table().routes.values().any(is_stuck) {
+        // One that has left the config is waited for at the end like any other.
+        if !self.table().all_routes().any(is_stuck) {
             return;
         }
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         for worker in table.workers_mut() {
-            worker.replace_if_stuck(STUCK);
+            worker.replace_if_stuck(grace);
         }
+    }
+
+    /// Finishes the reboots of processes that have died beside this one.
+    pub fn take_over(&self) {
+        self.table().take_over(table::YOUNG);
     }
 
     /// Could this PDU have such an outlet?
@@ -433,5 +443,106 @@ pub mod fuzzing {
 
     pub fn read_journal_name(name: &str) -> Option<(PduName, Outlet)> {
         super::journal::read_name(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::{Driver, DriverError, DriverSpec};
+    use crate::request::Switch;
+    use crate::transport::Deadline;
+
+    /// Never comes back from a switch.
+    struct Deaf;
+
+    impl Driver for Deaf {
+        fn check(&self, _: &Outlet) -> Result<(), DriverError> {
+            Ok(())
+        }
+
+        fn switch(&mut self, _: &Outlet, _: Switch, _: Deadline) -> Result<(), DriverError> {
+            loop {
+                std::thread::park();
+            }
+        }
+    }
+
+    static DEAF: DriverSpec = DriverSpec {
+        names: &["deaf"],
+        any_case: false,
+        models: "",
+        transport: "",
+        keys: &[],
+        outlets: "",
+        reads_back: false,
+        verified_by: "",
+        timeout: 1,
+        build: &|_: &_| Ok(Box::new(Deaf) as Box<dyn Driver>),
+    };
+
+    fn on(pdu: &str) -> Request {
+        Request {
+            client: "test".into(),
+            target: Target::Outlet {
+                pdu: pdu.into(),
+                outlet: Outlet::new("1"),
+            },
+            action: Action::Switch(Switch::On),
+            delay: None,
+            is_background: false,
+        }
+    }
+
+    #[test]
+    fn a_worker_that_ends_in_a_panic_leaves_its_bus() {
+        let text = r#"{"daemon": {"hostname": "127.0.0.1", "port": 0}, "pdus": {
+            "dies": {"driver": "simulated", "bus": "wire"},
+            "lives": {"driver": "simulated", "bus": "wire"}}}"#;
+        let config = Config::parse(text, "test").expect("a good config");
+        let dispatcher = Dispatcher::start(&config, Recover::No).expect("started");
+        dispatcher.submit(on("dies"), Box::new(|_| panic!("on purpose")));
+        let until = Instant::now() + Duration::from_secs(30);
+        while dispatcher.health().troubles.is_empty() {
+            assert!(Instant::now() < until, "the worker does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let (sender, answered) = crossbeam_channel::bounded(1);
+        let reply = move |outcome| drop(sender.send(outcome));
+        dispatcher.submit(on("lives"), Box::new(reply));
+        let outcome = answered.recv_timeout(Duration::from_secs(30));
+        assert!(outcome.expect("an answer").is_ok());
+        dispatcher.stop(Stop::Now);
+        dispatcher.join();
+    }
+
+    #[test]
+    fn a_stuck_driver_of_a_removed_pdu_keeps_nobody_from_stopping() {
+        let text = r#"{"daemon": {"hostname": "127.0.0.1", "port": 0}, "pdus": {
+            "gone": {"driver": "simulated", "timeout": 0.1, "retries": 1},
+            "stays": {"driver": "simulated"}}}"#;
+        let mut config = Config::parse(text, "test").expect("a good config");
+        config.pdus.get_mut("gone").expect("a PDU").spec = &DEAF;
+        let dispatcher = Dispatcher::start(&config, Recover::No).expect("started");
+        dispatcher.submit(on("gone"), Box::new(drop));
+        let until = Instant::now() + Duration::from_secs(30);
+        let wait_for = |what: &str, is_so: &dyn Fn() -> bool| {
+            while !is_so() {
+                assert!(Instant::now() < until, "waited in vain for {what}");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        };
+        wait_for("the call", &|| {
+            let pdu = dispatcher.pdu("gone").expect("it is there");
+            pdu.report.call.is_some()
+        });
+        config.pdus.retain(|name, _| name.as_str() == "stays");
+        dispatcher.reload(&config).expect("loaded");
+        dispatcher.stop(Stop::Now);
+        wait_for("the workers' ends", &|| {
+            dispatcher.replace_later_than(Duration::from_millis(1));
+            dispatcher.is_finished()
+        });
+        dispatcher.join();
     }
 }

@@ -73,6 +73,14 @@ impl Ledger for Memory {
         self.0.lock().expect("lock").insert(outlet.clone());
     }
 
+    fn adopt(&mut self, outlet: &Outlet) -> bool {
+        self.0.lock().expect("lock").contains(outlet)
+    }
+
+    fn withdraw(&mut self, outlet: &Outlet) {
+        self.settle(outlet);
+    }
+
     fn settle(&mut self, outlet: &Outlet) {
         self.0.lock().expect("lock").remove(outlet);
     }

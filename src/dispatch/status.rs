@@ -67,6 +67,13 @@ impl Status {
         self.lock().call
     }
 
+    /// Another driver speaks to the PDU, or to another one: nothing that was read is known of it.
+    pub(super) fn forget(&self) {
+        let mut report = self.lock();
+        report.outlets.clear();
+        (report.reachable, report.since) = (None, None);
+    }
+
     pub(super) fn call_begins(&self, deadline: Instant) {
         let mut report = self.lock();
         report.call = Some((Instant::now(), deadline));

@@ -2,7 +2,7 @@
 //! to follow it.
 
 use super::bus::Bus;
-use super::journal::{Journal, Left};
+use super::journal::Journal;
 use super::lock::PduLock;
 use super::message::{Change, Message};
 use super::status::Status;
@@ -18,6 +18,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 /// The way to one PDU.
 pub(super) struct Route {
@@ -70,6 +71,9 @@ impl Route {
     }
 }
 
+/// A record younger than this may not have its lock yet.
+pub(super) const YOUNG: Duration = Duration::from_secs(1);
+
 /// All routes and aliases.
 pub(super) struct Table {
     pub(super) routes: HashMap<PduName, Route>,
@@ -97,24 +101,36 @@ impl Table {
             retired: Vec::new(),
             is_stopping: false,
         };
-        let mut left: HashMap<PduName, Vec<Left>> = HashMap::new();
-        if let (Some(place), Recover::Yes) = (&table.place, recover) {
-            for one in place.journal.left() {
-                if config.pdus.contains_key(&one.pdu) {
-                    left.entry(one.pdu.clone()).or_default().push(one);
-                } else {
-                    let (pdu, outlet) = (&one.pdu, &one.outlet);
-                    warn!(
-                        "PDU {pdu}, outlet {outlet}: left off by an unfinished reboot, but this PDU is not in the config any more"
-                    );
-                }
-            }
-        }
         for pdu in config.pdus.values() {
-            let route = table.route(pdu, left.remove(&pdu.name).unwrap_or_default(), None)?;
+            let route = table.route(pdu, None)?;
             table.routes.insert(pdu.name.clone(), route);
         }
+        if let (Some(place), Recover::Yes) = (&table.place, recover) {
+            for found in place.journal.found(Duration::ZERO) {
+                if table.routes.contains_key(&found.pdu) || !place.journal.is_left(&found) {
+                    continue;
+                }
+                let (pdu, outlet) = (&found.pdu, &found.outlet);
+                warn!(
+                    "PDU {pdu}, outlet {outlet}: left off by an unfinished reboot, but this PDU is not in the config any more"
+                );
+            }
+            table.take_over(Duration::ZERO);
+        }
         Ok(table)
+    }
+
+    /// Tells every worker of the outlets that other processes have recorded, and not within the
+    /// last `age`: it takes over those whose process is gone.
+    pub(super) fn take_over(&self, age: Duration) {
+        let Some(place) = self.place.as_ref().filter(|_| !self.is_stopping) else {
+            return;
+        };
+        for found in place.journal.found(age) {
+            if let Some(route) = self.routes.get(&found.pdu) {
+                let _ = route.worker.inbox.send(Message::Owed(found.outlet));
+            }
+        }
     }
 
     /// Follows a new config: PDUs that work as before keep everything, changed ones keep their
@@ -134,14 +150,8 @@ impl Table {
         }
         let (changed, new) = (changes.len(), added.len() + back.len());
         let mut fresh = Vec::with_capacity(added.len());
-        let mut left = match &self.place {
-            Some(place) if !added.is_empty() => place.journal.left(),
-            Some(_) | None => Vec::new(),
-        };
         for pdu in added {
-            let (owed, others) = left.into_iter().partition(|one| one.pdu == pdu.name);
-            left = others;
-            fresh.push(self.route(pdu, owed, None)?);
+            fresh.push(self.route(pdu, None)?);
         }
         for (pdu, driver, checker) in changes {
             let change = self.change(pdu, driver);
@@ -161,7 +171,7 @@ impl Table {
                 route.renew(checker);
             } else {
                 // It has ended meanwhile, and owes nothing.
-                route = self.route(pdu, Vec::new(), Some(route.worker))?;
+                route = self.route(pdu, Some(route.worker))?;
             }
             fresh.push(route);
         }
@@ -187,16 +197,19 @@ impl Table {
             }
         }
         self.aliases.clone_from(&config.aliases);
+        self.take_over(YOUNG);
         info!(target: "pdud", "the config is loaded again: {changed} PDUs changed, {new} new, {removed} gone");
         Ok(())
     }
 
+    /// Every route, the retired ones included.
+    pub(super) fn all_routes(&self) -> impl Iterator<Item = &Route> {
+        self.routes.values().chain(&self.retired)
+    }
+
     /// Every worker, the retired ones included.
     pub(super) fn workers(&self) -> impl Iterator<Item = &Handle> {
-        self.routes
-            .values()
-            .map(|route| &route.worker)
-            .chain(self.retired.iter().map(|route| &route.worker))
+        self.all_routes().map(|route| &route.worker)
     }
 
     /// The same, to join them.
@@ -219,21 +232,14 @@ impl Table {
         })
     }
 
-    /// A new worker. What an earlier run left off is switched on before anything else; the
-    /// predecessor, if there is one, has ended before that.
-    fn route(
-        &mut self,
-        pdu: &PduConfig,
-        owed: Vec<Left>,
-        predecessor: Option<Handle>,
-    ) -> io::Result<Route> {
-        let dark: Vec<Outlet> = owed.iter().map(|left| left.outlet.clone()).collect();
+    /// A new worker; the predecessor, if there is one, ends before it begins.
+    fn route(&mut self, pdu: &PduConfig, predecessor: Option<Handle>) -> io::Result<Route> {
         let status = Arc::new(Status::default());
         let shared = Shared {
             bus: self.bus(pdu),
             lock: self.lock(pdu),
             ledger: match &self.place {
-                Some(place) => Box::new(place.journal.ledger(pdu.name.clone(), owed)),
+                Some(place) => Box::new(place.journal.ledger(pdu.name.clone())),
                 None => Box::new(()),
             },
             status: Arc::clone(&status),
@@ -241,13 +247,6 @@ impl Table {
         };
         let checker = Mutex::new(build(pdu)?);
         let worker = Handle::start(pdu.clone(), build(pdu)?, shared)?;
-        for outlet in dark {
-            warn!(
-                "PDU {}, outlet {outlet}: left off by an unfinished reboot of an earlier run; switching it on",
-                pdu.name
-            );
-            let _ = worker.inbox.send(Message::Owed(outlet));
-        }
         Ok(Route {
             checker,
             worker,

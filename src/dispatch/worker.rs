@@ -7,7 +7,7 @@
 //! come back in time loses it: another thread takes the worker from the desk and goes on with a
 //! fresh driver, and what the late one says is thrown away.
 
-use super::bus::Bus;
+use super::bus::{Bus, Turn};
 use super::lock::PduLock;
 use super::message::{Change, Message, Stop};
 use super::plan::{Call, Ledger, Next, Patience, Plan, Trouble};
@@ -107,6 +107,7 @@ impl Handle {
             bus,
             lock,
             session: Session::None,
+            turn: None,
             status,
             inbox,
             desk: Arc::clone(&desk),
@@ -241,6 +242,8 @@ struct Worker {
     bus: Option<Arc<Bus>>,
     lock: Option<PduLock>,
     session: Session,
+    /// The bus, while there is a session.
+    turn: Option<Turn>,
     status: Arc<Status>,
     inbox: Receiver<Message>,
     desk: Arc<Desk>,
@@ -340,6 +343,9 @@ impl Worker {
             lock,
         } = change;
         self.plan.serve_on(patience(&pdu));
+        if !self.pdu.speaks_like(&pdu) {
+            self.status.forget();
+        }
         *driver = new;
         (self.pdu, self.bus, self.lock) = (pdu, bus, lock);
     }
@@ -370,9 +376,7 @@ impl Worker {
         if let Some(lock) = &mut self.lock {
             lock.release();
         }
-        if let Some(bus) = &self.bus {
-            bus.leave();
-        }
+        self.turn = None;
     }
 
     /// One driver call, with everything around it. Gives the worker back, or nothing when it was
@@ -384,15 +388,11 @@ impl Worker {
         call: Call,
     ) -> Option<(Box<Self>, CallResult)> {
         if self.session == Session::None {
-            if let Some(bus) = &self.bus {
-                bus.enter();
-            }
+            self.turn = self.bus.as_ref().map(Bus::enter);
             if let Some(lock) = &mut self.lock
                 && let Err(error) = lock.acquire(Deadline::after(self.pdu.timeout))
             {
-                if let Some(bus) = &self.bus {
-                    bus.leave();
-                }
+                self.turn = None;
                 return Some((self, Err(busy(error))));
             }
         }

@@ -7,6 +7,8 @@
 //!
 //! `PDUD_KILLS` says how often; the default is what fits the whole suite.
 
+use crate::daemon::Lab;
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -673,4 +675,145 @@ fn an_off_that_a_killed_daemon_leaves_behind_comes_before_the_on_of_the_next() {
     until("the on", || read(&log).ends_with("on\n").then_some(()));
     assert_eq!(read(&log), "begun\noff\non\n");
     assert!(next.terminate().success());
+}
+
+#[test]
+fn a_record_that_cannot_be_made_safe_does_not_outlive_its_reboot() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    let state = folder.join("state");
+    let journal = state.join("journal");
+    fs::create_dir_all(&journal).expect("a folder");
+    fs::create_dir(state.join("locks")).expect("a folder");
+    let user = rustix::process::geteuid().is_root().then_some(65534);
+    // Files can be made in it, but it cannot be opened to be synced.
+    for (path, mode) in [(folder, 0o777), (&*state, 0o777), (&*journal, 0o333)] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode");
+    }
+    let said = serves(folder, &state, user);
+    fs::set_permissions(&journal, fs::Permissions::from_mode(0o777)).expect("a mode");
+    assert!(said.contains("is not safe"), "{said}");
+    let left: Vec<_> = fs::read_dir(&journal).expect("a folder").collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_reboot_is_recorded_as_soon_as_the_journal_can_be_written_again() {
+    let lab = Lab::new();
+    let on = "[ -e mended ] || exit 1; record $1 on";
+    let pdus = json!({"p": lab.scripted(on, "record $1 off")});
+    let state = json!({"daemon": {"state_directory": lab.path("state")}});
+    let daemon = lab.start_with(pdus, state, &[]);
+    let journal = lab.path("state/journal");
+    fs::remove_dir(&journal).expect("removed");
+    fs::write(&journal, "").expect("a file in its place");
+    let (status, body) = daemon.get("reboot?hostname=p&port=1&delay=0");
+    assert_eq!(status, 503, "{body}");
+    daemon.wait_for_print("cannot be written");
+    daemon.wait_for_print("trying again until it is on");
+
+    fs::remove_file(&journal).expect("removed");
+    // The outlet is owed its on already; the other one is not.
+    let reboots = ["1", "2"]
+        .map(|outlet| daemon.get_later(&format!("reboot?hostname=p&port={outlet}&delay=2")));
+    until("both offs", || (lab.record().len() == 3).then_some(()));
+    let mut names: Vec<_> = fs::read_dir(&journal)
+        .expect("it is there again")
+        .map(|entry| entry.expect("readable").file_name())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["p.1.0", "p.2.0"]);
+    lab.write("mended", "");
+    for reboot in reboots {
+        let (status, body) = reboot.join().expect("a client");
+        assert_eq!(status, 200, "{body}");
+    }
+    assert_eq!(fs::read_dir(&journal).expect("a folder").count(), 0);
+    daemon.stop();
+}
+
+/// `--drive` beside a daemon of the same config.
+struct Drive(Child);
+
+impl Drive {
+    fn reboot(lab: &Lab, pdu: &str, outlet: &str, delay: &str) -> Self {
+        let mut command = lab.command(DAEMON);
+        command
+            .arg("--conf")
+            .arg(lab.path("pdudaemon.conf"))
+            .args(["--drive", "--request", "reboot", "--delay", delay])
+            .args(["--hostname", pdu, "--port", outlet])
+            .stderr(Stdio::null());
+        Self(command.spawn().expect("a process"))
+    }
+
+    fn kill(mut self) {
+        self.0.kill().expect("killed");
+        self.0.wait().expect("gone");
+    }
+}
+
+/// Loads the config again, once records made until now are no news any more.
+fn reload(daemon: &crate::daemon::Daemon) {
+    const LOADED: &str = "the config is loaded again";
+    thread::sleep(Duration::from_millis(1100));
+    let before = daemon.printed().matches(LOADED).count();
+    daemon.signal(rustix::process::Signal::HUP);
+    until("the config to be loaded again", || {
+        (daemon.printed().matches(LOADED).count() > before).then_some(())
+    });
+}
+
+#[test]
+fn a_reboot_whose_process_is_killed_is_finished_by_the_daemon_beside_it() {
+    let lab = Lab::new();
+    let state = json!({"daemon": {"state_directory": lab.path("state")}});
+    let pdus = json!({"p": lab.recorder("p"), "q": lab.recorder("q")});
+    let daemon = lab.start_with(pdus, state, &[]);
+    let records = || fs::read_dir(lab.path("state/journal")).expect("it").count();
+
+    let drive = Drive::reboot(&lab, "p", "1", "3600");
+    lab.wait_for_record(&["p 1 off"]);
+    drive.kill();
+    // Without a word to it.
+    lab.wait_for_record(&["p 1 off", "p 1 on"]);
+    until("the record to go", || (records() == 0).then_some(()));
+
+    // What is switched later counts, seen by then or not.
+    for (way, before) in [("off", "p 2 off"), ("on", "p 2 on")] {
+        lab.forget();
+        let drive = Drive::reboot(&lab, "p", "2", "3600");
+        lab.wait_for_record(&["p 2 off"]);
+        drive.kill();
+        assert_eq!(daemon.get(&format!("{way}?hostname=p&port=02")).0, 200);
+        assert_eq!(records(), 0, "{way}");
+        let before = before.replace('2', "02");
+        reload(&daemon);
+        assert_eq!(daemon.get("on?hostname=p&port=3").0, 200);
+        assert_eq!(lab.record(), ["p 2 off", &before, "p 3 on"], "{way}");
+    }
+    daemon.stop();
+}
+
+#[test]
+fn a_reboot_under_way_is_nobody_elses() {
+    let lab = Lab::new();
+    let state = json!({"daemon": {"state_directory": lab.path("state")}});
+    let pdus = json!({"p": lab.recorder("p"), "q": lab.recorder("q")});
+    let daemon = lab.start_with(pdus, state, &[]);
+    let mut drive = Drive::reboot(&lab, "p", "1", "4");
+    let own = daemon.get_later("reboot?hostname=q&port=1&delay=4");
+    until("both offs", || (lab.record().len() == 2).then_some(()));
+    reload(&daemon);
+    reload(&daemon);
+    assert_eq!(lab.record().len(), 2, "both wait");
+    assert!(drive.0.wait().expect("its end").success());
+    let (status, body) = own.join().expect("a client");
+    assert_eq!(status, 200, "{body}");
+    reload(&daemon);
+    let mut record = lab.record();
+    record.sort();
+    assert_eq!(record, ["p 1 off", "p 1 on", "q 1 off", "q 1 on"]);
+    daemon.stop();
 }

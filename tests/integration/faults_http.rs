@@ -965,6 +965,23 @@ fn a_ca_file_that_is_missing_or_empty_is_told_at_run_time() {
 }
 
 #[test]
+fn a_ca_file_that_is_a_pipe_is_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(|_, _, _| {});
+    let path = folder.path().join("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &path, 0o600.into()).unwrap();
+    let mut driver = over_tls(&server, json!({ "ca_file": path }));
+    let (sender, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(switch(&mut *driver, "AA1", GRACE)));
+    let result = ended.recv_timeout(2 * GRACE).expect("an end");
+    let error = result.unwrap_err();
+    assert!(
+        error.to_string().contains("not a regular file") && !error.may_have_acted(),
+        "{error}"
+    );
+}
+
+#[test]
 fn tls_with_a_peer_that_has_none_ends_in_time() {
     let plain = Server::start(|mut stream, _, _| {
         let mut hello = [0; 64];

@@ -1,7 +1,7 @@
 //! The config followed while the daemon runs: nothing is lost, nothing is done twice, and a file
 //! that cannot be used changes nothing.
 
-use crate::daemon::{Daemon, Lab, get, wait_for};
+use crate::daemon::{Daemon, Lab, get, http, wait_for};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -129,6 +129,42 @@ fn a_pdu_that_is_back_by_reload_goes_on_with_what_it_owes_and_with_its_queue() {
         lab.record().contains(&"p 1 on".to_owned()).then_some(())
     });
     assert_eq!(daemon.get("on?hostname=p&port=3").0, 200, "it serves on");
+    daemon.stop();
+}
+
+#[test]
+fn what_was_read_by_another_driver_is_not_known_any_more() {
+    let lab = Lab::new();
+    let pdu = |outlets: u32, more: Value| {
+        let mut pdu = json!({"driver": "simulated", "outlets": outlets});
+        let keys = pdu.as_object_mut().expect("an object");
+        keys.extend(more.as_object().expect("an object").clone());
+        json!({"p": pdu})
+    };
+    let daemon = lab.start(pdu(4, json!({})));
+    let known = || {
+        let (status, text) = http(daemon.address, "GET", "/api/v1/pdus/p");
+        assert_eq!(status, 200, "{text}");
+        let pdu: Value = serde_json::from_str(&text).expect("JSON");
+        (pdu["reachable"].clone(), pdu["outlets"][0]["state"].clone())
+    };
+    assert_eq!(daemon.get("on?hostname=p&port=1").0, 200);
+    assert_eq!(known(), (json!(true), json!("on")));
+
+    // A request shows that the worker has the change: it comes after it.
+    let other = json!({"retries": 2, "timeout": 9, "bus": "wire", "about": "x"});
+    lab.config(pdu(4, other), json!({}));
+    reload(&daemon);
+    assert_eq!(daemon.get("on?hostname=p&port=2").0, 200);
+    assert_eq!(known(), (json!(true), json!("on")), "the same driver");
+
+    lab.config(pdu(5, json!({})), json!({}));
+    reload(&daemon);
+    wait_for("the states to be unknown", || {
+        (known() == (Value::Null, Value::Null)).then_some(())
+    });
+    assert_eq!(daemon.get("on?hostname=p&port=2").0, 200);
+    assert_eq!(known(), (json!(true), Value::Null));
     daemon.stop();
 }
 

@@ -100,15 +100,24 @@ impl std::fmt::Display for Trouble {
 
 /// Keeps record of outlets that are owed their on where a crash does not reach it.
 pub(super) trait Ledger: Send {
-    /// `outlet` is about to be switched off by a reboot. Returns once that is safely recorded.
+    /// `outlet` is about to be switched off by a reboot. Returns once that is safely recorded;
+    /// nothing is done if it is already.
     fn owe(&mut self, outlet: &Outlet);
-    /// `outlet` is owed nothing any more.
+    /// Takes over what a dead process recorded of `outlet`; false when there is nothing new.
+    fn adopt(&mut self, outlet: &Outlet) -> bool;
+    /// `outlet` was not switched off after all.
+    fn withdraw(&mut self, outlet: &Outlet);
+    /// `outlet` is on, or is being switched off on purpose: nobody owes it anything any more.
     fn settle(&mut self, outlet: &Outlet);
 }
 
 /// No record at all.
 impl Ledger for () {
     fn owe(&mut self, _: &Outlet) {}
+    fn adopt(&mut self, _: &Outlet) -> bool {
+        false
+    }
+    fn withdraw(&mut self, _: &Outlet) {}
     fn settle(&mut self, _: &Outlet) {}
 }
 
@@ -233,8 +242,16 @@ impl Plan {
         self.away = 0;
     }
 
-    /// An outlet that is dark from before this start: its on comes before anything else.
+    /// An outlet that an earlier run may have left dark: if so, its on comes before anything that
+    /// comes later.
     pub(super) fn owe_from_before(&mut self, outlet: Outlet, now: Instant) {
+        if !self.ledger.adopt(&outlet) {
+            return;
+        }
+        warn!(
+            "PDU {}, outlet {outlet}: left off by an unfinished reboot of an earlier run; switching it on",
+            self.pdu
+        );
         self.owed.insert(
             outlet,
             Owed {
@@ -330,7 +347,7 @@ impl Plan {
                         continue;
                     }
                     if taken.job.is_begun() && !taken.job.was_owed {
-                        self.settle(&outlet);
+                        self.withdraw(&outlet);
                     }
                     // Another member's failure is the answer; this one has nothing to add.
                     self.leave(taken, now);
@@ -340,9 +357,8 @@ impl Plan {
                     if taken.job.attempts == 0 {
                         taken.job.was_owed =
                             self.owed.insert(outlet.clone(), Owed::BY_JOB).is_some();
-                        if !taken.job.was_owed {
-                            self.ledger.owe(&outlet);
-                        }
+                        // Owed before or not: its record may have been impossible then.
+                        self.ledger.owe(&outlet);
                     }
                     Call::Switch(Switch::Off)
                 }
@@ -442,7 +458,7 @@ impl Plan {
             }
             Step::RebootOff(_) => {
                 if !job.was_owed {
-                    self.settle(&taken.outlet);
+                    self.withdraw(&taken.outlet);
                 }
                 if let Some(group) = taken.job.group() {
                     group.off_failed(now);
@@ -504,16 +520,22 @@ impl Plan {
             group.off_failed(now);
         }
         if matches!(job.step, Step::RebootOff(_)) && job.attempts > 0 && !job.was_owed {
-            self.settle(&job.outlet.clone());
+            self.withdraw(&job.outlet);
         }
         let failure = job.last.clone().unwrap_or_else(stopping);
         job.answer.send(Err(failure));
     }
 
-    fn settle(&mut self, outlet: &Outlet) {
+    fn withdraw(&mut self, outlet: &Outlet) {
         if self.owed.remove(outlet).is_some() {
-            self.ledger.settle(outlet);
+            self.ledger.withdraw(outlet);
         }
+    }
+
+    fn settle(&mut self, outlet: &Outlet) {
+        self.owed.remove(outlet);
+        // Another process may have owed it, and died.
+        self.ledger.settle(outlet);
     }
 
     /// Is a job in the outlet's lane that will put it into a state of its own, as soon as it is

@@ -17,7 +17,9 @@ use rustls::{
     SignatureScheme, StreamOwned,
 };
 use std::fmt;
-use std::io::{Read, Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use ureq::unversioned::transport::time::{Duration, Instant};
@@ -82,10 +84,26 @@ fn unusable(error: &dyn fmt::Display) -> TransportError {
     TransportError::new(TransportErrorKind::Io, format!("TLS: {error}"))
 }
 
+/// Opens a regular file; a pipe that nobody writes to would be waited for, past every deadline.
+fn open(file: &Path) -> io::Result<File> {
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let mut options = File::options();
+    let file = options.read(true).custom_flags(nonblocking).open(file)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        // As with one that is missing: nothing was asked of the PDU yet.
+        Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            "it is not a regular file",
+        ))
+    }
+}
+
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TransportError> {
     let shown = file.display();
     let mut pem = Vec::new();
-    std::fs::File::open(file)
+    open(file)
         .and_then(|open| open.take(MOST_PEM).read_to_end(&mut pem))
         .map_err(|error| TransportError::io(&format!("reading {shown}"), &error))?;
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
