@@ -1,5 +1,6 @@
 //! The cells of USB drivers: the device goes wrong at each of its exchanges, behind a real Linux USB
-//! stack; only in the virtual machine of `make test-usb`.
+//! stack; only in the virtual machine, by `tests/usb/run matrix::` (not part of `make test-usb`: it
+//! takes long).
 
 use super::switching_line;
 use super::{
@@ -316,7 +317,7 @@ fn hub_cell(
 }
 
 #[test]
-#[ignore = "needs the virtual machine of make test-usb"]
+#[ignore = "needs the virtual machine: tests/usb/run matrix::"]
 fn the_fault_matrix_of_usb_holds() {
     let cases = cases();
     let (mut table, mut cells, mut names) = (Table::default(), 0, Vec::new());
