@@ -1,5 +1,5 @@
 //! The cells of USB drivers: the device goes wrong at each of its exchanges, behind a real Linux USB
-//! stack; only in the virtual machine, by `tests/usb/run matrix::` (not part of `make test-usb`: it
+//! stack; only in the virtual machine, by `tests/usb/run matrix::usb` (not part of `make test-usb`: it
 //! takes long).
 
 use super::switching_line;
@@ -151,6 +151,10 @@ fn cell(cases: &[Case], case: &Case, name: &str, wrong: Wrong) -> Result<Told, S
     }
     driver.rest(Deadline::after(PATIENCE));
     let sound = sim::start(case);
+    if name.starts_with("Cleware") && case.action == "state" {
+        // It counts its requests, and the transcript has the first.
+        driver = transcript::driver(case, name, sound.overrides());
+    }
     let again = call(driver.as_mut(), case, PATIENCE);
     driver.rest(Deadline::after(PATIENCE));
     drop(driver);
@@ -189,6 +193,8 @@ fn judge(
     let fits = match wrong {
         // The report had gone out when the device was pulled, and none is answered.
         Wrong::Device(Fault::Unplug, from) => !is_answered_after(case, from),
+        // The half that came may hold all that is asked for.
+        Wrong::Device(Fault::Half, _) => *outcome == case.outcome,
         // A feature report is a bit anywhere: what a device says of a relay is believed.
         Wrong::Device(Fault::Garbage, _) => case.action == "state" || is_control(case, 0),
         Wrong::Answers(Answers::Other(other)) => {
@@ -317,7 +323,7 @@ fn hub_cell(
 }
 
 #[test]
-#[ignore = "needs the virtual machine: tests/usb/run matrix::"]
+#[ignore = "needs the virtual machine: tests/usb/run matrix::usb"]
 fn the_fault_matrix_of_usb_holds() {
     let cases = cases();
     let (mut table, mut cells, mut names) = (Table::default(), 0, Vec::new());

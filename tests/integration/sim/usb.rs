@@ -484,7 +484,7 @@ fn serve_control(mut control: File, emulation: &Mutex<Box<dyn Emulation>>, input
                 Reply::Stall => control.read(&mut []),
                 Reply::Silence => {
                     wait_out(emulation);
-                    Ok(0)
+                    control.read(&mut [])
                 }
             };
         } else {
@@ -496,6 +496,7 @@ fn serve_control(mut control: File, emulation: &Mutex<Box<dyn Emulation>>, input
                 }
                 Reply::Silence => {
                     wait_out(emulation);
+                    let _ = control.write(&[]);
                     continue;
                 }
             }
@@ -708,15 +709,6 @@ impl Emulation for Player {
                     .heard
                     .push(format!("{} refused", head(setup)));
                 Reply::Stall
-            }
-            Some((Fault::Mute, from)) if play.heard.len() >= from => {
-                drop(play);
-                self.0
-                    .lock()
-                    .expect("lock")
-                    .heard
-                    .push(format!("{} ignored", head(setup)));
-                Reply::Silence
             }
             _ => Reply::Data(Vec::new()),
         }
