@@ -474,13 +474,19 @@ fn judge(
 fn classes(fault: Fault) -> &'static [&'static str] {
     match fault {
         Fault::None => &[],
-        Fault::Refuse => &["NoConnection", "Closed", "Timeout"],
+        Fault::Refuse => &["NoConnection", "Closed", "Timeout", "LoginRefused"],
         Fault::Silence | Fault::Stale => &["Timeout", "NoConnection", "LoginRefused"],
-        Fault::Drip | Fault::StopAt(_) | Fault::Lossy(_) => &["Timeout"],
-        Fault::ResetAt(_) | Fault::EndAt(_) => &["Closed", "NoConnection", "Timeout"],
-        Fault::Garbage | Fault::Endless => &["Garbled", "Unexpected", "Timeout"],
+        Fault::Drip | Fault::StopAt(_) => &["Timeout"],
+        Fault::Lossy(_) => &["Timeout", "Garbled"],
+        // Who closes after the password may not have liked it.
+        Fault::ResetAt(_) | Fault::EndAt(_) => {
+            &["Closed", "NoConnection", "Timeout", "LoginRefused"]
+        }
+        Fault::Garbage | Fault::Endless => {
+            &["Garbled", "Unexpected", "Timeout", "Closed", "LoginRefused"]
+        }
         Fault::Echo => &["Garbled"],
-        Fault::Opposite(_) => &["Unexpected", "Closed"],
+        Fault::Opposite(_) => &["Unexpected", "Closed", "Timeout"],
         Fault::Other(_) => &["Unexpected", "Refused", "NoSuchOutlet", "Closed", "Timeout"],
     }
 }
