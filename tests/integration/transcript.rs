@@ -26,7 +26,7 @@
 //! drivers.
 
 use crate::sim;
-use pdudaemon::driver::{Driver, registry};
+use pdudaemon::driver::{Driver, DriverError, registry};
 use pdudaemon::request::{Outlet, PduName, State, Switch};
 use pdudaemon::settings::{Position, Settings};
 use pdudaemon::transport::Deadline;
@@ -221,27 +221,37 @@ pub(crate) fn driver(case: &Case, name: &str, overrides: serde_json::Value) -> B
         .unwrap_or_else(|error| panic!("{}: {error}", case.at))
 }
 
+/// Does what the case is about; the outcome in a transcript's words.
+pub(crate) fn call(
+    driver: &mut dyn Driver,
+    case: &Case,
+    wait: Duration,
+) -> Result<String, DriverError> {
+    let (outlet, deadline) = (Outlet::new(case.outlet.as_str()), Deadline::after(wait));
+    let to = match case.action.as_str() {
+        "on" => Switch::On,
+        "off" => Switch::Off,
+        _ => {
+            return driver.state(&outlet, deadline).map(|state| match state {
+                State::On => "on".to_owned(),
+                State::Off => "off".to_owned(),
+                State::Unknown(_) => "unknown".to_owned(),
+            });
+        }
+    };
+    driver
+        .switch(&outlet, to, deadline)
+        .map(|()| "ok".to_owned())
+}
+
 /// Runs one case for one of its drivers: the right bytes, and the right outcome.
 pub(crate) fn check(case: &Case, name: &str) -> Result<(), String> {
     let simulator = sim::start(case);
     let mut driver = driver(case, name, simulator.overrides());
     let outlet = Outlet::new(case.outlet.as_str());
-    let deadline = Deadline::after(PATIENCE);
     let result = driver
         .check(&outlet)
-        .and_then(|()| match case.action.as_str() {
-            "on" => driver
-                .switch(&outlet, Switch::On, deadline)
-                .map(|()| "ok".to_owned()),
-            "off" => driver
-                .switch(&outlet, Switch::Off, deadline)
-                .map(|()| "ok".to_owned()),
-            _ => driver.state(&outlet, deadline).map(|state| match state {
-                State::On => "on".to_owned(),
-                State::Off => "off".to_owned(),
-                State::Unknown(_) => "unknown".to_owned(),
-            }),
-        });
+        .and_then(|()| call(driver.as_mut(), case, PATIENCE));
     driver.rest(Deadline::after(PATIENCE));
     drop(driver);
     let dialogue = simulator.finish();

@@ -13,9 +13,8 @@ mod usb;
 use crate::daemon::wait_for;
 use crate::sim::ber::with_request_id;
 use crate::sim::{self, Simulator};
-use crate::transcript::{self, Case, Line, bytes};
-use pdudaemon::driver::{Driver, DriverError, registry};
-use pdudaemon::request::{Outlet, State, Switch};
+use crate::transcript::{self, Case, Line, bytes, call};
+use pdudaemon::driver::{DriverError, registry};
 use pdudaemon::transport::Deadline;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -230,23 +229,6 @@ fn device(case: &Case) -> (Box<dyn Simulator>, SocketAddr) {
         .parse()
         .expect("an address");
     (device, address)
-}
-
-fn call(driver: &mut dyn Driver, case: &Case, wait: Duration) -> Result<String, DriverError> {
-    let (outlet, deadline) = (Outlet::new(case.outlet.as_str()), Deadline::after(wait));
-    match case.action.as_str() {
-        "on" => driver
-            .switch(&outlet, Switch::On, deadline)
-            .map(|()| "ok".to_owned()),
-        "off" => driver
-            .switch(&outlet, Switch::Off, deadline)
-            .map(|()| "ok".to_owned()),
-        _ => driver.state(&outlet, deadline).map(|state| match state {
-            State::On => "on".into(),
-            State::Off => "off".into(),
-            State::Unknown(_) => "unknown".into(),
-        }),
-    }
 }
 
 /// How many bytes come back in the whole dialogue.

@@ -1,8 +1,8 @@
 //! The cells of drivers that start programs: the program goes wrong instead of the line.
 
-use super::{DEADLINE, PATIENCE, SLACK, call, ends_well};
+use super::{DEADLINE, PATIENCE, SLACK, ends_well};
 use crate::sim::{self, Simulator};
-use crate::transcript::{self, Case};
+use crate::transcript::{self, Case, call};
 use pdudaemon::driver::DriverError;
 use pdudaemon::transport::TransportErrorKind;
 use std::collections::BTreeSet;

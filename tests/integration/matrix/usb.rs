@@ -4,12 +4,12 @@
 
 use super::switching_line;
 use super::{
-    Fault as Answers, Table, Told, answered_as, answers, call, class, ends_well, opposite, others,
+    Fault as Answers, Table, Told, answered_as, answers, class, ends_well, opposite, others,
 };
 use crate::sim;
 use crate::sim::usb::{Fault, Gadget, heard, normal, replug, spoil, unplug, unplug_all};
 use crate::sim::usb_devices::Hub;
-use crate::transcript::{self, Case, Line};
+use crate::transcript::{self, Case, Line, call};
 use pdudaemon::driver::DriverError;
 use pdudaemon::transport::Deadline;
 use std::time::{Duration, Instant};
