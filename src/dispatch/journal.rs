@@ -21,7 +21,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// The folder, shared by all workers.
 #[derive(Clone, Debug)]
@@ -36,7 +36,13 @@ struct Known {
     ours: HashSet<PathBuf>,
     /// What has been complained of.
     told: HashSet<PathBuf>,
+    /// When the folder had changed last, at a look that found no record of another process.
+    clean: Option<SystemTime>,
 }
+
+/// Changes of a folder that come closer together may bear the same time: more than a tick of the
+/// coarsest kernel clock (10 ms), and far less than anybody waits for.
+const TICK: Duration = Duration::from_millis(50);
 
 /// One outlet that is owed its on.
 #[derive(Debug)]
@@ -77,7 +83,7 @@ impl Journal {
     /// The records of other processes, dead or alive, that are at least of this age. What is none
     /// or cannot be read is told, once, and left where it is.
     pub(super) fn found(&self, age: Duration) -> Vec<Found> {
-        let mut found = self.look(|_| true);
+        let mut found = self.look();
         found.retain(|found| found.is_older_than(age));
         found.sort_by(|a, b| (&a.pdu, &a.outlet).cmp(&(&b.pdu, &b.outlet)));
         found
@@ -88,7 +94,7 @@ impl Journal {
         self.take_over(&found.path).is_some()
     }
 
-    fn look(&self, mut may_be: impl FnMut(&str) -> bool) -> Vec<Found> {
+    fn look(&self) -> Vec<Found> {
         let entries = match fs::read_dir(&self.folder) {
             Ok(entries) => entries,
             Err(error) => {
@@ -103,9 +109,6 @@ impl Journal {
         };
         let found = entries.filter_map(|entry| {
             let entry = entry.ok()?;
-            if !entry.file_name().to_str().is_none_or(&mut may_be) {
-                return None;
-            }
             let path = entry.path();
             if self.known().ours.contains(&path) {
                 return None;
@@ -132,10 +135,19 @@ impl Journal {
         found.collect()
     }
 
-    /// What dead processes left of this outlet, locked.
+    /// What dead processes left of this outlet, locked. Every on and off asks: where nobody else
+    /// has a record, the folder's time tells, and the folder is not read again.
     fn left_of(&self, pdu: &PduName, outlet: &Outlet) -> Vec<Record> {
-        let start = name_start(pdu);
-        self.look(|name| name.starts_with(&start))
+        let changed = fs::metadata(&self.folder).and_then(|meta| meta.modified());
+        let changed = changed.ok();
+        if changed.is_some() && changed == self.known().clean {
+            return Vec::new();
+        }
+        let is_past = |at: &SystemTime| at.elapsed().is_ok_and(|age| age > TICK);
+        let past = changed.filter(is_past);
+        let found = self.look();
+        self.known().clean = past.filter(|_| found.is_empty());
+        found
             .into_iter()
             .filter(|found| found.pdu == *pdu && found.outlet == *outlet)
             .filter_map(|found| self.take_over(&found.path))
@@ -219,14 +231,9 @@ fn encode(text: &str) -> impl std::fmt::Display + '_ {
     utf8_percent_encode(text, NON_ALPHANUMERIC)
 }
 
-/// What the names of all records of a PDU begin with.
-fn name_start(pdu: &PduName) -> String {
-    format!("{}.", encode(pdu.as_str()))
-}
-
 /// A record's name: PDU, outlet and a number, percent-encoded so that the dots part them.
 pub(super) fn name(pdu: &PduName, outlet: &Outlet, number: u32) -> String {
-    format!("{}{}.{number}", name_start(pdu), encode(outlet.as_str()))
+    format!("{}.{}.{number}", encode(pdu.as_str()), encode(outlet.as_str()))
 }
 
 pub(super) fn read_name(name: &str) -> Option<(PduName, Outlet)> {
@@ -407,5 +414,29 @@ mod tests {
         drop(next);
         assert_eq!(names(&open()), ["pdu.5/x 5"]);
         assert!(folder.path().join("journal/README").exists());
+    }
+
+    #[test]
+    fn what_another_process_leaves_is_settled_however_long_there_was_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let open = || Journal::open(folder.path()).expect("opened");
+        let (pdu, outlet) = (|| PduName::new("pdu"), Outlet::new("1"));
+        let journal = open();
+        let mut ours = journal.ledger(pdu());
+        let old = SystemTime::now() - Duration::from_secs(60);
+        let handle = File::open(folder.path().join("journal")).expect("the folder");
+        handle.set_modified(old).expect("an old folder");
+        ours.settle(&outlet);
+        assert!(journal.known().clean.is_some(), "the folder is read once");
+        for _ in 0..2 {
+            let mut theirs = open().ledger(pdu());
+            theirs.owe(&outlet);
+            ours.settle(&outlet);
+            assert!(names(&open()).is_empty(), "a living process's own");
+            drop(theirs);
+            assert_eq!(names(&open()), ["pdu 1"]);
+            ours.settle(&outlet);
+            assert!(names(&open()).is_empty());
+        }
     }
 }
