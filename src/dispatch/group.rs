@@ -1,7 +1,10 @@
 //! One request over several outlets: all off, pause, all on; success only if all succeed.
 //!
 //! The members stand in their workers' queues like any other job. What they have in common is
-//! here: when the pause begins, whether an off failed, and the one answer.
+//! here: whether all have come to their turn, when the pause begins, whether an off failed, and
+//! the one answer. A member of a reboot waits for the others before its off, so that no outlet is
+//! dark while another's lane stands still. That no two groups wait for each other is the
+//! dispatcher's doing: a group enters all its lanes in one step.
 
 use super::ticket::Ticket;
 use crate::request::{Done, Failure, Outcome, State};
@@ -17,12 +20,15 @@ pub(super) struct Group {
 }
 
 struct Inner {
+    /// Members whose turn has not come yet.
+    absent: usize,
     /// Members whose off has not ended yet.
     offs_left: usize,
     /// Members that have not ended yet.
     left: usize,
     /// An off failed: no member starts any more, and those that are off go on at once.
     failed: bool,
+    /// Members that wait for the others, before their off or after it.
     parked: Vec<Resume>,
     attempts: u32,
     states: Vec<State>,
@@ -34,8 +40,14 @@ type Resume = Box<dyn FnOnce(Instant) + Send>;
 
 impl Group {
     /// A group of `members`, answered once through its ticket.
-    pub(super) fn new(members: usize, pause: Duration, ticket: Arc<Ticket>) -> Self {
+    pub(super) fn new(
+        members: usize,
+        pause: Duration,
+        ticket: Arc<Ticket>,
+        now: Instant,
+    ) -> Arc<Self> {
         let inner = Inner {
+            absent: members,
             offs_left: members,
             left: members,
             failed: false,
@@ -44,10 +56,30 @@ impl Group {
             states: Vec::new(),
             failures: Vec::new(),
         };
-        Self {
+        let group = Arc::new(Self {
             pause,
             ticket,
             inner: Mutex::new(inner),
+        });
+        // Once it is cancelled nobody waits for the others.
+        let ended = Arc::downgrade(&group);
+        let release = move |_: &Ticket| {
+            if let Some(group) = ended.upgrade() {
+                group.lost(now);
+            }
+        };
+        group.ticket.follow(Box::new(release));
+        group
+    }
+
+    /// A member of a reboot has come to its turn, and waits for the others: `resume` says when it
+    /// goes on. Every member calls this once, before its off.
+    pub(super) fn arrive(&self, resume: impl FnOnce(Instant) + Send + 'static, now: Instant) {
+        let mut inner = self.lock();
+        inner.absent = inner.absent.saturating_sub(1);
+        inner.parked.push(Box::new(resume));
+        if inner.failed || inner.absent == 0 {
+            inner.resume_parked(now);
         }
     }
 
@@ -89,8 +121,8 @@ impl Group {
         }
     }
 
-    /// A member was lost with its worker, by a bug or a stop: nobody else starts, and those that
-    /// are off are switched on.
+    /// A member was lost with its worker, by a bug or a stop, or the request is over: nobody else
+    /// starts, and those that are off are switched on.
     pub(super) fn lost(&self, now: Instant) {
         let mut inner = self.lock();
         inner.failed = true;
@@ -124,7 +156,7 @@ impl Group {
 }
 
 impl Inner {
-    /// The members that are off go on at `due`.
+    /// The members that wait go on at `due`.
     fn resume_parked(&mut self, due: Instant) {
         self.parked.drain(..).for_each(|resume| resume(due));
     }
@@ -186,7 +218,7 @@ mod tests {
             request,
             Box::new(move |outcome| reply.send(outcome).expect("asked")),
         );
-        let group = Arc::new(Group::new(2, Duration::from_secs(3600), ticket));
+        let group = Group::new(2, Duration::from_secs(3600), ticket, Instant::now());
         let (resume, resumed) = crossbeam_channel::bounded(1);
         let resume = move |due| resume.send(due).expect("parked");
         group.went_dark(resume, false, Instant::now());

@@ -233,7 +233,11 @@ fn encode(text: &str) -> impl std::fmt::Display + '_ {
 
 /// A record's name: PDU, outlet and a number, percent-encoded so that the dots part them.
 pub(super) fn name(pdu: &PduName, outlet: &Outlet, number: u32) -> String {
-    format!("{}.{}.{number}", encode(pdu.as_str()), encode(outlet.as_str()))
+    format!(
+        "{}.{}.{number}",
+        encode(pdu.as_str()),
+        encode(outlet.as_str())
+    )
 }
 
 pub(super) fn read_name(name: &str) -> Option<(PduName, Outlet)> {

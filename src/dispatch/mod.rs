@@ -170,7 +170,7 @@ impl Dispatcher {
             }
             return;
         }
-        let group = Arc::new(Group::new(places.len(), pause, Arc::clone(ticket)));
+        let group = Group::new(places.len(), pause, Arc::clone(ticket), Instant::now());
         let _one_step = self.grouping.lock().unwrap_or_else(PoisonError::into_inner);
         for (route, outlet, place) in places {
             send(route, outlet, Answer::to_group(Arc::clone(&group), place));

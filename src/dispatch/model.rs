@@ -353,7 +353,7 @@ impl World {
         });
         let ticket = self.book.open(request, reply);
         let group = (places.len() > 1)
-            .then(|| Arc::new(Group::new(places.len(), pause, Arc::clone(&ticket))));
+            .then(|| Group::new(places.len(), pause, Arc::clone(&ticket), self.now));
         let mut members = Vec::new();
         for (pdu, index) in places {
             let place = Arc::new(AtomicUsize::new(0));
@@ -597,6 +597,10 @@ impl World {
                 assert!(!failed_elsewhere, "{at}: begun although its group failed");
                 assert!(self.stopping.is_none(), "{at}: begun while stopping");
             }
+            if member.phase == Phase::Fresh {
+                self.check_gathered(number, &at);
+            }
+            let member = &self.members[number];
             if member.phase == Phase::Dark && member.attempts == 0 {
                 self.check_pause(number, &at);
             }
@@ -638,6 +642,21 @@ impl World {
                 .millis(if self.dice.0 & 8 == 0 { 1 } else { 3000 });
         self.pdus[which].call = Some((until, member, index, call, result));
         self.pdus[which].last[index] = Some((self.step, call, None));
+    }
+
+    /// No member of a group's reboot begins while another has not come to its turn.
+    fn check_gathered(&mut self, number: usize, at: &str) {
+        if !matches!(self.members[number].step, Step::RebootOff(_)) {
+            return;
+        }
+        for other in self.requests[self.members[number].request].members.clone() {
+            let Member { pdu, outlet, .. } = self.members[other];
+            let is_first = self.head(pdu, outlet) == Some(other);
+            assert!(
+                is_first,
+                "{at}: dark while outlet {outlet} of PDU {pdu} is not ready"
+            );
+        }
     }
 
     /// A reboot is dark for as long as was asked, and a group goes on together.

@@ -323,6 +323,9 @@ impl Plan {
             // The lane has the name its first job gave it; this one may write the same outlet in
             // another way, and a driver is given what its own client wrote.
             taken.outlet = taken.job.outlet.clone();
+            let Some(mut taken) = self.gather(taken, now) else {
+                continue;
+            };
             let outlet = taken.outlet.clone();
             let is_new = taken.job.attempts == 0 && taken.job.step != Step::RebootOn;
             if is_new && !taken.job.begin() {
@@ -470,6 +473,31 @@ impl Plan {
         self.end(taken, outcome, now);
     }
 
+    /// A member of a group's reboot waits until the others have come to their turn, too; any other
+    /// job is given back.
+    fn gather(&mut self, mut taken: Taken<Job>, now: Instant) -> Option<Taken<Job>> {
+        let is_gathered = std::mem::replace(&mut taken.job.is_gathered, true);
+        match taken.job.group().cloned() {
+            Some(group) if matches!(taken.job.step, Step::RebootOff(_)) && !is_gathered => {
+                let resume = self.resumption(taken.outlet.clone());
+                let outlet = taken.outlet.clone();
+                self.queue.park(taken);
+                group.arrive(resume, now);
+                // It may have been dark before, and is not to stay so while it waits.
+                self.see_to_owed(&outlet, now, Duration::ZERO);
+                None
+            }
+            _ => Some(taken),
+        }
+    }
+
+    /// Tells this worker that a parked member of a group goes on.
+    fn resumption(&self, outlet: Outlet) -> impl FnOnce(Instant) + Send + 'static {
+        // A worker outlives the members it has parked.
+        let me = self.me.clone();
+        move |due| drop(me.send(Message::Resume { outlet, due }))
+    }
+
     /// The outlet is off, or perhaps off: its on comes after the pause, whatever happens.
     fn go_dark(&mut self, mut taken: Taken<Job>, pause: Duration, now: Instant) {
         let outlet = taken.outlet.clone();
@@ -479,10 +507,7 @@ impl Plan {
         match taken.job.group().cloned() {
             Some(group) => {
                 self.queue.park(taken);
-                let me = self.me.clone();
-                // A worker outlives the members it has parked.
-                let resume = move |due| drop(me.send(Message::Resume { outlet, due }));
-                group.went_dark(resume, failed, now);
+                group.went_dark(self.resumption(outlet), failed, now);
             }
             None => {
                 let pause = match self.stopping {

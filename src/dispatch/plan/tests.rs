@@ -90,19 +90,38 @@ impl Bench {
 
     /// The next thing to do must be this call; the PDU answers it so.
     fn plays(&mut self, id: &str, call: Call, answer: Result<Option<State>, Trouble>) {
-        assert_eq!(self.plan.next(self.now), Next::Call(outlet(id), call));
+        assert_eq!(self.next(), Next::Call(outlet(id), call));
         self.plan.result(answer, self.now);
+        self.hear();
+    }
+
+    /// What to do when all messages have been heard.
+    fn next(&mut self) -> Next {
+        loop {
+            let next = self.plan.next(self.now);
+            if !self.hear() {
+                return next;
+            }
+            assert!(matches!(next, Next::Wait(_)), "more to do than {next:?}");
+        }
+    }
+
+    /// Was there any message?
+    fn hear(&mut self) -> bool {
+        let mut was_any = false;
         while let Ok(message) = self.inbox.try_recv() {
+            was_any = true;
             match message {
                 Message::Resume { outlet, due } => self.plan.resume(&outlet, due, self.now),
                 other => panic!("unexpected {other:?}"),
             }
         }
+        was_any
     }
 
     /// Nothing is to be done before `wait` has passed; then it has.
     fn waits(&mut self, wait: Duration) {
-        assert_eq!(self.plan.next(self.now), Next::Wait(Some(self.now + wait)));
+        assert_eq!(self.next(), Next::Wait(Some(self.now + wait)));
         self.now += wait;
     }
 }
@@ -313,7 +332,7 @@ fn a_stop_sends_the_on_of_an_off_that_is_in_doubt() {
 
 fn group_of_two(bench: &mut Bench) -> Receiver<Outcome> {
     let (ticket, receiver) = ticket();
-    let group = Arc::new(Group::new(2, PAUSE, ticket));
+    let group = Group::new(2, PAUSE, ticket, bench.now);
     for id in ["1", "2"] {
         let answer = Answer::to_group(Arc::clone(&group), place());
         bench.plan.accept(
@@ -338,6 +357,54 @@ fn a_group_goes_all_off_pause_all_on() {
         answer.try_recv().expect("answered").expect("done").attempts,
         4
     );
+}
+
+#[test]
+fn a_group_waits_lit_until_every_member_has_come_to_its_turn() {
+    let mut bench = Bench::new(1);
+    let before = bench.ask("2", Step::RebootOff(PAUSE));
+    let answer = group_of_two(&mut bench);
+    let behind = bench.ask("1", Step::State);
+    bench.plays("2", OFF, Ok(None));
+    bench.waits(PAUSE);
+    bench.plays("2", ON, Ok(None));
+    assert!(before.try_recv().expect("answered").is_ok());
+    assert!(answer.try_recv().is_err() && behind.try_recv().is_err());
+    bench.plays("1", OFF, Ok(None));
+    bench.plays("2", OFF, Ok(None));
+}
+
+#[test]
+fn a_group_that_is_cancelled_while_it_waits_holds_nobody_up() {
+    let mut bench = Bench::new(1);
+    let (ticket, answer) = ticket();
+    let group = Group::new(2, PAUSE, Arc::clone(&ticket), bench.now);
+    let member = Answer::to_group(Arc::clone(&group), place());
+    let job = Job::new(outlet("1"), Step::RebootOff(PAUSE), member);
+    bench.plan.accept(job, bench.now, bench.now);
+    let behind = bench.ask("1", Step::State);
+    assert_eq!(bench.next(), Next::Wait(None));
+    assert!(ticket.cancel());
+    assert!(answer.try_recv().expect("answered").is_err());
+    bench.plays("1", Call::State, Ok(Some(State::On)));
+    assert!(behind.try_recv().expect("answered").is_ok());
+}
+
+#[test]
+fn an_outlet_that_is_owed_its_on_does_not_stay_dark_while_its_group_gathers() {
+    let mut bench = Bench::new(1);
+    let reboot = bench.ask("1", Step::RebootOff(PAUSE));
+    bench.plays("1", OFF, Ok(None));
+    let (ticket, _answer) = ticket();
+    let group = Group::new(2, PAUSE, ticket, bench.now);
+    let member = Answer::to_group(Arc::clone(&group), place());
+    let job = Job::new(outlet("1"), Step::RebootOff(PAUSE), member);
+    bench.plan.accept(job, bench.now, bench.now);
+    bench.waits(PAUSE);
+    bench.plays("1", ON, Err(timeout()));
+    assert!(reboot.try_recv().expect("answered").is_err());
+    assert_eq!(bench.plan.next(bench.now), Next::Wait(Some(bench.now)));
+    bench.plays("1", ON, Ok(None));
 }
 
 #[test]
@@ -497,13 +564,16 @@ fn a_member_in_doubt_is_switched_on_at_once_when_its_group_fails() {
 #[test]
 fn a_member_that_was_not_reached_is_left_alone_when_its_group_fails() {
     let (mut one, mut two) = (Bench::new(2), Bench::new(2));
+    two.now = one.now;
     let (ticket, answer) = ticket();
-    let group = Arc::new(Group::new(2, PAUSE, ticket));
+    let group = Group::new(2, PAUSE, ticket, one.now);
     for bench in [&mut one, &mut two] {
         let answer = Answer::to_group(Arc::clone(&group), place());
         let job = Job::new(outlet("1"), Step::RebootOff(PAUSE), answer);
         bench.plan.accept(job, bench.now, bench.now);
     }
+    assert_eq!(one.next(), Next::Wait(None), "not before the other's turn");
+    assert_eq!(two.plan.next(two.now), Next::Wait(None));
     one.plays("1", OFF, Err(no_connection()));
     two.plays("1", OFF, Err(refused()));
     one.waits(Duration::from_secs(1));
