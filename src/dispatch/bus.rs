@@ -1,9 +1,10 @@
 //! A wire that several PDUs share: one of them at a time, in the order they asked.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-/// Turns on one wire. Who holds the turn gives it up after a bounded time: every driver call has a
-/// deadline.
+/// Turns on one wire.
 #[derive(Debug, Default)]
 pub(super) struct Bus {
     turns: Mutex<Turns>,
@@ -12,10 +13,10 @@ pub(super) struct Bus {
 
 #[derive(Debug, Default)]
 struct Turns {
+    /// Who stands in line; the first has the wire.
+    line: VecDeque<u64>,
     /// The number the next comer draws.
     next: u64,
-    /// The number that is served.
-    served: u64,
 }
 
 /// The turn of one worker; with it the wire is given to the next, however that comes about.
@@ -24,33 +25,67 @@ pub(super) struct Turn(Arc<Bus>);
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.0.lock().served += 1;
+        self.0.lock().line.pop_front();
         self.0.changed.notify_all();
     }
 }
 
 impl Bus {
-    /// Waits for this worker's turn.
-    pub(super) fn enter(self: &Arc<Self>) -> Turn {
+    /// Waits for this worker's turn, for each one before it at most `longest`. Who has the turn
+    /// gives it up in time, as every driver call has a deadline, unless its driver is beyond help:
+    /// then there is no turn, after the time that is given back.
+    pub(super) fn enter(self: &Arc<Self>, longest: Duration) -> Result<Turn, Duration> {
         let mut turns = self.lock();
         let mine = turns.next;
         turns.next += 1;
-        while turns.served != mine {
-            turns = self
-                .changed
-                .wait(turns)
-                .unwrap_or_else(PoisonError::into_inner);
+        let ahead = u32::try_from(turns.line.len()).unwrap_or(u32::MAX);
+        turns.line.push_back(mine);
+        let began = Instant::now();
+        let is_mine = |turns: &Turns| turns.line.front() == Some(&mine);
+        let (mut turns, _) = self
+            .changed
+            .wait_timeout_while(turns, longest.saturating_mul(ahead), |turns| {
+                !is_mine(turns)
+            })
+            .unwrap_or_else(PoisonError::into_inner);
+        if is_mine(&turns) {
+            return Ok(Turn(Arc::clone(self)));
         }
-        Turn(Arc::clone(self))
+        turns.line.retain(|number| *number != mine);
+        Err(began.elapsed())
     }
 
-    /// Does anybody wait behind the one that holds the turn?
+    /// Does anybody wait behind the one that has the turn?
     pub(super) fn others_wait(&self) -> bool {
-        let turns = self.lock();
-        turns.next > turns.served + 1
+        self.lock().line.len() > 1
     }
 
     fn lock(&self) -> MutexGuard<'_, Turns> {
         self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_that_is_never_given_up_is_waited_for_in_vain_but_not_for_ever() {
+        let (bus, brief) = (Arc::new(Bus::default()), Duration::from_millis(10));
+        let held = bus.enter(brief).expect("a free wire");
+        let second = {
+            let bus = Arc::clone(&bus);
+            std::thread::spawn(move || bus.enter(Duration::from_secs(60)))
+        };
+        while !bus.others_wait() {
+            std::thread::yield_now();
+        }
+        // It stands third, and two turns may last so long each.
+        assert!(bus.enter(brief).expect_err("no turn") >= 2 * brief);
+        drop(held);
+        let second = second.join().expect("no panic").expect("its turn");
+        assert!(!bus.others_wait(), "the third has left the line");
+        drop(second);
+        assert!(bus.enter(brief).is_ok());
     }
 }

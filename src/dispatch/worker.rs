@@ -7,6 +7,7 @@
 //! come back in time loses it: another thread takes the worker from the desk and goes on with a
 //! fresh driver, and what the late one says is thrown away.
 
+use super::STUCK;
 use super::bus::{Bus, Turn};
 use super::lock::PduLock;
 use super::message::{Change, Message, Stop};
@@ -379,6 +380,12 @@ impl Worker {
         self.turn = None;
     }
 
+    /// How long another PDU may hold the bus, at the very most, if its timeout is like this one's:
+    /// it waits for its lock, calls a driver that is stuck, and leaves the session.
+    fn longest_turn(&self) -> Duration {
+        2 * self.pdu.timeout + 2 * STUCK + REST_PATIENCE
+    }
+
     /// One driver call, with everything around it. Gives the worker back, or nothing when it was
     /// taken from the desk meanwhile.
     fn call(
@@ -388,7 +395,12 @@ impl Worker {
         call: Call,
     ) -> Option<(Box<Self>, CallResult)> {
         if self.session == Session::None {
-            self.turn = self.bus.as_ref().map(Bus::enter);
+            if let Some(bus) = &self.bus {
+                match bus.enter(self.longest_turn()) {
+                    Ok(turn) => self.turn = Some(turn),
+                    Err(waited) => return Some((self, Err(busy(bus_is_held(waited))))),
+                }
+            }
             if let Some(lock) = &mut self.lock
                 && let Err(error) = lock.acquire(Deadline::after(self.pdu.timeout))
             {
@@ -472,6 +484,14 @@ impl Worker {
 
 fn busy(error: TransportError) -> Trouble {
     Trouble::Driver(DriverError::Transport(error))
+}
+
+fn bus_is_held(waited: Duration) -> TransportError {
+    let detail = format!(
+        "another PDU has held their bus for {} s: its driver is stuck, this is a bug; restart the daemon",
+        waited.as_secs()
+    );
+    TransportError::new(TransportErrorKind::Busy, detail)
 }
 
 /// What a panic said.
