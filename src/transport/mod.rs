@@ -143,6 +143,16 @@ impl TransportError {
         Self::new(kind, format!("{doing}: {error}"))
     }
 
+    /// The same of a read or write once something may have been sent: whatever the system's words,
+    /// a connection that broke says nothing of what the PDU has done.
+    pub fn broken(doing: &str, error: &io::Error) -> Self {
+        let told = Self::io(doing, error);
+        if told.may_have_acted() {
+            return told;
+        }
+        Self::new(TransportErrorKind::Closed, told.detail)
+    }
+
     /// The same error, with the words of another one that the next try ended with.
     pub fn tried_again(self, again: &dyn fmt::Display) -> Self {
         Self {
@@ -206,4 +216,26 @@ pub fn printable(bytes: &[u8]) -> String {
         text.push_str(&format!(" and {} bytes more", bytes.len() - MOST));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_broke_leaves_its_command_in_doubt() {
+        use rustix::io::Errno;
+        for errno in [
+            Errno::HOSTUNREACH,
+            Errno::NETUNREACH,
+            Errno::CONNREFUSED,
+            Errno::PERM,
+            Errno::BUSY,
+            Errno::CONNRESET,
+            Errno::TIMEDOUT,
+        ] {
+            let error = TransportError::broken("waiting for an answer", &errno.into());
+            assert!(error.may_have_acted(), "{error:?}");
+        }
+    }
 }

@@ -297,7 +297,7 @@ fn io_error(doing: &str, errno: Errno) -> TransportError {
         Errno::IO | Errno::NODEV | Errno::NXIO => {
             gone(&format!("{doing}: the serial device is gone ({errno})"))
         }
-        _ => TransportError::io(doing, &errno.into()),
+        _ => TransportError::broken(doing, &errno.into()),
     }
 }
 

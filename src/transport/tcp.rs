@@ -49,7 +49,7 @@ impl Connection {
                 .stream
                 .set_write_timeout(Some(left))
                 .and_then(|()| self.stream.write(rest))
-                .map_err(|error| TransportError::io("sending", &error))?;
+                .map_err(|error| TransportError::broken("sending", &error))?;
             if sent == 0 {
                 return Err(TransportError::new(
                     TransportErrorKind::Closed,
@@ -77,7 +77,7 @@ impl Connection {
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 result => {
                     return result
-                        .map_err(|error| TransportError::io("waiting for an answer", &error));
+                        .map_err(|error| TransportError::broken("waiting for an answer", &error));
                 }
             }
         }
@@ -105,7 +105,7 @@ impl Connection {
         match result {
             Ok(more) => Ok(Some(more)),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(TransportError::io("receiving", &error)),
+            Err(error) => Err(TransportError::broken("receiving", &error)),
         }
     }
 

@@ -47,7 +47,7 @@ pub(super) fn explain(error: ureq::Error) -> TransportError {
             .and_then(|e| e.downcast_ref::<rustls::Error>())
         {
             Some(error) => TransportError::new(K::Garbled, format!("TLS: {error}")),
-            None => TransportError::io("waiting for an answer", &error),
+            None => TransportError::broken("waiting for an answer", &error),
         },
         E::LargeResponseHeader(..) => TransportError::new(
             K::Garbled,
