@@ -9,7 +9,7 @@ mod ykush;
 pub use hub::switchable_ports;
 
 use super::{DEVICE_TIMEOUT, DriverError, DriverSpec, Key, outlet_number};
-use crate::request::Outlet;
+use crate::request::{Outlet, State, Switch};
 use crate::settings::{Settings, SettingsError};
 use crate::transport::usb::{Attached, Wanted};
 use crate::transport::{Deadline, TransportError};
@@ -126,6 +126,22 @@ fn small_outlet(outlet: &Outlet, most: u32) -> Result<u8, DriverError> {
     let number = outlet_number(outlet, 1..=most)?;
     u8::try_from(number).map_err(|_| DriverError::NoSuchOutlet {
         expected: format!("outlets 1 to {most}"),
+    })
+}
+
+/// Holds what was `read` after switching against what was asked for.
+fn switched(
+    outlet: &Outlet,
+    to: Switch,
+    read: Result<State, DriverError>,
+) -> Result<(), DriverError> {
+    let got = read.map_err(DriverError::after_switching)?;
+    if got == State::from(to) {
+        return Ok(());
+    }
+    Err(DriverError::Unexpected {
+        expected: format!("outlet {outlet} {to} after switching"),
+        got: got.to_string(),
     })
 }
 

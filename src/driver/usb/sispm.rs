@@ -3,7 +3,7 @@
 //! Feature report 1 is the device's id; report 3N belongs to outlet N: byte 1 of what is written
 //! is 03 for on and 00 for off, bit 0 of byte 1 of what is read is the relay.
 
-use super::{Choice, Model, small_outlet, unexpected};
+use super::{Choice, Model, small_outlet, switched, unexpected};
 use crate::driver::{Driver, DriverError};
 use crate::request::{Outlet, State, Switch};
 use crate::settings::{Settings, SettingsError};
@@ -123,9 +123,9 @@ impl SisPm {
 }
 
 /// What the device says of an outlet.
-fn read(device: &Device, report: u8, deadline: Deadline) -> Result<Switch, DriverError> {
+fn read(device: &Device, report: u8, deadline: Deadline) -> Result<State, DriverError> {
     let data = device.control_in(get(report), REPORT, deadline)?;
-    switch_of(&data)
+    Ok(switch_of(&data)?.into())
 }
 
 impl Driver for SisPm {
@@ -143,14 +143,7 @@ impl Driver for SisPm {
         self.with(deadline, |device| {
             let report = report_of(device.attached().ids().1, outlet)?;
             device.control_out(set(report), &switch_data(report, to), deadline)?;
-            let got = read(device, report, deadline)?;
-            if got == to {
-                return Ok(());
-            }
-            Err(DriverError::Unexpected {
-                expected: format!("outlet {outlet} {to} after switching"),
-                got: got.to_string(),
-            })
+            switched(outlet, to, read(device, report, deadline))
         })
     }
 
@@ -158,7 +151,7 @@ impl Driver for SisPm {
         self.choice.outlet(outlet)?;
         self.with(deadline, |device| {
             let report = report_of(device.attached().ids().1, outlet)?;
-            Ok(read(device, report, deadline)?.into())
+            read(device, report, deadline)
         })
     }
 

@@ -4,7 +4,7 @@
 //! relay. Setting it with `ff N` closes relay N, with `fd N` opens it. The requests go to the
 //! device and not to its interface, so nothing has to be taken from the kernel's driver.
 
-use super::{Choice, Model, small_outlet, unexpected};
+use super::{Choice, Model, small_outlet, switched, unexpected};
 use crate::driver::{Driver, DriverError};
 use crate::request::{Outlet, State, Switch};
 use crate::settings::{Settings, SettingsError, flag};
@@ -120,6 +120,16 @@ fn relay(outlet: &Outlet, device: &Device) -> Result<u8, DriverError> {
     small_outlet(outlet, count)
 }
 
+fn read(
+    device: &Device,
+    relay: u8,
+    invert: bool,
+    deadline: Deadline,
+) -> Result<State, DriverError> {
+    let report = device.control_in(GET, REPORT, deadline)?;
+    Ok(switch_of(is_closed(relay, &report)? != invert).into())
+}
+
 impl Driver for VusbHid {
     fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
         self.choice.outlet(outlet).map(drop)
@@ -137,15 +147,7 @@ impl Driver for VusbHid {
         self.with(deadline, |device| {
             let relay = relay(outlet, device)?;
             device.control_out(SET, &switch_report(relay, closed), deadline)?;
-            let report = device.control_in(GET, REPORT, deadline)?;
-            let read = is_closed(relay, &report)?;
-            if read == closed {
-                return Ok(());
-            }
-            Err(DriverError::Unexpected {
-                expected: format!("outlet {outlet} {to} after switching"),
-                got: switch_of(read != invert).to_string(),
-            })
+            switched(outlet, to, read(device, relay, invert, deadline))
         })
     }
 
@@ -154,8 +156,7 @@ impl Driver for VusbHid {
         let invert = self.invert;
         self.with(deadline, |device| {
             let relay = relay(outlet, device)?;
-            let report = device.control_in(GET, REPORT, deadline)?;
-            Ok(switch_of(is_closed(relay, &report)? != invert).into())
+            read(device, relay, invert, deadline)
         })
     }
 

@@ -2,14 +2,15 @@
 //!
 //! One command byte: `1N` on, `0N` off, `2N` state, N being the port; it is sent twice, as the
 //! Python program does. The answer is one report: byte 0 is 01 when the command was taken; the
-//! answer to a state has `1N` or `0N` in byte 1 (ykushcmd, the vendor's tool).
+//! answer to a state has `1N` or `0N` in byte 1 (ykushcmd, the vendor's tool). What byte 1 of the
+//! other answers says is not known, so the state is asked for after switching.
 
-use super::{Choice, Model, own_serial, unexpected};
+use super::{Choice, Model, own_serial, switched, unexpected};
 use crate::driver::{Driver, DriverError};
 use crate::request::{Outlet, State, Switch};
 use crate::settings::{Settings, SettingsError};
-use crate::transport::Deadline;
 use crate::transport::usb::{Device, Session};
+use crate::transport::{Deadline, TransportError};
 
 const YEPKIT: u16 = 0x04d8;
 
@@ -92,18 +93,33 @@ fn state_of(port: u8, answer: &[u8]) -> Result<State, DriverError> {
 }
 
 impl Ykush {
-    fn exchange(&mut self, command: u8, deadline: Deadline) -> Result<Vec<u8>, DriverError> {
+    fn with<T>(
+        &mut self,
+        deadline: Deadline,
+        work: impl FnOnce(&mut Device) -> Result<T, DriverError>,
+    ) -> Result<T, DriverError> {
         let choice = &self.choice;
         let find = || -> Result<Device, DriverError> {
             let mut device = choice.find(deadline)?.claim(0)?;
             device.drop_stale_reports(REPORT);
             Ok(device)
         };
-        self.session.with(find, |device| {
-            device.write_report(&[command, command], deadline)?;
-            Ok(device.read_report(REPORT, deadline)?)
-        })
+        self.session.with(find, work)
     }
+}
+
+/// Sends a command; gives the answer.
+fn exchange(
+    device: &mut Device,
+    command: u8,
+    deadline: Deadline,
+) -> Result<Vec<u8>, TransportError> {
+    device.write_report(&[command, command], deadline)?;
+    device.read_report(REPORT, deadline)
+}
+
+fn read(device: &mut Device, port: u8, deadline: Deadline) -> Result<State, DriverError> {
+    state_of(port, &exchange(device, state_command(port), deadline)?)
 }
 
 impl Driver for Ykush {
@@ -118,14 +134,15 @@ impl Driver for Ykush {
         deadline: Deadline,
     ) -> Result<(), DriverError> {
         let port = self.choice.outlet(outlet)?;
-        let answer = self.exchange(switch_command(port, to), deadline)?;
-        accepted(&answer).map(drop)
+        self.with(deadline, |device| {
+            accepted(&exchange(device, switch_command(port, to), deadline)?)?;
+            switched(outlet, to, read(device, port, deadline))
+        })
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
         let port = self.choice.outlet(outlet)?;
-        let answer = self.exchange(state_command(port), deadline)?;
-        state_of(port, &answer)
+        self.with(deadline, |device| read(device, port, deadline))
     }
 
     fn rest(&mut self, _: Deadline) {
