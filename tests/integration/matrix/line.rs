@@ -9,30 +9,52 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// The line to a case's device.
-pub(super) fn proxy(case: &Case) -> Box<dyn Proxy> {
-    if case.transport == "snmp" {
-        Box::new(UdpProxy::start())
-    } else {
-        Box::new(TcpProxy::start())
-    }
-}
-
 /// A line to a device: the address stays, what is behind it changes.
-pub(super) trait Proxy: Send {
-    fn overrides(&self, case: &Case) -> serde_json::Value;
-    fn set(&self, fault: Fault, device: SocketAddr);
-    /// What the driver has sent since the fault was set: by connection, or by datagram.
-    fn heard(&self) -> Vec<Vec<u8>>;
-    fn end(self: Box<Self>);
-}
-
-// ---- TCP ---------------------------------------------------------------------------------------
-
-struct TcpProxy {
+pub(super) struct Proxy {
     address: SocketAddr,
+    is_udp: bool,
     shared: Arc<Shared>,
     thread: JoinHandle<()>,
+}
+
+impl Proxy {
+    /// The line to a case's device.
+    pub(super) fn start(case: &Case) -> Self {
+        let is_udp = case.transport == "snmp";
+        let (address, shared, thread) = if is_udp { start_udp() } else { start_tcp() };
+        Self {
+            address,
+            is_udp,
+            shared,
+            thread,
+        }
+    }
+
+    pub(super) fn overrides(&self, case: &Case) -> serde_json::Value {
+        if case.transport == "serial" {
+            serde_json::json!({ "device": format!("socket://{}", self.address) })
+        } else {
+            serde_json::json!({ "ip": self.address.to_string() })
+        }
+    }
+
+    pub(super) fn set(&self, fault: Fault, device: SocketAddr) {
+        self.shared.set(fault, device);
+    }
+
+    /// What the driver has sent since the fault was set: by connection, or by datagram.
+    pub(super) fn heard(&self) -> Vec<Vec<u8>> {
+        self.shared.heard()
+    }
+
+    pub(super) fn end(self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        if !self.is_udp {
+            // It waits for the next connection.
+            let _ = TcpStream::connect(self.address);
+        }
+        self.thread.join().expect("a proxy that does not panic");
+    }
 }
 
 struct Shared {
@@ -82,32 +104,28 @@ impl Shared {
     }
 }
 
-impl TcpProxy {
-    fn start() -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port");
-        let address = listener.local_addr().expect("an address");
-        let shared = Shared::new(address);
-        let accepting = Arc::clone(&shared);
-        let thread = std::thread::spawn(move || {
-            let mut pumps = Vec::new();
-            for stream in listener.incoming() {
-                if accepting.stop.load(Ordering::SeqCst) {
-                    break;
-                }
-                let Ok(stream) = stream else { break };
-                let shared = Arc::clone(&accepting);
-                pumps.push(std::thread::spawn(move || serve(&stream, &shared)));
+// ---- TCP ---------------------------------------------------------------------------------------
+
+fn start_tcp() -> (SocketAddr, Arc<Shared>, JoinHandle<()>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port");
+    let address = listener.local_addr().expect("an address");
+    let shared = Shared::new(address);
+    let accepting = Arc::clone(&shared);
+    let thread = std::thread::spawn(move || {
+        let mut pumps = Vec::new();
+        for stream in listener.incoming() {
+            if accepting.stop.load(Ordering::SeqCst) {
+                break;
             }
-            for pump in pumps {
-                pump.join().expect("a pump that does not panic");
-            }
-        });
-        Self {
-            address,
-            shared,
-            thread,
+            let Ok(stream) = stream else { break };
+            let shared = Arc::clone(&accepting);
+            pumps.push(std::thread::spawn(move || serve(&stream, &shared)));
         }
-    }
+        for pump in pumps {
+            pump.join().expect("a pump that does not panic");
+        }
+    });
+    (address, shared, thread)
 }
 
 /// Closes with a reset instead of a farewell.
@@ -267,122 +285,67 @@ fn pump(
     over.store(true, Ordering::SeqCst);
 }
 
-impl Proxy for TcpProxy {
-    fn overrides(&self, case: &Case) -> serde_json::Value {
-        if case.transport == "serial" {
-            serde_json::json!({ "device": format!("socket://{}", self.address) })
-        } else {
-            serde_json::json!({ "ip": self.address.to_string() })
-        }
-    }
-
-    fn set(&self, fault: Fault, device: SocketAddr) {
-        self.shared.set(fault, device);
-    }
-
-    fn heard(&self) -> Vec<Vec<u8>> {
-        self.shared.heard()
-    }
-
-    fn end(self: Box<Self>) {
-        self.shared.stop.store(true, Ordering::SeqCst);
-        let _ = TcpStream::connect(self.address);
-        self.thread.join().expect("a proxy that does not panic");
-    }
-}
-
 // ---- UDP ---------------------------------------------------------------------------------------
 
-struct UdpProxy {
-    address: SocketAddr,
-    shared: Arc<Shared>,
-    thread: JoinHandle<()>,
-}
-
-impl UdpProxy {
-    fn start() -> Self {
-        let socket = UdpSocket::bind(("127.0.0.1", 0)).expect("a loopback port");
-        let address = socket.local_addr().expect("an address");
-        let shared = Shared::new(address);
-        let serving = Arc::clone(&shared);
-        let tick = Some(Duration::from_millis(10));
-        socket.set_read_timeout(tick).expect("a timeout can be set");
-        let thread = std::thread::spawn(move || {
-            let device_end = UdpSocket::bind(("127.0.0.1", 0)).expect("a loopback port");
-            device_end
-                .set_read_timeout(tick)
-                .expect("a timeout can be set");
-            let (mut buffer, mut client) = ([0; 4096], address);
-            // The answers that the network holds back, and the last one that came.
-            let (mut there, mut back) = (Weather::default(), Weather::default());
-            let mut before: Option<(Vec<u8>, Vec<u8>)> = None;
-            let mut asked_last = Vec::new();
-            while !serving.is_over() {
-                let (fault, device) = *serving.fault.lock().expect("lock");
-                if let Ok((length, from)) = socket.recv_from(&mut buffer) {
-                    client = from;
-                    serving.hear(&buffer[..length]);
-                    let asked = &buffer[..length];
-                    asked_last = asked.to_vec();
-                    match fault {
-                        Fault::Garbage => drop(socket.send_to(GARBAGE, from)),
-                        Fault::Endless => drop(socket.send_to(&[0x30; 4000], from)),
-                        Fault::Echo => drop(socket.send_to(asked, from)),
-                        Fault::None | Fault::Stale => drop(device_end.send_to(asked, device)),
-                        Fault::Lossy(seed) => {
-                            for datagram in there.pass(seed, asked) {
-                                let _ = device_end.send_to(&datagram, device);
-                            }
+fn start_udp() -> (SocketAddr, Arc<Shared>, JoinHandle<()>) {
+    let socket = UdpSocket::bind(("127.0.0.1", 0)).expect("a loopback port");
+    let address = socket.local_addr().expect("an address");
+    let shared = Shared::new(address);
+    let serving = Arc::clone(&shared);
+    let tick = Some(Duration::from_millis(10));
+    socket.set_read_timeout(tick).expect("a timeout can be set");
+    let thread = std::thread::spawn(move || {
+        let device_end = UdpSocket::bind(("127.0.0.1", 0)).expect("a loopback port");
+        device_end
+            .set_read_timeout(tick)
+            .expect("a timeout can be set");
+        let (mut buffer, mut client) = ([0; 4096], address);
+        // The answers that the network holds back, and the last one that came.
+        let (mut there, mut back) = (Weather::default(), Weather::default());
+        let mut before: Option<(Vec<u8>, Vec<u8>)> = None;
+        let mut asked_last = Vec::new();
+        while !serving.is_over() {
+            let (fault, device) = *serving.fault.lock().expect("lock");
+            if let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                client = from;
+                serving.hear(&buffer[..length]);
+                let asked = &buffer[..length];
+                asked_last = asked.to_vec();
+                match fault {
+                    Fault::Garbage => drop(socket.send_to(GARBAGE, from)),
+                    Fault::Endless => drop(socket.send_to(&[0x30; 4000], from)),
+                    Fault::Echo => drop(socket.send_to(asked, from)),
+                    Fault::None | Fault::Stale => drop(device_end.send_to(asked, device)),
+                    Fault::Lossy(seed) => {
+                        for datagram in there.pass(seed, asked) {
+                            let _ = device_end.send_to(&datagram, device);
                         }
-                        _ => {}
                     }
-                }
-                let Ok((length, _)) = device_end.recv_from(&mut buffer) else {
-                    continue;
-                };
-                let answer = buffer[..length].to_vec();
-                let sent = match fault {
-                    Fault::None => vec![answer],
-                    // Each question gets the answer to the one before; a copy of it none.
-                    Fault::Stale => before
-                        .replace((asked_last.clone(), answer))
-                        .filter(|(question, _)| *question != asked_last)
-                        .map(|(_, answer)| answer)
-                        .into_iter()
-                        .collect(),
-                    Fault::Lossy(seed) => back.pass(!seed, &answer),
-                    _ => Vec::new(),
-                };
-                for datagram in sent {
-                    let _ = socket.send_to(&datagram, client);
+                    _ => {}
                 }
             }
-        });
-        Self {
-            address,
-            shared,
-            thread,
+            let Ok((length, _)) = device_end.recv_from(&mut buffer) else {
+                continue;
+            };
+            let answer = buffer[..length].to_vec();
+            let sent = match fault {
+                Fault::None => vec![answer],
+                // Each question gets the answer to the one before; a copy of it none.
+                Fault::Stale => before
+                    .replace((asked_last.clone(), answer))
+                    .filter(|(question, _)| *question != asked_last)
+                    .map(|(_, answer)| answer)
+                    .into_iter()
+                    .collect(),
+                Fault::Lossy(seed) => back.pass(!seed, &answer),
+                _ => Vec::new(),
+            };
+            for datagram in sent {
+                let _ = socket.send_to(&datagram, client);
+            }
         }
-    }
-}
-
-impl Proxy for UdpProxy {
-    fn overrides(&self, _: &Case) -> serde_json::Value {
-        serde_json::json!({ "ip": self.address.to_string() })
-    }
-
-    fn set(&self, fault: Fault, device: SocketAddr) {
-        self.shared.set(fault, device);
-    }
-
-    fn heard(&self) -> Vec<Vec<u8>> {
-        self.shared.heard()
-    }
-
-    fn end(self: Box<Self>) {
-        self.shared.stop.store(true, Ordering::SeqCst);
-        self.thread.join().expect("a proxy that does not panic");
-    }
+    });
+    (address, shared, thread)
 }
 
 /// A network that loses, doubles and holds back three datagrams in ten each.

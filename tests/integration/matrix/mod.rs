@@ -14,7 +14,8 @@ use crate::daemon::wait_for;
 use crate::sim::ber::with_request_id;
 use crate::sim::{self, Simulator};
 use crate::transcript::{self, Case, Line, bytes, call};
-use pdudaemon::driver::{DriverError, registry};
+use line::Proxy;
+use pdudaemon::driver::{Driver, DriverError, registry};
 use pdudaemon::transport::Deadline;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -329,7 +330,7 @@ fn cell(cases: &[Case], case: &Case, name: &str, fault: Fault) -> Result<Told, S
         ),
         _ => format!("{} ({name}), {fault:?}", case.at),
     };
-    let proxy = line::proxy(case);
+    let proxy = Proxy::start(case);
     let (spoilt, address) = match fault {
         Fault::Opposite(other) | Fault::Other(other) => device(&answered_as(case, &cases[other])),
         _ => device(case),
@@ -361,17 +362,10 @@ fn cell(cases: &[Case], case: &Case, name: &str, fault: Fault) -> Result<Told, S
         judge(cases, case, name, fault, &result).map_err(|wrong| format!("{at}: {wrong}"))?;
     if let Some(command) = switching_bytes(cases, case) {
         let (sent, usual) = switching_sent(case, &command, &heard);
-        if sent > usual {
-            return Err(format!("{at}: switched {sent} times, after {result:?}"));
-        }
         // The answers of another request may well be a refusal.
-        let is_doubtful = sent == usual && !matches!(fault, Fault::Other(_));
-        if let Err(error) = &result
-            && is_doubtful
-            && !error.may_have_acted()
-        {
-            return Err(format!("{at}: switched, but certain of {error:?}"));
-        }
+        let is_doubtful = !matches!(fault, Fault::Other(_));
+        switched_once(sent, usual, is_doubtful, &result)
+            .map_err(|wrong| format!("{at}: {wrong}"))?;
     }
     // The line is sound again, and another device is behind it: the next call works.
     driver.rest(Deadline::after(PATIENCE));
@@ -381,22 +375,42 @@ fn cell(cases: &[Case], case: &Case, name: &str, fault: Fault) -> Result<Told, S
         // What the driver has learnt from those answers is not true of this device.
         driver = transcript::driver(case, name, overrides);
     }
-    let again = call(driver.as_mut(), case, PATIENCE);
+    let next = works(driver, case, sound);
+    proxy.end();
+    next.map_err(|wrong| format!("{at}: {wrong}, after {result:?}"))?;
+    Ok(Told { class: told, late })
+}
+
+/// The switching command went out `sent` times: not more often than usual, and whoever sent it all
+/// is not certain of a failure, unless that is not `is_doubtful`.
+fn switched_once(
+    sent: usize,
+    usual: usize,
+    is_doubtful: bool,
+    result: &Result<String, DriverError>,
+) -> Result<(), String> {
+    match result {
+        _ if sent > usual => Err(format!("switched {sent} times, after {result:?}")),
+        Err(error) if sent == usual && is_doubtful && !error.may_have_acted() => {
+            Err(format!("switched, but certain of {error:?}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The next call, with a sound device, does what the transcript says.
+fn works(
+    mut driver: Box<dyn Driver>,
+    case: &Case,
+    sound: Box<dyn Simulator>,
+) -> Result<(), String> {
+    let outcome = call(driver.as_mut(), case, PATIENCE);
     driver.rest(Deadline::after(PATIENCE));
     drop(driver);
-    let dialogue = sound.finish();
-    proxy.end();
-    match again {
-        Ok(outcome) if outcome == case.outcome => {
-            dialogue.map_err(|wrong| format!("{at}: afterwards {wrong}"))?;
-        }
-        other => {
-            return Err(format!(
-                "{at}: the next call gave {other:?}, after {result:?}; {dialogue:?}"
-            ));
-        }
+    match (outcome, sound.finish()) {
+        (Ok(outcome), Ok(())) if outcome == case.outcome => Ok(()),
+        (outcome, dialogue) => Err(format!("the next call gave {outcome:?}; {dialogue:?}")),
     }
-    Ok(Told { class: told, late })
 }
 
 /// What came of a cell's first call.

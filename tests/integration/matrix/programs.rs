@@ -1,6 +1,6 @@
 //! The cells of drivers that start programs: the program goes wrong instead of the line.
 
-use super::{DEADLINE, PATIENCE, SLACK, ends_well};
+use super::{DEADLINE, SLACK, ends_well, works};
 use crate::sim::{self, Simulator};
 use crate::transcript::{self, Case, call};
 use pdudaemon::driver::DriverError;
@@ -52,16 +52,8 @@ fn program_cell(
         Err(error) => return Err(format!("{at}: {error:?}")),
     }
     programs.spoil(None);
-    let again = call(driver.as_mut(), case, PATIENCE);
-    let dialogue = Box::new(programs).finish();
-    match again {
-        Ok(outcome) if outcome == case.outcome => {
-            dialogue.map_err(|wrong| format!("{at}: afterwards {wrong}"))
-        }
-        other => Err(format!(
-            "{at}: the next call gave {other:?}, after {result:?}; {dialogue:?}"
-        )),
-    }
+    works(driver, case, Box::new(programs))
+        .map_err(|wrong| format!("{at}: {wrong}, after {result:?}"))
 }
 
 /// The cases with a program that can go wrong.

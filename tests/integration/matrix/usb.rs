@@ -1,13 +1,15 @@
 //! The cells of USB drivers: the device goes wrong at each of its exchanges, behind a real Linux USB
-//! stack; only in the virtual machine, by `tests/usb/run matrix::usb` (not part of `make test-usb`: it
-//! takes long).
+//! stack; only in the virtual machine of `make test-usb`.
 
-use super::switching_line;
 use super::{
     Fault as Answers, Table, Told, answered_as, answers, class, ends_well, opposite, others,
+    switched_once, switching_line, works,
 };
+use crate::daemon::wait_for;
 use crate::sim;
-use crate::sim::usb::{Fault, Gadget, heard, normal, replug, spoil, unplug, unplug_all};
+use crate::sim::usb::{
+    Fault, Gadget, heard, left_behind, normal, replug, spoil, unplug, unplug_all,
+};
 use crate::sim::usb_devices::Hub;
 use crate::transcript::{self, Case, Line, call};
 use pdudaemon::driver::DriverError;
@@ -139,15 +141,7 @@ fn cell(cases: &[Case], case: &Case, name: &str, wrong: Wrong) -> Result<Told, S
     if let Some(command) = switching_line(cases, case) {
         let command = normal(command);
         let sent = sent.iter().filter(|line| **line == command).count();
-        if sent > 1 {
-            return Err(format!("{at}: switched {sent} times, after {result:?}"));
-        }
-        if let Err(error) = &result
-            && sent == 1
-            && !error.may_have_acted()
-        {
-            return Err(format!("{at}: switched, but certain of {error:?}"));
-        }
+        switched_once(sent, 1, true, &result).map_err(|wrong| format!("{at}: {wrong}"))?;
     }
     driver.rest(Deadline::after(PATIENCE));
     let sound = sim::start(case);
@@ -155,20 +149,7 @@ fn cell(cases: &[Case], case: &Case, name: &str, wrong: Wrong) -> Result<Told, S
         // It counts its requests, and the transcript has the first.
         driver = transcript::driver(case, name, sound.overrides());
     }
-    let again = call(driver.as_mut(), case, PATIENCE);
-    driver.rest(Deadline::after(PATIENCE));
-    drop(driver);
-    let dialogue = sound.finish();
-    match again {
-        Ok(outcome) if outcome == case.outcome => {
-            dialogue.map_err(|wrong| format!("{at}: afterwards {wrong}"))?;
-        }
-        other => {
-            return Err(format!(
-                "{at}: the next call gave {other:?}, after {result:?}; {dialogue:?}"
-            ));
-        }
-    }
+    works(driver, case, sound).map_err(|wrong| format!("{at}: {wrong}, after {result:?}"))?;
     Ok(Told { class: told, late })
 }
 
@@ -235,8 +216,10 @@ fn hub_cells(cases: &[&Case], table: &mut Table) -> usize {
     for case in cases {
         for wrong in &wrongs {
             let told = hub_cell(case, &hub, &gadget, *wrong);
-            let kind = wrong.map_or("Stuck".to_owned(), |(fault, _)| format!("{fault:?}"));
-            table.enter(kind, told);
+            match wrong {
+                Some((fault, _)) => table.enter(fault, told),
+                None => table.enter(format_args!("Stuck"), told),
+            }
         }
         gadget.unplug();
         let location = serde_json::json!({ "location": "9-9" });
@@ -249,7 +232,7 @@ fn hub_cells(cases: &[&Case], table: &mut Table) -> usize {
             }),
             other => Err(format!("{} of a hub that is not there: {other:?}", case.at)),
         };
-        table.enter("Absent", told);
+        table.enter(Wrong::Absent, told);
         gadget.replug();
     }
     cases.len() * (wrongs.len() + 1)
@@ -274,9 +257,11 @@ fn hub_cell(
         Some((fault, sound)) => hub.spoil(fault, sound, gadget.cord()),
         None => hub.stick(),
     }
+    // One that is stuck is asked several times before it is given up.
+    let deadline = if wrong.is_none() { PATIENCE } else { DEADLINE };
     let began = Instant::now();
-    let result = call(driver.as_mut(), case, DEADLINE);
-    let late = began.elapsed().saturating_sub(DEADLINE);
+    let result = call(driver.as_mut(), case, deadline);
+    let late = began.elapsed().saturating_sub(deadline);
     let (spoilt, has_switched) = (hub.spoilt(), hub.is_powered() != is_on_before);
     hub.set(is_on_before);
     if matches!(wrong, Some((Fault::Unplug, _))) {
@@ -323,10 +308,11 @@ fn hub_cell(
 }
 
 #[test]
-#[ignore = "needs the virtual machine: tests/usb/run matrix::usb"]
+#[ignore = "needs the virtual machine of make test-usb"]
 fn the_fault_matrix_of_usb_holds() {
     let cases = cases();
     let (mut table, mut cells, mut names) = (Table::default(), 0, Vec::new());
+    let mut before = None;
     for case in cases
         .iter()
         .filter(|case| !case.drivers.contains(&"usbhub".to_owned()))
@@ -343,13 +329,14 @@ fn the_fault_matrix_of_usb_holds() {
             }
             for wrong in wrongs {
                 let told = cell(&cases, case, name, wrong);
-                let kind = match wrong {
-                    Wrong::Device(fault, _) => format!("{fault:?}"),
-                    Wrong::Answers(answers) => format!("{answers:?}"),
-                    Wrong::Absent => format!("{wrong:?}"),
-                };
-                table.enter(kind, told);
+                match wrong {
+                    Wrong::Device(fault, _) => table.enter(fault, told),
+                    Wrong::Answers(answers) => table.enter(answers, told),
+                    Wrong::Absent => table.enter(wrong, told),
+                }
                 cells += 1;
+                // By now the USB library has its own thread.
+                before.get_or_insert_with(left_behind);
             }
         }
     }
@@ -360,4 +347,7 @@ fn the_fault_matrix_of_usb_holds() {
     cells += hub_cells(&hubs.collect::<Vec<_>>(), &mut table);
     table.print("fault matrix of USB", cells, names.len() + 1);
     table.assert_right();
+    wait_for("no thread and no handle left behind", || {
+        (Some(left_behind()) == before).then_some(())
+    });
 }

@@ -86,6 +86,11 @@ pub(crate) trait Emulation: Send {
         false
     }
 
+    /// Does it send reports without end and sense?
+    fn floods(&self) -> bool {
+        false
+    }
+
     /// How a write is taken, before its data is: data, of no meaning, is to take it.
     fn accepts(&mut self, _: Setup) -> Reply {
         Reply::Data(Vec::new())
@@ -201,14 +206,14 @@ impl Gadget {
         // These threads block in the kernel until the process ends: there is no waking a read of
         // an endpoint that is no longer bound.
         let (shared, sender) = (Arc::clone(&emulation), inputs.clone());
-        std::thread::spawn(move || serve_control(control, &shared, &sender));
+        spawn(move || serve_control(control, &shared, &sender));
         if !is_hub {
             let output = open(&mount, "ep2");
-            let stopped = Arc::clone(&stop);
-            std::thread::spawn(move || serve_output(output, &emulation, &inputs, &stopped));
+            let (shared, stopped) = (Arc::clone(&emulation), Arc::clone(&stop));
+            spawn(move || serve_output(output, &shared, &inputs, &stopped));
             let input = open(&mount, "ep1");
             let stopped = Arc::clone(&stop);
-            std::thread::spawn(move || serve_input(input, &reports, &stopped));
+            spawn(move || serve_input(input, &emulation, &reports, &stopped));
         }
 
         frame.plug_into(controller, stop)
@@ -304,6 +309,33 @@ fn root_hubs(controller: usize) -> Vec<(u32, PathBuf)> {
             (speed.trim().parse().unwrap_or(0), path)
         })
         .collect()
+}
+
+const THREAD: &str = "gadget";
+
+fn spawn(serve: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::Builder::new().name(THREAD.into());
+    thread.spawn(serve).expect("a thread");
+}
+
+/// This process's threads but those of the emulations, and its handles on USB devices.
+pub(crate) fn left_behind() -> (usize, usize) {
+    let entries = |folder: &str| {
+        let entries = fs::read_dir(folder).expect("procfs");
+        entries.filter_map(|entry| Some(entry.ok()?.path()))
+    };
+    let is_ours = |thread: &PathBuf| {
+        let name = fs::read_to_string(thread.join("comm"));
+        name.is_ok_and(|name| name.trim() != THREAD)
+    };
+    let is_usb = |handle: &PathBuf| {
+        let device = fs::read_link(handle);
+        device.is_ok_and(|device| device.starts_with("/dev/bus/usb"))
+    };
+    (
+        entries("/proc/self/task").filter(is_ours).count(),
+        entries("/proc/self/fd").filter(is_usb).count(),
+    )
 }
 
 /// Plugs a device into the hub that hub tests switch.
@@ -488,7 +520,8 @@ fn serve_control(mut control: File, emulation: &Mutex<Box<dyn Emulation>>, input
                 }
             };
         } else {
-            match emulation.lock().expect("lock").accepts(setup) {
+            let reply = emulation.lock().expect("lock").accepts(setup);
+            match reply {
                 Reply::Data(_) => {}
                 Reply::Stall => {
                     let _ = control.write(&[]);
@@ -543,12 +576,20 @@ fn serve_output(
     }
 }
 
-fn serve_input(mut input: File, reports: &Receiver<Vec<u8>>, stop: &AtomicBool) {
+fn serve_input(
+    mut input: File,
+    emulation: &Mutex<Box<dyn Emulation>>,
+    reports: &Receiver<Vec<u8>>,
+    stop: &AtomicBool,
+) {
     for report in reports {
+        let _ = input.write(&report);
+        while !stop.load(Ordering::SeqCst) && emulation.lock().expect("lock").floods() {
+            let _ = input.write(&garbage(64));
+        }
         if stop.load(Ordering::SeqCst) {
             return;
         }
-        let _ = input.write(&report);
     }
 }
 
@@ -631,11 +672,6 @@ impl Player {
         {
             cord.pull();
         }
-        if let (Some(Fault::Flood), Some(inputs)) = (fault, inputs) {
-            for _ in 0..300 {
-                inputs.send(garbage(64)).expect("a device");
-            }
-        }
         let mut reply = Reply::Data(Vec::new());
         while let Some(Line::Answer(text)) = play.lines.front().cloned() {
             play.lines.pop_front();
@@ -684,6 +720,10 @@ fn head(setup: Setup) -> String {
 }
 
 impl Emulation for Player {
+    fn floods(&self) -> bool {
+        self.0.lock().expect("lock").fault() == Some(Fault::Flood)
+    }
+
     fn is_silent(&self) -> bool {
         let play = self.0.lock().expect("lock");
         matches!(play.fault, Some((Fault::Mute | Fault::Unplug, _)))
