@@ -40,9 +40,9 @@ struct Known {
     clean: Option<SystemTime>,
 }
 
-/// Changes of a folder that come closer together may bear the same time: more than a tick of the
-/// coarsest kernel clock (10 ms), and far less than anybody waits for.
-const TICK: Duration = Duration::from_millis(50);
+/// Changes of a folder that come closer together may bear the same time: more than the coarsest
+/// clock of a file system (2 s).
+const TICK: Duration = Duration::from_secs(3);
 
 /// One outlet that is owed its on.
 #[derive(Debug)]
@@ -83,7 +83,10 @@ impl Journal {
     /// The records of other processes, dead or alive, that are at least of this age. What is none
     /// or cannot be read is told, once, and left where it is.
     pub(super) fn found(&self, age: Duration) -> Vec<Found> {
-        let mut found = self.look();
+        let mut found = self.look().unwrap_or_default();
+        if !found.is_empty() {
+            self.known().clean = None;
+        }
         found.retain(|found| found.is_older_than(age));
         found.sort_by(|a, b| (&a.pdu, &a.outlet).cmp(&(&b.pdu, &b.outlet)));
         found
@@ -94,8 +97,10 @@ impl Journal {
         self.take_over(&found.path).is_some()
     }
 
-    fn look(&self) -> Vec<Found> {
-        let entries = match fs::read_dir(&self.folder) {
+    /// `None` when not all of the folder can be read.
+    fn look(&self) -> Option<Vec<Found>> {
+        let read = fs::read_dir(&self.folder).and_then(|entries| entries.collect());
+        let entries: Vec<DirEntry> = match read {
             Ok(entries) => entries,
             Err(error) => {
                 if self.tell(&self.folder) {
@@ -104,11 +109,10 @@ impl Journal {
                         self.folder.display()
                     );
                 }
-                return Vec::new();
+                return None;
             }
         };
-        let found = entries.filter_map(|entry| {
-            let entry = entry.ok()?;
+        let found = entries.into_iter().filter_map(|entry| {
             let path = entry.path();
             if self.known().ours.contains(&path) {
                 return None;
@@ -132,22 +136,28 @@ impl Journal {
                 entry,
             })
         });
-        found.collect()
+        Some(found.collect())
     }
 
-    /// What dead processes left of this outlet, locked. Every on and off asks: where nobody else
-    /// has a record, the folder's time tells, and the folder is not read again.
-    fn left_of(&self, pdu: &PduName, outlet: &Outlet) -> Vec<Record> {
+    /// Is there surely no record of another process? Every on and off asks: the folder's time tells,
+    /// and the folder is read only where it has changed.
+    fn is_clean(&self) -> bool {
         let changed = fs::metadata(&self.folder).and_then(|meta| meta.modified());
         let changed = changed.ok();
         if changed.is_some() && changed == self.known().clean {
-            return Vec::new();
+            return true;
         }
         let is_past = |at: &SystemTime| at.elapsed().is_ok_and(|age| age > TICK);
         let past = changed.filter(is_past);
-        let found = self.look();
-        self.known().clean = past.filter(|_| found.is_empty());
-        found
+        let is_clean = self.look().is_some_and(|found| found.is_empty());
+        self.known().clean = past.filter(|_| is_clean);
+        is_clean
+    }
+
+    /// What dead processes left of this outlet, locked.
+    fn left_of(&self, pdu: &PduName, outlet: &Outlet) -> Vec<Record> {
+        self.look()
+            .unwrap_or_default()
             .into_iter()
             .filter(|found| found.pdu == *pdu && found.outlet == *outlet)
             .filter_map(|found| self.take_over(&found.path))
@@ -368,8 +378,9 @@ impl Ledger for PduLedger {
 
     fn settle(&mut self, outlet: &Outlet) {
         self.withdraw(outlet);
-        for left in self.take_over(outlet) {
-            self.remove(&left);
+        if !self.journal.is_clean() {
+            let left = self.take_over(outlet);
+            left.iter().for_each(|record| self.remove(record));
         }
     }
 }
@@ -442,5 +453,14 @@ mod tests {
             ours.settle(&outlet);
             assert!(names(&open()).is_empty());
         }
+        // Not even if the folder's time does not tell: then it is found within the next round.
+        let mut theirs = open().ledger(pdu());
+        theirs.owe(&outlet);
+        drop(theirs);
+        handle.set_modified(old).expect("an old folder");
+        journal.known().clean = Some(old);
+        assert_eq!(names(&journal), ["pdu 1"]);
+        ours.settle(&outlet);
+        assert!(names(&open()).is_empty());
     }
 }
