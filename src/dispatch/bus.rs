@@ -17,6 +17,8 @@ struct Turns {
     line: VecDeque<u64>,
     /// The number the next comer draws.
     next: u64,
+    /// How long a turn may last at the very most.
+    longest: Duration,
 }
 
 /// The turn of one worker; with it the wire is given to the next, however that comes about.
@@ -31,22 +33,27 @@ impl Drop for Turn {
 }
 
 impl Bus {
-    /// Waits for this worker's turn, for each one before it at most `longest`. Who has the turn
-    /// gives it up in time, as every driver call has a deadline, unless its driver is beyond help:
-    /// then there is no turn, after the time that is given back.
-    pub(super) fn enter(self: &Arc<Self>, longest: Duration) -> Result<Turn, Duration> {
+    /// Turns of somebody on this wire may last so long.
+    pub(super) fn admit(&self, longest: Duration) {
+        let mut turns = self.lock();
+        turns.longest = turns.longest.max(longest);
+    }
+
+    /// Waits for this worker's turn, for each one before it as long as a turn may last. Who has the
+    /// turn gives it up in time, as every driver call has a deadline, unless its driver is beyond
+    /// help: then there is no turn, after the time that is given back.
+    pub(super) fn enter(self: &Arc<Self>) -> Result<Turn, Duration> {
         let mut turns = self.lock();
         let mine = turns.next;
         turns.next += 1;
         let ahead = u32::try_from(turns.line.len()).unwrap_or(u32::MAX);
         turns.line.push_back(mine);
+        let patience = turns.longest.saturating_mul(ahead);
         let began = Instant::now();
         let is_mine = |turns: &Turns| turns.line.front() == Some(&mine);
         let (mut turns, _) = self
             .changed
-            .wait_timeout_while(turns, longest.saturating_mul(ahead), |turns| {
-                !is_mine(turns)
-            })
+            .wait_timeout_while(turns, patience, |turns| !is_mine(turns))
             .unwrap_or_else(PoisonError::into_inner);
         if is_mine(&turns) {
             return Ok(Turn(Arc::clone(self)));
@@ -71,21 +78,24 @@ mod tests {
 
     #[test]
     fn a_turn_that_is_never_given_up_is_waited_for_in_vain_but_not_for_ever() {
-        let (bus, brief) = (Arc::new(Bus::default()), Duration::from_millis(10));
-        let held = bus.enter(brief).expect("a free wire");
+        let bus = Arc::new(Bus::default());
+        bus.admit(Duration::from_secs(60));
+        let held = bus.enter().expect("a free wire");
         let second = {
             let bus = Arc::clone(&bus);
-            std::thread::spawn(move || bus.enter(Duration::from_secs(60)))
+            std::thread::spawn(move || bus.enter())
         };
         while !bus.others_wait() {
             std::thread::yield_now();
         }
         // It stands third, and two turns may last so long each.
-        assert!(bus.enter(brief).expect_err("no turn") >= 2 * brief);
+        let brief = Duration::from_millis(10);
+        bus.lock().longest = brief;
+        assert!(bus.enter().expect_err("no turn") >= 2 * brief);
         drop(held);
         let second = second.join().expect("no panic").expect("its turn");
         assert!(!bus.others_wait(), "the third has left the line");
         drop(second);
-        assert!(bus.enter(brief).is_ok());
+        assert!(bus.enter().is_ok());
     }
 }

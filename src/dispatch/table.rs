@@ -6,7 +6,7 @@ use super::journal::Journal;
 use super::lock::PduLock;
 use super::message::{Change, Message};
 use super::status::Status;
-use super::worker::{Handle, Shared};
+use super::worker::{Handle, Shared, longest_turn};
 use super::{Recover, panic_failure};
 use crate::config::{Alias, Config, PduConfig};
 use crate::driver::Driver;
@@ -259,7 +259,9 @@ impl Table {
 
     fn bus(&mut self, pdu: &PduConfig) -> Option<Arc<Bus>> {
         let name = pdu.bus.as_ref()?;
-        Some(Arc::clone(self.buses.entry(name.clone()).or_default()))
+        let bus = self.buses.entry(name.clone()).or_default();
+        bus.admit(longest_turn(pdu));
+        Some(Arc::clone(bus))
     }
 
     fn lock(&self, pdu: &PduConfig) -> Option<PduLock> {

@@ -269,6 +269,8 @@ fn patience(pdu: &PduConfig) -> Patience {
 
 /// A worker's life, or what is left of it.
 fn run(mut worker: Box<Worker>, mut driver: Box<dyn Driver>) {
+    // After a stuck call, too.
+    worker.let_others(&mut driver);
     loop {
         while let Ok(message) = worker.inbox.try_recv() {
             worker.take(message, &mut driver);
@@ -282,9 +284,7 @@ fn run(mut worker: Box<Worker>, mut driver: Box<dyn Driver>) {
                     None => return,
                 };
                 worker.plan.result(result, Instant::now());
-                if worker.bus.as_ref().is_some_and(|bus| bus.others_wait()) {
-                    worker.rest(&mut driver);
-                }
+                worker.let_others(&mut driver);
             }
             Next::Wait(due) => {
                 let rest = worker.rest_due(due);
@@ -364,6 +364,13 @@ impl Worker {
         (!soon).then_some(since + REST_AFTER)
     }
 
+    /// Leaves the bus if somebody else wants it.
+    fn let_others(&mut self, driver: &mut Box<dyn Driver>) {
+        if self.bus.as_ref().is_some_and(|bus| bus.others_wait()) {
+            self.rest(driver);
+        }
+    }
+
     /// Leaves the session, the lock and the bus.
     fn rest(&mut self, driver: &mut Box<dyn Driver>) {
         if self.session == Session::None {
@@ -380,12 +387,6 @@ impl Worker {
         self.turn = None;
     }
 
-    /// How long another PDU may hold the bus, at the very most, if its timeout is like this one's:
-    /// it waits for its lock, calls a driver that is stuck, and leaves the session.
-    fn longest_turn(&self) -> Duration {
-        2 * self.pdu.timeout + 2 * STUCK + REST_PATIENCE
-    }
-
     /// One driver call, with everything around it. Gives the worker back, or nothing when it was
     /// taken from the desk meanwhile.
     fn call(
@@ -396,7 +397,7 @@ impl Worker {
     ) -> Option<(Box<Self>, CallResult)> {
         if self.session == Session::None {
             if let Some(bus) = &self.bus {
-                match bus.enter(self.longest_turn()) {
+                match bus.enter() {
                     Ok(turn) => self.turn = Some(turn),
                     Err(waited) => return Some((self, Err(busy(bus_is_held(waited))))),
                 }
@@ -484,6 +485,12 @@ impl Worker {
 
 fn busy(error: TransportError) -> Trouble {
     Trouble::Driver(DriverError::Transport(error))
+}
+
+/// How long a turn of this PDU on its bus may last at the very most: it waits for its lock, calls a
+/// driver that is stuck until it is given up, and leaves the session.
+pub(super) fn longest_turn(pdu: &PduConfig) -> Duration {
+    2 * pdu.timeout + 2 * STUCK + REST_PATIENCE
 }
 
 fn bus_is_held(waited: Duration) -> TransportError {
