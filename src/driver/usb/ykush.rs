@@ -2,8 +2,9 @@
 //!
 //! One command byte: `1N` on, `0N` off, `2N` state, N being the port; it is sent twice, as the
 //! Python program does. The answer is one report: byte 0 is 01 when the command was taken; the
-//! answer to a state has `1N` or `0N` in byte 1 (ykushcmd, the vendor's tool). What byte 1 of the
-//! other answers says is not known, so the state is asked for after switching.
+//! answer to a state has `1N` or `0N` in byte 1 (ykushcmd, the vendor's tool, which looks at its upper
+//! half alone: so one that does not name the port is believed). What byte 1 of the other answers says
+//! is not known, so the state is asked for after switching.
 
 use super::{Choice, Model, own_serial, switched, unexpected};
 use crate::driver::{Driver, DriverError};
@@ -81,15 +82,14 @@ fn accepted(answer: &[u8]) -> Result<u8, DriverError> {
 
 fn state_of(port: u8, answer: &[u8]) -> Result<State, DriverError> {
     let value = accepted(answer)?;
-    if value == switch_command(port, Switch::On) {
-        Ok(State::On)
-    } else if value == switch_command(port, Switch::Off) {
-        Ok(State::Off)
-    } else if value & 0x0f == port {
-        Ok(State::Unknown(format!("{value:02x}")))
-    } else {
-        Err(unexpected(format!("the state of port {port}"), answer))
+    if ![0, port].contains(&(value & 0x0f)) {
+        return Err(unexpected(format!("the state of port {port}"), answer));
     }
+    Ok(match value >> 4 {
+        0 => State::Off,
+        1 => State::On,
+        _ => State::Unknown(format!("{value:02x}")),
+    })
 }
 
 impl Ykush {
@@ -165,6 +165,7 @@ mod tests {
         assert_eq!(state_of(1, &[0x01, 0x11]), Ok(State::On));
         assert_eq!(state_of(1, &[0x01, 0x01]), Ok(State::Off));
         assert_eq!(state_of(1, &[0x01, 0x71]), Ok(State::Unknown("71".into())));
+        assert_eq!(state_of(1, &[0x01, 0x00]), Ok(State::Off));
         // The answer to another request.
         assert!(state_of(1, &[0x01, 0x12]).is_err());
     }
