@@ -3,7 +3,7 @@
 //! The members stand in their workers' queues like any other job. What they have in common is
 //! here: whether all have come to their turn, when the pause begins, whether an off failed, and
 //! the one answer. A member of a reboot waits for the others before its off, so that no outlet is
-//! dark while another's lane stands still. That no two groups wait for each other is the
+//! dark while another is still behind other requests. That no two groups wait for each other is the
 //! dispatcher's doing: a group enters all its lanes in one step.
 
 use super::ticket::Ticket;
@@ -35,7 +35,7 @@ struct Inner {
     failures: Vec<Failure>,
 }
 
-/// Tells a parked member's worker when its on is due.
+/// Tells a parked member's worker when its off or its on is due.
 type Resume = Box<dyn FnOnce(Instant) + Send>;
 
 impl Group {
@@ -73,7 +73,7 @@ impl Group {
     }
 
     /// A member of a reboot has come to its turn, and waits for the others: `resume` says when it
-    /// goes on. Every member calls this once, before its off.
+    /// goes on. A member calls this once, before its off; one that is refused or lost does not.
     pub(super) fn arrive(&self, resume: impl FnOnce(Instant) + Send + 'static, now: Instant) {
         let mut inner = self.lock();
         inner.absent = inner.absent.saturating_sub(1);
@@ -205,31 +205,39 @@ mod tests {
     use crate::request::{Action, FailureKind, Request, Target};
 
     #[test]
-    fn a_member_that_is_lost_frees_those_that_are_off() {
-        let request = Request {
-            client: "test".into(),
-            target: Target::Alias("board".into()),
-            action: Action::Reboot,
-            delay: None,
-            is_background: false,
-        };
-        let (reply, replied) = crossbeam_channel::bounded(1);
-        let ticket = Book::default().open(
-            request,
-            Box::new(move |outcome| reply.send(outcome).expect("asked")),
-        );
-        let group = Group::new(2, Duration::from_secs(3600), ticket, Instant::now());
-        let (resume, resumed) = crossbeam_channel::bounded(1);
-        let resume = move |due| resume.send(due).expect("parked");
-        group.went_dark(resume, false, Instant::now());
-        assert!(resumed.is_empty(), "it waits for the other member");
-        drop(Answer::to_group(Arc::clone(&group), Place::uncounted()));
-        assert!(resumed.try_recv().is_ok_and(|due| due <= Instant::now()));
-        group.end(Ok(Done {
-            state: None,
-            attempts: 2,
-        }));
-        let outcome = replied.try_recv().expect("answered");
-        assert!(outcome.is_err_and(|failure| failure.kind == FailureKind::Internal));
+    fn a_member_that_is_lost_frees_those_that_wait() {
+        for is_dark in [false, true] {
+            let request = Request {
+                client: "test".into(),
+                target: Target::Alias("board".into()),
+                action: Action::Reboot,
+                delay: None,
+                is_background: false,
+            };
+            let (reply, replied) = crossbeam_channel::bounded(1);
+            let ticket = Book::default().open(
+                request,
+                Box::new(move |outcome| reply.send(outcome).expect("asked")),
+            );
+            let now = Instant::now();
+            let group = Group::new(2, Duration::from_secs(3600), ticket, now);
+            let (resume, resumed) = crossbeam_channel::bounded(1);
+            let resume = move |due| resume.send(due).expect("parked");
+            if is_dark {
+                group.went_dark(resume, false, now);
+            } else {
+                group.arrive(resume, now);
+            }
+            assert!(resumed.is_empty(), "it waits for the other member");
+            drop(Answer::to_group(Arc::clone(&group), Place::uncounted()));
+            assert!(resumed.try_recv().is_ok_and(|due| due <= Instant::now()));
+            assert!(group.has_failed());
+            group.end(Ok(Done {
+                state: None,
+                attempts: 2,
+            }));
+            let outcome = replied.try_recv().expect("answered");
+            assert!(outcome.is_err_and(|failure| failure.kind == FailureKind::Internal));
+        }
     }
 }

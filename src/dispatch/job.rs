@@ -24,8 +24,8 @@ pub(super) struct Job {
     pub(super) last: Option<Failure>,
     /// Some attempt of a reboot's off may have reached the outlet.
     pub(super) maybe_dark: bool,
-    /// The other members of its group have come to their turn as well.
-    pub(super) is_gathered: bool,
+    /// As a member of a group it has come to its turn, and waits or has waited for the others.
+    pub(super) has_arrived: bool,
     /// The reboot's off failed; its on is sent all the same.
     pub(super) trouble: Option<Failure>,
     /// An earlier reboot already owes this outlet its on.
@@ -74,7 +74,7 @@ impl Job {
             total: 0,
             last: None,
             maybe_dark: false,
-            is_gathered: false,
+            has_arrived: false,
             trouble: None,
             was_owed: false,
             answer,

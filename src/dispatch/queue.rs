@@ -297,7 +297,8 @@ impl<J> Queue<J> {
     }
 }
 
-/// A due time for jobs that have none of their own; never compared while they are parked.
+/// A due time for jobs that have none of their own: later than any other, so that nothing counts on
+/// a parked job.
 fn far() -> Instant {
     Instant::now() + std::time::Duration::from_secs(10 * 365 * 86_400)
 }

@@ -476,9 +476,9 @@ impl Plan {
     /// A member of a group's reboot waits until the others have come to their turn, too; any other
     /// job is given back.
     fn gather(&mut self, mut taken: Taken<Job>, now: Instant) -> Option<Taken<Job>> {
-        let is_gathered = std::mem::replace(&mut taken.job.is_gathered, true);
+        let has_arrived = std::mem::replace(&mut taken.job.has_arrived, true);
         match taken.job.group().cloned() {
-            Some(group) if matches!(taken.job.step, Step::RebootOff(_)) && !is_gathered => {
+            Some(group) if matches!(taken.job.step, Step::RebootOff(_)) && !has_arrived => {
                 let resume = self.resumption(taken.outlet.clone());
                 let outlet = taken.outlet.clone();
                 self.queue.park(taken);
