@@ -47,6 +47,13 @@ impl Proxy {
         self.shared.heard()
     }
 
+    /// From now on the device gets no datagram more: its port may soon be another's.
+    pub(super) fn cut(&self) {
+        if self.is_udp {
+            self.set(Fault::Silence, self.address);
+        }
+    }
+
     pub(super) fn end(self) {
         self.shared.stop.store(true, Ordering::SeqCst);
         if !self.is_udp {
@@ -194,7 +201,8 @@ fn serve(client: &TcpStream, shared: &Arc<Shared>) {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            pump(client, &device, &over, shared, Some(place), |_| true);
+            let all = |_| usize::MAX;
+            pump(client, &device, &over, shared, Some(place), all);
             let _ = device.shutdown(Shutdown::Write);
         });
         pump(
@@ -204,10 +212,13 @@ fn serve(client: &TcpStream, shared: &Arc<Shared>) {
             shared,
             None,
             |byte_count| match fault {
+                Fault::Drip => 1,
+                // Byte by byte, or in pieces as they come.
+                Fault::ResetAt(most) if most % 3 == 0 => 1.min(most.saturating_sub(byte_count)),
                 Fault::ResetAt(most) | Fault::EndAt(most) | Fault::StopAt(most) => {
-                    byte_count < most
+                    most.saturating_sub(byte_count)
                 }
-                _ => true,
+                _ => usize::MAX,
             },
         );
         let cut = match fault {
@@ -236,23 +247,23 @@ fn serve(client: &TcpStream, shared: &Arc<Shared>) {
     });
 }
 
-/// Carries bytes one at a time while `more` says so; ends when either side has.
+/// Carries bytes while `room` says how many may go on in one piece; ends when either side has.
 fn pump(
     mut from: &TcpStream,
     mut to: &TcpStream,
     over: &AtomicBool,
     shared: &Shared,
     heard: Option<usize>,
-    more: impl Fn(usize) -> bool,
+    room: impl Fn(usize) -> usize,
 ) {
     let is_back = heard.is_none();
     let drips = is_back && shared.fault.lock().expect("lock").0 == Fault::Drip;
     let mut chunk = [0; 4096];
     while !over.load(Ordering::SeqCst) && !shared.stop.load(Ordering::SeqCst) {
-        if is_back && !more(shared.back.load(Ordering::SeqCst)) {
+        let room = room(shared.back.load(Ordering::SeqCst)).min(chunk.len());
+        if room == 0 {
             return;
         }
-        let room = if is_back { 1 } else { chunk.len() };
         match from.read(&mut chunk[..room]) {
             Ok(0) => break,
             Ok(count) => {
@@ -305,8 +316,9 @@ fn start_udp() -> (SocketAddr, Arc<Shared>, JoinHandle<()>) {
         let mut before: Option<(Vec<u8>, Vec<u8>)> = None;
         let mut asked_last = Vec::new();
         while !serving.is_over() {
+            let asked = socket.recv_from(&mut buffer);
             let (fault, device) = *serving.fault.lock().expect("lock");
-            if let Ok((length, from)) = socket.recv_from(&mut buffer) {
+            if let Ok((length, from)) = asked {
                 client = from;
                 serving.hear(&buffer[..length]);
                 let asked = &buffer[..length];

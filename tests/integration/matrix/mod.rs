@@ -354,6 +354,7 @@ fn cell(cases: &[Case], case: &Case, name: &str, fault: Fault) -> Result<Told, S
     let result = call(driver.as_mut(), case, deadline);
     let late = began.elapsed().saturating_sub(deadline);
     let heard = proxy.heard();
+    proxy.cut();
     drop(spoilt.finish());
     if late > SLACK {
         return Err(format!("{at}: {late:?} after the deadline"));
@@ -375,7 +376,7 @@ fn cell(cases: &[Case], case: &Case, name: &str, fault: Fault) -> Result<Told, S
         // What the driver has learnt from those answers is not true of this device.
         driver = transcript::driver(case, name, overrides);
     }
-    let next = works(driver, case, sound);
+    let next = works(driver, case, sound, || proxy.cut());
     proxy.end();
     next.map_err(|wrong| format!("{at}: {wrong}, after {result:?}"))?;
     Ok(Told { class: told, late })
@@ -398,15 +399,18 @@ fn switched_once(
     }
 }
 
-/// The next call, with a sound device, does what the transcript says.
+/// The next call, with a sound device, does what the transcript says. `part` is done before the
+/// device ends.
 fn works(
     mut driver: Box<dyn Driver>,
     case: &Case,
     sound: Box<dyn Simulator>,
+    part: impl FnOnce(),
 ) -> Result<(), String> {
     let outcome = call(driver.as_mut(), case, PATIENCE);
     driver.rest(Deadline::after(PATIENCE));
     drop(driver);
+    part();
     match (outcome, sound.finish()) {
         (Ok(outcome), Ok(())) if outcome == case.outcome => Ok(()),
         (outcome, dialogue) => Err(format!("the next call gave {outcome:?}; {dialogue:?}")),

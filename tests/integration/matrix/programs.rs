@@ -52,7 +52,7 @@ fn program_cell(
         Err(error) => return Err(format!("{at}: {error:?}")),
     }
     programs.spoil(None);
-    works(driver, case, Box::new(programs))
+    works(driver, case, Box::new(programs), || ())
         .map_err(|wrong| format!("{at}: {wrong}, after {result:?}"))
 }
 

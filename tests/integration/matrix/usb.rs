@@ -149,7 +149,8 @@ fn cell(cases: &[Case], case: &Case, name: &str, wrong: Wrong) -> Result<Told, S
         // It counts its requests, and the transcript has the first.
         driver = transcript::driver(case, name, sound.overrides());
     }
-    works(driver, case, sound).map_err(|wrong| format!("{at}: {wrong}, after {result:?}"))?;
+    works(driver, case, sound, || ())
+        .map_err(|wrong| format!("{at}: {wrong}, after {result:?}"))?;
     Ok(Told { class: told, late })
 }
 
