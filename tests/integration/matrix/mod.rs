@@ -313,6 +313,10 @@ fn behind_proxy(host: &Value, address: &Value, folder: &Path) -> Value {
 fn class(error: &DriverError) -> String {
     match error {
         DriverError::Transport(error) => format!("{:?}", error.kind),
+        // What went wrong is in the words: whatever it was, the switching came before.
+        DriverError::Unexpected { expected, .. } if expected.ends_with("state after switching") => {
+            "NotReadBack".into()
+        }
         other => {
             let text = format!("{other:?}");
             let end = text.find(|c: char| !c.is_alphanumeric());
@@ -479,15 +483,31 @@ fn classes(fault: Fault) -> &'static [&'static str] {
         Fault::Drip | Fault::StopAt(_) => &["Timeout"],
         Fault::Lossy(_) => &["Timeout", "Garbled"],
         // Who closes after the password may not have liked it.
-        Fault::ResetAt(_) | Fault::EndAt(_) => {
-            &["Closed", "NoConnection", "Timeout", "LoginRefused"]
-        }
-        Fault::Garbage | Fault::Endless => {
-            &["Garbled", "Unexpected", "Timeout", "Closed", "LoginRefused"]
-        }
+        Fault::ResetAt(_) | Fault::EndAt(_) => &[
+            "Closed",
+            "NoConnection",
+            "Timeout",
+            "LoginRefused",
+            "NotReadBack",
+        ],
+        Fault::Garbage | Fault::Endless => &[
+            "Garbled",
+            "Unexpected",
+            "NotReadBack",
+            "Timeout",
+            "Closed",
+            "LoginRefused",
+        ],
         Fault::Echo => &["Garbled"],
-        Fault::Opposite(_) => &["Unexpected", "Closed", "Timeout"],
-        Fault::Other(_) => &["Unexpected", "Refused", "NoSuchOutlet", "Closed", "Timeout"],
+        Fault::Opposite(_) => &["Unexpected", "NotReadBack", "Closed", "Timeout"],
+        Fault::Other(_) => &[
+            "Unexpected",
+            "NotReadBack",
+            "Refused",
+            "NoSuchOutlet",
+            "Closed",
+            "Timeout",
+        ],
     }
 }
 

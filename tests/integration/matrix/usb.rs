@@ -100,13 +100,25 @@ fn classes(wrong: Wrong) -> &'static [&'static str] {
     match wrong {
         Wrong::Absent => &["NotFound"],
         Wrong::Device(Fault::Mute, _) => &["Timeout"],
-        Wrong::Device(Fault::Stall, _) => &["Garbled", "Unexpected"],
+        Wrong::Device(Fault::Stall, _) => &["Garbled", "Unexpected", "NotReadBack"],
         // A host controller may see the broken transfer before the empty port.
-        Wrong::Device(Fault::Unplug, _) => &["Closed", "Io", "NotFound", "Unexpected"],
-        Wrong::Device(Fault::Garbage | Fault::Half | Fault::Empty | Fault::Flood, _) => {
-            &["Garbled", "Unexpected", "NotFound", "Timeout"]
+        Wrong::Device(Fault::Unplug, _) => {
+            &["Closed", "Io", "NotFound", "Unexpected", "NotReadBack"]
         }
-        Wrong::Answers(_) => &["Garbled", "Unexpected", "NotFound", "Timeout"],
+        Wrong::Device(Fault::Garbage | Fault::Half | Fault::Empty | Fault::Flood, _) => &[
+            "Garbled",
+            "Unexpected",
+            "NotReadBack",
+            "NotFound",
+            "Timeout",
+        ],
+        Wrong::Answers(_) => &[
+            "Garbled",
+            "Unexpected",
+            "NotReadBack",
+            "NotFound",
+            "Timeout",
+        ],
     }
 }
 
