@@ -139,29 +139,20 @@ impl Journal {
         Some(found.collect())
     }
 
-    /// Is there surely no record of another process? Every on and off asks: the folder's time tells,
-    /// and the folder is read only where it has changed.
-    fn is_clean(&self) -> bool {
+    /// The same, for every on and off: the folder's time tells whether there can be any record of
+    /// another process, and the folder is read only where it has changed.
+    fn look_for_news(&self) -> Vec<Found> {
         let changed = fs::metadata(&self.folder).and_then(|meta| meta.modified());
         let changed = changed.ok();
         if changed.is_some() && changed == self.known().clean {
-            return true;
+            return Vec::new();
         }
         let is_past = |at: &SystemTime| at.elapsed().is_ok_and(|age| age > TICK);
         let past = changed.filter(is_past);
-        let is_clean = self.look().is_some_and(|found| found.is_empty());
+        let found = self.look();
+        let is_clean = found.as_ref().is_some_and(Vec::is_empty);
         self.known().clean = past.filter(|_| is_clean);
-        is_clean
-    }
-
-    /// What dead processes left of this outlet, locked.
-    fn left_of(&self, pdu: &PduName, outlet: &Outlet) -> Vec<Record> {
-        self.look()
-            .unwrap_or_default()
-            .into_iter()
-            .filter(|found| found.pdu == *pdu && found.outlet == *outlet)
-            .filter_map(|found| self.take_over(&found.path))
-            .collect()
+        found.unwrap_or_default()
     }
 
     fn take_over(&self, path: &Path) -> Option<Record> {
@@ -323,8 +314,13 @@ impl PduLedger {
         }
     }
 
-    fn take_over(&self, outlet: &Outlet) -> Vec<Record> {
-        let left = self.journal.left_of(&self.pdu, outlet);
+    /// Takes over what dead processes left of an outlet, of what was `found`.
+    fn take_over(&self, outlet: &Outlet, found: &[Found]) -> Vec<Record> {
+        let left: Vec<Record> = found
+            .iter()
+            .filter(|found| found.pdu == self.pdu && found.outlet == *outlet)
+            .filter_map(|found| self.journal.take_over(&found.path))
+            .collect();
         let paths = left.iter().map(|record| record.path.clone());
         self.journal.known().ours.extend(paths);
         left
@@ -361,7 +357,8 @@ impl Ledger for PduLedger {
         if self.records.contains_key(outlet) {
             return false;
         }
-        let mut left = self.take_over(outlet).into_iter();
+        let found = self.journal.look().unwrap_or_default();
+        let mut left = self.take_over(outlet, &found).into_iter();
         let Some(first) = left.next() else {
             return false;
         };
@@ -378,9 +375,9 @@ impl Ledger for PduLedger {
 
     fn settle(&mut self, outlet: &Outlet) {
         self.withdraw(outlet);
-        if !self.journal.is_clean() {
-            let left = self.take_over(outlet);
-            left.iter().for_each(|record| self.remove(record));
+        let found = self.journal.look_for_news();
+        for left in self.take_over(outlet, &found) {
+            self.remove(&left);
         }
     }
 }
