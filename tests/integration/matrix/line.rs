@@ -135,6 +135,12 @@ fn start_tcp() -> (SocketAddr, Arc<Shared>, JoinHandle<()>) {
     (address, shared, thread)
 }
 
+/// Did nothing come, or go, within the time-out?
+fn is_idle(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind as E;
+    matches!(error.kind(), E::WouldBlock | E::TimedOut)
+}
+
 /// Closes with a reset instead of a farewell.
 fn reset(stream: &TcpStream) {
     let socket = socket2::SockRef::from(stream);
@@ -156,10 +162,7 @@ fn serve(client: &TcpStream, shared: &Arc<Shared>) {
                 shared.hear_more(place, &rest[..count]);
                 false
             }
-            Err(error) => !matches!(
-                error.kind(),
-                std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
-            ),
+            Err(error) => !is_idle(&error),
         }
     };
     match fault {
@@ -182,11 +185,7 @@ fn serve(client: &TcpStream, shared: &Arc<Shared>) {
             while !shared.stop.load(Ordering::SeqCst) {
                 match (&*client).write(&flood) {
                     Ok(_) => {}
-                    Err(error)
-                        if matches!(
-                            error.kind(),
-                            std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
-                        ) => {}
+                    Err(error) if is_idle(&error) => {}
                     Err(_) => return,
                 }
             }
@@ -281,11 +280,7 @@ fn pump(
                     shared.back.fetch_add(count, Ordering::SeqCst);
                 }
             }
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
-                ) => {}
+            Err(error) if is_idle(&error) => {}
             Err(_) => break,
         }
     }
