@@ -201,24 +201,13 @@ impl fmt::Debug for Group {
 mod tests {
     use super::*;
     use crate::dispatch::job::{Answer, Place};
-    use crate::dispatch::ticket::Book;
-    use crate::request::{Action, FailureKind, Request, Target};
+    use crate::dispatch::ticket::asked;
+    use crate::request::FailureKind;
 
     #[test]
     fn a_member_that_is_lost_frees_those_that_wait() {
         for is_dark in [false, true] {
-            let request = Request {
-                client: "test".into(),
-                target: Target::Alias("board".into()),
-                action: Action::Reboot,
-                delay: None,
-                is_background: false,
-            };
-            let (reply, replied) = crossbeam_channel::bounded(1);
-            let ticket = Book::default().open(
-                request,
-                Box::new(move |outcome| reply.send(outcome).expect("asked")),
-            );
+            let (ticket, replied) = asked();
             let now = Instant::now();
             let group = Group::new(2, Duration::from_secs(3600), ticket, now);
             let (resume, resumed) = crossbeam_channel::bounded(1);

@@ -494,6 +494,14 @@ mod tests {
         }
     }
 
+    fn wait_for(what: &str, is_so: impl Fn() -> bool) {
+        let until = Instant::now() + Duration::from_secs(30);
+        while !is_so() {
+            assert!(Instant::now() < until, "waited in vain for {what}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     #[test]
     fn a_worker_that_ends_in_a_panic_leaves_its_bus() {
         let text = r#"{"daemon": {"hostname": "127.0.0.1", "port": 0}, "pdus": {
@@ -502,11 +510,9 @@ mod tests {
         let config = Config::parse(text, "test").expect("a good config");
         let dispatcher = Dispatcher::start(&config, Recover::No).expect("started");
         dispatcher.submit(on("dies"), Box::new(|_| panic!("on purpose")));
-        let until = Instant::now() + Duration::from_secs(30);
-        while dispatcher.health().troubles.is_empty() {
-            assert!(Instant::now() < until, "the worker does not end");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        wait_for("the worker's end", || {
+            !dispatcher.health().troubles.is_empty()
+        });
         let (sender, answered) = crossbeam_channel::bounded(1);
         let reply = move |outcome| drop(sender.send(outcome));
         dispatcher.submit(on("lives"), Box::new(reply));
@@ -525,21 +531,14 @@ mod tests {
         config.pdus.get_mut("gone").expect("a PDU").spec = &DEAF;
         let dispatcher = Dispatcher::start(&config, Recover::No).expect("started");
         dispatcher.submit(on("gone"), Box::new(drop));
-        let until = Instant::now() + Duration::from_secs(30);
-        let wait_for = |what: &str, is_so: &dyn Fn() -> bool| {
-            while !is_so() {
-                assert!(Instant::now() < until, "waited in vain for {what}");
-                std::thread::sleep(Duration::from_millis(5));
-            }
-        };
-        wait_for("the call", &|| {
+        wait_for("the call", || {
             let pdu = dispatcher.pdu("gone").expect("it is there");
             pdu.report.call.is_some()
         });
         config.pdus.retain(|name, _| name.as_str() == "stays");
         dispatcher.reload(&config).expect("loaded");
         dispatcher.stop(Stop::Now);
-        wait_for("the workers' ends", &|| {
+        wait_for("the workers' ends", || {
             dispatcher.replace_later_than(Duration::from_millis(1));
             dispatcher.is_finished()
         });

@@ -314,6 +314,21 @@ impl Book {
     }
 }
 
+/// A request of a test, and where its outcome arrives; what it asks for is said by its jobs.
+#[cfg(test)]
+pub(super) fn asked() -> (Arc<Ticket>, crossbeam_channel::Receiver<Outcome>) {
+    let (sender, receiver) = crossbeam_channel::bounded(2);
+    let request = Request {
+        client: "test".into(),
+        target: Target::Alias("test".into()),
+        action: crate::request::Action::State,
+        delay: None,
+        is_background: false,
+    };
+    let reply = Box::new(move |outcome| drop(sender.send(outcome)));
+    (Book::default().open(request, reply), receiver)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

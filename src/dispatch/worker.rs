@@ -515,8 +515,8 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::dispatch::job::{Answer, Job, Place, Step};
-    use crate::dispatch::ticket::{Book, Progress};
-    use crate::request::{Action, Request, Switch, Target};
+    use crate::dispatch::ticket::{Progress, asked};
+    use crate::request::Switch;
 
     /// Ignores its deadline until somebody lets it go.
     struct Deaf(Receiver<()>);
@@ -549,17 +549,7 @@ mod tests {
         let mut handle = Handle::start(pdu, Box::new(Deaf(held)), shared).expect("a thread");
         assert!(!handle.replace_if_stuck(Duration::ZERO), "nothing runs");
         let outlet = Outlet::new("3");
-        let request = Request {
-            client: "test".into(),
-            target: Target::Outlet {
-                pdu: "p".into(),
-                outlet: outlet.clone(),
-            },
-            action: Action::Switch(Switch::On),
-            delay: None,
-            is_background: false,
-        };
-        let ticket = Book::default().open(request, Box::new(drop));
+        let (ticket, _answered) = asked();
         let answer = Answer::to_client(Arc::clone(&ticket), Place::uncounted());
         let job = Job::new(outlet.clone(), Step::Switch(Switch::On), answer);
         handle

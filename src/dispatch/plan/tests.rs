@@ -2,9 +2,9 @@
 
 use super::super::group::Group;
 use super::super::job::{Answer, Place};
-use super::super::ticket::{Book, Ticket};
+use super::super::ticket::{Ticket, asked};
 use super::*;
-use crate::request::{Action, Outcome, Request, Target};
+use crate::request::Outcome;
 use crate::transport::{TransportError, TransportErrorKind};
 use crossbeam_channel::Receiver;
 use std::sync::Arc;
@@ -47,20 +47,6 @@ fn garbled() -> Trouble {
     })
 }
 
-/// A request and where its outcome arrives; what it asks for is said by its jobs.
-fn ticket() -> (Arc<Ticket>, Receiver<Outcome>) {
-    let (sender, receiver) = crossbeam_channel::bounded(2);
-    let request = Request {
-        client: "test".into(),
-        target: Target::Alias("test".into()),
-        action: Action::State,
-        delay: None,
-        is_background: false,
-    };
-    let reply = Box::new(move |outcome| drop(sender.send(outcome)));
-    (Book::default().open(request, reply), receiver)
-}
-
 impl Bench {
     fn new(retries: u32) -> Self {
         let (sender, inbox) = crossbeam_channel::unbounded();
@@ -81,7 +67,7 @@ impl Bench {
     }
 
     fn ask_with_ticket(&mut self, id: &str, step: Step) -> (Arc<Ticket>, Receiver<Outcome>) {
-        let (ticket, receiver) = ticket();
+        let (ticket, receiver) = asked();
         let answer = Answer::to_client(Arc::clone(&ticket), place());
         self.plan
             .accept(Job::new(outlet(id), step, answer), self.now, self.now);
@@ -331,7 +317,7 @@ fn a_stop_sends_the_on_of_an_off_that_is_in_doubt() {
 }
 
 fn group_of_two(bench: &mut Bench) -> Receiver<Outcome> {
-    let (ticket, receiver) = ticket();
+    let (ticket, receiver) = asked();
     let group = Group::new(2, PAUSE, ticket, bench.now);
     for id in ["1", "2"] {
         let answer = Answer::to_group(Arc::clone(&group), place());
@@ -377,7 +363,7 @@ fn a_group_waits_lit_until_every_member_has_come_to_its_turn() {
 #[test]
 fn a_group_that_is_cancelled_while_it_waits_holds_nobody_up() {
     let mut bench = Bench::new(1);
-    let (ticket, answer) = ticket();
+    let (ticket, answer) = asked();
     let group = Group::new(2, PAUSE, Arc::clone(&ticket), bench.now);
     let member = Answer::to_group(Arc::clone(&group), place());
     let job = Job::new(outlet("1"), Step::RebootOff(PAUSE), member);
@@ -395,7 +381,7 @@ fn an_outlet_that_is_owed_its_on_does_not_stay_dark_while_its_group_gathers() {
     let mut bench = Bench::new(1);
     let reboot = bench.ask("1", Step::RebootOff(PAUSE));
     bench.plays("1", OFF, Ok(None));
-    let (ticket, _answer) = ticket();
+    let (ticket, _answer) = asked();
     let group = Group::new(2, PAUSE, ticket, bench.now);
     let member = Answer::to_group(Arc::clone(&group), place());
     let job = Job::new(outlet("1"), Step::RebootOff(PAUSE), member);
@@ -527,7 +513,7 @@ fn a_delayed_request_does_not_hold_up_an_owed_on() {
     let _reboot = bench.ask("1", Step::RebootOff(PAUSE));
     bench.plays("1", OFF, Ok(None));
     bench.waits(PAUSE);
-    let (ticket, _later) = ticket();
+    let (ticket, _later) = asked();
     let job = Job::new(
         outlet("1"),
         Step::Switch(Switch::On),
@@ -565,7 +551,7 @@ fn a_member_in_doubt_is_switched_on_at_once_when_its_group_fails() {
 fn a_member_that_was_not_reached_is_left_alone_when_its_group_fails() {
     let (mut one, mut two) = (Bench::new(2), Bench::new(2));
     two.now = one.now;
-    let (ticket, answer) = ticket();
+    let (ticket, answer) = asked();
     let group = Group::new(2, PAUSE, ticket, one.now);
     for bench in [&mut one, &mut two] {
         let answer = Answer::to_group(Arc::clone(&group), place());
