@@ -58,7 +58,10 @@ struct Found {
 /// Looks at everything attached; gives a config with an entry for each device found. What cannot be
 /// looked at for want of permission says so in its entry.
 pub fn discover() -> Result<String, TransportError> {
-    let mut found: Vec<Found> = list()?.iter().flat_map(look_at).collect();
+    let mut found: Vec<Found> = list(Deadline::after(PATIENCE))?
+        .iter()
+        .flat_map(look_at)
+        .collect();
     found.extend(serial_ports(Path::new("/sys/class/tty")));
     Ok(config(&found))
 }

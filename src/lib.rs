@@ -44,6 +44,7 @@
 //! | `lists` | those of them that only show something: they give way to switches |
 //! | `timers` | the ends of long polls |
 //! | one per PDU, named after it | its inbox, until its next job is due; or its PDU, until the deadline |
+//! | `aside` | for one call: a host name, a USB device the kernel is busy with; the worker waits for it until its deadline |
 
 pub mod access;
 pub mod cli;

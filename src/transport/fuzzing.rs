@@ -409,7 +409,7 @@ pub mod nusb {
         }
     }
 
-    #[derive(Debug)]
+    #[derive(Clone, Debug)]
     pub struct Device(DeviceInfo);
 
     impl Device {

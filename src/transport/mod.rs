@@ -3,6 +3,7 @@
 //!
 //! Invariant: nothing here knows that PDUs, outlets or a config exist.
 
+pub mod aside;
 pub mod command;
 pub mod expect;
 #[cfg(fuzzing)]

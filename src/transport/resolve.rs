@@ -1,12 +1,11 @@
 //! Host names to addresses, with a deadline that `getaddrinfo` itself cannot be given.
 
+use super::aside::aside;
 use super::{Deadline, TransportError, TransportErrorKind};
-use crossbeam_channel::RecvTimeoutError;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
-/// The addresses of `host`. A literal costs nothing; a name is looked up on a helper thread, so
-/// that a dead name server costs its caller the deadline and no more (the helper ends when the
-/// resolver gives up).
+/// The addresses of `host`. A literal costs nothing; a name is looked up aside, so that a dead name
+/// server costs its caller the deadline and no more.
 pub fn resolve(
     host: &str,
     port: u16,
@@ -16,22 +15,17 @@ pub fn resolve(
         return Ok(vec![SocketAddr::new(ip, port)]);
     }
     let no_name = |why: String| TransportError::new(TransportErrorKind::NoName, why);
-    let (sender, receiver) = crossbeam_channel::bounded(1);
     let name = host.to_owned();
-    std::thread::Builder::new()
-        .name("resolve".into())
-        .spawn(move || {
-            let answer = (name.as_str(), port).to_socket_addrs().map(Vec::from_iter);
-            // The caller may have stopped waiting.
-            let _ = sender.send(answer);
-        })
-        .map_err(|error| TransportError::io("starting the resolver thread", &error))?;
-    match receiver.recv_timeout(deadline.left("looking up the host name")?) {
-        Ok(Ok(addresses)) if !addresses.is_empty() => Ok(addresses),
-        Ok(Ok(_)) => Err(no_name(format!("the name {host} has no address"))),
-        Ok(Err(error)) => Err(no_name(format!("cannot look up {host}: {error}"))),
-        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Err(no_name(format!(
-            "the name server did not answer for {host} in time"
-        ))),
+    let looking_up = format!("looking up {host}");
+    let addresses = aside(
+        &looking_up,
+        TransportErrorKind::NoName,
+        deadline,
+        move || (name.as_str(), port).to_socket_addrs().map(Vec::from_iter),
+    )?
+    .map_err(|error| no_name(format!("cannot look up {host}: {error}")))?;
+    if addresses.is_empty() {
+        return Err(no_name(format!("the name {host} has no address")));
     }
+    Ok(addresses)
 }

@@ -1,6 +1,7 @@
 //! Serial lines: a tty by its path or by the serial number of its USB adapter, or a TCP port that
 //! leads to one. Every step has a deadline.
 
+use super::aside::aside;
 use super::tcp::Connection;
 use super::{Deadline, TransportError, TransportErrorKind, printable};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -11,6 +12,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Where a serial line is found, as a config names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +79,11 @@ impl fmt::Display for Port {
     }
 }
 
+/// How long closing a tty is waited for: it is over when the kernel's driver has told the adapter.
+const CLOSING: Duration = Duration::from_millis(50);
+
+const CLOSED: &str = "the serial line is closed";
+
 /// An open serial line, held by nobody else.
 #[derive(Debug)]
 pub struct Line(End);
@@ -85,21 +92,31 @@ pub struct Line(End);
 enum End {
     Tty(Tty),
     Socket(Connection),
+    /// Only while it is dropped.
+    Closed,
 }
 
 impl Line {
     /// Opens a line with 8 data bits, no parity and 1 stop bit at `baud`.
     pub fn open(port: &Port, baud: u32, deadline: Deadline) -> Result<Self, TransportError> {
-        Ok(Self(match port {
-            Port::Path(path) => End::Tty(Tty::open(path, baud)?),
-            Port::Usb(serial) => End::Tty(Tty::open(&find_usb(serial)?, baud)?),
-            Port::Socket { host, port } => End::Socket(Connection::open(host, *port, deadline)?),
-        }))
+        let open: Box<dyn FnOnce() -> Result<Tty, TransportError> + Send> = match port.clone() {
+            Port::Path(path) => Box::new(move || Tty::open(&path, baud)),
+            Port::Usb(serial) => Box::new(move || Tty::open(&find_usb(&serial)?, baud)),
+            Port::Socket { host, port } => {
+                let connection = Connection::open(&host, port, deadline)?;
+                return Ok(Self(End::Socket(connection)));
+            }
+        };
+        // The kernel asks an adapter that hangs for seconds before it gives up.
+        let doing = format!("opening {port}");
+        let tty = aside(&doing, TransportErrorKind::Busy, deadline, open)??;
+        Ok(Self(End::Tty(tty)))
     }
 
     /// Sends all of `bytes`.
     pub fn send(&mut self, bytes: &[u8], deadline: Deadline) -> Result<(), TransportError> {
         match &mut self.0 {
+            End::Closed => Err(gone(CLOSED)),
             End::Tty(tty) => tty.send(bytes, deadline),
             End::Socket(connection) => connection.send(bytes, deadline),
         }
@@ -112,6 +129,7 @@ impl Line {
         deadline: Deadline,
     ) -> Result<usize, TransportError> {
         match &mut self.0 {
+            End::Closed => Err(gone(CLOSED)),
             End::Tty(tty) => tty.receive(buffer, deadline),
             End::Socket(connection) => match connection.receive(buffer, deadline)? {
                 0 => Err(gone("the serial server closed the connection")),
@@ -166,8 +184,24 @@ impl Line {
     /// Throws away what came unasked. Fails when the line is lost.
     pub fn discard_input(&mut self) -> Result<(), TransportError> {
         match &mut self.0 {
+            End::Closed => Err(gone(CLOSED)),
             End::Tty(tty) => tty.discard_input(),
             End::Socket(connection) => connection.discard_input(),
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if let End::Tty(tty) = std::mem::replace(&mut self.0, End::Closed) {
+            // As with opening it. Where it is late, it will be closed all the same.
+            let deadline = Deadline::after(CLOSING);
+            let _ = aside(
+                "closing it",
+                TransportErrorKind::Busy,
+                deadline,
+                move || drop(tty),
+            );
         }
     }
 }

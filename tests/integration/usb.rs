@@ -2,7 +2,7 @@
 //! only in the virtual machine of `make test-usb`, which runs these with `--include-ignored`.
 
 use crate::sim::usb::{Gadget, hub_bus, plug_into_hub, unplug_all, until};
-use crate::sim::usb_devices::{Cleware4, Relays, SisPm, UsbRelay, Ykush};
+use crate::sim::usb_devices::{Adapter, Cleware4, Relays, SisPm, UsbRelay, Ykush};
 use crate::transcript;
 use pdudaemon::driver::{Driver, DriverError, registry};
 use pdudaemon::request::{Outlet, PduName, State, Switch};
@@ -248,6 +248,30 @@ fn a_silent_device_is_given_up_at_the_deadline_and_asked_afresh() {
     );
     assert!(begin.elapsed() < Duration::from_secs(10));
     assert_eq!(switch(&mut *driver, "1", Switch::On), Ok(()));
+}
+
+/// The kernel asks an adapter that hangs for seconds, when it is closed and when it is opened.
+#[test]
+#[ignore = "needs the virtual machine of make test-usb"]
+fn a_serial_adapter_that_hangs_costs_the_deadline_and_no_more() {
+    let adapter = Adapter::default();
+    let gadget = Gadget::plug_adapter(&Adapter::identity(), adapter.clone());
+    let settings = serde_json::json!({ "device": gadget.tty() }).to_string();
+    let mut relay = driver("NumatoUSB8", &settings);
+    let mut call = || {
+        let (begin, patience) = (Instant::now(), Duration::from_secs(1));
+        let result = relay.switch(&Outlet::new("1"), Switch::On, Deadline::after(patience));
+        let late = begin.elapsed().saturating_sub(patience);
+        assert!(late < Duration::from_millis(500), "{late:?}: {result:?}");
+        kind(result)
+    };
+    assert_eq!(call(), Some(TransportErrorKind::Timeout));
+    // It is still being closed.
+    assert_eq!(call(), Some(TransportErrorKind::Busy));
+    adapter.mend();
+    until("the adapter can be opened again", || {
+        call() == Some(TransportErrorKind::Timeout)
+    });
 }
 
 #[test]

@@ -74,7 +74,7 @@ fn identify(attached: &Attached, deadline: Deadline) -> Result<Option<String>, T
 }
 
 fn eeprom_serial(attached: &Attached, deadline: Deadline) -> Result<String, TransportError> {
-    let mut device = attached.claim(0)?;
+    let mut device = attached.claim(0, deadline)?;
     let mut digits = String::new();
     for address in EEPROM_SERIAL {
         device.write_report(&[0x02, address], deadline)?;
@@ -143,7 +143,7 @@ impl Cleware {
         work: impl FnOnce(&mut Device) -> Result<T, DriverError>,
     ) -> Result<T, DriverError> {
         let choice = &self.choice;
-        let find = || Ok(find(choice, deadline)?.claim(0)?);
+        let find = || Ok(find(choice, deadline)?.claim(0, deadline)?);
         self.session.with(find, work)
     }
 }

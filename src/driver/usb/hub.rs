@@ -11,10 +11,13 @@ use super::unexpected;
 use crate::driver::{DEVICE_TIMEOUT, Driver, DriverError, DriverSpec, Key, outlet_number};
 use crate::request::{Outlet, State, Switch};
 use crate::settings::{Settings, SettingsError, flag, maybe_text};
+use crate::transport::aside::aside;
 use crate::transport::usb::{Attached, Device, Setup, list};
 use crate::transport::{Deadline, TransportError, TransportErrorKind, pause};
 use nusb::transfer::{ControlType, Recipient};
 use serde::Deserialize;
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -163,7 +166,11 @@ pub fn switchable_ports(attached: &Attached, deadline: Deadline) -> Option<u8> {
         return None;
     }
     let setup = descriptor_request(attached.is_super_speed());
-    let descriptor = attached.open().ok()?.control_in(setup, 16, deadline).ok()?;
+    let descriptor = attached
+        .open(deadline)
+        .ok()?
+        .control_in(setup, 16, deadline)
+        .ok()?;
     let abilities = abilities(&descriptor).ok()?;
     abilities.individual.then_some(abilities.ports)
 }
@@ -175,8 +182,11 @@ struct Half {
 }
 
 impl Half {
-    fn open(location: &str, port: u8) -> Result<Self, TransportError> {
-        let hubs: Vec<Attached> = list()?.into_iter().filter(Attached::is_hub).collect();
+    fn open(location: &str, port: u8, deadline: Deadline) -> Result<Self, TransportError> {
+        let hubs: Vec<Attached> = list(deadline)?
+            .into_iter()
+            .filter(Attached::is_hub)
+            .collect();
         let is_it = |hub: &&Attached| hub.path() == location;
         let hub = hubs.iter().find(is_it).ok_or_else(|| {
             let paths: Vec<String> = hubs.iter().map(Attached::path).collect();
@@ -186,7 +196,7 @@ impl Half {
             )
         })?;
         Ok(Self {
-            device: hub.open()?,
+            device: hub.open(deadline)?,
             port,
         })
     }
@@ -230,9 +240,20 @@ impl Half {
             Switch::On => "0",
             Switch::Off => "1",
         };
-        let file = self.folder().map(|folder| folder.join("disable"));
-        if file.is_some_and(|file| file.exists() && std::fs::write(file, value).is_ok()) {
-            return Ok(());
+        let path = self.folder().map(|folder| folder.join("disable"));
+        // Where the kernel has no such file for the port, or will not, the hub is asked over its head.
+        if let Some(mut file) = path.and_then(|path| OpenOptions::new().write(true).open(path).ok())
+        {
+            let turn = self.device.turn(deadline)?;
+            let write = move || {
+                let written = file.write_all(value.as_bytes());
+                drop(turn);
+                written
+            };
+            let doing = "switching the port by the kernel";
+            if aside(doing, TransportErrorKind::Timeout, deadline, write)?.is_ok() {
+                return Ok(());
+            }
         }
         let setup = switch_request(self.port, to);
         Ok(self.device.control_out(setup, &[], deadline)?)
@@ -250,7 +271,11 @@ impl UsbHub {
     /// Both halves of a port (one, on a USB 2 hub), after checking that the hub can switch it.
     fn halves(&self, outlet: &Outlet, deadline: Deadline) -> Result<Vec<Half>, DriverError> {
         let number = outlet_number(outlet, 1..=MOST_PORTS)?;
-        let first = Half::open(&self.0.location, u8::try_from(number).unwrap_or(u8::MAX))?;
+        let first = Half::open(
+            &self.0.location,
+            u8::try_from(number).unwrap_or(u8::MAX),
+            deadline,
+        )?;
         let ports = first.abilities(deadline)?.ports;
         outlet_number(outlet, 1..=u32::from(ports))?;
         let peer = match &self.0.companion {
@@ -259,7 +284,7 @@ impl UsbHub {
         };
         let mut halves = vec![first];
         if let Some((location, port)) = peer {
-            halves.push(Half::open(&location, port)?);
+            halves.push(Half::open(&location, port, deadline)?);
         }
         Ok(halves)
     }

@@ -111,6 +111,7 @@ impl Choice {
             any: self.model.any,
         }
         .find(
+            deadline,
             |attached| (self.model.identify)(attached, deadline),
             matches,
         )

@@ -77,7 +77,9 @@ pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsErro
 }
 
 fn identify(attached: &Attached, deadline: Deadline) -> Result<Option<String>, TransportError> {
-    let id = attached.claim(0)?.control_in(get(1), REPORT, deadline)?;
+    let id = attached
+        .claim(0, deadline)?
+        .control_in(get(1), REPORT, deadline)?;
     Ok(Some(id_text(&id)))
 }
 
@@ -117,7 +119,7 @@ impl SisPm {
         work: impl FnOnce(&mut Device) -> Result<T, DriverError>,
     ) -> Result<T, DriverError> {
         let choice = &self.choice;
-        let find = || Ok(choice.find(deadline)?.claim(0)?);
+        let find = || Ok(choice.find(deadline)?.claim(0, deadline)?);
         self.session.with(find, work)
     }
 }

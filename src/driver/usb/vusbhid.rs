@@ -74,7 +74,7 @@ fn identify(attached: &Attached, deadline: Deadline) -> Result<Option<String>, T
     if attached.product().and_then(relays).is_none() {
         return Ok(None);
     }
-    let report = attached.open()?.control_in(GET, REPORT, deadline)?;
+    let report = attached.open(deadline)?.control_in(GET, REPORT, deadline)?;
     Ok(Some(serial_of(&report)))
 }
 
@@ -109,7 +109,7 @@ impl VusbHid {
         work: impl FnOnce(&mut Device) -> Result<T, DriverError>,
     ) -> Result<T, DriverError> {
         let choice = &self.choice;
-        let find = || Ok(choice.find(deadline)?.open()?);
+        let find = || Ok(choice.find(deadline)?.open(deadline)?);
         self.session.with(find, work)
     }
 }

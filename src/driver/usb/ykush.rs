@@ -100,7 +100,7 @@ impl Ykush {
     ) -> Result<T, DriverError> {
         let choice = &self.choice;
         let find = || -> Result<Device, DriverError> {
-            let mut device = choice.find(deadline)?.claim(0)?;
+            let mut device = choice.find(deadline)?.claim(0, deadline)?;
             device.drop_stale_reports(REPORT);
             Ok(device)
         };

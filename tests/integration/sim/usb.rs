@@ -139,6 +139,11 @@ impl Gadget {
         Self::make(free_controller(), identity, emulation, HUB)
     }
 
+    /// Makes a serial adapter with a protocol of its maker's and plugs it in.
+    pub(crate) fn plug_adapter(identity: &Identity, emulation: impl Emulation + 'static) -> Self {
+        Self::make(free_controller(), identity, emulation, ADAPTER)
+    }
+
     /// Makes a USB serial port and plugs it in: what is sent to the host's tty arrives at the tty
     /// whose path `connect` gets before that.
     pub(crate) fn plug_serial(identity: &Identity, connect: impl FnOnce(&str)) -> Self {
@@ -150,14 +155,24 @@ impl Gadget {
 
     /// The host's tty of a USB serial port.
     pub(crate) fn tty(&self) -> PathBuf {
-        let folder = self
+        let interface = self
             .sysfs()
             .expect("plugged in")
-            .join(format!("{}:1.0/tty", self.path()));
+            .join(format!("{}:1.0", self.path()));
         let mut name = None;
         until("the host's tty", || {
-            let mut entries = fs::read_dir(&folder).into_iter().flatten();
-            name = entries.find_map(|entry| Some(entry.ok()?.file_name()));
+            // Adapters have it in a folder of its own name.
+            let folders = [interface.join("tty"), interface.clone()];
+            let entries = folders
+                .iter()
+                .filter_map(|folder| fs::read_dir(folder).ok())
+                .flatten();
+            name = entries
+                .filter_map(|entry| Some(entry.ok()?.file_name()))
+                .find(|name| {
+                    let name = name.to_string_lossy();
+                    name.len() > 3 && name.starts_with("tty")
+                });
             name.is_some()
         });
         Path::new("/dev").join(name.expect("a tty"))
@@ -447,16 +462,31 @@ const HID: &[&[u8]] = &[
 /// A hub's interface, whose ep1 tells of changes.
 const HUB: &[&[u8]] = &[&[9, 4, 0, 0, 1, 9, 0, 0, 0], &[7, 5, 0x81, 3, 1, 0, 12]];
 
-/// FunctionFS's descriptors: one interface, the same for both speeds; control requests to any
-/// recipient come to us.
+/// An interface of a maker's own protocol: bytes in and out in bulk.
+const ADAPTER: &[&[u8]] = &[
+    &[9, 4, 0, 0, 2, 0xff, 0, 0, 0],
+    &[7, 5, 0x81, 2, 64, 0, 0],
+    &[7, 5, 0x02, 2, 64, 0, 0],
+];
+
+/// FunctionFS's descriptors: one interface, for both speeds the same but for the packets in bulk;
+/// control requests to any recipient come to us.
 fn descriptors(interface: &[&[u8]]) -> Vec<u8> {
     const MAGIC: u32 = 3;
     const FULL_SPEED: u32 = 1;
     const HIGH_SPEED: u32 = 2;
     const ALL_RECIPIENTS: u32 = 64;
-    let one = interface.concat();
+    let full = interface.concat();
+    let in_bulk = |descriptor: &[u8]| {
+        let mut descriptor = descriptor.to_vec();
+        if let [_, 5, _, 2, low, high, _] = &mut descriptor[..] {
+            [*low, *high] = 512u16.to_le_bytes();
+        }
+        descriptor
+    };
+    let high: Vec<u8> = interface.iter().copied().flat_map(in_bulk).collect();
     let count = interface.len() as u32;
-    let body = [&count.to_le_bytes()[..], &count.to_le_bytes(), &one, &one].concat();
+    let body = [&count.to_le_bytes()[..], &count.to_le_bytes(), &full, &high].concat();
     let length = 12 + body.len() as u32;
     [
         &MAGIC.to_le_bytes()[..],
@@ -886,15 +916,27 @@ impl Simulator for UsbPdu {
         self.settings.clone()
     }
 
+    /// The host may know that its last report has been taken before the device has looked at it.
     fn finish(self: Box<Self>) -> Result<(), String> {
-        let play = self.play.lock().expect("lock");
-        match (&play.wrong, play.lines.front()) {
-            (Some(wrong), _) => Err(wrong.clone()),
-            (None, Some(line)) => Err(format!("the driver never sent {line:?}")),
-            (None, None) => Ok(()),
+        let begin = Instant::now();
+        loop {
+            let play = self.play.lock().expect("lock");
+            match (&play.wrong, play.lines.front()) {
+                (Some(wrong), _) => return Err(wrong.clone()),
+                (None, None) => return Ok(()),
+                (None, Some(line)) if begin.elapsed() > FINISHING => {
+                    return Err(format!("the driver never sent {line:?}"));
+                }
+                (None, Some(_)) => {}
+            }
+            drop(play);
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 }
+
+/// How long the last of a dialogue may take to be seen.
+const FINISHING: Duration = Duration::from_secs(2);
 
 /// A root hub of the kernel, watched through `usbmon`.
 struct HubPdu {
@@ -969,7 +1011,7 @@ impl Simulator for HubPdu {
                 .find(|wanted| !rest.any(|sent| sent == *wanted));
             match missing {
                 None => return Ok(()),
-                Some(missing) if begin.elapsed() > Duration::from_secs(2) => {
+                Some(missing) if begin.elapsed() > FINISHING => {
                     return Err(format!("the driver never sent {missing}, but {requests:?}"));
                 }
                 Some(_) => std::thread::sleep(Duration::from_millis(20)),

@@ -1,6 +1,7 @@
 //! What the emulated USB devices do, as far as the drivers and the second opinions ask it.
 
 use super::usb::{Cord, Emulation, Fault, Identity, Inputs, Reply, Setup, garbage};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// The relays of an emulated device, for the test to look at.
@@ -65,6 +66,50 @@ impl Emulation for Ykush {
             port
         };
         inputs.send(answer).expect("a device");
+    }
+}
+
+/// A serial adapter (CP210x) with nobody behind it; it hangs at the first bytes that it is to send.
+#[derive(Clone, Default)]
+pub(crate) struct Adapter(Arc<AtomicBool>);
+
+impl Adapter {
+    pub(crate) fn identity() -> Identity {
+        Identity::new(0x10c4, 0xea60, "CP1", "CP2102")
+    }
+
+    /// It is as new.
+    pub(crate) fn mend(&self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Emulation for Adapter {
+    fn read(&mut self, setup: Setup) -> Option<Vec<u8>> {
+        Some(vec![0; setup.length.into()])
+    }
+
+    fn write(&mut self, _: Setup, _: &[u8], _: &Inputs) -> bool {
+        true
+    }
+
+    fn output(&mut self, _: &[u8], _: &Inputs) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    fn reply(&mut self, setup: Setup) -> Reply {
+        match self.is_silent() {
+            true => Reply::Silence,
+            false => self.read(setup).into(),
+        }
+    }
+
+    fn is_silent(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    fn accepts(&mut self, setup: Setup) -> Reply {
+        self.reply(setup)
     }
 }
 

@@ -1,0 +1,495 @@
+//! A device that is open, and what is said to it.
+
+use super::Attached;
+use crate::transport::TransportErrorKind::Busy;
+use crate::transport::aside::aside;
+#[cfg(fuzzing)]
+use crate::transport::fuzzing::nusb;
+use crate::transport::{Deadline, TransportError, TransportErrorKind, pause};
+#[cfg(not(fuzzing))]
+use nusb::MaybeFuture;
+use nusb::transfer::{
+    Buffer, ControlIn, ControlOut, ControlType, In, Interrupt, Out, Recipient, TransferError,
+};
+use nusb::{Endpoint, Interface};
+use std::cell::Cell;
+use std::fmt;
+use std::fs::{File, TryLockError};
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::time::Duration;
+
+/// How long one transfer may take when the deadline is longer (libusb's usual patience).
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long an input report that nobody asked for is waited for at least, and at most, before a
+/// request: twice the time between two of the host's polls, which may miss one by a hair.
+const STALE: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_millis(100);
+
+/// How often a device that something is still under way to is looked at again.
+const POLL: Duration = Duration::from_millis(20);
+
+/// How long a transfer taken back may need to return.
+const RETURNING: Duration = Duration::from_secs(1);
+
+/// A request on the default control endpoint, without its direction and data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setup {
+    /// Standard, class or vendor (`bmRequestType`).
+    pub kind: ControlType,
+    /// Device, interface, endpoint or other (`bmRequestType`).
+    pub recipient: Recipient,
+    /// `bRequest`.
+    pub request: u8,
+    /// `wValue`.
+    pub value: u16,
+    /// `wIndex`.
+    pub index: u16,
+}
+
+/// The turn to change something of a device, to be held until the kernel has done it or given up.
+/// That may be after the deadline, or after this process has ended, and what comes next must not
+/// overtake it: so it is a lock on the device's folder in sysfs.
+#[derive(Debug)]
+pub struct Turn {
+    /// None where the device is gone, as the request itself will tell.
+    _folder: Option<File>,
+}
+
+impl Turn {
+    fn wait(
+        folder: &Path,
+        device: &dyn fmt::Display,
+        deadline: Deadline,
+    ) -> Result<Self, TransportError> {
+        let folder = File::open(folder).ok();
+        while let Some(Err(TryLockError::WouldBlock)) = folder.as_ref().map(File::try_lock) {
+            let wait = deadline.within(POLL).left("the turn");
+            pause(wait.map_err(|_| {
+                TransportError::new(
+                    Busy,
+                    format!("an earlier request to {device} is still under way in the kernel"),
+                )
+            })?);
+        }
+        Ok(Self { _folder: folder })
+    }
+}
+
+/// How long closing a device may take after its last deadline, in vain or not.
+const CLOSING: Duration = Duration::from_millis(20);
+
+/// An opened device.
+#[derive(Debug)]
+pub struct Device {
+    attached: Attached,
+    /// Until it is dropped.
+    device: Option<nusb::Device>,
+    reports: Option<Reports>,
+    /// The interface that was taken from the kernel's driver.
+    taken: Option<u8>,
+    /// Did it leave a request without an answer?
+    is_silent: Cell<bool>,
+    /// Of the last request.
+    deadline: Cell<Deadline>,
+}
+
+impl Drop for Device {
+    /// Gives the interface back to the kernel's driver, unless the device is silent: the kernel asks
+    /// it questions first, would wait half a minute for its answers, and let nobody else near it.
+    fn drop(&mut self) {
+        let (device, reports) = (self.device.take(), self.reports.take());
+        let taken = self.taken.filter(|_| !self.is_silent.get());
+        let close = move || {
+            drop(reports);
+            if let (Some(device), Some(number)) = (device, taken) {
+                // It may have been unplugged, or be one that no driver wants.
+                let _ = device.attach_kernel_driver(number);
+            }
+        };
+        let deadline = self.deadline.get().max(Deadline::after(CLOSING));
+        // Where it is late, it will be closed all the same.
+        let _ = aside("closing it", Busy, deadline, close);
+    }
+}
+
+/// A taken interface and its endpoints for reports.
+#[derive(Debug)]
+struct Reports {
+    input: Option<Endpoint<Interrupt, In>>,
+    output: Option<Endpoint<Interrupt, Out>>,
+    interface: Interface,
+    /// See [`STALE`].
+    stale: Duration,
+}
+
+impl Reports {
+    fn new(interface: Interface, attached: &Attached) -> Result<Self, TransportError> {
+        let endpoints: Vec<(u8, u8)> = interface
+            .descriptor()
+            .map(|descriptor| {
+                descriptor
+                    .endpoints()
+                    .filter(|endpoint| {
+                        endpoint.transfer_type() == nusb::descriptors::TransferType::Interrupt
+                    })
+                    .map(|endpoint| (endpoint.address(), endpoint.interval()))
+                    .collect()
+            })
+            .unwrap_or_default();
+        let is_input = |(address, _): &&(u8, u8)| address & 0x80 != 0;
+        let failed = |error: nusb::Error| attached.failed("use an endpoint of", &error);
+        let input = endpoints.iter().find(is_input);
+        let in_milliseconds = matches!(
+            attached.0.speed(),
+            None | Some(nusb::Speed::Low | nusb::Speed::Full)
+        );
+        let stale = stale(input.map_or(0, |(_, interval)| *interval), in_milliseconds);
+        let input = match input {
+            Some((address, _)) => Some(interface.endpoint(*address).map_err(failed)?),
+            None => None,
+        };
+        let output = match endpoints.iter().find(|endpoint| !is_input(endpoint)) {
+            Some((address, _)) => Some(interface.endpoint(*address).map_err(failed)?),
+            None => None,
+        };
+        Ok(Self {
+            input,
+            output,
+            interface,
+            stale,
+        })
+    }
+}
+
+/// The wait for a stale report from an endpoint with this `bInterval` (USB 2.0, 9.6.6): milliseconds,
+/// or from high speed on the power of two, from 0, of 125 microseconds.
+fn stale(interval: u8, in_milliseconds: bool) -> Duration {
+    let poll = match in_milliseconds {
+        true => Duration::from_millis(interval.into()),
+        false => Duration::from_micros(125 << interval.clamp(1, 16).saturating_sub(1)),
+    };
+    (poll * 2).clamp(*STALE.start(), *STALE.end())
+}
+
+impl Device {
+    pub(super) fn new(attached: Attached, device: nusb::Device, deadline: Deadline) -> Self {
+        Self {
+            attached,
+            device: Some(device),
+            reports: None,
+            taken: None,
+            is_silent: Cell::new(false),
+            deadline: Cell::new(deadline),
+        }
+    }
+
+    /// Takes interface `number` from whatever driver of the kernel has it.
+    pub(super) fn take(&mut self, number: u8, deadline: Deadline) -> Result<(), TransportError> {
+        // Another program's claim shows as a driver too, and could be taken from it.
+        let is_kernels = self
+            .attached
+            .interface_driver(number)
+            .is_some_and(|name| name != "usbfs");
+        self.taken = is_kernels.then_some(number);
+        let opened = self.opened()?;
+        let claim = move || {
+            if is_kernels {
+                // Where this fails, so does the claim, and tells why.
+                let _ = opened.detach_kernel_driver(number);
+            }
+            opened.claim_interface(number).wait()
+        };
+        let interface = aside(&format!("taking {}", self.attached), Busy, deadline, claim)?
+            .map_err(|error| self.attached.failed("take", &error))?;
+        self.taken = Some(number);
+        self.reports = Some(Reports::new(interface, &self.attached)?);
+        Ok(())
+    }
+
+    /// What it was opened from.
+    pub fn attached(&self) -> &Attached {
+        &self.attached
+    }
+
+    /// Asks for at most `length` bytes over the control endpoint.
+    pub fn control_in(
+        &self,
+        setup: Setup,
+        length: u16,
+        deadline: Deadline,
+    ) -> Result<Vec<u8>, TransportError> {
+        let wait = deadline.within(PATIENCE).left("a USB request")?;
+        let request = ControlIn {
+            control_type: setup.kind,
+            recipient: setup.recipient,
+            request: setup.request,
+            value: setup.value,
+            index: setup.index,
+            length,
+        };
+        let device = self.opened()?;
+        self.request(deadline, move || device.control_in(request, wait).wait())
+    }
+
+    /// Sends `data` over the control endpoint.
+    pub fn control_out(
+        &self,
+        setup: Setup,
+        data: &[u8],
+        deadline: Deadline,
+    ) -> Result<(), TransportError> {
+        let turn = self.turn(deadline)?;
+        let wait = deadline.within(PATIENCE).left("a USB request")?;
+        let (device, data) = (self.opened()?, data.to_vec());
+        self.request(deadline, move || {
+            let request = ControlOut {
+                control_type: setup.kind,
+                recipient: setup.recipient,
+                request: setup.request,
+                value: setup.value,
+                index: setup.index,
+                data: &data,
+            };
+            let sent = device.control_out(request, wait).wait();
+            drop(turn);
+            sent
+        })
+    }
+
+    fn opened(&self) -> Result<nusb::Device, TransportError> {
+        let closed = || {
+            TransportError::new(
+                TransportErrorKind::NotFound,
+                format!("{} is closed", self.attached),
+            )
+        };
+        self.device.clone().ok_or_else(closed)
+    }
+
+    /// One request. It goes to the kernel aside, which takes it only when it is not busy with the
+    /// device itself.
+    fn request<T: Send + 'static>(
+        &self,
+        deadline: Deadline,
+        work: impl FnOnce() -> Result<T, TransferError> + Send + 'static,
+    ) -> Result<T, TransportError> {
+        self.deadline.set(deadline);
+        aside("a USB request", TransportErrorKind::Timeout, deadline, work)
+            .unwrap_or(Err(TransferError::Cancelled))
+            .map_err(|error| self.lost("a request", error))
+    }
+
+    /// The turn to change something of this device.
+    ///
+    /// # Errors
+    ///
+    /// It is busy when what was late before is still under way at the deadline.
+    pub fn turn(&self, deadline: Deadline) -> Result<Turn, TransportError> {
+        Turn::wait(self.attached.sysfs(), &self.attached, deadline)
+    }
+
+    /// Sends an output report without a report id: on the interrupt endpoint, or by SET_REPORT
+    /// when the taken interface has none for output (as the kernel's HID driver chooses).
+    pub fn write_report(
+        &mut self,
+        report: &[u8],
+        deadline: Deadline,
+    ) -> Result<(), TransportError> {
+        self.write(0, report, deadline)
+    }
+
+    /// Sends an output report whose first byte is its report id.
+    pub fn write_numbered_report(
+        &mut self,
+        report: &[u8],
+        deadline: Deadline,
+    ) -> Result<(), TransportError> {
+        let id = report.first().copied().unwrap_or(0);
+        self.write(id, report, deadline)
+    }
+
+    fn write(&mut self, id: u8, report: &[u8], deadline: Deadline) -> Result<(), TransportError> {
+        self.deadline.set(deadline);
+        let wait = deadline.within(PATIENCE).left("a USB report")?;
+        let Some(reports) = &mut self.reports else {
+            return Err(self.not_taken());
+        };
+        let Some(output) = &mut reports.output else {
+            let setup = Setup {
+                kind: ControlType::Class,
+                recipient: Recipient::Interface,
+                request: SET_REPORT,
+                value: OUTPUT_REPORT | u16::from(id),
+                index: u16::from(reports.interface.interface_number()),
+            };
+            return self.control_out(setup, report, deadline);
+        };
+        let sent = transfer(output, Buffer::from(report), wait).map(drop);
+        sent.map_err(|error| self.lost("a report", error))
+    }
+
+    /// Waits for an input report of `length` bytes; it may be shorter.
+    pub fn read_report(
+        &mut self,
+        length: usize,
+        deadline: Deadline,
+    ) -> Result<Vec<u8>, TransportError> {
+        self.deadline.set(deadline);
+        let wait = deadline.within(PATIENCE).left("a USB report")?;
+        self.read(length, wait)
+            .map_err(|error| self.lost("the answering report", error))
+    }
+
+    /// Takes away the reports that an earlier, broken off exchange left behind, so that none of
+    /// them is taken for the answer to the next request.
+    pub fn drop_stale_reports(&mut self, length: usize) {
+        let wait = match &self.reports {
+            Some(reports) => reports.stale,
+            None => *STALE.start(),
+        };
+        for _ in 0..4 {
+            if self.read(length, wait).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn read(&mut self, length: usize, wait: Duration) -> Result<Vec<u8>, TransferError> {
+        let Some(input) = self
+            .reports
+            .as_mut()
+            .and_then(|reports| reports.input.as_mut())
+        else {
+            return Err(TransferError::InvalidArgument);
+        };
+        // The kernel wants whole packets; a shorter one ends the transfer.
+        let packet = input.max_packet_size().max(1);
+        let room = length.max(1).div_ceil(packet) * packet;
+        transfer(input, Buffer::new(room), wait)
+    }
+
+    fn not_taken(&self) -> TransportError {
+        TransportError::new(
+            TransportErrorKind::Io,
+            format!("no interface of {} was taken", self.attached),
+        )
+    }
+
+    fn lost(&self, what: &str, error: TransferError) -> TransportError {
+        use TransportErrorKind as K;
+        self.is_silent
+            .set(self.is_silent.get() || error == TransferError::Cancelled);
+        let (kind, why) = match error {
+            TransferError::Cancelled => (K::Timeout, "no answer in time".to_owned()),
+            TransferError::Disconnected => (K::Closed, "it was unplugged".to_owned()),
+            TransferError::Stall => (K::Garbled, "it refused (stall)".to_owned()),
+            // Also what the host controller says of a device that is just being pulled out.
+            TransferError::Fault => (K::Io, "it broke off (fault on the bus)".to_owned()),
+            // EBUSY: a driver of the kernel or another program has the interface.
+            TransferError::Unknown(16) => (K::Busy, "another program has it".to_owned()),
+            other => (K::Io, other.to_string()),
+        };
+        TransportError::new(kind, format!("{what} to {} failed: {why}", self.attached))
+    }
+}
+
+/// SET_REPORT and GET_REPORT of the HID class (HID 1.11, 7.2).
+pub const SET_REPORT: u8 = 0x09;
+/// See [`SET_REPORT`].
+pub const GET_REPORT: u8 = 0x01;
+/// The report type in the high byte of `wValue`: output.
+pub const OUTPUT_REPORT: u16 = 0x0200;
+/// The report type in the high byte of `wValue`: feature.
+pub const FEATURE_REPORT: u16 = 0x0300;
+
+/// One transfer; taken back when it is late.
+fn transfer<D: nusb::transfer::EndpointDirection>(
+    endpoint: &mut Endpoint<Interrupt, D>,
+    buffer: Buffer,
+    wait: Duration,
+) -> Result<Vec<u8>, TransferError> {
+    endpoint.submit(buffer);
+    let completion = match endpoint.wait_next_complete(wait) {
+        Some(completion) => completion,
+        None => {
+            endpoint.cancel_all();
+            // It may have come through in the meantime: then it counts.
+            endpoint
+                .wait_next_complete(RETURNING)
+                .ok_or(TransferError::Cancelled)?
+        }
+    };
+    completion.into_result().map(Buffer::into_vec)
+}
+
+/// A device that is kept open between calls and found again when it was replugged.
+#[derive(Debug, Default)]
+pub struct Session(Option<Device>);
+
+impl Session {
+    /// Does `work` with the device, which `find` finds and opens when it is not open or no longer
+    /// there. After a failure the device is closed, so that the next call starts clean.
+    pub fn with<T, E>(
+        &mut self,
+        find: impl FnOnce() -> Result<Device, E>,
+        work: impl FnOnce(&mut Device) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut device = match self.0.take().filter(|device| device.attached.is_present()) {
+            Some(device) => device,
+            None => find()?,
+        };
+        let done = work(&mut device)?;
+        self.0 = Some(device);
+        Ok(done)
+    }
+
+    /// Closes the device and gives it back to the kernel.
+    pub fn close(&mut self) {
+        self.0 = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stale_reports_are_waited_for_longer_than_the_host_polls() {
+        let milliseconds = |interval, low| stale(interval, low).as_millis();
+        assert_eq!(milliseconds(10, true), 20);
+        assert_eq!(milliseconds(32, true), 64);
+        assert_eq!((milliseconds(0, true), milliseconds(255, true)), (10, 100));
+        // 2^7 times 125 microseconds.
+        assert_eq!(milliseconds(8, false), 32);
+        assert_eq!((milliseconds(1, false), milliseconds(16, false)), (10, 100));
+        assert_eq!(
+            (milliseconds(0, false), milliseconds(255, false)),
+            (10, 100)
+        );
+    }
+
+    #[test]
+    fn what_comes_next_waits_for_what_is_late() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let wait = |time| Turn::wait(folder.path(), &"the hub", Deadline::after(time));
+        let (short, long) = (Duration::from_millis(50), Duration::from_secs(30));
+        let late = wait(long).expect("the turn");
+        let error = wait(short).expect_err("busy");
+        assert_eq!(error.kind, Busy, "{error}");
+        std::thread::scope(|scope| {
+            let next = scope.spawn(|| wait(long));
+            drop(late);
+            assert!(next.join().expect("joined").is_ok());
+        });
+        // A device that is gone holds up nobody.
+        assert!(
+            Turn::wait(
+                &folder.path().join("gone"),
+                &"the hub",
+                Deadline::after(short)
+            )
+            .is_ok()
+        );
+    }
+}
