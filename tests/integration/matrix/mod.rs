@@ -28,8 +28,8 @@ use std::time::{Duration, Instant};
 
 /// What a call may take while the line is bad.
 const DEADLINE: Duration = Duration::from_millis(600);
-/// What a loaded machine may add.
-const SLACK: Duration = Duration::from_secs(4);
+/// What a thread may wait for its turn on a machine that has other things to do.
+const TURN: Duration = Duration::from_millis(100);
 /// What a call over a sound line may take, or over one that loses datagrams.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The pause between two bytes of a line that drips, and what a call over it may take.
@@ -360,9 +360,6 @@ fn cell(cases: &[Case], case: &Case, name: &str, fault: Fault) -> Result<Told, S
     let heard = proxy.heard();
     proxy.cut();
     drop(spoilt.finish());
-    if late > SLACK {
-        return Err(format!("{at}: {late:?} after the deadline"));
-    }
     let told =
         judge(cases, case, name, fault, &result).map_err(|wrong| format!("{at}: {wrong}"))?;
     if let Some(command) = switching_bytes(cases, case) {
@@ -383,7 +380,11 @@ fn cell(cases: &[Case], case: &Case, name: &str, fault: Fault) -> Result<Told, S
     let next = works(driver, case, sound, || proxy.cut());
     proxy.end();
     next.map_err(|wrong| format!("{at}: {wrong}, after {result:?}"))?;
-    Ok(Told { class: told, late })
+    Ok(Told {
+        class: told,
+        late,
+        at,
+    })
 }
 
 /// The switching command went out `sent` times: not more often than usual, and whoever sent it all
@@ -424,7 +425,10 @@ fn works(
 /// What came of a cell's first call.
 struct Told {
     class: String,
+    /// How long after its deadline it ended.
     late: Duration,
+    /// The cell, in words.
+    at: String,
 }
 
 /// Is the outcome one that the fault allows? Gives its class.
@@ -567,19 +571,9 @@ fn every_cell_holds() {
     }
     let left = || (count("/proc/self/task"), count("/proc/self/fd"));
     let before = left();
-    let (next, table) = (AtomicUsize::new(0), Mutex::new(Table::default()));
-    std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            scope.spawn(|| {
-                while let Some((case, name, fault)) = cells.get(next.fetch_add(1, Ordering::SeqCst))
-                {
-                    let told = cell(&cases, case, name, *fault);
-                    table.lock().expect("lock").enter(*fault, told);
-                }
-            });
-        }
+    let table = Table::of(&cells, AT_ONCE, |(case, name, fault)| {
+        (row(fault), cell(&cases, case, name, *fault))
     });
-    let table = table.into_inner().expect("lock");
     table.print("fault matrix", cells.len(), names.len());
     table.assert_right();
     // A thread that has been joined may need a moment to be gone.
@@ -592,28 +586,91 @@ fn every_cell_holds() {
 #[derive(Default)]
 struct Table {
     classes: BTreeMap<String, BTreeMap<String, usize>>,
-    worst: Duration,
+    worst: Option<(Duration, String)>,
+    /// How many were done once more.
+    again: usize,
     wrong: Vec<String>,
 }
 
+fn is_late(told: &Result<Told, String>) -> bool {
+    told.as_ref().is_ok_and(|told| told.late > TURN)
+}
+
+/// The row of a fault, without its particulars.
+fn row(fault: impl std::fmt::Debug) -> String {
+    let fault = format!("{fault:?}");
+    fault.split('(').next().expect("a name").to_owned()
+}
+
 impl Table {
-    fn enter(&mut self, fault: impl std::fmt::Debug, told: Result<Told, String>) {
-        let fault = format!("{fault:?}");
-        let fault = fault.split('(').next().expect("a name").to_owned();
-        match told {
-            Ok(told) => {
-                let classes = self.classes.entry(fault).or_default();
-                *classes.entry(told.class).or_default() += 1;
-                self.worst = self.worst.max(told.late);
+    /// Does every cell, `at_once` at a time; `run` gives its row and what came of it. Those that came
+    /// late are done once more, alone, and that is what counts: a machine that is busy with so many
+    /// is late itself.
+    fn of<C: Sync>(
+        cells: &[C],
+        at_once: usize,
+        run: impl Fn(&C) -> (String, Result<Told, String>) + Sync,
+    ) -> Self {
+        let (next, table) = (AtomicUsize::new(0), Mutex::new(Self::default()));
+        let again = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for _ in 0..at_once {
+                scope.spawn(|| {
+                    while let Some(cell) = cells.get(next.fetch_add(1, Ordering::SeqCst)) {
+                        let (row, told) = run(cell);
+                        match is_late(&told) {
+                            true => again.lock().expect("lock").push(cell),
+                            false => table.lock().expect("lock").enter(row, told),
+                        }
+                    }
+                });
             }
-            Err(text) => self.wrong.push(text),
+        });
+        let mut table = table.into_inner().expect("lock");
+        for cell in again.into_inner().expect("lock") {
+            let (row, told) = run(cell);
+            table.again += 1;
+            table.enter(row, told);
+        }
+        table
+    }
+
+    /// One cell, alone; once more if it came late, as above.
+    fn run(&mut self, row: String, cell: impl Fn() -> Result<Told, String>) {
+        let mut told = cell();
+        if is_late(&told) {
+            self.again += 1;
+            told = cell();
+        }
+        self.enter(row, told);
+    }
+
+    fn enter(&mut self, row: String, told: Result<Told, String>) {
+        let Told { class, late, at } = match told {
+            Ok(told) => told,
+            Err(text) => return self.wrong.push(text),
+        };
+        if late > TURN {
+            self.wrong
+                .push(format!("{at}: {late:?} after the deadline"));
+        }
+        *self
+            .classes
+            .entry(row)
+            .or_default()
+            .entry(class)
+            .or_default() += 1;
+        if self.worst.as_ref().is_none_or(|(worst, _)| *worst < late) {
+            self.worst = Some((late, at));
         }
     }
 
     fn print(&self, what: &str, cells: usize, names: usize) {
+        let (worst, at) = self.worst.clone().unwrap_or_default();
         eprintln!(
-            "{what}: {cells} cells over {names} driver names; worst time over the deadline {:?}",
-            self.worst
+            "{what}: {cells} cells over {names} driver names, {} of them done once more; worst time \
+             over the deadline {worst:?} (a thread's turn is {TURN:?}): {at}",
+            self.again
         );
         for (fault, classes) in &self.classes {
             let sum: usize = classes.values().sum();
