@@ -1,7 +1,7 @@
 //! Serial lines: a tty by its path or by the serial number of its USB adapter, or a TCP port that
 //! leads to one. Every step has a deadline.
 
-use super::aside::aside;
+use super::aside::{aside, finish_aside};
 use super::tcp::Connection;
 use super::{Deadline, TransportError, TransportErrorKind, printable};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -79,14 +79,18 @@ impl fmt::Display for Port {
     }
 }
 
-/// How long closing a tty is waited for: it is over when the kernel's driver has told the adapter.
+/// How long closing a tty may take after its last deadline, in vain or not.
 const CLOSING: Duration = Duration::from_millis(50);
 
 const CLOSED: &str = "the serial line is closed";
 
 /// An open serial line, held by nobody else.
 #[derive(Debug)]
-pub struct Line(End);
+pub struct Line {
+    end: End,
+    /// By when it may be closed: that of the last call.
+    deadline: Deadline,
+}
 
 #[derive(Debug)]
 enum End {
@@ -97,6 +101,10 @@ enum End {
 }
 
 impl Line {
+    fn new(end: End, deadline: Deadline) -> Self {
+        Self { end, deadline }
+    }
+
     /// Opens a line with 8 data bits, no parity and 1 stop bit at `baud`.
     pub fn open(port: &Port, baud: u32, deadline: Deadline) -> Result<Self, TransportError> {
         let open: Box<dyn FnOnce() -> Result<Tty, TransportError> + Send> = match port.clone() {
@@ -104,18 +112,19 @@ impl Line {
             Port::Usb(serial) => Box::new(move || Tty::open(&find_usb(&serial)?, baud)),
             Port::Socket { host, port } => {
                 let connection = Connection::open(&host, port, deadline)?;
-                return Ok(Self(End::Socket(connection)));
+                return Ok(Self::new(End::Socket(connection), deadline));
             }
         };
         // The kernel asks an adapter that hangs for seconds before it gives up.
         let doing = format!("opening {port}");
         let tty = aside(&doing, TransportErrorKind::Busy, deadline, open)??;
-        Ok(Self(End::Tty(tty)))
+        Ok(Self::new(End::Tty(tty), deadline))
     }
 
     /// Sends all of `bytes`.
     pub fn send(&mut self, bytes: &[u8], deadline: Deadline) -> Result<(), TransportError> {
-        match &mut self.0 {
+        self.deadline = deadline;
+        match &mut self.end {
             End::Closed => Err(gone(CLOSED)),
             End::Tty(tty) => tty.send(bytes, deadline),
             End::Socket(connection) => connection.send(bytes, deadline),
@@ -128,7 +137,8 @@ impl Line {
         buffer: &mut [u8],
         deadline: Deadline,
     ) -> Result<usize, TransportError> {
-        match &mut self.0 {
+        self.deadline = deadline;
+        match &mut self.end {
             End::Closed => Err(gone(CLOSED)),
             End::Tty(tty) => tty.receive(buffer, deadline),
             End::Socket(connection) => match connection.receive(buffer, deadline)? {
@@ -181,9 +191,14 @@ impl Line {
         }
     }
 
+    /// Closes it, by the deadline if that can be.
+    pub fn close(mut self, deadline: Deadline) {
+        self.deadline = deadline;
+    }
+
     /// Throws away what came unasked. Fails when the line is lost.
     pub fn discard_input(&mut self) -> Result<(), TransportError> {
-        match &mut self.0 {
+        match &mut self.end {
             End::Closed => Err(gone(CLOSED)),
             End::Tty(tty) => tty.discard_input(),
             End::Socket(connection) => connection.discard_input(),
@@ -193,15 +208,10 @@ impl Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        if let End::Tty(tty) = std::mem::replace(&mut self.0, End::Closed) {
-            // As with opening it. Where it is late, it will be closed all the same.
-            let deadline = Deadline::after(CLOSING);
-            let _ = aside(
-                "closing it",
-                TransportErrorKind::Busy,
-                deadline,
-                move || drop(tty),
-            );
+        if let End::Tty(tty) = std::mem::replace(&mut self.end, End::Closed) {
+            // As with opening it.
+            let deadline = self.deadline.max(Deadline::after(CLOSING));
+            finish_aside(deadline, move || drop(tty));
         }
     }
 }

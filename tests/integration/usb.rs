@@ -8,6 +8,7 @@ use pdudaemon::driver::{Driver, DriverError, registry};
 use pdudaemon::request::{Outlet, PduName, State, Switch};
 use pdudaemon::settings::{Position, Settings};
 use pdudaemon::transport::{Deadline, TransportErrorKind};
+use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -368,4 +369,26 @@ fn a_hubs_port_goes_off_with_the_device_on_it() {
             switch(&mut *ykush, "1", Switch::On).is_ok()
         });
     }
+}
+
+/// What is late is not overtaken; and a port of which one half has been switched is in doubt.
+#[test]
+#[ignore = "needs the virtual machine of make test-usb"]
+fn a_hub_that_an_earlier_request_holds_is_waited_for() {
+    unplug_all();
+    let (bus, fast) = (hub_bus(), crate::sim::usb::hub_bus_of(5000));
+    let settings = serde_json::json!({ "location": bus }).to_string();
+    let mut hub = driver("usbhub", &settings);
+    for (held, in_doubt) in [(&bus, false), (&fast, true)] {
+        let folder = File::open(format!("/sys/bus/usb/devices/usb{held}")).expect("a hub");
+        folder.try_lock().expect("nobody else's turn");
+        let patience = Deadline::after(Duration::from_secs(1));
+        let error = hub
+            .switch(&Outlet::new("1"), Switch::Off, patience)
+            .expect_err("held up");
+        assert!(error.to_string().contains("still under way"), "{error}");
+        assert_eq!(error.may_have_acted(), in_doubt, "{error}");
+    }
+    assert_eq!(switch(&mut *hub, "1", Switch::Off), Ok(()));
+    assert_eq!(switch(&mut *hub, "1", Switch::On), Ok(()));
 }

@@ -301,8 +301,10 @@ impl Driver for Conrad {
         })
     }
 
-    fn rest(&mut self, _deadline: Deadline) {
-        self.line.take();
+    fn rest(&mut self, deadline: Deadline) {
+        if let Some(line) = self.line.take() {
+            line.close(deadline);
+        }
     }
 }
 

@@ -101,8 +101,10 @@ impl Driver for Rly {
             .map(State::from)
     }
 
-    fn rest(&mut self, _deadline: Deadline) {
-        self.line.take();
+    fn rest(&mut self, deadline: Deadline) {
+        if let Some(line) = self.line.take() {
+            line.close(deadline);
+        }
     }
 }
 

@@ -149,8 +149,10 @@ impl Driver for Numato {
         )
     }
 
-    fn rest(&mut self, _deadline: Deadline) {
-        self.line.take();
+    fn rest(&mut self, deadline: Deadline) {
+        if let Some(line) = self.line.take() {
+            line.close(deadline);
+        }
     }
 }
 

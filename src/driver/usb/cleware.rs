@@ -195,8 +195,8 @@ impl Driver for Cleware {
         })
     }
 
-    fn rest(&mut self, _: Deadline) {
-        self.session.close();
+    fn rest(&mut self, deadline: Deadline) {
+        self.session.close(deadline);
     }
 }
 

@@ -59,7 +59,7 @@ const MOST_PORTS: u32 = 127;
 /// How long the kernel may take to power a port again.
 const SETTLE: Duration = Duration::from_millis(300);
 
-/// How often an off is repeated when the kernel takes it back.
+/// How often an off is sent at most when the kernel takes it back.
 const TRIES: u32 = 3;
 
 #[derive(Deserialize)]
@@ -241,9 +241,9 @@ impl Half {
             Switch::Off => "1",
         };
         let path = self.folder().map(|folder| folder.join("disable"));
-        // Where the kernel has no such file for the port, or will not, the hub is asked over its head.
-        if let Some(mut file) = path.and_then(|path| OpenOptions::new().write(true).open(path).ok())
-        {
+        let file = path.and_then(|path| OpenOptions::new().write(true).open(path).ok());
+        let is_kernels = file.is_some();
+        if let Some(mut file) = file {
             let turn = self.device.turn(deadline)?;
             let write = move || {
                 let written = file.write_all(value.as_bytes());
@@ -255,8 +255,14 @@ impl Half {
                 return Ok(());
             }
         }
+        // Where the kernel has no such file for the port, or has failed, the hub is asked over its
+        // head.
         let setup = switch_request(self.port, to);
-        Ok(self.device.control_out(setup, &[], deadline)?)
+        let asked = self.device.control_out(setup, &[], deadline);
+        asked.map_err(|error| match is_kernels {
+            true => DriverError::from(error).after_switching(),
+            false => error.into(),
+        })
     }
 }
 
@@ -313,6 +319,51 @@ fn any_powered(halves: &[Half], deadline: Deadline) -> Result<bool, DriverError>
     Ok(false)
 }
 
+/// Switches both halves; the first may have been when the second fails.
+fn switch_all(halves: &[Half], to: Switch, deadline: Deadline) -> Result<(), DriverError> {
+    for (number, half) in halves.iter().enumerate() {
+        let switched = half.switch(to, deadline);
+        match number {
+            0 => switched?,
+            _ => switched.map_err(DriverError::after_switching)?,
+        }
+    }
+    Ok(())
+}
+
+/// Looks whether the port stays as it was switched; repeats an off that the kernel has taken back.
+fn hold(
+    halves: &[Half],
+    outlet: &Outlet,
+    to: Switch,
+    deadline: Deadline,
+) -> Result<(), DriverError> {
+    if to == Switch::Off {
+        for repeats_left in (0..TRIES).rev() {
+            pause(deadline.within(SETTLE).left("the port to settle")?);
+            if !any_powered(halves, deadline)? {
+                return Ok(());
+            }
+            if repeats_left > 0 {
+                switch_all(halves, to, deadline)?;
+            }
+        }
+    }
+    // On: all halves must have power; off: the kernel has taken back every try.
+    for half in halves {
+        if half.is_powered(deadline)? != (to == Switch::On) {
+            return Err(DriverError::Unexpected {
+                expected: format!("port {outlet} {to} after switching"),
+                got: format!(
+                    "the opposite from the hub at {}",
+                    half.device.attached().path()
+                ),
+            });
+        }
+    }
+    Ok(())
+}
+
 impl Driver for UsbHub {
     fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
         outlet_number(outlet, 1..=MOST_PORTS).map(drop)
@@ -326,31 +377,8 @@ impl Driver for UsbHub {
     ) -> Result<(), DriverError> {
         let halves = self.halves(outlet, deadline)?;
         self.refuse_ganged(&halves, deadline)?;
-        for _ in 0..TRIES {
-            for half in &halves {
-                half.switch(to, deadline)?;
-            }
-            if to == Switch::On {
-                break;
-            }
-            pause(deadline.within(SETTLE).left("the port to settle")?);
-            if !any_powered(&halves, deadline)? {
-                return Ok(());
-            }
-        }
-        // On: all halves must have power; off: the kernel has taken back every try.
-        for half in &halves {
-            if half.is_powered(deadline)? != (to == Switch::On) {
-                return Err(DriverError::Unexpected {
-                    expected: format!("port {outlet} {to} after switching"),
-                    got: format!(
-                        "the opposite from the hub at {}",
-                        half.device.attached().path()
-                    ),
-                });
-            }
-        }
-        Ok(())
+        switch_all(&halves, to, deadline)?;
+        hold(&halves, outlet, to, deadline).map_err(DriverError::after_switching)
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {

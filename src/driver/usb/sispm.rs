@@ -157,8 +157,8 @@ impl Driver for SisPm {
         })
     }
 
-    fn rest(&mut self, _: Deadline) {
-        self.session.close();
+    fn rest(&mut self, deadline: Deadline) {
+        self.session.close(deadline);
     }
 }
 

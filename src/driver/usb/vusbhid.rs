@@ -160,8 +160,8 @@ impl Driver for VusbHid {
         })
     }
 
-    fn rest(&mut self, _: Deadline) {
-        self.session.close();
+    fn rest(&mut self, deadline: Deadline) {
+        self.session.close(deadline);
     }
 }
 

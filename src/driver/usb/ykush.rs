@@ -145,8 +145,8 @@ impl Driver for Ykush {
         self.with(deadline, |device| read(device, port, deadline))
     }
 
-    fn rest(&mut self, _: Deadline) {
-        self.session.close();
+    fn rest(&mut self, deadline: Deadline) {
+        self.session.close(deadline);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::Attached;
 use crate::transport::TransportErrorKind::Busy;
-use crate::transport::aside::aside;
+use crate::transport::aside::{aside, finish_aside};
 #[cfg(fuzzing)]
 use crate::transport::fuzzing::nusb;
 use crate::transport::{Deadline, TransportError, TransportErrorKind, pause};
@@ -90,7 +90,7 @@ pub struct Device {
     taken: Option<u8>,
     /// Did it leave a request without an answer?
     is_silent: Cell<bool>,
-    /// Of the last request.
+    /// By when it may be closed: that of the last request.
     deadline: Cell<Deadline>,
 }
 
@@ -107,9 +107,7 @@ impl Drop for Device {
                 let _ = device.attach_kernel_driver(number);
             }
         };
-        let deadline = self.deadline.get().max(Deadline::after(CLOSING));
-        // Where it is late, it will be closed all the same.
-        let _ = aside("closing it", Busy, deadline, close);
+        finish_aside(self.deadline.get().max(Deadline::after(CLOSING)), close);
     }
 }
 
@@ -198,9 +196,18 @@ impl Device {
                 // Where this fails, so does the claim, and tells why.
                 let _ = opened.detach_kernel_driver(number);
             }
-            opened.claim_interface(number).wait()
+            let claimed = opened.claim_interface(number).wait();
+            if is_kernels && deadline.left("using it").is_err() {
+                // Nobody waits for it any more.
+                drop(claimed);
+                let _ = opened.attach_kernel_driver(number);
+                return None;
+            }
+            Some(claimed)
         };
-        let interface = aside(&format!("taking {}", self.attached), Busy, deadline, claim)?
+        let taking = format!("taking {}", self.attached);
+        let interface = aside(&taking, Busy, deadline, claim)?
+            .ok_or_else(|| TransportError::new(Busy, format!("{taking} did not end in time")))?
             .map_err(|error| self.attached.failed("take", &error))?;
         self.taken = Some(number);
         self.reports = Some(Reports::new(interface, &self.attached)?);
@@ -275,8 +282,12 @@ impl Device {
         work: impl FnOnce() -> Result<T, TransferError> + Send + 'static,
     ) -> Result<T, TransportError> {
         self.deadline.set(deadline);
-        aside("a USB request", TransportErrorKind::Timeout, deadline, work)
-            .unwrap_or(Err(TransferError::Cancelled))
+        let doing = format!("a request to {}", self.attached);
+        aside(&doing, TransportErrorKind::Timeout, deadline, work)
+            .inspect_err(|error| {
+                let is_late = error.kind == TransportErrorKind::Timeout;
+                self.is_silent.set(self.is_silent.get() || is_late);
+            })?
             .map_err(|error| self.lost("a request", error))
     }
 
@@ -444,9 +455,11 @@ impl Session {
         Ok(done)
     }
 
-    /// Closes the device and gives it back to the kernel.
-    pub fn close(&mut self) {
-        self.0 = None;
+    /// Closes the device and gives it back to the kernel, by the deadline if that can be.
+    pub fn close(&mut self, deadline: Deadline) {
+        if let Some(device) = self.0.take() {
+            device.deadline.set(deadline);
+        }
     }
 }
 

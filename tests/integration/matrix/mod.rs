@@ -30,6 +30,8 @@ use std::time::{Duration, Instant};
 const DEADLINE: Duration = Duration::from_millis(600);
 /// What a thread may wait for its turn on a machine that has other things to do.
 const TURN: Duration = Duration::from_millis(100);
+/// So late is no machine, however busy.
+const HANGING: Duration = Duration::from_secs(4);
 /// What a call over a sound line may take, or over one that loses datagrams.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The pause between two bytes of a line that drips, and what a call over it may take.
@@ -592,8 +594,10 @@ struct Table {
     wrong: Vec<String>,
 }
 
+/// Is it so late that it should be done once more?
 fn is_late(told: &Result<Told, String>) -> bool {
-    told.as_ref().is_ok_and(|told| told.late > TURN)
+    told.as_ref()
+        .is_ok_and(|told| told.late > TURN && told.late < HANGING)
 }
 
 /// The row of a fault, without its particulars.
@@ -618,9 +622,10 @@ impl Table {
                 scope.spawn(|| {
                     while let Some(cell) = cells.get(next.fetch_add(1, Ordering::SeqCst)) {
                         let (row, told) = run(cell);
-                        match is_late(&told) {
-                            true => again.lock().expect("lock").push(cell),
-                            false => table.lock().expect("lock").enter(row, told),
+                        if is_late(&told) {
+                            again.lock().expect("lock").push(cell);
+                        } else {
+                            table.lock().expect("lock").enter(row, told);
                         }
                     }
                 });
