@@ -224,8 +224,8 @@ fn hub_cells(cases: &[&Case], table: &mut Table) -> usize {
     );
     for case in cases {
         for wrong in &wrongs {
-            let row = wrong.map_or("Stuck".into(), |(fault, _)| row(fault));
-            table.run(row, || hub_cell(case, &hub, &gadget, *wrong));
+            let row: String = wrong.map_or("Stuck".into(), |(fault, _)| row(fault));
+            table.run(|| (row.clone(), hub_cell(case, &hub, &gadget, *wrong)));
         }
         gadget.unplug();
         let location = serde_json::json!({ "location": "9-9" });
@@ -341,7 +341,7 @@ fn the_fault_matrix_of_usb_holds() {
                     Wrong::Answers(answers) => row(answers),
                     Wrong::Absent => row(wrong),
                 };
-                table.run(row, || cell(&cases, case, name, wrong));
+                table.run(|| (row.clone(), cell(&cases, case, name, wrong)));
                 cells += 1;
                 // By now the USB library has its own thread.
                 before.get_or_insert_with(left_behind);
