@@ -2,6 +2,7 @@
 //! what the Python program's daemon does, and against the daemon itself.
 
 use crate::daemon::Lab;
+use crate::sim::port;
 use serde_json::{Value, json};
 use serialport::{SerialPort, TTYPort};
 use std::io::{Read, Write};
@@ -283,10 +284,7 @@ fn a_problem_is_told_in_the_daemons_words() {
 
 #[test]
 fn no_daemon_is_1_and_silence_is_127() {
-    // A port that was free a moment ago: nobody listens there.
-    let gone = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = gone.local_addr().expect("an address").to_string();
-    drop(gone);
+    let address = format!("127.0.0.1:{}", port::free());
     for args in [&["list"][..], &["on", "p:1"], &["requests"]] {
         let (code, out, err) = told(&client(&address, args, &[]));
         assert_eq!((code, out.as_str()), (1, ""), "{args:?}: {err}");

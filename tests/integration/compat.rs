@@ -6,9 +6,10 @@
 //! run; with `PDUD_UNDER_TEST=python` in the environment that is a failure.
 
 use crate::daemon::{
-    Daemon, Lab, PATIENCE, PDUCLIENT, PDUDAEMON, free_port, get, http, run, show, stderr, stdout,
-    talk, wait_for,
+    Daemon, Lab, PATIENCE, PDUCLIENT, PDUDAEMON, get, http, run, show, stderr, stdout, talk,
+    wait_for,
 };
+use crate::sim::port;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -616,7 +617,7 @@ fn python_client() -> Option<PathBuf> {
 fn start_python(lab: &Lab, listener: &str, address: Option<SocketAddr>) -> Daemon {
     for _ in 0..5 {
         let address =
-            address.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())));
+            address.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, port::free())));
         let config = lab.config(
             pdus(lab),
             json!({"daemon": {"hostname": address.ip().to_string(), "port": address.port(), "listener": listener}, "aliases": aliases()}),
@@ -970,7 +971,7 @@ const STARTS: &[Start] = &[
 /// What becomes of `program` with this config: it serves, ends, or does neither.
 fn start_outcome(program: &std::path::Path, config: &str) -> String {
     let lab = Lab::new();
-    let port = free_port();
+    let port = port::free();
     lab.write("pdudaemon.conf", &config.replace("PORT", &port.to_string()));
     let mut command = lab.command(program);
     command.args(["--conf", "pdudaemon.conf"]);

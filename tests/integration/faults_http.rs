@@ -1,6 +1,7 @@
 //! HTTP PDUs that misbehave: every fault ends in time, in its own words, and the next call works.
 
 use crate::sim::http::{Incoming, answer};
+use crate::sim::port::{self, Waker};
 use pdudaemon::driver::{Driver, DriverError, registry};
 use pdudaemon::request::{Outlet, PduName, State, Switch};
 use pdudaemon::settings::{Position, Settings};
@@ -25,6 +26,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// A web server on a loopback port, one connection after the other.
 struct Server {
     port: u16,
+    waker: Waker,
     seen: Arc<Seen>,
     thread: Option<JoinHandle<()>>,
 }
@@ -41,6 +43,7 @@ impl Server {
     fn start(mut serve: impl FnMut(TcpStream, usize, &Seen) + Send + 'static) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
+        let (listener, waker) = Waker::of(listener);
         let seen = Arc::new(Seen::default());
         let shared = Arc::clone(&seen);
         let thread = std::thread::spawn(move || {
@@ -62,6 +65,7 @@ impl Server {
         });
         Self {
             port,
+            waker,
             seen,
             thread: Some(thread),
         }
@@ -91,7 +95,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.seen.stop.store(true, Ordering::SeqCst);
-        let _ = TcpStream::connect(("127.0.0.1", self.port));
+        self.waker.wake();
         if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join)
             && !std::thread::panicking()
         {
@@ -321,11 +325,7 @@ fn an_endless_answer_is_cut_off() {
 
 #[test]
 fn no_connection_is_told_and_the_pdu_may_come_back() {
-    let port = {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        listener.local_addr().unwrap().port()
-    };
-    let address = format!("127.0.0.1:{port}");
+    let address = format!("127.0.0.1:{}", port::free());
     let mut driver = build("tasmota", &address, json!({}));
     let result = on(&mut *driver);
     assert_eq!(kind(&result), TransportErrorKind::NoConnection);
@@ -541,12 +541,9 @@ fn what_follows_a_redirect_leaves_the_command_in_doubt() {
 #[test]
 fn a_redirect_to_where_nobody_can_be_trusted_or_reached_leaves_the_command_in_doubt() {
     let unknown = tls_server(&self_signed());
-    let gone = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let nobody = gone.local_addr().unwrap().port();
-    drop(gone);
     for (port, words) in [
         (unknown.port, "is not trusted"),
-        (nobody, "cannot connect to"),
+        (port::free(), "cannot connect to"),
     ] {
         let location = format!("Location: https://127.0.0.1:{port}/new");
         let server = Server::replying(move |_, _| answer(308, &[&location], b""));

@@ -2,11 +2,12 @@
 //! next one works.
 
 use crate::sim::ber::{answer, answer_after, binding, refusal, request_id, with_request_id};
+use crate::sim::port::{self, Waker};
 use pdudaemon::driver::{Driver, DriverError, registry};
 use pdudaemon::request::{Outlet, PduName, State, Switch};
 use pdudaemon::settings::{Position, Settings};
 use pdudaemon::transport::{Deadline, TransportErrorKind};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -46,6 +47,7 @@ impl Asked<'_> {
 /// An agent with a behaviour of its own, that can be given another.
 struct Agent {
     port: u16,
+    waker: Waker,
     behaviour: Arc<Mutex<Behaviour>>,
     requests: Arc<Mutex<Vec<Vec<u8>>>>,
     stop: Arc<AtomicBool>,
@@ -56,13 +58,21 @@ type Behaviour = Box<dyn FnMut(&Asked<'_>) + Send>;
 
 impl Agent {
     fn start(behaviour: impl FnMut(&Asked<'_>) + Send + 'static) -> Self {
-        Self::on(0, behaviour)
+        Self::on(port::datagrams(Ipv4Addr::LOCALHOST.into()), behaviour)
     }
 
-    fn on(port: u16, behaviour: impl FnMut(&Asked<'_>) + Send + 'static) -> Self {
-        let socket = UdpSocket::bind(("127.0.0.1", port)).expect("a loopback port");
+    /// Where one was before.
+    fn again(port: u16, behaviour: impl FnMut(&Asked<'_>) + Send + 'static) -> Self {
+        let socket = UdpSocket::bind(("127.0.0.1", port)).expect("its port");
+        Self::on(socket, behaviour)
+    }
+
+    fn on(socket: UdpSocket, behaviour: impl FnMut(&Asked<'_>) + Send + 'static) -> Self {
+        let port = socket.local_addr().expect("an address").port();
+        let (socket, waker) = Waker::of(socket);
         let mut agent = Self {
-            port: socket.local_addr().expect("an address").port(),
+            port,
+            waker,
             behaviour: Arc::new(Mutex::new(Box::new(behaviour))),
             requests: Arc::default(),
             stop: Arc::default(),
@@ -108,9 +118,7 @@ impl Agent {
 impl Drop for Agent {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
-        if let Ok(wake) = UdpSocket::bind(("127.0.0.1", 0)) {
-            let _ = wake.send_to(b"stop", ("127.0.0.1", self.port));
-        }
+        self.waker.wake();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -172,9 +180,7 @@ fn fault(
 #[test]
 fn nobody_there_is_told_at_once_and_can_come_later() {
     for name in ["snmpv1", "snmpv2c", "snmpv3", "cyberpower81001"] {
-        let agent = Agent::start(|_| {});
-        let port = agent.port;
-        drop(agent);
+        let port = port::free();
         let mut driver = driver(name, port);
         let start = Instant::now();
         let error = on(driver.as_mut(), Duration::from_secs(30)).expect_err("nobody there");
@@ -184,7 +190,7 @@ fn nobody_there_is_told_at_once_and_can_come_later() {
             "{error:?}"
         );
         assert!(!error.may_have_acted() && error.is_transient());
-        let _agent = Agent::on(port, |asked| asked.obey());
+        let _agent = Agent::again(port, |asked| asked.obey());
         assert_eq!(on(driver.as_mut(), LATE), Ok(()), "{name}");
     }
 }
@@ -225,7 +231,7 @@ fn an_agent_that_goes_away_in_the_middle_is_a_closed_connection() {
     });
     fails(driver.as_mut(), TransportErrorKind::Closed);
     waiter.join().expect("joined");
-    let _agent = Agent::on(port, |asked| asked.obey());
+    let _agent = Agent::again(port, |asked| asked.obey());
     assert_eq!(on(driver.as_mut(), LATE), Ok(()));
 }
 

@@ -1,13 +1,14 @@
 //! Faults of raw TCP PDUs: each ends within the deadline, in its own class, and the next call works.
 
 use crate::sim::pdus::{Ds, Egpms, Eth, Kasa, Modbus};
+use crate::sim::port;
 use crate::sim::stream::{Bench, Fault, Pdu, PduBox};
 use pdudaemon::driver::{Driver, DriverError, registry};
 use pdudaemon::request::{Outlet, PduName, State, Switch};
 use pdudaemon::settings::{Position, Settings};
 use pdudaemon::transport::{Deadline, TransportErrorKind};
 use serde_json::{Value, json};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 /// What a faulty call is given, and how much later it may come back on a busy machine.
@@ -191,9 +192,7 @@ fn wrong_passwords_are_told_apart() {
 
 #[test]
 fn a_refused_connection_has_certainly_not_acted() {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
-    let address = listener.local_addr().expect("an address").to_string();
-    drop(listener);
+    let address = format!("127.0.0.1:{}", port::free());
     for name in [
         "devantech_eth8020",
         "devantech_ds2824",

@@ -1,6 +1,7 @@
 //! Telnet PDUs: sessions that last, and everything that goes wrong.
 
 use crate::sim::apc::{ApcPdu, Behaviour, Layout};
+use crate::sim::port;
 use pdudaemon::config::Config;
 use pdudaemon::dispatch::{Dispatcher, Recover, Stop};
 use pdudaemon::driver::{Driver, DriverError, registry};
@@ -365,9 +366,7 @@ fn garbage_and_answers_of_others_are_not_taken_for_success() {
 
 #[test]
 fn a_refused_connection_is_no_connection() {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port");
-    let port = listener.local_addr().expect("an address").port();
-    drop(listener);
+    let port = port::free();
     for name in ["apc7900", "apc8959", "gude1202", "netio4", "synnetbooter"] {
         let mut driver = build(name, port, serde_json::json!({}));
         let error = switch(&mut *driver, "1", Switch::On).expect_err("nobody there");

@@ -2,6 +2,7 @@
 //!
 //! One agent serves all tests here; its outlets are `pass` scripts that keep a value in a file.
 
+use crate::sim::port::{self, Waker};
 use pdudaemon::driver::{Driver, DriverError, registry};
 use pdudaemon::request::{Outlet, PduName, State, Switch};
 use pdudaemon::settings::{Position, Settings};
@@ -126,7 +127,7 @@ fn start() -> Agent {
     line(format!("createUser reader SHA \"{AUTH_PASSPHRASE}\""));
     line("rouser reader auth".into());
     std::fs::write(folder.path().join("agent.conf"), config).expect("written");
-    launch(folder, crate::daemon::free_port())
+    launch(folder, port::free())
 }
 
 /// Starts the agent of `folder` on `port` and waits until it answers.
@@ -463,6 +464,7 @@ fn v3_tells_what_is_wrong_with_the_user() {
 /// messages without an engine id.
 struct Counter {
     port: u16,
+    waker: Waker,
     discoveries: Arc<AtomicUsize>,
     messages: Arc<AtomicUsize>,
     /// The agent's port.
@@ -473,8 +475,11 @@ struct Counter {
 impl Counter {
     fn start(agent: u16) -> Self {
         let front = UdpSocket::bind(("127.0.0.1", 0)).expect("a loopback port");
+        let port = front.local_addr().expect("an address").port();
+        let (front, waker) = Waker::of(front);
         let counter = Self {
-            port: front.local_addr().expect("an address").port(),
+            port,
+            waker,
             discoveries: Arc::default(),
             messages: Arc::default(),
             agent: Arc::new(AtomicU16::new(agent)),
@@ -517,9 +522,7 @@ impl Counter {
 impl Drop for Counter {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
-        if let Ok(wake) = UdpSocket::bind(("127.0.0.1", 0)) {
-            let _ = wake.send_to(b"stop", ("127.0.0.1", self.port));
-        }
+        self.waker.wake();
     }
 }
 
@@ -567,7 +570,7 @@ fn an_agent_that_restarts_or_is_replaced_costs_no_request() {
     assert_eq!(driver.state(&outlet, soon()).map(drop), Ok(()));
     // The same engine, booted once more: its clock is told in a report.
     let folder = first.stop();
-    let again = launch(folder, crate::daemon::free_port());
+    let again = launch(folder, port::free());
     counter.agent.store(again.port, Ordering::SeqCst);
     assert_eq!(driver.state(&outlet, soon()).map(drop), Ok(()));
     assert_eq!(counter.discoveries.load(Ordering::SeqCst), 1);

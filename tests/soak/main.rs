@@ -44,6 +44,7 @@ mod sim {
     pub(crate) mod apc;
     pub(crate) mod ber;
     pub(crate) mod pdus;
+    pub(crate) mod port;
     pub(crate) mod rack;
     pub(crate) mod serial_boards;
     pub(crate) mod stream;

@@ -1,6 +1,7 @@
 //! Lines to devices that can be spoilt: a TCP and a UDP proxy. They keep what the driver sent.
 
 use super::{DRIP, Fault, GARBAGE};
+use crate::sim::port::Waker;
 use crate::transcript::Case;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -14,6 +15,7 @@ pub(super) struct Proxy {
     address: SocketAddr,
     is_udp: bool,
     shared: Arc<Shared>,
+    waker: Waker,
     thread: JoinHandle<()>,
 }
 
@@ -21,11 +23,12 @@ impl Proxy {
     /// The line to a case's device.
     pub(super) fn start(case: &Case) -> Self {
         let is_udp = case.transport == "snmp";
-        let (address, shared, thread) = if is_udp { start_udp() } else { start_tcp() };
+        let (address, shared, waker, thread) = if is_udp { start_udp() } else { start_tcp() };
         Self {
             address,
             is_udp,
             shared,
+            waker,
             thread,
         }
     }
@@ -56,10 +59,7 @@ impl Proxy {
 
     pub(super) fn end(self) {
         self.shared.stop.store(true, Ordering::SeqCst);
-        if !self.is_udp {
-            // It waits for the next connection.
-            let _ = TcpStream::connect(self.address);
-        }
+        self.waker.wake();
         self.thread.join().expect("a proxy that does not panic");
     }
 }
@@ -113,9 +113,10 @@ impl Shared {
 
 // ---- TCP ---------------------------------------------------------------------------------------
 
-fn start_tcp() -> (SocketAddr, Arc<Shared>, JoinHandle<()>) {
+fn start_tcp() -> (SocketAddr, Arc<Shared>, Waker, JoinHandle<()>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port");
     let address = listener.local_addr().expect("an address");
+    let (listener, waker) = Waker::of(listener);
     let shared = Shared::new(address);
     let accepting = Arc::clone(&shared);
     let thread = std::thread::spawn(move || {
@@ -132,7 +133,7 @@ fn start_tcp() -> (SocketAddr, Arc<Shared>, JoinHandle<()>) {
             pump.join().expect("a pump that does not panic");
         }
     });
-    (address, shared, thread)
+    (address, shared, waker, thread)
 }
 
 /// Did nothing come, or go, within the time-out?
@@ -293,13 +294,14 @@ fn pump(
 
 // ---- UDP ---------------------------------------------------------------------------------------
 
-fn start_udp() -> (SocketAddr, Arc<Shared>, JoinHandle<()>) {
+fn start_udp() -> (SocketAddr, Arc<Shared>, Waker, JoinHandle<()>) {
     let socket = UdpSocket::bind(("127.0.0.1", 0)).expect("a loopback port");
     let address = socket.local_addr().expect("an address");
     let shared = Shared::new(address);
     let serving = Arc::clone(&shared);
     let tick = Some(Duration::from_millis(10));
     socket.set_read_timeout(tick).expect("a timeout can be set");
+    let (socket, waker) = Waker::of(socket);
     let thread = std::thread::spawn(move || {
         let device_end = UdpSocket::bind(("127.0.0.1", 0)).expect("a loopback port");
         device_end
@@ -352,7 +354,7 @@ fn start_udp() -> (SocketAddr, Arc<Shared>, JoinHandle<()>) {
             }
         }
     });
-    (address, shared, thread)
+    (address, shared, waker, thread)
 }
 
 /// A network that loses, doubles and holds back three datagrams in ten each.

@@ -1,6 +1,7 @@
 //! An APC PDU with menus: screens, pagers, one login at a time. It keeps its outlets' states and
 //! counts what the tests want to know.
 
+use super::port::Waker;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -67,6 +68,7 @@ struct Shared {
 /// A running PDU; user `apc`, password `secret`.
 pub(crate) struct ApcPdu {
     pub(crate) port: u16,
+    waker: Waker,
     shared: Arc<Mutex<Shared>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -75,6 +77,7 @@ impl ApcPdu {
     pub(crate) fn start(behaviour: Behaviour) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port");
         let port = listener.local_addr().expect("an address").port();
+        let (listener, waker) = Waker::of(listener);
         let shared = Arc::new(Mutex::new(Shared::default()));
         let seen = Arc::clone(&shared);
         let thread = std::thread::spawn(move || {
@@ -110,6 +113,7 @@ impl ApcPdu {
         });
         Self {
             port,
+            waker,
             shared,
             thread: Some(thread),
         }
@@ -142,8 +146,7 @@ impl Drop for ApcPdu {
     fn drop(&mut self) {
         self.shared.lock().expect("lock").stop = true;
         self.cut();
-        // Wakes the listener.
-        let _ = TcpStream::connect(("127.0.0.1", self.port));
+        self.waker.wake();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

@@ -6,25 +6,29 @@ enum Part {
     Built(u8, Vec<Part>),
 }
 
-fn parse(mut bytes: &[u8]) -> Vec<Part> {
-    let mut parts = Vec::new();
-    while bytes.len() >= 2 {
-        let tag = bytes[0];
-        let (length, head) = match bytes[1] {
-            short @ 0..=0x7f => (usize::from(short), 2),
-            0x81 => (usize::from(bytes[2]), 3),
-            0x82 => (usize::from(bytes[2]) << 8 | usize::from(bytes[3]), 4),
-            other => panic!("a length of {other:02x} in a simulated message"),
+/// The parts of a message; none of what is no BER.
+fn parse(bytes: &[u8]) -> Vec<Part> {
+    parts(bytes).unwrap_or_default()
+}
+
+fn parts(mut bytes: &[u8]) -> Option<Vec<Part>> {
+    let mut found = Vec::new();
+    while let Some((tag, rest)) = bytes.split_first() {
+        let (length, rest) = match rest {
+            [short @ 0..=0x7f, rest @ ..] => (usize::from(*short), rest),
+            [0x81, length, rest @ ..] => (usize::from(*length), rest),
+            [0x82, high, low, rest @ ..] => (usize::from(*high) << 8 | usize::from(*low), rest),
+            _ => return None,
         };
-        let content = &bytes[head..head + length];
-        parts.push(if tag & 0x20 != 0 {
-            Part::Built(tag, parse(content))
+        let (content, rest) = rest.split_at_checked(length)?;
+        found.push(if tag & 0x20 != 0 {
+            Part::Built(*tag, parts(content)?)
         } else {
-            Part::Plain(tag, content.to_vec())
+            Part::Plain(*tag, content.to_vec())
         });
-        bytes = &bytes[head + length..];
+        bytes = rest;
     }
-    parts
+    Some(found)
 }
 
 fn build(parts: &[Part]) -> Vec<u8> {

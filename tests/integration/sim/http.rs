@@ -17,6 +17,7 @@
 //! transcripts (hex, and quoted texts with escapes).
 
 use super::Simulator;
+use super::port::Waker;
 use crate::transcript::{Case, Line, bytes};
 use pdudaemon::transport::printable;
 use std::io::{BufRead, BufReader, Write};
@@ -86,6 +87,7 @@ pub(crate) fn answer(status: u16, headers: &[&str], body: &[u8]) -> Vec<u8> {
 
 pub(super) struct HttpPdu {
     port: u16,
+    waker: Waker,
     thread: JoinHandle<()>,
     progress: Arc<Progress>,
 }
@@ -100,6 +102,7 @@ struct Progress {
 pub(super) fn start(case: &Case) -> HttpPdu {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port");
     let port = listener.local_addr().expect("an address").port();
+    let (listener, waker) = Waker::of(listener);
     let mut lines = case.lines.clone();
     lines.reverse();
     let progress = Arc::new(Progress {
@@ -121,6 +124,7 @@ pub(super) fn start(case: &Case) -> HttpPdu {
     });
     HttpPdu {
         port,
+        waker,
         thread,
         progress,
     }
@@ -237,8 +241,7 @@ impl Simulator for HttpPdu {
 
     fn finish(self: Box<Self>) -> Result<(), String> {
         self.progress.stop.store(true, Ordering::SeqCst);
-        // Wakes the listener, should it wait for a connection.
-        let _ = TcpStream::connect(("127.0.0.1", self.port));
+        self.waker.wake();
         self.thread
             .join()
             .map_err(|_| "the simulator panicked".to_owned())?;

@@ -6,6 +6,7 @@ pub(crate) mod ber;
 pub(crate) mod command;
 pub(crate) mod http;
 pub(crate) mod pdus;
+pub(crate) mod port;
 pub(crate) mod rack;
 mod serial;
 pub(crate) mod serial_boards;

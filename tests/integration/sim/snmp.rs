@@ -3,6 +3,7 @@
 
 use super::Simulator;
 use super::ber::{request_id, with_request_id};
+use super::port::Waker;
 use crate::transcript::{Case, Line, bytes};
 use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 pub(super) struct Agent {
     port: u16,
+    waker: Waker,
     stop: Arc<AtomicBool>,
     wrong: Arc<Mutex<Option<String>>>,
     thread: JoinHandle<Vec<Line>>,
@@ -20,6 +22,7 @@ pub(super) struct Agent {
 pub(super) fn start(case: &Case) -> Agent {
     let socket = UdpSocket::bind(("127.0.0.1", 0)).expect("a loopback port");
     let port = socket.local_addr().expect("an address").port();
+    let (socket, waker) = Waker::of(socket);
     socket
         .set_read_timeout(Some(Duration::from_secs(10)))
         .expect("a timeout can be set");
@@ -84,6 +87,7 @@ pub(super) fn start(case: &Case) -> Agent {
     });
     Agent {
         port,
+        waker,
         stop,
         wrong,
         thread,
@@ -97,8 +101,7 @@ impl Simulator for Agent {
 
     fn finish(self: Box<Self>) -> Result<(), String> {
         self.stop.store(true, Ordering::SeqCst);
-        let wake = UdpSocket::bind(("127.0.0.1", 0)).expect("a loopback port");
-        let _ = wake.send_to(b"stop", ("127.0.0.1", self.port));
+        self.waker.wake();
         let rest = self
             .thread
             .join()

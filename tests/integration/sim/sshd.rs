@@ -7,6 +7,7 @@
 //! and its output as a quoted text.
 
 use super::Simulator;
+use super::port::Waker;
 use crate::transcript::{Case, Line, bytes};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
@@ -76,6 +77,7 @@ enum Kind {
 /// A running sshd.
 pub(crate) struct Sshd {
     pub(crate) port: u16,
+    waker: Waker,
     folder: TempDir,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -180,9 +182,11 @@ impl Sshd {
             format!("[127.0.0.1]:{port} {}", keys.public(host)),
         )
         .expect("written");
+        let (listener, waker) = Waker::of(listener);
         let shared = Arc::new(Shared::default());
         Self {
             port,
+            waker,
             shared: Arc::clone(&shared),
             thread: Some(std::thread::spawn({
                 let folder = folder.path().to_owned();
@@ -292,8 +296,7 @@ fn serve(listener: &TcpListener, folder: &Path, shared: &Shared) {
 impl Drop for Sshd {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
-        // Wakes the listener, should it wait for a connection.
-        let _ = TcpStream::connect(("127.0.0.1", self.port));
+        self.waker.wake();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

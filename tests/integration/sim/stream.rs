@@ -1,8 +1,9 @@
 //! Stateful byte-stream PDUs with faults on demand, on a loopback TCP port or a pty.
 
+use super::port::{self, Waits, Waker};
 use serialport::{SerialPort, TTYPort};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -331,6 +332,7 @@ pub(crate) struct Bench {
     pub(crate) control: Arc<Control>,
     pub(crate) pdu: Arc<Mutex<PduBox>>,
     pub(crate) line: Line,
+    waker: Option<Waker>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -340,6 +342,7 @@ impl Bench {
             control: Control::new(),
             pdu: Arc::new(Mutex::new(Box::new(pdu))),
             line,
+            waker: None,
             thread: None,
         };
         bench.plug();
@@ -386,13 +389,21 @@ impl Bench {
         let (pdu, control) = (Arc::clone(&self.pdu), Arc::clone(&self.control));
         self.thread = Some(match &mut self.line {
             Line::Tcp(address) => {
-                let listener = TcpListener::bind(*address).expect("a loopback port");
+                let listener = match address.port() {
+                    0 => port::listener(address.ip()),
+                    _ => TcpListener::bind(*address).expect("its port"),
+                };
                 *address = listener.local_addr().expect("an address");
+                let listener = self.waited_on(listener);
                 std::thread::spawn(move || serve_connections(&listener, &pdu, &control))
             }
             Line::Udp(address) => {
-                let socket = UdpSocket::bind(*address).expect("a loopback port");
+                let socket = match address.port() {
+                    0 => port::datagrams(address.ip()),
+                    _ => UdpSocket::bind(*address).expect("its port"),
+                };
                 *address = socket.local_addr().expect("an address");
+                let socket = self.waited_on(socket);
                 std::thread::spawn(move || serve_datagrams(&socket, &pdu, &control))
             }
             Line::Pty(folder) => {
@@ -418,17 +429,19 @@ impl Bench {
         });
     }
 
+    /// What the thread is to wait on.
+    fn waited_on<S: Waits + 'static>(&mut self, socket: S) -> Arc<S> {
+        let (socket, waker) = Waker::of(socket);
+        self.waker = Some(waker);
+        socket
+    }
+
     /// Ends what is under way under the driver's hands; nobody is there any more.
     pub(crate) fn unplug(&mut self) {
         self.control.stop.store(true, Ordering::SeqCst);
         if let Some(thread) = self.thread.take() {
-            match &self.line {
-                Line::Tcp(address) => drop(TcpStream::connect(address)),
-                Line::Udp(address) => {
-                    let wake = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a loopback port");
-                    let _ = wake.send_to(b"stop", address);
-                }
-                Line::Pty(_) | Line::Tty(_) => {}
+            if let Some(waker) = self.waker.take() {
+                waker.wake();
             }
             // A test that has failed already is told of first.
             let ended = thread.join();

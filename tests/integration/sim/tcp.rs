@@ -2,10 +2,11 @@
 //! one before stopped.
 
 use super::Simulator;
+use super::port::Waker;
 use crate::transcript::{Case, Line, bytes};
 use pdudaemon::transport::printable;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 pub(super) struct TcpPdu {
     port: u16,
+    waker: Waker,
     thread: JoinHandle<()>,
     progress: Arc<Progress>,
 }
@@ -50,6 +52,7 @@ impl Progress {
 pub(super) fn start(case: &Case) -> TcpPdu {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port");
     let port = listener.local_addr().expect("an address").port();
+    let (listener, waker) = Waker::of(listener);
     let progress = Progress::new(case);
     let shared = Arc::clone(&progress);
     let thread = std::thread::spawn(move || {
@@ -69,6 +72,7 @@ pub(super) fn start(case: &Case) -> TcpPdu {
     });
     TcpPdu {
         port,
+        waker,
         thread,
         progress,
     }
@@ -141,8 +145,7 @@ impl Simulator for TcpPdu {
 
     fn finish(self: Box<Self>) -> Result<(), String> {
         self.progress.stop.store(true, Ordering::SeqCst);
-        // Wakes the listener, should it wait for a connection.
-        let _ = TcpStream::connect(("127.0.0.1", self.port));
+        self.waker.wake();
         self.thread
             .join()
             .map_err(|_| "the simulator panicked".to_owned())?;
