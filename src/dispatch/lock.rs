@@ -3,15 +3,12 @@
 //! daemon is killed, the next one waits for what they still do to the PDU.
 
 use crate::transport::command::{self, Lent};
+use crate::transport::lock::lock;
 use crate::transport::{Deadline, TransportError, TransportErrorKind};
 use log::warn;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-/// How often a lock held by another process is tried again.
-const POLL: Duration = Duration::from_millis(20);
 
 /// The lock of one PDU or bus.
 #[derive(Debug)]
@@ -44,28 +41,18 @@ impl PduLock {
                 return Ok(());
             }
         };
-        loop {
-            match file.try_lock() {
-                Ok(()) => {
-                    self.file = Some(file);
-                    return Ok(());
-                }
-                Err(TryLockError::Error(error)) => {
-                    self.complain(&error);
-                    return Ok(());
-                }
-                Err(TryLockError::WouldBlock) => {
-                    let left = deadline.left("the lock").map_err(|_| {
-                        let path = self.path.display();
-                        TransportError::new(
-                            TransportErrorKind::Busy,
-                            format!("another pdudaemon process is using this PDU (lock {path})"),
-                        )
-                    })?;
-                    std::thread::sleep(left.min(POLL));
-                }
+        match lock(&file, deadline) {
+            Ok(()) => self.file = Some(file),
+            Err(TryLockError::Error(error)) => self.complain(&error),
+            Err(TryLockError::WouldBlock) => {
+                let path = self.path.display();
+                return Err(TransportError::new(
+                    TransportErrorKind::Busy,
+                    format!("another pdudaemon process is using this PDU (lock {path})"),
+                ));
             }
         }
+        Ok(())
     }
 
     fn open(&self) -> io::Result<File> {

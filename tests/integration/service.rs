@@ -230,7 +230,13 @@ fn plug_everything() -> (Vec<Row>, Vec<Gadget>, Vec<Serial>) {
 
     let relays = Relays::default();
     let is_on = watch(&relays);
-    gadgets.push(Gadget::plug(&Cleware4::identity(), Cleware4 { relays }));
+    gadgets.push(Gadget::plug(
+        &Cleware4::identity(),
+        Cleware4 {
+            relays,
+            ..Cleware4::default()
+        },
+    ));
     let settings = json!({ "serial": 560_031 });
     rows.push(row(&["ClewareUsbSwitch4"], settings, &[["1", "4"]], is_on));
 

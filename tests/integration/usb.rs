@@ -12,6 +12,8 @@ use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 const AMPLE: Duration = Duration::from_secs(20);
@@ -130,7 +132,13 @@ fn what_discovery_finds_the_program_drives() {
                 ..Ykush::default()
             },
         ),
-        Gadget::plug(&Cleware4::identity(), Cleware4 { relays: cleware }),
+        Gadget::plug(
+            &Cleware4::identity(),
+            Cleware4 {
+                relays: cleware,
+                ..Cleware4::default()
+            },
+        ),
         Gadget::plug(&UsbRelay::identity(), UsbRelay { relays: board }),
         Gadget::plug(&SisPm::identity(), SisPm { relays: strip }),
     ];
@@ -249,6 +257,36 @@ fn a_silent_device_is_given_up_at_the_deadline_and_asked_afresh() {
     );
     assert!(begin.elapsed() < Duration::from_secs(10));
     assert_eq!(switch(&mut *driver, "1", Switch::On), Ok(()));
+}
+
+/// While the kernel itself speaks to a device, it takes nobody else's request.
+#[test]
+#[ignore = "needs the virtual machine of make test-usb"]
+fn a_report_that_the_kernel_does_not_take_costs_the_deadline_and_no_more() {
+    unplug_all();
+    let emulation = Cleware4::default();
+    let hangs = Arc::clone(&emulation.hangs);
+    let gadget = Gadget::plug(&Cleware4::identity(), emulation);
+    let mut driver = driver("ClewareUsbSwitch4", r#"{"serial": 560031}"#);
+    assert_eq!(switch(&mut *driver, "1", Switch::On), Ok(()));
+    hangs.is_on.store(true, Ordering::SeqCst);
+    let folder = gadget.sysfs().expect("plugged in");
+    let kernel = std::thread::spawn(move || {
+        // The interface is made anew, and the kernel's HID driver begins with SET_IDLE.
+        std::fs::write(folder.join("bConfigurationValue"), "1")
+    });
+    until("the kernel speaks", || {
+        hangs.told.load(Ordering::SeqCst) > 0
+    });
+    let (begin, patience) = (Instant::now(), Duration::from_secs(1));
+    let result = driver.switch(&Outlet::new("1"), Switch::Off, Deadline::after(patience));
+    let late = begin.elapsed().saturating_sub(patience);
+    assert!(!kernel.is_finished(), "the kernel gave up: {result:?}");
+    assert!(late < Duration::from_millis(500), "{late:?}: {result:?}");
+    assert_eq!(kind(result), Some(TransportErrorKind::Timeout));
+    hangs.is_on.store(false, Ordering::SeqCst);
+    kernel.join().expect("joined").expect("configured");
+    assert_eq!(switch(&mut *driver, "1", Switch::Off), Ok(()));
 }
 
 /// The kernel asks an adapter that hangs for seconds, when it is closed and when it is opened.

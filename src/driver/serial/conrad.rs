@@ -10,7 +10,7 @@
 //! first needed, every frame is checked, and the line is let go when the queue has run dry. A card
 //! that does not obey is told once more at once; Python reads its port in between.
 
-use super::{IDLE, Wire};
+use super::{IDLE, Wire, close};
 use crate::driver::{Driver, DriverError, outlet_number};
 use crate::request::{Outlet, State, Switch};
 use crate::settings::{Settings, SettingsError};
@@ -302,9 +302,7 @@ impl Driver for Conrad {
     }
 
     fn rest(&mut self, deadline: Deadline) {
-        if let Some(line) = self.line.take() {
-            line.close(deadline);
-        }
+        close(&mut self.line, deadline);
     }
 }
 

@@ -7,7 +7,7 @@
 //! The Python driver (1.1.1, compared on the transcripts) sends only the switching byte; the 5Bh
 //! after it is ours, and is the evidence.
 
-use super::{IDLE, Wire};
+use super::{IDLE, Wire, close};
 use crate::driver::{Build, Driver, DriverError, outlet_number};
 use crate::request::{Outlet, State, Switch};
 use crate::settings::{Settings, SettingsError};
@@ -102,9 +102,7 @@ impl Driver for Rly {
     }
 
     fn rest(&mut self, deadline: Deadline) {
-        if let Some(line) = self.line.take() {
-            line.close(deadline);
-        }
+        close(&mut self.line, deadline);
     }
 }
 

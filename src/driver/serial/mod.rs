@@ -6,6 +6,7 @@ mod numato;
 
 use super::{DEVICE_TIMEOUT, DriverSpec, Key};
 use crate::settings::{Settings, SettingsError};
+use crate::transport::kept::Kept;
 use crate::transport::serial::{Line, Port};
 use crate::transport::{Deadline, TransportError};
 use serde::Deserialize;
@@ -181,6 +182,13 @@ impl Wire {
 
     fn open(&self, deadline: Deadline) -> Result<Line, TransportError> {
         Line::open(&self.port, self.baud, deadline)
+    }
+}
+
+/// Closes a line that is kept open.
+fn close(line: &mut Kept<Line>, deadline: Deadline) {
+    if let Some(line) = line.take() {
+        line.close(deadline);
     }
 }
 

@@ -9,7 +9,7 @@
 //! prompt must come, and the relay is read back (`relay read`) as evidence. Compared with release
 //! 1.1.1 on the transcripts, these two are all the differences in bytes.
 
-use super::{IDLE, Wire};
+use super::{IDLE, Wire, close};
 use crate::driver::{Build, Driver, DriverError, outlet_number};
 use crate::request::{Outlet, State, Switch};
 use crate::settings::{Settings, SettingsError};
@@ -150,9 +150,7 @@ impl Driver for Numato {
     }
 
     fn rest(&mut self, deadline: Deadline) {
-        if let Some(line) = self.line.take() {
-            line.close(deadline);
-        }
+        close(&mut self.line, deadline);
     }
 }
 

@@ -4,11 +4,11 @@
 //! asks for it (clewarecontrol); whether every firmware answers that way is not verified, so
 //! switching does not depend on it.
 
-use super::{Choice, Model, unexpected};
+use super::{Choice, Kept, Model, unexpected};
 use crate::driver::{Driver, DriverError};
 use crate::request::{Outlet, State, Switch};
 use crate::settings::{Settings, SettingsError};
-use crate::transport::usb::{Attached, Device, FEATURE_REPORT, SET_REPORT, Session, Setup};
+use crate::transport::usb::{Attached, Device, FEATURE_REPORT, SET_REPORT, Setup};
 use crate::transport::{Deadline, TransportError, TransportErrorKind};
 use nusb::transfer::{ControlType, Recipient};
 
@@ -38,8 +38,7 @@ const NEW_CONTROLLER: &str = "63813";
 const EEPROM_SERIAL: std::ops::RangeInclusive<u8> = 8..=14;
 
 struct Cleware {
-    choice: Choice,
-    session: Session,
+    device: Kept,
     sequence: u8,
 }
 
@@ -53,8 +52,7 @@ pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsErro
         ));
     }
     Ok(Box::new(Cleware {
-        choice,
-        session: Session::default(),
+        device: Kept::new(choice, open),
         sequence: 0,
     }))
 }
@@ -136,21 +134,9 @@ fn state_of(model: &Model, firmware: u16, outlet: u8, report: &[u8]) -> Result<S
     Ok(if is_on { State::On } else { State::Off })
 }
 
-impl Cleware {
-    fn with<T>(
-        &mut self,
-        deadline: Deadline,
-        work: impl FnOnce(&mut Device) -> Result<T, DriverError>,
-    ) -> Result<T, DriverError> {
-        let choice = &self.choice;
-        let find = || Ok(find(choice, deadline)?.claim(0, deadline)?);
-        self.session.with(find, work)
-    }
-}
-
 /// Finds the device by its decimal serial number, or by the hexadecimal text that it tells.
-fn find(choice: &Choice, deadline: Deadline) -> Result<Attached, TransportError> {
-    choice.find_by(deadline, is_meant)
+fn open(choice: &Choice, deadline: Deadline) -> Result<Device, TransportError> {
+    choice.find_by(deadline, is_meant)?.claim(0, deadline)
 }
 
 /// Is `found`, what [`identify`] gives, the serial number `wanted`? That is decimal, as printed; or
@@ -168,7 +154,7 @@ fn is_meant(wanted: &str, found: &str) -> bool {
 
 impl Driver for Cleware {
     fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
-        self.choice.outlet(outlet).map(drop)
+        self.device.outlet(outlet).map(drop)
     }
 
     fn switch(
@@ -177,18 +163,18 @@ impl Driver for Cleware {
         to: Switch,
         deadline: Deadline,
     ) -> Result<(), DriverError> {
-        let report = switch_report(self.choice.model, self.choice.outlet(outlet)?, to);
-        self.with(deadline, |device| {
+        let report = switch_report(self.device.choice.model, self.device.outlet(outlet)?, to);
+        self.device.with(deadline, |device| {
             Ok(device.write_report(&report, deadline)?)
         })
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let (model, number) = (self.choice.model, self.choice.outlet(outlet)?);
+        let (model, number) = (self.device.choice.model, self.device.outlet(outlet)?);
         self.sequence = self.sequence.wrapping_add(1);
         let request = [self.sequence, 0x81];
-        self.with(deadline, |device| {
-            device.drop_stale_reports(REPORT);
+        self.device.with(deadline, |device| {
+            device.drop_stale_reports(REPORT, deadline)?;
             device.control_out(ASK, &request, deadline)?;
             let report = device.read_report(REPORT, deadline)?;
             state_of(model, device.attached().release(), number, &report)
@@ -196,7 +182,7 @@ impl Driver for Cleware {
     }
 
     fn rest(&mut self, deadline: Deadline) {
-        self.session.close(deadline);
+        self.device.close(deadline);
     }
 }
 

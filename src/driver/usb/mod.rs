@@ -11,7 +11,7 @@ pub use hub::switchable_ports;
 use super::{DEVICE_TIMEOUT, DriverError, DriverSpec, Key, outlet_number};
 use crate::request::{Outlet, State, Switch};
 use crate::settings::{Settings, SettingsError};
-use crate::transport::usb::{Attached, Wanted};
+use crate::transport::usb::{Attached, Device, Session, Wanted};
 use crate::transport::{Deadline, TransportError};
 use std::fmt;
 
@@ -116,9 +116,41 @@ impl Choice {
             matches,
         )
     }
+}
+
+/// The device that a config means, kept open while there is work.
+struct Kept {
+    choice: Choice,
+    /// Finds it and opens it.
+    open: fn(&Choice, Deadline) -> Result<Device, TransportError>,
+    session: Session,
+}
+
+impl Kept {
+    fn new(choice: Choice, open: fn(&Choice, Deadline) -> Result<Device, TransportError>) -> Self {
+        Self {
+            choice,
+            open,
+            session: Session::default(),
+        }
+    }
 
     fn outlet(&self, outlet: &Outlet) -> Result<u8, DriverError> {
-        small_outlet(outlet, self.model.outlets)
+        small_outlet(outlet, self.choice.model.outlets)
+    }
+
+    /// Does `work` with the open device.
+    fn with<T>(
+        &mut self,
+        deadline: Deadline,
+        work: impl FnOnce(&mut Device) -> Result<T, DriverError>,
+    ) -> Result<T, DriverError> {
+        let open = || Ok((self.open)(&self.choice, deadline)?);
+        self.session.with(open, work)
+    }
+
+    fn close(&mut self, deadline: Deadline) {
+        self.session.close(deadline);
     }
 }
 

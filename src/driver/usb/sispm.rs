@@ -3,13 +3,11 @@
 //! Feature report 1 is the device's id; report 3N belongs to outlet N: byte 1 of what is written
 //! is 03 for on and 00 for off, bit 0 of byte 1 of what is read is the relay.
 
-use super::{Choice, Model, small_outlet, switched, unexpected};
+use super::{Choice, Kept, Model, small_outlet, switched, unexpected};
 use crate::driver::{Driver, DriverError};
 use crate::request::{Outlet, State, Switch};
 use crate::settings::{Settings, SettingsError};
-use crate::transport::usb::{
-    Attached, Device, FEATURE_REPORT, GET_REPORT, SET_REPORT, Session, Setup,
-};
+use crate::transport::usb::{Attached, Device, FEATURE_REPORT, GET_REPORT, SET_REPORT, Setup};
 use crate::transport::{Deadline, TransportError};
 use nusb::transfer::{ControlType, Recipient};
 
@@ -48,8 +46,7 @@ fn set(report: u8) -> Setup {
 }
 
 struct SisPm {
-    choice: Choice,
-    session: Session,
+    device: Kept,
 }
 
 pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
@@ -71,8 +68,9 @@ pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsErro
         ));
     }
     Ok(Box::new(SisPm {
-        choice,
-        session: Session::default(),
+        device: Kept::new(choice, |choice, deadline| {
+            choice.find(deadline)?.claim(0, deadline)
+        }),
     }))
 }
 
@@ -112,18 +110,6 @@ fn switch_of(data: &[u8]) -> Result<Switch, DriverError> {
     }
 }
 
-impl SisPm {
-    fn with<T>(
-        &mut self,
-        deadline: Deadline,
-        work: impl FnOnce(&mut Device) -> Result<T, DriverError>,
-    ) -> Result<T, DriverError> {
-        let choice = &self.choice;
-        let find = || Ok(choice.find(deadline)?.claim(0, deadline)?);
-        self.session.with(find, work)
-    }
-}
-
 /// What the device says of an outlet.
 fn read(device: &Device, report: u8, deadline: Deadline) -> Result<State, DriverError> {
     let data = device.control_in(get(report), REPORT, deadline)?;
@@ -132,7 +118,7 @@ fn read(device: &Device, report: u8, deadline: Deadline) -> Result<State, Driver
 
 impl Driver for SisPm {
     fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
-        self.choice.outlet(outlet).map(drop)
+        self.device.outlet(outlet).map(drop)
     }
 
     fn switch(
@@ -141,8 +127,8 @@ impl Driver for SisPm {
         to: Switch,
         deadline: Deadline,
     ) -> Result<(), DriverError> {
-        self.choice.outlet(outlet)?;
-        self.with(deadline, |device| {
+        self.device.outlet(outlet)?;
+        self.device.with(deadline, |device| {
             let report = report_of(device.attached().ids().1, outlet)?;
             device.control_out(set(report), &switch_data(report, to), deadline)?;
             switched(outlet, to, read(device, report, deadline))
@@ -150,15 +136,15 @@ impl Driver for SisPm {
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        self.choice.outlet(outlet)?;
-        self.with(deadline, |device| {
+        self.device.outlet(outlet)?;
+        self.device.with(deadline, |device| {
             let report = report_of(device.attached().ids().1, outlet)?;
             read(device, report, deadline)
         })
     }
 
     fn rest(&mut self, deadline: Deadline) {
-        self.session.close(deadline);
+        self.device.close(deadline);
     }
 }
 

@@ -4,13 +4,11 @@
 //! relay. Setting it with `ff N` closes relay N, with `fd N` opens it. The requests go to the
 //! device and not to its interface, so nothing has to be taken from the kernel's driver.
 
-use super::{Choice, Model, small_outlet, switched, unexpected};
+use super::{Choice, Kept, Model, small_outlet, switched, unexpected};
 use crate::driver::{Driver, DriverError};
 use crate::request::{Outlet, State, Switch};
 use crate::settings::{Settings, SettingsError, flag};
-use crate::transport::usb::{
-    Attached, Device, FEATURE_REPORT, GET_REPORT, SET_REPORT, Session, Setup,
-};
+use crate::transport::usb::{Attached, Device, FEATURE_REPORT, GET_REPORT, SET_REPORT, Setup};
 use crate::transport::{Deadline, TransportError};
 use nusb::transfer::{ControlType, Recipient};
 use serde::Deserialize;
@@ -50,17 +48,17 @@ struct Keys {
 }
 
 struct VusbHid {
-    choice: Choice,
+    device: Kept,
     invert: bool,
-    session: Session,
 }
 
 pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
     let keys: Keys = settings.read()?;
     Ok(Box::new(VusbHid {
-        choice: Choice::read(settings)?,
+        device: Kept::new(Choice::read(settings)?, |choice, deadline| {
+            choice.find(deadline)?.open(deadline)
+        }),
         invert: keys.invert,
-        session: Session::default(),
     }))
 }
 
@@ -102,18 +100,6 @@ fn switch_of(is_on: bool) -> Switch {
     if is_on { Switch::On } else { Switch::Off }
 }
 
-impl VusbHid {
-    fn with<T>(
-        &mut self,
-        deadline: Deadline,
-        work: impl FnOnce(&mut Device) -> Result<T, DriverError>,
-    ) -> Result<T, DriverError> {
-        let choice = &self.choice;
-        let find = || Ok(choice.find(deadline)?.open(deadline)?);
-        self.session.with(find, work)
-    }
-}
-
 /// The relay's number, if this very device has it.
 fn relay(outlet: &Outlet, device: &Device) -> Result<u8, DriverError> {
     let count = device.attached().product().and_then(relays).unwrap_or(0);
@@ -132,7 +118,7 @@ fn read(
 
 impl Driver for VusbHid {
     fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
-        self.choice.outlet(outlet).map(drop)
+        self.device.outlet(outlet).map(drop)
     }
 
     fn switch(
@@ -141,10 +127,10 @@ impl Driver for VusbHid {
         to: Switch,
         deadline: Deadline,
     ) -> Result<(), DriverError> {
-        self.choice.outlet(outlet)?;
+        self.device.outlet(outlet)?;
         let closed = (to == Switch::On) != self.invert;
         let invert = self.invert;
-        self.with(deadline, |device| {
+        self.device.with(deadline, |device| {
             let relay = relay(outlet, device)?;
             device.control_out(SET, &switch_report(relay, closed), deadline)?;
             switched(outlet, to, read(device, relay, invert, deadline))
@@ -152,16 +138,16 @@ impl Driver for VusbHid {
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        self.choice.outlet(outlet)?;
+        self.device.outlet(outlet)?;
         let invert = self.invert;
-        self.with(deadline, |device| {
+        self.device.with(deadline, |device| {
             let relay = relay(outlet, device)?;
             read(device, relay, invert, deadline)
         })
     }
 
     fn rest(&mut self, deadline: Deadline) {
-        self.session.close(deadline);
+        self.device.close(deadline);
     }
 }
 

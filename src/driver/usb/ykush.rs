@@ -6,11 +6,11 @@
 //! half alone: so one that does not name the port is believed). What byte 1 of the other answers says
 //! is not known, so the state is asked for after switching.
 
-use super::{Choice, Model, own_serial, switched, unexpected};
+use super::{Choice, Kept, Model, own_serial, switched, unexpected};
 use crate::driver::{Driver, DriverError};
 use crate::request::{Outlet, State, Switch};
 use crate::settings::{Settings, SettingsError};
-use crate::transport::usb::{Device, Session};
+use crate::transport::usb::Device;
 use crate::transport::{Deadline, TransportError};
 
 const YEPKIT: u16 = 0x04d8;
@@ -45,15 +45,19 @@ pub(super) const YKUSH3: Model = Model {
 const REPORT: usize = 64;
 
 struct Ykush {
-    choice: Choice,
-    session: Session,
+    device: Kept,
 }
 
 pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
     Ok(Box::new(Ykush {
-        choice: Choice::read(settings)?,
-        session: Session::default(),
+        device: Kept::new(Choice::read(settings)?, open),
     }))
+}
+
+fn open(choice: &Choice, deadline: Deadline) -> Result<Device, TransportError> {
+    let mut device = choice.find(deadline)?.claim(0, deadline)?;
+    device.drop_stale_reports(REPORT, deadline)?;
+    Ok(device)
 }
 
 /// The command that switches a port.
@@ -92,22 +96,6 @@ fn state_of(port: u8, answer: &[u8]) -> Result<State, DriverError> {
     })
 }
 
-impl Ykush {
-    fn with<T>(
-        &mut self,
-        deadline: Deadline,
-        work: impl FnOnce(&mut Device) -> Result<T, DriverError>,
-    ) -> Result<T, DriverError> {
-        let choice = &self.choice;
-        let find = || -> Result<Device, DriverError> {
-            let mut device = choice.find(deadline)?.claim(0, deadline)?;
-            device.drop_stale_reports(REPORT);
-            Ok(device)
-        };
-        self.session.with(find, work)
-    }
-}
-
 /// Sends a command; gives the answer.
 fn exchange(
     device: &mut Device,
@@ -124,7 +112,7 @@ fn read(device: &mut Device, port: u8, deadline: Deadline) -> Result<State, Driv
 
 impl Driver for Ykush {
     fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
-        self.choice.outlet(outlet).map(drop)
+        self.device.outlet(outlet).map(drop)
     }
 
     fn switch(
@@ -133,20 +121,21 @@ impl Driver for Ykush {
         to: Switch,
         deadline: Deadline,
     ) -> Result<(), DriverError> {
-        let port = self.choice.outlet(outlet)?;
-        self.with(deadline, |device| {
+        let port = self.device.outlet(outlet)?;
+        self.device.with(deadline, |device| {
             accepted(&exchange(device, switch_command(port, to), deadline)?)?;
             switched(outlet, to, read(device, port, deadline))
         })
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let port = self.choice.outlet(outlet)?;
-        self.with(deadline, |device| read(device, port, deadline))
+        let port = self.device.outlet(outlet)?;
+        self.device
+            .with(deadline, |device| read(device, port, deadline))
     }
 
     fn rest(&mut self, deadline: Deadline) {
-        self.session.close(deadline);
+        self.device.close(deadline);
     }
 }
 

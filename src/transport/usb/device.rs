@@ -5,11 +5,13 @@ use crate::transport::TransportErrorKind::Busy;
 use crate::transport::aside::{aside, finish_aside};
 #[cfg(fuzzing)]
 use crate::transport::fuzzing::nusb;
-use crate::transport::{Deadline, TransportError, TransportErrorKind, pause};
+use crate::transport::lock::lock;
+use crate::transport::{Deadline, TransportError, TransportErrorKind};
 #[cfg(not(fuzzing))]
 use nusb::MaybeFuture;
 use nusb::transfer::{
-    Buffer, ControlIn, ControlOut, ControlType, In, Interrupt, Out, Recipient, TransferError,
+    Buffer, ControlIn, ControlOut, ControlType, EndpointDirection, In, Interrupt, Out, Recipient,
+    TransferError,
 };
 use nusb::{Endpoint, Interface};
 use std::cell::Cell;
@@ -25,9 +27,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long an input report that nobody asked for is waited for at least, and at most, before a
 /// request: twice the time between two of the host's polls, which may miss one by a hair.
 const STALE: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_millis(100);
-
-/// How often a device that something is still under way to is looked at again.
-const POLL: Duration = Duration::from_millis(20);
 
 /// How long a transfer taken back may need to return.
 const RETURNING: Duration = Duration::from_secs(1);
@@ -63,18 +62,22 @@ impl Turn {
         deadline: Deadline,
     ) -> Result<Self, TransportError> {
         let folder = File::open(folder).ok();
-        while let Some(Err(TryLockError::WouldBlock)) = folder.as_ref().map(File::try_lock) {
-            let wait = deadline.within(POLL).left("the turn");
-            pause(wait.map_err(|_| {
-                TransportError::new(
-                    Busy,
-                    format!("an earlier request to {device} is still under way in the kernel"),
-                )
-            })?);
+        if let Some(Err(TryLockError::WouldBlock)) =
+            folder.as_ref().map(|folder| lock(folder, deadline))
+        {
+            return Err(TransportError::new(
+                Busy,
+                format!("an earlier request to {device} is still under way in the kernel"),
+            ));
         }
         Ok(Self { _folder: folder })
     }
 }
+
+/// What is asked of a device, in an error.
+const REQUEST: &str = "a request";
+/// What it answers on an endpoint.
+const ANSWER: &str = "the answering report";
 
 /// How long closing a device may take after its last deadline, in vain or not.
 const CLOSING: Duration = Duration::from_millis(20);
@@ -190,13 +193,17 @@ impl Device {
             .interface_driver(number)
             .is_some_and(|name| name != "usbfs");
         self.taken = is_kernels.then_some(number);
-        let opened = self.opened()?;
+        let (opened, attached) = (self.opened()?, self.attached.clone());
         let claim = move || {
             if is_kernels {
                 // Where this fails, so does the claim, and tells why.
                 let _ = opened.detach_kernel_driver(number);
             }
-            let claimed = opened.claim_interface(number).wait();
+            let claimed = opened
+                .claim_interface(number)
+                .wait()
+                .map_err(|error| attached.failed("take", &error))
+                .and_then(|interface| Reports::new(interface, &attached));
             if is_kernels && deadline.left("using it").is_err() {
                 // Nobody waits for it any more.
                 drop(claimed);
@@ -206,11 +213,10 @@ impl Device {
             Some(claimed)
         };
         let taking = format!("taking {}", self.attached);
-        let interface = aside(&taking, Busy, deadline, claim)?
-            .ok_or_else(|| TransportError::new(Busy, format!("{taking} did not end in time")))?
-            .map_err(|error| self.attached.failed("take", &error))?;
+        let reports = aside(&taking, Busy, deadline, claim)?
+            .ok_or_else(|| TransportError::new(Busy, format!("{taking} did not end in time")))??;
         self.taken = Some(number);
-        self.reports = Some(Reports::new(interface, &self.attached)?);
+        self.reports = Some(reports);
         Ok(())
     }
 
@@ -236,7 +242,9 @@ impl Device {
             length,
         };
         let device = self.opened()?;
-        self.request(deadline, move || device.control_in(request, wait).wait())
+        self.request(REQUEST, deadline, move || {
+            device.control_in(request, wait).wait()
+        })
     }
 
     /// Sends `data` over the control endpoint.
@@ -249,7 +257,7 @@ impl Device {
         let turn = self.turn(deadline)?;
         let wait = deadline.within(PATIENCE).left("a USB request")?;
         let (device, data) = (self.opened()?, data.to_vec());
-        self.request(deadline, move || {
+        self.request(REQUEST, deadline, move || {
             let request = ControlOut {
                 control_type: setup.kind,
                 recipient: setup.recipient,
@@ -274,21 +282,39 @@ impl Device {
         self.device.clone().ok_or_else(closed)
     }
 
-    /// One request. It goes to the kernel aside, which takes it only when it is not busy with the
-    /// device itself.
+    /// A request, or a report: `what`. It goes to the kernel aside, which takes it only when it is
+    /// not busy with the device itself.
     fn request<T: Send + 'static>(
         &self,
+        what: &str,
         deadline: Deadline,
         work: impl FnOnce() -> Result<T, TransferError> + Send + 'static,
     ) -> Result<T, TransportError> {
         self.deadline.set(deadline);
-        let doing = format!("a request to {}", self.attached);
+        let doing = format!("{what} to {}", self.attached);
         aside(&doing, TransportErrorKind::Timeout, deadline, work)
             .inspect_err(|error| {
                 let is_late = error.kind == TransportErrorKind::Timeout;
                 self.is_silent.set(self.is_silent.get() || is_late);
             })?
-            .map_err(|error| self.lost("a request", error))
+            .map_err(|error| self.lost(what, error))
+    }
+
+    /// A transfer of a report, `what`: what came of it while it was waited for. After one that is
+    /// late the device is of no use any more: the thread that waits has its endpoints.
+    fn transfer<T: Send + 'static>(
+        &mut self,
+        what: &str,
+        deadline: Deadline,
+        work: impl FnOnce(&mut Reports) -> Result<T, TransferError> + Send + 'static,
+    ) -> Result<Result<T, TransferError>, TransportError> {
+        let mut reports = self.reports.take().ok_or_else(|| self.not_taken())?;
+        let (reports, done) = self.request(what, deadline, move || {
+            let done = work(&mut reports);
+            Ok((reports, done))
+        })?;
+        self.reports = Some(reports);
+        Ok(done)
     }
 
     /// The turn to change something of this device.
@@ -321,12 +347,8 @@ impl Device {
     }
 
     fn write(&mut self, id: u8, report: &[u8], deadline: Deadline) -> Result<(), TransportError> {
-        self.deadline.set(deadline);
-        let wait = deadline.within(PATIENCE).left("a USB report")?;
-        let Some(reports) = &mut self.reports else {
-            return Err(self.not_taken());
-        };
-        let Some(output) = &mut reports.output else {
+        let reports = self.reports.as_ref().ok_or_else(|| self.not_taken())?;
+        if reports.output.is_none() {
             let setup = Setup {
                 kind: ControlType::Class,
                 recipient: Recipient::Interface,
@@ -335,9 +357,17 @@ impl Device {
                 index: u16::from(reports.interface.interface_number()),
             };
             return self.control_out(setup, report, deadline);
+        }
+        let turn = self.turn(deadline)?;
+        let wait = deadline.within(PATIENCE).left("a USB report")?;
+        let report = Buffer::from(report);
+        let send = move |reports: &mut Reports| {
+            let sent = transfer(reports.output.as_mut(), |_| report, wait);
+            drop(turn);
+            sent.map(drop)
         };
-        let sent = transfer(output, Buffer::from(report), wait).map(drop);
-        sent.map_err(|error| self.lost("a report", error))
+        self.transfer("a report", deadline, send)?
+            .map_err(|error| self.lost("a report", error))
     }
 
     /// Waits for an input report of `length` bytes; it may be shorter.
@@ -346,38 +376,44 @@ impl Device {
         length: usize,
         deadline: Deadline,
     ) -> Result<Vec<u8>, TransportError> {
-        self.deadline.set(deadline);
         let wait = deadline.within(PATIENCE).left("a USB report")?;
-        self.read(length, wait)
-            .map_err(|error| self.lost("the answering report", error))
+        self.read(length, wait, deadline)?
+            .map_err(|error| self.lost(ANSWER, error))
     }
 
     /// Takes away the reports that an earlier, broken off exchange left behind, so that none of
     /// them is taken for the answer to the next request.
-    pub fn drop_stale_reports(&mut self, length: usize) {
+    pub fn drop_stale_reports(
+        &mut self,
+        length: usize,
+        deadline: Deadline,
+    ) -> Result<(), TransportError> {
         let wait = match &self.reports {
             Some(reports) => reports.stale,
             None => *STALE.start(),
         };
         for _ in 0..4 {
-            if self.read(length, wait).is_err() {
-                return;
+            if self.read(length, wait, deadline)?.is_err() {
+                break;
             }
         }
+        Ok(())
     }
 
-    fn read(&mut self, length: usize, wait: Duration) -> Result<Vec<u8>, TransferError> {
-        let Some(input) = self
-            .reports
-            .as_mut()
-            .and_then(|reports| reports.input.as_mut())
-        else {
-            return Err(TransferError::InvalidArgument);
-        };
-        // The kernel wants whole packets; a shorter one ends the transfer.
-        let packet = input.max_packet_size().max(1);
-        let room = length.max(1).div_ceil(packet) * packet;
-        transfer(input, Buffer::new(room), wait)
+    fn read(
+        &mut self,
+        length: usize,
+        wait: Duration,
+        deadline: Deadline,
+    ) -> Result<Result<Vec<u8>, TransferError>, TransportError> {
+        self.transfer(ANSWER, deadline, move |reports| {
+            let buffer = |input: &Endpoint<_, _>| {
+                // The kernel wants whole packets; a shorter one ends the transfer.
+                let packet = input.max_packet_size().max(1);
+                Buffer::new(length.max(1).div_ceil(packet) * packet)
+            };
+            transfer(reports.input.as_mut(), buffer, wait)
+        })
     }
 
     fn not_taken(&self) -> TransportError {
@@ -414,12 +450,14 @@ pub const OUTPUT_REPORT: u16 = 0x0200;
 /// The report type in the high byte of `wValue`: feature.
 pub const FEATURE_REPORT: u16 = 0x0300;
 
-/// One transfer; taken back when it is late.
-fn transfer<D: nusb::transfer::EndpointDirection>(
-    endpoint: &mut Endpoint<Interrupt, D>,
-    buffer: Buffer,
+/// One transfer, taken back after `wait`, with a buffer made for its endpoint.
+fn transfer<D: EndpointDirection>(
+    endpoint: Option<&mut Endpoint<Interrupt, D>>,
+    buffer: impl FnOnce(&Endpoint<Interrupt, D>) -> Buffer,
     wait: Duration,
 ) -> Result<Vec<u8>, TransferError> {
+    let endpoint = endpoint.ok_or(TransferError::InvalidArgument)?;
+    let buffer = buffer(endpoint);
     endpoint.submit(buffer);
     let completion = match endpoint.wait_next_complete(wait) {
         Some(completion) => completion,

@@ -1,7 +1,7 @@
 //! What the emulated USB devices do, as far as the drivers and the second opinions ask it.
 
 use super::usb::{Cord, Emulation, Fault, Identity, Inputs, Reply, Setup, garbage};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// The relays of an emulated device, for the test to look at.
@@ -117,6 +117,15 @@ impl Emulation for Adapter {
 #[derive(Default)]
 pub(crate) struct Cleware4 {
     pub(crate) relays: Relays,
+    /// While it hangs, it takes nothing over the control endpoint.
+    pub(crate) hangs: Arc<Hanging>,
+}
+
+/// Whether a device hangs, and what it was told meanwhile.
+#[derive(Default)]
+pub(crate) struct Hanging {
+    pub(crate) is_on: AtomicBool,
+    pub(crate) told: AtomicUsize,
 }
 
 impl Cleware4 {
@@ -126,6 +135,18 @@ impl Cleware4 {
 }
 
 impl Emulation for Cleware4 {
+    fn accepts(&mut self, _: Setup) -> Reply {
+        if !self.is_silent() {
+            return Reply::Data(Vec::new());
+        }
+        self.hangs.told.fetch_add(1, Ordering::SeqCst);
+        Reply::Silence
+    }
+
+    fn is_silent(&self) -> bool {
+        self.hangs.is_on.load(Ordering::SeqCst)
+    }
+
     fn read(&mut self, _: Setup) -> Option<Vec<u8>> {
         None
     }

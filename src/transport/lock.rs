@@ -1,0 +1,23 @@
+//! Locks between processes: on a file, or a folder.
+
+use super::{Deadline, pause};
+use std::fs::{File, TryLockError};
+use std::time::Duration;
+
+/// How often a lock that somebody else has is tried again.
+const POLL: Duration = Duration::from_millis(20);
+
+/// Takes the lock of a file; waits until the deadline for whoever has it. It ends with the file's
+/// last handle, or when it is given back.
+///
+/// # Errors
+///
+/// [`TryLockError::WouldBlock`] when somebody still has it at the deadline.
+pub fn lock(file: &File, deadline: Deadline) -> Result<(), TryLockError> {
+    loop {
+        match (file.try_lock(), deadline.within(POLL).left("a lock")) {
+            (Err(TryLockError::WouldBlock), Ok(wait)) => pause(wait),
+            (taken, _) => return taken,
+        }
+    }
+}
