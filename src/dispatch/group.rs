@@ -88,6 +88,11 @@ impl Group {
         self.ticket.begin()
     }
 
+    /// Was the request cancelled?
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.ticket.is_cancelled()
+    }
+
     /// Has an off failed, so that nobody else should be switched off?
     pub(super) fn has_failed(&self) -> bool {
         self.lock().failed

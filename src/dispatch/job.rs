@@ -98,6 +98,15 @@ impl Job {
         }
     }
 
+    /// Has everybody who asked cancelled before it began?
+    pub(super) fn is_cancelled(&self) -> bool {
+        !self.is_begun()
+            && match &self.answer.to {
+                To::Clients(tickets) => tickets.iter().all(|ticket| ticket.is_cancelled()),
+                To::Group(group) => group.is_cancelled(),
+            }
+    }
+
     /// Has a driver been called for it?
     pub(super) fn is_begun(&self) -> bool {
         self.attempts > 0 || self.step == Step::RebootOn

@@ -158,7 +158,16 @@ impl Dispatcher {
             Action::State => (Step::State, Duration::ZERO),
             Action::Reboot => (Step::RebootOff(pause), Duration::ZERO),
         };
-        let send = |route: &Route, outlet, answer| {
+        let send = |route: &Route, outlet: Outlet, answer| {
+            if !wait.is_zero() {
+                // Until it is due, nothing would ask whether it is cancelled.
+                let (worker, outlet) = (route.worker.inbox.clone(), outlet.clone());
+                ticket.follow(Box::new(move |ticket| {
+                    if ticket.is_cancelled() {
+                        let _ = worker.send(Message::Cancelled(outlet));
+                    }
+                }));
+            }
             let mut job = Job::new(outlet, step, answer);
             job.is_background = request.is_background;
             // Nobody to receive it: the job answers itself when it is dropped.

@@ -9,6 +9,7 @@
 //!   outlet is owed;
 //! * between a reboot's off and its on there is nothing else for that outlet;
 //! * every request is answered once, and not before it is over; success is what the PDU confirmed;
+//! * ons that are owed, and fail, do not keep others waiting;
 //! * an outlet that a reboot switched off is in the ledger until it is on again, and when all is
 //!   over it is on.
 //!
@@ -178,6 +179,8 @@ struct Pdu {
     /// The last call at each outlet: when it began (in steps), and how it ended.
     last: [Option<LastCall>; OUTLETS],
     patience: Patience,
+    /// The last call was an on that was owed, and failed.
+    owed_failed: bool,
     /// Members on their way to the worker.
     sent: VecDeque<usize>,
     lanes: [Vec<usize>; OUTLETS],
@@ -266,6 +269,7 @@ impl World {
             sockets,
             last: Default::default(),
             patience,
+            owed_failed: false,
             sent: VecDeque::new(),
             lanes: Default::default(),
         }
@@ -419,6 +423,13 @@ impl World {
                 .iter()
                 .any(|member| self.members[*member].phase != Phase::Fresh);
             assert!(!begun || request.is_void, "cancelled after it began");
+            for member in request.members.iter().filter(|_| !request.is_void) {
+                let member = &self.members[*member];
+                if matches!(member.step, Step::Switch(_)) {
+                    let cancelled = Message::Cancelled(outlet(member.outlet));
+                    let _ = self.pdus[member.pdu].sender.send(cancelled);
+                }
+            }
         }
     }
 
@@ -498,6 +509,7 @@ impl World {
                     self.members[member].due = now + wait;
                     pdu.plan.accept(job, now + wait, now);
                 }
+                Message::Cancelled(outlet) => pdu.plan.cancelled(&outlet, now),
                 Message::Resume { outlet, due } => pdu.plan.resume(&outlet, due, now),
                 Message::Owed(outlet) => pdu.plan.owe_from_before(outlet, now),
                 Message::Stop(how) => pdu.plan.stop(how, now),
@@ -519,6 +531,7 @@ impl World {
             Next::Wait(until) => {
                 pdu.wake = until;
                 self.check_owed_are_seen_to(which);
+                self.check_cancelled_are_gone(which);
             }
             Next::Finished => pdu.finished = true,
         }
@@ -579,6 +592,9 @@ impl World {
             );
         }
         let member = serves.or(gives_up);
+        if member.is_none() && self.pdus[which].owed_failed && self.stopping.is_none() {
+            self.check_nobody_is_kept_waiting(which, &at);
+        }
         if let Some(number) = member {
             let member = &self.members[number];
             let request = &self.requests[member.request];
@@ -636,12 +652,48 @@ impl World {
             pdu.sockets[index].is_off = to == Switch::Off;
             pdu.sockets[index].by_reboot = to == Switch::Off && by_reboot;
         }
-        let until = now
-            + self
-                .dice
-                .millis(if self.dice.0 & 8 == 0 { 1 } else { 3000 });
+        let most = match self.dice.0 & 24 {
+            0 | 8 => 1,
+            24 if result.is_err() && self.stopping.is_none() => 90_000,
+            _ => 3000,
+        };
+        let until = now + self.dice.millis(most);
         self.pdus[which].call = Some((until, member, index, call, result));
         self.pdus[which].last[index] = Some((self.step, call, None));
+    }
+
+    /// Nothing of the queue is due while ons that are owed fail one after the other.
+    fn check_nobody_is_kept_waiting(&mut self, which: usize, at: &str) {
+        for index in 0..OUTLETS {
+            let Some(head) = self.head(which, index) else {
+                continue;
+            };
+            let member = &self.members[head];
+            let request = &self.requests[member.request];
+            let due = match (member.phase, member.step) {
+                (Phase::Fresh, _) => member.due,
+                (Phase::Dark, Step::RebootOff(pause)) if member.attempts == 0 => {
+                    member.dark_at.map_or(self.now, |dark| dark + pause)
+                }
+                _ => continue,
+            };
+            assert!(
+                request.members.len() > 1 || request.is_cancelled || due > self.now,
+                "{at}: outlet {index} is kept waiting"
+            );
+        }
+    }
+
+    /// What was put off until later and is cancelled stands in nobody's way.
+    fn check_cancelled_are_gone(&self, which: usize) {
+        for number in self.pdus[which].lanes.iter().flatten() {
+            let member = &self.members[*number];
+            let is_cancelled = self.requests[member.request].is_cancelled;
+            assert!(
+                !is_cancelled || member.due <= self.now || member.is_over(),
+                "PDU {which}: cancelled, and still in its lane"
+            );
+        }
     }
 
     /// No member of a group's reboot begins while another has not come to its turn.
@@ -743,6 +795,7 @@ impl World {
             last.2 = Some(result.clone());
         }
         pdu.has_news = true;
+        pdu.owed_failed = member.is_none() && result.is_err();
         pdu.plan.result(result.clone(), now);
         if call == Call::Switch(Switch::On) && result.is_ok() {
             pdu.sockets[index].owed = false;
@@ -1063,7 +1116,12 @@ fn no_crash_at_any_step_breaks_the_rules() {
 
 #[test]
 fn seeded_bugs_are_found() {
-    for fault in [Fault::Overtakes, Fault::LosesOn, Fault::AnswersTwice] {
+    for fault in [
+        Fault::Overtakes,
+        Fault::LosesOn,
+        Fault::AnswersTwice,
+        Fault::Starves,
+    ] {
         let found = (0..2000).find_map(|seed| {
             let what = try_play(seed, Some(fault), None).err()?;
             Some((seed, what))

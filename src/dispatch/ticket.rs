@@ -114,6 +114,14 @@ impl Ticket {
         }
     }
 
+    /// Has it been cancelled?
+    pub(super) fn is_cancelled(&self) -> bool {
+        matches!(
+            &self.lock().progress,
+            Progress::Ended { outcome: Err(failure), .. } if failure.kind == FailureKind::Cancelled
+        )
+    }
+
     /// Ends it unless it has begun; true when it is cancelled now.
     pub fn cancel(&self) -> bool {
         let mut inner = self.lock();

@@ -124,10 +124,10 @@ fn daemon() -> Daemon {
     let pdus = json!({
         "rack 1/a": {"driver": "simulated", "outlets": 12, "about": "left", "outlet_names": {"3": "board"}},
         "rack2": {"driver": "simulated", "outlets": 2, "refuse_outlets": [2]},
-        "slow": {"driver": "simulated", "latency": 0.4},
+        "slow": {"driver": "simulated", "latency": 2},
         "away": {"driver": "simulated", "hang_outlets": [1], "timeout": 0.3, "retries": 1},
         "blind": {"driver": "localcmdline", "cmd_on": "true", "cmd_off": "true"},
-        "full": {"driver": "simulated", "latency": 0.5, "queue_limit": 1},
+        "full": {"driver": "simulated", "latency": 3, "queue_limit": 1},
     });
     let aliases = json!({
         "board": {"hostname": "rack 1/a", "port": 3},
@@ -411,6 +411,33 @@ fn requests_can_be_followed_and_cancelled() {
     let (_, still) = daemon.get(&format!("/api/v1/requests/{}?wait=1", long["id"]));
     assert_ne!(still["progress"], "ended");
     assert!(began.elapsed() >= Duration::from_millis(900));
+}
+
+/// A request that is put off, and cancelled, holds nobody up.
+#[test]
+fn what_was_put_off_and_cancelled_is_gone() {
+    let daemon = daemon();
+    let off = json!({"targets": ["rack 1/a:4"], "command": "off", "delay": 3600});
+    std::thread::scope(|scope| {
+        let later = scope.spawn(|| daemon.call("POST", "/api/v1/requests", Some(off)));
+        let id = wait_for("the request", || {
+            let (_, list) = daemon.get("/api/v1/requests?limit=1");
+            list["requests"][0]["id"].as_u64()
+        });
+        assert_eq!(daemon.get(RACK1).1["waiting"], 1);
+        let (status, _) = daemon.call("DELETE", &format!("/api/v1/requests/{id}"), None);
+        assert_eq!(status, 200);
+        let (_, later) = later.join().expect("answered");
+        assert_eq!(
+            kind(&later["results"][0]["problem"]),
+            "cancelled",
+            "{later}"
+        );
+    });
+    let state = format!("{RACK1}/outlets/4/state");
+    let (status, on) = daemon.call("PUT", &state, Some(json!({"state": "on"})));
+    assert_eq!(status, 200, "{on}");
+    assert_eq!(daemon.get(RACK1).1["waiting"], 0);
 }
 
 #[test]

@@ -389,7 +389,6 @@ fn an_outlet_that_is_owed_its_on_does_not_stay_dark_while_its_group_gathers() {
     bench.waits(PAUSE);
     bench.plays("1", ON, Err(timeout()));
     assert!(reboot.try_recv().expect("answered").is_err());
-    assert_eq!(bench.plan.next(bench.now), Next::Wait(Some(bench.now)));
     bench.plays("1", ON, Ok(None));
 }
 
@@ -569,4 +568,56 @@ fn a_member_that_was_not_reached_is_left_alone_when_its_group_fails() {
         "it was not touched: nothing is owed"
     );
     assert!(answer.try_recv().expect("answered").is_err());
+}
+
+#[test]
+fn ons_that_are_owed_and_fail_slowly_keep_nobody_waiting() {
+    let mut bench = Bench::new(1);
+    let slow = |bench: &mut Bench, id: &str| {
+        assert_eq!(bench.next(), Next::Call(outlet(id), ON));
+        bench.now += Duration::from_secs(300);
+        bench.plan.result(Err(timeout()), bench.now);
+    };
+    for id in ["1", "2"] {
+        bench.ask(id, Step::RebootOff(Duration::ZERO));
+        bench.plays(id, OFF, Ok(None));
+        slow(&mut bench, id);
+    }
+    // Both are owed their on by now, and due at any time.
+    let healthy = bench.ask("3", Step::RebootOff(PAUSE));
+    slow(&mut bench, "1");
+    bench.plays("3", OFF, Ok(None));
+    slow(&mut bench, "2");
+    bench.plays("3", ON, Ok(None));
+    assert!(healthy.recv().expect("an answer").is_ok());
+    // One that succeeds gives way to the next one that is owed.
+    let read = bench.ask("3", Step::State);
+    bench.now += Duration::from_secs(60);
+    bench.plays("1", ON, Ok(None));
+    bench.plays("2", ON, Ok(None));
+    bench.plays("3", Call::State, Ok(Some(State::On)));
+    assert!(read.recv().expect("an answer").is_ok());
+}
+
+#[test]
+fn what_is_put_off_and_cancelled_lets_others_go_on() {
+    let mut bench = Bench::new(1);
+    let hour = Duration::from_secs(3600);
+    let (ticket, cancelled) = asked();
+    let answer = Answer::to_client(Arc::clone(&ticket), place());
+    let job = Job::new(outlet("1"), Step::Switch(Switch::Off), answer);
+    bench.plan.accept(job, bench.now + hour, bench.now);
+    let (second, kept) = asked();
+    let answer = Answer::to_client(second, place());
+    let job = Job::new(outlet("2"), Step::Switch(Switch::Off), answer);
+    bench.plan.accept(job, bench.now + hour, bench.now);
+    let behind = bench.ask("1", Step::Switch(Switch::On));
+    assert_eq!(bench.next(), Next::Wait(Some(bench.now + hour)));
+    assert!(ticket.cancel());
+    bench.plan.cancelled(&outlet("1"), bench.now);
+    assert!(cancelled.recv().expect("an answer").is_err());
+    bench.plays("1", ON, Ok(None));
+    assert!(behind.recv().expect("an answer").is_ok());
+    bench.waits(hour);
+    assert!(kept.try_recv().is_err());
 }
