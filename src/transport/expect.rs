@@ -3,7 +3,7 @@
 //! [`Screen`] and [`find`] are the pure half: bytes in, clean text and matches out. [`Dialogue`]
 //! adds the waiting, over any [`Wire`].
 
-use super::{Deadline, TransportError, TransportErrorKind, printable};
+use super::{Deadline, TransportError, TransportErrorKind, blotted, printable};
 use std::fmt;
 
 /// The most text kept while waiting: more than any menu screen, little enough for any machine.
@@ -147,17 +147,15 @@ impl Screen {
 
     /// From now on `secret` is shown as `***`: a PDU may echo what it is sent.
     pub fn hide(&mut self, secret: &str) {
-        if !secret.is_empty() {
-            self.hidden.push(secret.to_owned());
-        }
+        // As it is sent, and as its bytes are taken one by one when they come back.
+        let echoed: String = secret.bytes().map(char::from).collect();
+        self.hidden.extend([secret.to_owned(), echoed]);
     }
 
     /// The end of `text` for an error or a log line: without secrets, on one line.
     pub fn shown(&self, text: &str) -> String {
-        let text = self
-            .hidden
-            .iter()
-            .fold(text.to_owned(), |text, secret| text.replace(secret, "***"));
+        let text = blotted(text.as_bytes(), &self.hidden);
+        let text = String::from_utf8_lossy(&text);
         let text = text.trim();
         let start = (0..text.len())
             .rev()
@@ -326,6 +324,12 @@ mod tests {
             screen.words("E101:  Not\n found s3cret"),
             "E101: Not found ***"
         );
+        // The letters of a password come back as bytes.
+        screen.hide("p\u{e4}sswort");
+        screen
+            .feed("login p\u{e4}sswort\n".as_bytes())
+            .expect("fed");
+        assert_eq!(screen.shown(screen.text()), "\"login ***\"");
         let shown = screen.shown(&"\u{e9}".repeat(1000));
         assert!(shown.len() < 800, "{}", shown.len());
         assert!(!format!("{screen:?}").contains("s3cret"));

@@ -220,9 +220,58 @@ pub fn printable(bytes: &[u8]) -> String {
     text
 }
 
+/// What a device said, with `***` in place of every one of `secrets`: it may repeat what it was
+/// sent. One that is cut off at the end is blotted out, too, from its third byte on.
+pub(crate) fn blotted<S: AsRef<[u8]>>(bytes: &[u8], secrets: &[S]) -> Vec<u8> {
+    const FEW: usize = 3;
+    let mut secrets: Vec<&[u8]> = secrets.iter().map(AsRef::as_ref).collect();
+    secrets.retain(|secret| !secret.is_empty());
+    // One may be a part of another.
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    let mut left = bytes.to_vec();
+    for secret in &secrets {
+        let (mut blotted, mut rest) = (Vec::new(), left.as_slice());
+        while let Some((before, after)) = rest
+            .windows(secret.len())
+            .position(|part| part == *secret)
+            .and_then(|at| Some((rest.get(..at)?, rest.get(at + secret.len()..)?)))
+        {
+            blotted.extend(before);
+            blotted.extend(b"***");
+            rest = after;
+        }
+        blotted.extend(rest);
+        left = blotted;
+    }
+    let cut = secrets
+        .iter()
+        .flat_map(|secret| (FEW..secret.len()).filter_map(|length| secret.get(..length)))
+        .filter(|begun| left.ends_with(begun))
+        .map(<[u8]>::len)
+        .max();
+    if let Some(length) = cut {
+        left.truncate(left.len() - length);
+        left.extend(b"***");
+    }
+    left
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn secrets_are_blotted_out_whole_and_cut_off() {
+        let blot = |text: &str, secrets: &[&str]| {
+            String::from_utf8(blotted(text.as_bytes(), secrets)).expect("text")
+        };
+        assert_eq!(blot("a secret, a secret", &["secret"]), "a ***, a ***");
+        assert_eq!(blot("secrets, secret", &["secret", "secrets"]), "***, ***");
+        assert_eq!(blot("login secr", &["other", "secret"]), "login ***");
+        assert_eq!(blot("login se", &["", "secret"]), "login se");
+        assert_eq!(blot("secretsecre", &["secret"]), "******");
+        assert_eq!(blot("", &["secret"]), "");
+    }
 
     #[test]
     fn a_connection_that_broke_leaves_its_command_in_doubt() {

@@ -19,7 +19,7 @@ mod wire;
 pub use tls::Trust;
 
 use super::kept::{Lost, tried_again};
-use super::{Deadline, TransportError, TransportErrorKind, printable};
+use super::{Deadline, TransportError, TransportErrorKind, blotted, printable};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use digest::Challenge;
@@ -251,13 +251,7 @@ impl fmt::Debug for Answer {
 }
 
 fn quote(body: &[u8], hidden: &[String]) -> String {
-    let mut text = String::from_utf8_lossy(body);
-    for secret in hidden {
-        if text.contains(secret.as_str()) {
-            text = Cow::from(text.replace(secret.as_str(), "***"));
-        }
-    }
-    printable(text.as_bytes())
+    printable(&blotted(body, hidden))
 }
 
 /// Percent-encodes `text` for one component of a target: everything but letters, digits and
@@ -329,8 +323,6 @@ impl Client {
         }
         let mut hidden = self.hidden.to_vec();
         hidden.extend([secret.to_owned(), encode(secret)]);
-        // The longer first: one may be a part of the other.
-        hidden.sort_by_key(|text| std::cmp::Reverse(text.len()));
         self.hidden = hidden.into();
     }
 

@@ -1,7 +1,7 @@
 //! SNMP v1 (RFC 1157) and v2c (RFC 1901, 3416): csnmp's codec in a community's envelope.
 
 use super::{Answer, Command, Heard, Hidden, TransportError, Value, ber};
-use crate::transport::{TransportErrorKind, printable};
+use crate::transport::{TransportErrorKind, blotted, printable};
 use csnmp::ObjectValue;
 use csnmp::message::{
     BindingValue, ErrorStatus, InnerPdu, Snmp2cMessage, Snmp2cPdu, VariableBinding,
@@ -87,7 +87,11 @@ impl Community {
         command: &Command<'_>,
     ) -> Heard<Answer> {
         match read(datagram) {
-            Err(what) => Heard::Garbled(format!("{} came: {what}", printable(datagram))),
+            Err(what) => {
+                // Whoever may read the error may not know the community.
+                let shown = printable(&blotted(datagram, &[&self.name.0]));
+                Heard::Garbled(format!("{shown} came: {what}"))
+            }
             Ok((_, pdu)) if pdu.request_id != id => Heard::NotOurs,
             Ok((version, pdu)) => {
                 self.prefer(version);
