@@ -254,7 +254,13 @@ fn plug_everything() -> (Vec<Row>, Vec<Gadget>, Vec<Serial>) {
 
     let relays = Relays::default();
     let is_on = watch(&relays);
-    gadgets.push(Gadget::plug(&SisPm::identity(), SisPm { relays }));
+    gadgets.push(Gadget::plug(
+        &SisPm::identity(),
+        SisPm {
+            relays,
+            ..SisPm::default()
+        },
+    ));
     let settings = json!({ "device": SisPm::ID });
     rows.push(row(&["EG-PMS", "EG-PM2"], settings, &[["1", "4"]], is_on));
 

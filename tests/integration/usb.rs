@@ -140,7 +140,13 @@ fn what_discovery_finds_the_program_drives() {
             },
         ),
         Gadget::plug(&UsbRelay::identity(), UsbRelay { relays: board }),
-        Gadget::plug(&SisPm::identity(), SisPm { relays: strip }),
+        Gadget::plug(
+            &SisPm::identity(),
+            SisPm {
+                relays: strip,
+                ..SisPm::default()
+            },
+        ),
     ];
     let text = tool(env!("CARGO_BIN_EXE_pdudaemon"), &["--discover"]);
     let conf = config(&text);
@@ -257,6 +263,34 @@ fn a_silent_device_is_given_up_at_the_deadline_and_asked_afresh() {
     );
     assert!(begin.elapsed() < Duration::from_secs(10));
     assert_eq!(switch(&mut *driver, "1", Switch::On), Ok(()));
+}
+
+/// Whoever looks for its own device opens the other's, too.
+#[test]
+#[ignore = "needs the virtual machine of make test-usb"]
+fn two_of_a_kind_do_not_disturb_each_other() {
+    unplug_all();
+    let strip = |last| {
+        let emulation = SisPm {
+            last,
+            ..SisPm::default()
+        };
+        Gadget::plug(&SisPm::identity(), emulation)
+    };
+    let _strips = [strip(0x01), strip(0x02)];
+    std::thread::scope(|scope| {
+        for id in ["01:01:51:a4:01", "01:01:51:a4:02"] {
+            scope.spawn(move || {
+                let settings = serde_json::json!({ "device": id }).to_string();
+                let mut driver = driver("EG-PMS", &settings);
+                for round in 0..20 {
+                    let to = [Switch::Off, Switch::On][round % 2];
+                    assert_eq!(switch(&mut *driver, "1", to), Ok(()), "{id}");
+                    driver.rest(Deadline::after(AMPLE));
+                }
+            });
+        }
+    });
 }
 
 /// While the kernel itself speaks to a device, it takes nobody else's request.

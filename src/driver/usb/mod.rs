@@ -12,8 +12,9 @@ use super::{DEVICE_TIMEOUT, DriverError, DriverSpec, Key, outlet_number};
 use crate::request::{Outlet, State, Switch};
 use crate::settings::{Settings, SettingsError};
 use crate::transport::usb::{Attached, Device, Session, Wanted};
-use crate::transport::{Deadline, TransportError};
+use crate::transport::{Deadline, TransportError, TransportErrorKind, pause};
 use std::fmt;
+use std::time::Duration;
 
 /// One kind of USB device: for its driver, for discovery and for the udev rules.
 #[derive(Clone, Copy)]
@@ -118,6 +119,11 @@ impl Choice {
     }
 }
 
+/// How long another PDU of this kind is waited for that looks for its own device, and how often it
+/// is looked again: telling two apart takes opening both.
+const OTHERS: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(50);
+
 /// The device that a config means, kept open while there is work.
 struct Kept {
     choice: Choice,
@@ -145,7 +151,13 @@ impl Kept {
         deadline: Deadline,
         work: impl FnOnce(&mut Device) -> Result<T, DriverError>,
     ) -> Result<T, DriverError> {
-        let open = || Ok((self.open)(&self.choice, deadline)?);
+        let patience = deadline.within(OTHERS);
+        let open = || loop {
+            match ((self.open)(&self.choice, deadline), patience.left("it")) {
+                (Err(error), Ok(_)) if error.kind == TransportErrorKind::Busy => pause(LOOK),
+                (opened, _) => return Ok(opened?),
+            }
+        };
         self.session.with(open, work)
     }
 

@@ -30,6 +30,8 @@ const STALE: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::fr
 
 /// How long a transfer taken back may need to return.
 const RETURNING: Duration = Duration::from_secs(1);
+/// How long before the deadline one is taken back, so that it can be told what came of it.
+const TAKING_BACK: Duration = Duration::from_millis(20);
 
 /// A request on the default control endpoint, without its direction and data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,6 +189,8 @@ impl Device {
 
     /// Takes interface `number` from whatever driver of the kernel has it.
     pub(super) fn take(&mut self, number: u8, deadline: Deadline) -> Result<(), TransportError> {
+        // Two who look for their devices side by side would take it from each other.
+        let turn = self.turn(deadline)?;
         // Another program's claim shows as a driver too, and could be taken from it.
         let is_kernels = self
             .attached
@@ -204,6 +208,7 @@ impl Device {
                 .wait()
                 .map_err(|error| attached.failed("take", &error))
                 .and_then(|interface| Reports::new(interface, &attached));
+            drop(turn);
             if is_kernels && deadline.left("using it").is_err() {
                 // Nobody waits for it any more.
                 drop(claimed);
@@ -292,6 +297,7 @@ impl Device {
     ) -> Result<T, TransportError> {
         self.deadline.set(deadline);
         let doing = format!("{what} to {}", self.attached);
+        deadline.left(&doing)?;
         aside(&doing, TransportErrorKind::Timeout, deadline, work)
             .inspect_err(|error| {
                 let is_late = error.kind == TransportErrorKind::Timeout;
@@ -300,17 +306,20 @@ impl Device {
             .map_err(|error| self.lost(what, error))
     }
 
-    /// A transfer of a report, `what`: what came of it while it was waited for. After one that is
-    /// late the device is of no use any more: the thread that waits has its endpoints.
+    /// A transfer of a report, `what`: what came of it within `most`, which `work` is told, or less.
+    /// After one that is late the device is of no use any more: the thread that waits has its
+    /// endpoints.
     fn transfer<T: Send + 'static>(
         &mut self,
         what: &str,
+        most: Duration,
         deadline: Deadline,
-        work: impl FnOnce(&mut Reports) -> Result<T, TransferError> + Send + 'static,
+        work: impl FnOnce(&mut Reports, Duration) -> Result<T, TransferError> + Send + 'static,
     ) -> Result<Result<T, TransferError>, TransportError> {
+        let wait = deadline.left(what)?.saturating_sub(TAKING_BACK).min(most);
         let mut reports = self.reports.take().ok_or_else(|| self.not_taken())?;
         let (reports, done) = self.request(what, deadline, move || {
-            let done = work(&mut reports);
+            let done = work(&mut reports, wait);
             Ok((reports, done))
         })?;
         self.reports = Some(reports);
@@ -359,14 +368,13 @@ impl Device {
             return self.control_out(setup, report, deadline);
         }
         let turn = self.turn(deadline)?;
-        let wait = deadline.within(PATIENCE).left("a USB report")?;
         let report = Buffer::from(report);
-        let send = move |reports: &mut Reports| {
+        let send = move |reports: &mut Reports, wait| {
             let sent = transfer(reports.output.as_mut(), |_| report, wait);
             drop(turn);
             sent.map(drop)
         };
-        self.transfer("a report", deadline, send)?
+        self.transfer("a report", PATIENCE, deadline, send)?
             .map_err(|error| self.lost("a report", error))
     }
 
@@ -376,8 +384,7 @@ impl Device {
         length: usize,
         deadline: Deadline,
     ) -> Result<Vec<u8>, TransportError> {
-        let wait = deadline.within(PATIENCE).left("a USB report")?;
-        self.read(length, wait, deadline)?
+        self.read(length, PATIENCE, deadline)?
             .map_err(|error| self.lost(ANSWER, error))
     }
 
@@ -403,10 +410,10 @@ impl Device {
     fn read(
         &mut self,
         length: usize,
-        wait: Duration,
+        most: Duration,
         deadline: Deadline,
     ) -> Result<Result<Vec<u8>, TransferError>, TransportError> {
-        self.transfer(ANSWER, deadline, move |reports| {
+        self.transfer(ANSWER, most, deadline, move |reports, wait| {
             let buffer = |input: &Endpoint<_, _>| {
                 // The kernel wants whole packets; a shorter one ends the transfer.
                 let packet = input.max_packet_size().max(1);

@@ -258,9 +258,19 @@ impl Emulation for UsbRelay {
 }
 
 /// EnerGenie's power strip.
-#[derive(Default)]
 pub(crate) struct SisPm {
     pub(crate) relays: Relays,
+    /// The last byte of its id.
+    pub(crate) last: u8,
+}
+
+impl Default for SisPm {
+    fn default() -> Self {
+        Self {
+            relays: Relays::default(),
+            last: 0xc3,
+        }
+    }
 }
 
 impl SisPm {
@@ -278,7 +288,7 @@ impl Emulation for SisPm {
         }
         let [_, report] = setup.value.to_be_bytes();
         match report {
-            1 => Some(vec![0x01, 0x01, 0x51, 0xa4, 0xc3]),
+            1 => Some(vec![0x01, 0x01, 0x51, 0xa4, self.last]),
             3 | 6 | 9 | 12 => {
                 let on = self.relays.get(usize::from(report / 3));
                 Some(vec![report, 2 | u8::from(on), 0, 0, 0])
