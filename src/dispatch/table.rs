@@ -153,13 +153,7 @@ impl Table {
         for pdu in added {
             fresh.push(self.route(pdu, None)?);
         }
-        for (pdu, driver, checker) in changes {
-            let change = self.change(pdu, driver);
-            if let Some(route) = self.routes.get_mut(&pdu.name) {
-                let _ = route.worker.inbox.send(Message::Change(change));
-                route.renew(checker);
-            }
-        }
+        let mut revived = Vec::with_capacity(back.len());
         for (pdu, driver, checker) in back {
             let change = self.change(pdu, driver);
             let Some(index) = self.retired_index(&pdu.name) else {
@@ -169,13 +163,26 @@ impl Table {
             let mut route = self.retired.swap_remove(index);
             if route.worker.revive(change) {
                 route.renew(checker);
-            } else {
-                // It has ended meanwhile, and owes nothing.
-                route = self.route(pdu, Some(route.worker))?;
+                revived.push(route);
+                continue;
             }
-            fresh.push(route);
+            // It has ended meanwhile, and owes nothing.
+            match self.route(pdu, Some(route.worker)) {
+                Ok(route) => fresh.push(route),
+                Err(error) => {
+                    revived.into_iter().for_each(|route| self.retire(route));
+                    return Err(error);
+                }
+            }
         }
-        for route in fresh {
+        for (pdu, driver, checker) in changes {
+            let change = self.change(pdu, driver);
+            if let Some(route) = self.routes.get_mut(&pdu.name) {
+                let _ = route.worker.inbox.send(Message::Change(change));
+                route.renew(checker);
+            }
+        }
+        for route in fresh.into_iter().chain(revived) {
             self.routes.insert(route.pdu.name.clone(), route);
         }
         let gone: Vec<PduName> = self
@@ -187,8 +194,7 @@ impl Table {
         let removed = gone.len();
         for name in gone {
             if let Some(route) = self.routes.remove(&name) {
-                let _ = route.worker.inbox.send(Message::Retire);
-                self.retired.push(route);
+                self.retire(route);
             }
         }
         for (name, route) in &mut self.routes {
@@ -216,6 +222,12 @@ impl Table {
     pub(super) fn workers_mut(&mut self) -> impl Iterator<Item = &mut Handle> {
         let routes = self.routes.values_mut().map(|route| &mut route.worker);
         routes.chain(self.retired.iter_mut().map(|route| &mut route.worker))
+    }
+
+    /// Its PDU has left the config: it finishes what it has.
+    fn retire(&mut self, route: Route) {
+        let _ = route.worker.inbox.send(Message::Retire);
+        self.retired.push(route);
     }
 
     fn retired_index(&self, name: &PduName) -> Option<usize> {

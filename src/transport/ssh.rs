@@ -214,18 +214,18 @@ impl Client {
     }
 
     fn run_once(&mut self, command: &str, deadline: Deadline) -> Result<Answer, SshError> {
+        let (left, asker) = (deadline.left("the remote command")?, asker()?);
         let private = match self.private.take() {
             Some(private) => private,
             None => Private::new()?,
         };
-        let left = deadline.left("the remote command")?;
         let arguments = self
             .target
             .arguments(&private.control(), left.as_secs().clamp(1, 10));
         let program = Program::new("ssh")
             .args(arguments.iter().map(String::as_str))
             .arg(command)
-            .env("SSH_ASKPASS", &asker()?)
+            .env("SSH_ASKPASS", &asker)
             .env("SSH_ASKPASS_REQUIRE", "force")
             .env(ASKPASS_SOCKET, &private.socket());
         let output = private.asked(&self.target.password, || program.run(deadline))?;
