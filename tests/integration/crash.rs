@@ -8,6 +8,7 @@
 //! `PDUD_KILLS` says how often; the default is what fits the whole suite.
 
 use crate::daemon::Lab;
+use crate::sim::port;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -379,7 +380,7 @@ fn no_kill_leaves_an_outlet_off_or_repeats_a_reboot() {
             "ip": format!("127.0.0.1:{}", pdu.port)
         })
     };
-    let conf = serde_json::json!({
+    let mut conf = serde_json::json!({
         "daemon": {
             "hostname": "127.0.0.1", "port": 0, "state_directory": folder.join("state")
         },
@@ -394,7 +395,12 @@ fn no_kill_leaves_an_outlet_off_or_repeats_a_reboot() {
             ]}
         }
     });
-    fs::write(folder.join("conf"), conf.to_string()).expect("the config");
+    // A port of its own for each daemon: clients go on asking at the last one's.
+    let mut start = |number| {
+        conf["daemon"]["port"] = port::free().into();
+        fs::write(folder.join("conf"), conf.to_string()).expect("the config");
+        Daemon::start(folder, number)
+    };
 
     let address = Arc::new(Mutex::new(None));
     let stop = Arc::new(AtomicBool::new(false));
@@ -437,7 +443,7 @@ fn no_kill_leaves_an_outlet_off_or_repeats_a_reboot() {
     };
     let (mut in_a_reboot, mut most_owed, mut owed_in_all) = (0, 0, 0);
     for number in 0..kills {
-        let mut daemon = Daemon::start(folder, number);
+        let mut daemon = start(number);
         if dice.roll(6) == 0 {
             // While it starts, perhaps while it switches on what the last one left off.
             thread::sleep(Duration::from_millis(dice.roll(30)));
@@ -462,7 +468,7 @@ fn no_kill_leaves_an_outlet_off_or_repeats_a_reboot() {
     for client in threads {
         client.join().expect("a client");
     }
-    let mut daemon = Daemon::start(folder, kills);
+    let mut daemon = start(kills);
     daemon.address();
     settle(&mut daemon_log);
     assert!(daemon.terminate().success());

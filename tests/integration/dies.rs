@@ -39,6 +39,16 @@ impl Lane {
     }
 
     fn submit(&self, outlet: &str, action: Action) -> Receiver<Outcome> {
+        self.submit_then(outlet, action, || {})
+    }
+
+    /// Does `then` at its end, before anything else is done with the PDU.
+    fn submit_then(
+        &self,
+        outlet: &str,
+        action: Action,
+        then: impl FnOnce() + Send + 'static,
+    ) -> Receiver<Outcome> {
         let (sender, receiver) = crossbeam_channel::bounded(2);
         let request = Request {
             client: "test".into(),
@@ -50,7 +60,10 @@ impl Lane {
             delay: (action == Action::Reboot).then(|| "0.5".parse().expect("a delay")),
             is_background: false,
         };
-        let reply = move |outcome| sender.send(outcome).expect("the test waits");
+        let reply = move |outcome| {
+            then();
+            sender.send(outcome).expect("the test waits");
+        };
         self.0.submit(request, Box::new(reply));
         receiver
     }
@@ -145,8 +158,10 @@ fn dies_with_the_off(row: &Row, honest: usize) {
     lane.ask(outlet, ON)
         .unwrap_or_else(|failure| panic!("{name}, before: {failure}"));
     bench.control.set(Fault::Dies, honest);
-    let outcome = lane.ask(outlet, Action::Reboot);
-    bench.control.set(Fault::None, 0);
+    let control = Arc::clone(&bench.control);
+    // Before the driver logs out, which would be one more answer.
+    let heal = move || control.set(Fault::None, 0);
+    let outcome = answer(&lane.submit_then(outlet, Action::Reboot, heal));
     bench.plug();
     if bench.control.spoiled() > 0 {
         let failure = outcome.expect_err(&name);

@@ -1,5 +1,6 @@
 //! Faults of raw TCP PDUs: each ends within the deadline, in its own class, and the next call works.
 
+use crate::daemon::wait_for;
 use crate::sim::pdus::{Ds, Egpms, Eth, Kasa, Modbus};
 use crate::sim::port;
 use crate::sim::stream::{Bench, Fault, Pdu, PduBox};
@@ -73,9 +74,13 @@ pub(crate) fn under_fault(
     assert!(took < patience + SLACK, "{fault:?} took {took:?}");
     assert!(error.is_transient(), "{fault:?}: {error}");
     heal();
-    driver
-        .switch(outlet, Switch::On, long())
-        .unwrap_or_else(|error| panic!("after {fault:?}: {error}"));
+    // A tty may still be under way to be closed.
+    let is_closing = |done: &Result<(), DriverError>| matches!(done, Err(DriverError::Transport(error)) if error.kind == TransportErrorKind::Busy);
+    wait_for("a device that is not busy", || {
+        let done = driver.switch(outlet, Switch::On, long());
+        (!is_closing(&done)).then_some(done)
+    })
+    .unwrap_or_else(|error| panic!("after {fault:?}: {error}"));
     assert_eq!(driver.state(outlet, long()), Ok(State::On));
     driver
         .switch(outlet, Switch::Off, long())

@@ -313,10 +313,15 @@ fn faults_are_told_apart_within_the_deadline() {
     for (what, fault, kinds) in faults {
         let port = plays(vec![fault, netio_ok]);
         let mut driver = build("netio4", port, serde_json::json!({}));
+        // What ends by itself may take its time on a busy machine.
+        let patience = match kinds.contains(&K::Timeout) {
+            true => SHORT,
+            false => LONG,
+        };
         let start = Instant::now();
-        let result = driver.switch(&Outlet::new("1"), Switch::On, Deadline::after(SHORT));
+        let result = driver.switch(&Outlet::new("1"), Switch::On, Deadline::after(patience));
         assert!(
-            start.elapsed() < SHORT + LATE,
+            start.elapsed() < patience + LATE,
             "{what} took {:?}",
             start.elapsed()
         );

@@ -124,6 +124,9 @@ fn a_group_that_waits_for_a_member_darkens_nobody_and_can_be_stopped() {
     assert_eq!(daemon.get("on?hostname=p&port=3").0, 200);
     daemon.signal(rustix::process::Signal::TERM);
     daemon.wait_for_print("Signal received");
+    // By the second one the workers know of the first.
+    daemon.signal(rustix::process::Signal::TERM);
+    daemon.wait_for_print("a second signal");
     lab.write("free", "");
     let (status, printed) = daemon.wait();
     assert!(status.success(), "{printed}");

@@ -117,7 +117,7 @@ fn the_line_ends_by_newline_by_half_close_or_by_quiet() {
     // In two segments; the first is enough to see that it is a line.
     let mut client = daemon.connect();
     client.set_nodelay(true).expect("set");
-    for part in ["p ", "1 o", "n\n"] {
+    for part in ["p ", "1 on\n"] {
         client.write_all(part.as_bytes()).expect("sent");
     }
     assert_eq!(read_all(&mut client), b"ack\n");

@@ -330,7 +330,7 @@ fn sigterm_in_the_pause_ends_with_the_outlet_on_and_the_client_answered() {
             json!({}),
             &["--loglevel", "DEBUG"],
         );
-        let client = paused(&lab, &daemon, "2");
+        let client = paused(&lab, &daemon, "8");
         // Queued behind the reboot; or, if the signal is faster, not even read.
         let mut queued = daemon.connect();
         queued.write_all(b"p 1 off\n").expect("sent");

@@ -89,7 +89,7 @@ fn requests_under_way_are_neither_lost_nor_done_twice() {
 fn a_reboot_goes_through_a_reload_that_removes_its_pdu() {
     let lab = Lab::new();
     let daemon = lab.start(json!({"p": lab.recorder("p"), "q": lab.recorder("q")}));
-    let reboot = daemon.get_later("reboot?hostname=p&port=1&delay=2");
+    let reboot = daemon.get_later("reboot?hostname=p&port=1&delay=8");
     lab.wait_for_record(&["p 1 off"]);
     lab.config(json!({"q": lab.recorder("q")}), json!({}));
     reload(&daemon);

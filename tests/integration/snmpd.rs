@@ -2,11 +2,13 @@
 //!
 //! One agent serves all tests here; its outlets are `pass` scripts that keep a value in a file.
 
+use crate::sim::ber::message_id;
 use crate::sim::port::{self, Waker};
 use pdudaemon::driver::{Driver, DriverError, registry};
 use pdudaemon::request::{Outlet, PduName, State, Switch};
 use pdudaemon::settings::{Position, Settings};
 use pdudaemon::transport::{Deadline, TransportErrorKind};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::UdpSocket;
 use std::process::{Child, Command, Stdio};
@@ -460,8 +462,8 @@ fn v3_tells_what_is_wrong_with_the_user() {
     assert!(driver.state(&outlet, soon()).is_ok());
 }
 
-/// Passes datagrams on to the agent and back, and counts the engine discoveries among them:
-/// messages without an engine id.
+/// Passes datagrams on to the agent and back, and counts the messages, and the engine discoveries
+/// among them: those without an engine id. Copies of one count once.
 struct Counter {
     port: u16,
     waker: Waker,
@@ -495,18 +497,18 @@ impl Counter {
             let back = UdpSocket::bind(("127.0.0.1", 0)).expect("a loopback port");
             back.set_read_timeout(Some(Duration::from_secs(5)))
                 .expect("a timeout can be set");
-            let mut buffer = [0; 4096];
+            let (mut buffer, mut seen) = ([0; 4096], BTreeSet::new());
             while let Ok((length, from)) = front.recv_from(&mut buffer) {
                 if stop.load(Ordering::SeqCst) {
                     return;
                 }
-                messages.fetch_add(1, Ordering::SeqCst);
                 // The USM parameters begin with the engine id; an empty one with clocks of zero.
-                if buffer[..length]
+                let is_discovery = buffer[..length]
                     .windows(8)
-                    .any(|bytes| bytes == [0x04, 0x00, 0x02, 0x01, 0x00, 0x02, 0x01, 0x00])
-                {
-                    discoveries.fetch_add(1, Ordering::SeqCst);
+                    .any(|bytes| bytes == [0x04, 0x00, 0x02, 0x01, 0x00, 0x02, 0x01, 0x00]);
+                if seen.insert(message_id(&buffer[..length])) {
+                    messages.fetch_add(1, Ordering::SeqCst);
+                    discoveries.fetch_add(usize::from(is_discovery), Ordering::SeqCst);
                 }
                 let to = ("127.0.0.1", agent.load(Ordering::SeqCst));
                 let _ = back.send_to(&buffer[..length], to);

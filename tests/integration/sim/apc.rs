@@ -60,6 +60,8 @@ struct Shared {
     logins: usize,
     logouts: usize,
     logged_in: usize,
+    /// How often every session was ended: a console that has not noticed yet counts no more.
+    cuts: usize,
     states: BTreeMap<u32, bool>,
     open: Vec<TcpStream>,
     stop: bool,
@@ -97,13 +99,14 @@ impl ApcPdu {
                         behaviour,
                         shared,
                         after_return: false,
-                        in_session: false,
+                        in_session: None,
                     };
                     // It ends when the other side does.
                     let _ = console.serve();
                     let _ = console.stream.shutdown(Shutdown::Both);
-                    if console.in_session {
-                        console.shared.lock().expect("lock").logged_in -= 1;
+                    if let Some(cuts) = console.in_session {
+                        let mut shared = console.shared.lock().expect("lock");
+                        shared.logged_in -= usize::from(shared.cuts == cuts);
                     }
                 }));
             }
@@ -136,7 +139,10 @@ impl ApcPdu {
 
     /// Ends every session, as a PDU does with an idle one.
     pub(crate) fn cut(&self) {
-        for stream in self.shared.lock().expect("lock").open.drain(..) {
+        let mut shared = self.shared.lock().expect("lock");
+        shared.logged_in = 0;
+        shared.cuts += 1;
+        for stream in shared.open.drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
@@ -174,7 +180,8 @@ struct Console {
     behaviour: Behaviour,
     shared: Arc<Mutex<Shared>>,
     after_return: bool,
-    in_session: bool,
+    /// Its login, by the number of cuts before it.
+    in_session: Option<usize>,
 }
 
 impl Console {
@@ -242,8 +249,8 @@ impl Console {
             }
             shared.logged_in += 1;
             shared.logins += 1;
+            self.in_session = Some(shared.cuts);
         }
-        self.in_session = true;
         self.print("\r\n\r\nAmerican Power Conversion      Network Management Card AOS\r\n")?;
         self.menus()
     }

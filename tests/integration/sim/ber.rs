@@ -84,6 +84,13 @@ fn for_each_id(parts: &mut [Part], mut use_id: impl FnMut(&mut Vec<u8>)) {
     }
 }
 
+/// The msgID of a v3 message, which may be encrypted.
+pub(crate) fn message_id(message: &[u8]) -> Vec<u8> {
+    let mut ids = Vec::new();
+    for_each_id(&mut parse(message), |id| ids.push(id.clone()));
+    ids.into_iter().next().unwrap_or_default()
+}
+
 /// The request id of a message.
 pub(crate) fn request_id(message: &[u8]) -> i32 {
     let mut found = 0;

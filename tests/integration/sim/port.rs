@@ -49,10 +49,15 @@ impl Waker {
 /// A loopback port where nobody listens, for what may come later, or be gone for a while. From below
 /// the system's own range, so that no other test is given it meanwhile.
 pub(crate) fn free() -> u16 {
-    let bind = |address| (TcpListener::bind(address), UdpSocket::bind(address));
-    next(Ipv4Addr::LOCALHOST.into(), |address| match bind(address) {
-        (Ok(_), Ok(_)) => Some(address.port()),
-        _ => None,
+    // Not tried by a socket of ours: a program that is just being started would have it, too, for a
+    // moment longer.
+    let taken: String = ["tcp", "tcp6", "udp", "udp6"]
+        .iter()
+        .filter_map(|kind| std::fs::read_to_string(format!("/proc/net/{kind}")).ok())
+        .collect();
+    next(Ipv4Addr::LOCALHOST.into(), |address| {
+        let port = address.port();
+        (!taken.contains(&format!(":{port:04X} "))).then_some(port)
     })
 }
 

@@ -158,7 +158,7 @@ impl Sshd {
             format!(
                 "HostKey {}\nAuthorizedKeysFile {here}/authorized_keys\nPidFile none\nUsePAM no\n\
                  StrictModes no\nPasswordAuthentication {}\nKbdInteractiveAuthentication no\n\
-                 PermitRootLogin yes\n{algorithms}\nForceCommand {here}/command\n",
+                 PermitRootLogin yes\n{algorithms}\nForceCommand /bin/sh {here}/command\n",
                 keys.path(host).display(),
                 if passwords { "yes" } else { "no" }
             ),
