@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 pub(super) enum Message {
     /// Do this, not before the wait is over.
     Job(Job, Duration),
-    /// A request for this outlet that was put off is cancelled.
-    Cancelled(Outlet),
+    /// A request that it may have is cancelled.
+    Cancelled,
     /// A group's member goes on.
     Resume { outlet: Outlet, due: Instant },
     /// An outlet that an earlier run, or one beside this, may have left off.

@@ -158,20 +158,18 @@ impl Dispatcher {
             Action::State => (Step::State, Duration::ZERO),
             Action::Reboot => (Step::RebootOff(pause), Duration::ZERO),
         };
-        let send = |route: &Route, outlet: Outlet, answer| {
-            if !wait.is_zero() {
-                // Until it is due, nothing would ask whether it is cancelled.
-                let (worker, outlet) = (route.worker.inbox.clone(), outlet.clone());
-                ticket.follow(Box::new(move |ticket| {
-                    if ticket.is_cancelled() {
-                        let _ = worker.send(Message::Cancelled(outlet));
-                    }
-                }));
-            }
+        let send = |route: &Route, outlet, answer| {
             let mut job = Job::new(outlet, step, answer);
             job.is_background = request.is_background;
             // Nobody to receive it: the job answers itself when it is dropped.
             let _ = route.worker.inbox.send(Message::Job(job, wait));
+            // Until it is its turn, nothing would ask whether it is cancelled.
+            let worker = route.worker.inbox.clone();
+            ticket.follow(Box::new(move |ticket| {
+                if ticket.is_cancelled() {
+                    let _ = worker.send(Message::Cancelled);
+                }
+            }));
         };
         if places.len() == 1 {
             if let Some((route, outlet, place)) = places.pop() {

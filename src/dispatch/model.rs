@@ -424,11 +424,8 @@ impl World {
                 .any(|member| self.members[*member].phase != Phase::Fresh);
             assert!(!begun || request.is_void, "cancelled after it began");
             for member in request.members.iter().filter(|_| !request.is_void) {
-                let member = &self.members[*member];
-                if matches!(member.step, Step::Switch(_)) {
-                    let cancelled = Message::Cancelled(outlet(member.outlet));
-                    let _ = self.pdus[member.pdu].sender.send(cancelled);
-                }
+                let pdu = self.members[*member].pdu;
+                let _ = self.pdus[pdu].sender.send(Message::Cancelled);
             }
         }
     }
@@ -509,7 +506,7 @@ impl World {
                     self.members[member].due = now + wait;
                     pdu.plan.accept(job, now + wait, now);
                 }
-                Message::Cancelled(outlet) => pdu.plan.cancelled(&outlet, now),
+                Message::Cancelled => pdu.plan.cancelled(now),
                 Message::Resume { outlet, due } => pdu.plan.resume(&outlet, due, now),
                 Message::Owed(outlet) => pdu.plan.owe_from_before(outlet, now),
                 Message::Stop(how) => pdu.plan.stop(how, now),

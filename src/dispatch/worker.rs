@@ -326,7 +326,7 @@ impl Worker {
         let now = Instant::now();
         match message {
             Message::Job(job, wait) => self.plan.accept(job, now + wait, now),
-            Message::Cancelled(outlet) => self.plan.cancelled(&outlet, now),
+            Message::Cancelled => self.plan.cancelled(now),
             Message::Resume { outlet, due } => self.plan.resume(&outlet, due, now),
             Message::Owed(outlet) => self.plan.owe_from_before(outlet, now),
             Message::Change(change) => self.change(*change, driver),

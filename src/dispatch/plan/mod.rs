@@ -276,18 +276,15 @@ impl Plan {
         self.queue.unpark(outlet, due);
     }
 
-    /// A request has been cancelled: if it stands in the outlet's lane, put off until later, what is
-    /// behind it goes on.
-    pub(super) fn cancelled(&mut self, outlet: &Outlet, now: Instant) {
-        let is_over = |job: &Job| matches!(job.step, Step::Switch(_)) && job.is_cancelled();
-        for (_, job) in self.queue.remove_unless(|job| !is_over(job)) {
-            let nothing = Done {
-                state: None,
-                attempts: 0,
-            };
-            job.answer.send(Ok(nothing));
+    /// A request has been cancelled: it gives its place back, and what is behind it goes on, even if
+    /// it was put off until later.
+    pub(super) fn cancelled(&mut self, now: Instant) {
+        // A member that waits for the others of its group goes when the group says so.
+        let is_over = |job: &Job| job.is_cancelled() && !job.has_arrived;
+        for (outlet, job) in self.queue.remove_unless(|job| !is_over(job)) {
+            dismiss(job, now);
+            self.see_to_owed(&outlet, now, OWED_PAUSE);
         }
-        self.see_to_owed(outlet, now, OWED_PAUSE);
     }
 
     /// Begins no further job; what a reboot switched off is switched on, sooner.
@@ -554,20 +551,19 @@ impl Plan {
     /// Answers the job and lets its lane move on.
     fn end(&mut self, taken: Taken<Job>, outcome: Result<Done, Failure>, now: Instant) {
         taken.job.answer.send(outcome);
-        self.queue.finish(&taken.outlet);
-        self.see_to_owed(&taken.outlet, now, OWED_PAUSE);
+        self.move_on(&taken.outlet, now);
+    }
+
+    /// The lane's first job is over.
+    fn move_on(&mut self, outlet: &Outlet, now: Instant) {
+        self.queue.finish(outlet);
+        self.see_to_owed(outlet, now, OWED_PAUSE);
     }
 
     /// A job that is not to begin any more, and has nothing to say.
     fn leave(&mut self, taken: Taken<Job>, now: Instant) {
-        if let (Step::RebootOff(_), Some(group)) = (taken.job.step, taken.job.group()) {
-            group.off_failed(now);
-        }
-        let nothing = Done {
-            state: None,
-            attempts: taken.job.total,
-        };
-        self.end(taken, Ok(nothing), now);
+        dismiss(taken.job, now);
+        self.move_on(&taken.outlet, now);
     }
 
     /// Answers a job that is not begun because the daemon stops.
@@ -688,6 +684,18 @@ impl Plan {
             ),
         )
     }
+}
+
+/// Ends a job that has nothing to say: its request is over, or another member speaks for it.
+fn dismiss(job: Job, now: Instant) {
+    if let (Step::RebootOff(_), Some(group)) = (job.step, job.group()) {
+        group.off_failed(now);
+    }
+    let nothing = Done {
+        state: None,
+        attempts: job.total,
+    };
+    job.answer.send(Ok(nothing));
 }
 
 /// The answer to what is not begun because the daemon stops.

@@ -614,7 +614,7 @@ fn what_is_put_off_and_cancelled_lets_others_go_on() {
     let behind = bench.ask("1", Step::Switch(Switch::On));
     assert_eq!(bench.next(), Next::Wait(Some(bench.now + hour)));
     assert!(ticket.cancel());
-    bench.plan.cancelled(&outlet("1"), bench.now);
+    bench.plan.cancelled(bench.now);
     assert!(cancelled.recv().expect("an answer").is_err());
     bench.plays("1", ON, Ok(None));
     assert!(behind.recv().expect("an answer").is_ok());
