@@ -152,11 +152,20 @@ impl Kept {
         work: impl FnOnce(&mut Device) -> Result<T, DriverError>,
     ) -> Result<T, DriverError> {
         let patience = deadline.within(OTHERS);
-        let open = || loop {
-            match ((self.open)(&self.choice, deadline), patience.left("it")) {
-                (Err(error), Ok(_)) if error.kind == TransportErrorKind::Busy => pause(LOOK),
-                (opened, _) => return Ok(opened?),
+        let open = || {
+            let kind = |opened: &Result<_, TransportError>| opened.as_ref().err().map(|e| e.kind);
+            let mut opened = (self.open)(&self.choice, deadline);
+            while kind(&opened) == Some(TransportErrorKind::Busy)
+                && patience.left("it").is_ok_and(|left| left > LOOK)
+            {
+                pause(LOOK);
+                let again = (self.open)(&self.choice, deadline);
+                if kind(&again) == Some(TransportErrorKind::Timeout) {
+                    break;
+                }
+                opened = again;
             }
+            Ok(opened?)
         };
         self.session.with(open, work)
     }

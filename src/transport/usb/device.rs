@@ -189,13 +189,12 @@ impl Device {
 
     /// Takes interface `number` from whatever driver of the kernel has it.
     pub(super) fn take(&mut self, number: u8, deadline: Deadline) -> Result<(), TransportError> {
-        // Two who look for their devices side by side would take it from each other.
+        // Another program's claim shows as a driver too, and could be taken from it. So it could by
+        // two who look for their devices side by side, but for the turn; and whoever has a device that
+        // is silent may keep that for long.
+        self.is_kernels(number)?;
         let turn = self.turn(deadline)?;
-        // Another program's claim shows as a driver too, and could be taken from it.
-        let is_kernels = self
-            .attached
-            .interface_driver(number)
-            .is_some_and(|name| name != "usbfs");
+        let is_kernels = self.is_kernels(number)?;
         self.taken = is_kernels.then_some(number);
         let (opened, attached) = (self.opened()?, self.attached.clone());
         let claim = move || {
@@ -223,6 +222,17 @@ impl Device {
         self.taken = Some(number);
         self.reports = Some(reports);
         Ok(())
+    }
+
+    /// Has a driver of the kernel the interface, or else nobody?
+    fn is_kernels(&self, number: u8) -> Result<bool, TransportError> {
+        match self.attached.interface_driver(number).as_deref() {
+            Some("usbfs") => {
+                let words = format!("{} is busy: another program has it", self.attached);
+                Err(TransportError::new(Busy, words))
+            }
+            driver => Ok(driver.is_some()),
+        }
     }
 
     /// What it was opened from.
@@ -384,7 +394,12 @@ impl Device {
         length: usize,
         deadline: Deadline,
     ) -> Result<Vec<u8>, TransportError> {
-        self.read(length, PATIENCE, deadline)?
+        self.read(length, PATIENCE, deadline)
+            .map_err(|error| match error.kind {
+                // What it answers was sent, whatever keeps it from being read.
+                Busy => TransportError::new(TransportErrorKind::Io, error.detail),
+                _ => error,
+            })?
             .map_err(|error| self.lost(ANSWER, error))
     }
 
