@@ -170,7 +170,14 @@ impl Table {
             match self.route(pdu, Some(route.worker)) {
                 Ok(route) => fresh.push(route),
                 Err(error) => {
-                    revived.into_iter().for_each(|route| self.retire(route));
+                    for route in revived {
+                        // With the settings that it had.
+                        if let Ok(driver) = build(&route.pdu) {
+                            let change = self.change(&route.pdu, driver);
+                            let _ = route.worker.inbox.send(Message::Change(change));
+                        }
+                        self.retire(route);
+                    }
                     return Err(error);
                 }
             }
