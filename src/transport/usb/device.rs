@@ -394,13 +394,13 @@ impl Device {
         length: usize,
         deadline: Deadline,
     ) -> Result<Vec<u8>, TransportError> {
-        self.read(length, PATIENCE, deadline)
+        let read = self.read(length, PATIENCE, deadline);
+        read.and_then(|read| read.map_err(|error| self.lost(ANSWER, error)))
             .map_err(|error| match error.kind {
                 // What it answers was sent, whatever keeps it from being read.
                 Busy => TransportError::new(TransportErrorKind::Io, error.detail),
                 _ => error,
-            })?
-            .map_err(|error| self.lost(ANSWER, error))
+            })
     }
 
     /// Takes away the reports that an earlier, broken off exchange left behind, so that none of
