@@ -98,13 +98,25 @@ impl Job {
         }
     }
 
-    /// Has everybody who asked cancelled before it began?
-    pub(super) fn is_cancelled(&self) -> bool {
-        !self.is_begun()
-            && match &self.answer.to {
-                To::Clients(tickets) => tickets.iter().all(|ticket| ticket.is_cancelled()),
-                To::Group(group) => group.is_cancelled(),
-            }
+    /// Has everybody who asked cancelled before it began? If only some have, their places are free.
+    pub(super) fn forget_cancelled(&mut self) -> bool {
+        if self.is_begun() {
+            return false;
+        }
+        let tickets = match &mut self.answer.to {
+            To::Clients(tickets) => tickets,
+            To::Group(group) => return group.is_cancelled(),
+        };
+        let kept: Vec<bool> = tickets.iter().map(|t| !t.is_cancelled()).collect();
+        if !kept.contains(&true) {
+            return true;
+        }
+        // Each has its place.
+        let (mut of_tickets, mut of_places) = (kept.iter(), kept.iter());
+        tickets.retain(|_| of_tickets.next() == Some(&true));
+        let places = &mut self.answer.places;
+        places.retain(|_| of_places.next() == Some(&true));
+        false
     }
 
     /// Has a driver been called for it?

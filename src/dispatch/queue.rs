@@ -215,7 +215,10 @@ impl<J> Queue<J> {
     }
 
     /// Takes every job that is neither running nor wanted by `keep`, oldest first.
-    pub(super) fn remove_unless(&mut self, mut keep: impl FnMut(&J) -> bool) -> Vec<(Outlet, J)> {
+    pub(super) fn remove_unless(
+        &mut self,
+        mut keep: impl FnMut(&mut J) -> bool,
+    ) -> Vec<(Outlet, J)> {
         let mut removed = Vec::new();
         let outlets: Vec<Outlet> = self.lanes.keys().cloned().collect();
         for outlet in outlets {
@@ -223,10 +226,13 @@ impl<J> Queue<J> {
                 continue;
             };
             let first = lane.jobs.front().map(|entry| entry.number);
-            let (kept, gone): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut lane.jobs)
-                .into_iter()
-                .partition(|entry| keep(&entry.job));
-            lane.jobs = kept;
+            let mut gone = VecDeque::new();
+            for mut entry in std::mem::take(&mut lane.jobs) {
+                match keep(&mut entry.job) {
+                    true => lane.jobs.push_back(entry),
+                    false => gone.push_back(entry),
+                }
+            }
             let head_gone =
                 first.is_some_and(|first| gone.iter().any(|entry| entry.number == first));
             if head_gone && lane.head != Head::Running {

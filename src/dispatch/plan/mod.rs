@@ -280,8 +280,8 @@ impl Plan {
     /// it was put off until later.
     pub(super) fn cancelled(&mut self, now: Instant) {
         // A member that waits for the others of its group goes when the group says so.
-        let is_over = |job: &Job| job.is_cancelled() && !job.has_arrived;
-        for (outlet, job) in self.queue.remove_unless(|job| !is_over(job)) {
+        let is_wanted = |job: &mut Job| !job.forget_cancelled() || job.has_arrived;
+        for (outlet, job) in self.queue.remove_unless(is_wanted) {
             dismiss(job, now);
             self.see_to_owed(&outlet, now, OWED_PAUSE);
         }

@@ -621,3 +621,30 @@ fn what_is_put_off_and_cancelled_lets_others_go_on() {
     bench.waits(hour);
     assert!(kept.try_recv().is_err());
 }
+
+#[test]
+fn of_several_who_share_a_job_each_gives_its_own_place_back() {
+    let mut bench = Bench::new(1);
+    let (places, hour) = (Arc::new(AtomicUsize::new(0)), Duration::from_secs(3600));
+    let mut ask = |step, wait| {
+        let (ticket, answered) = asked();
+        let place = Place::take(&places, 9).expect("room");
+        let answer = Answer::to_client(Arc::clone(&ticket), place);
+        let job = Job::new(outlet("1"), step, answer);
+        bench.plan.accept(job, bench.now + wait, bench.now);
+        (ticket, answered)
+    };
+    let (off, _off) = ask(Step::Switch(Switch::Off), hour);
+    let readers = [(); 3].map(|()| ask(Step::State, Duration::ZERO));
+    let taken = || places.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(taken(), 4);
+    assert!(readers[0].0.cancel() && readers[2].0.cancel());
+    bench.plan.cancelled(bench.now);
+    assert_eq!(taken(), 2);
+    assert!(off.cancel());
+    bench.plan.cancelled(bench.now);
+    assert_eq!(taken(), 1);
+    bench.plays("1", Call::State, Ok(Some(State::On)));
+    assert!(readers[1].1.recv().expect("an answer").is_ok());
+    assert_eq!(taken(), 0);
+}
