@@ -32,7 +32,7 @@ const DEADLINE: Duration = Duration::from_millis(600);
 const TURN: Duration = Duration::from_millis(100);
 /// So late is no machine, however busy.
 const HANGING: Duration = Duration::from_secs(4);
-/// How often a cell is done alone before it counts as late or wrong.
+/// How often a cell is done alone before it counts as late.
 const ALONE: usize = 3;
 /// What a call over a sound line may take, or over one that loses datagrams.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -597,16 +597,19 @@ struct Table {
     wrong: Vec<String>,
 }
 
-/// May the machine be to blame? It is where one is late, but not so late that no machine is; and one
-/// may be wrong because an answer came too late for a driver, which then went on to its next step.
-fn may_be_the_machines(told: &Result<Told, String>) -> bool {
-    match told {
-        Ok(told) => told.late > TURN && told.late < HANGING,
-        Err(wrong) => {
-            eprintln!("to be done again, alone: {wrong}");
-            true
-        }
+/// Is it late, but not so late that no machine is?
+fn is_late(told: &Result<Told, String>) -> bool {
+    told.as_ref()
+        .is_ok_and(|told| told.late > TURN && told.late < HANGING)
+}
+
+/// May a machine that is busy with many be to blame? Where one is late, and where one is wrong: an
+/// answer may have come too late for a driver, which then went on to its next step.
+fn may_be_the_crowd(told: &Result<Told, String>) -> bool {
+    if let Err(wrong) = told {
+        eprintln!("to be done again, alone: {wrong}");
     }
+    told.is_err() || is_late(told)
 }
 
 /// The row of a fault, without its particulars.
@@ -631,7 +634,7 @@ impl Table {
                 scope.spawn(|| {
                     while let Some(cell) = cells.get(next.fetch_add(1, Ordering::SeqCst)) {
                         let (row, told) = run(cell);
-                        if may_be_the_machines(&told) {
+                        if may_be_the_crowd(&told) {
                             again.lock().expect("lock").push(cell);
                         } else {
                             table.lock().expect("lock").enter(row, told);
@@ -648,11 +651,12 @@ impl Table {
         table
     }
 
-    /// One cell, alone; again if need be: a driver that is late or wrong is so each time.
+    /// One cell, alone; again if it came late: a driver that is late is late each time. One that is
+    /// wrong is wrong.
     fn run(&mut self, cell: impl Fn() -> (String, Result<Told, String>)) {
         let (row, mut told) = cell();
         for _ in 1..ALONE {
-            if !may_be_the_machines(&told) {
+            if !is_late(&told) {
                 break;
             }
             self.again += 1;
