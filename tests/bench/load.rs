@@ -190,3 +190,69 @@ impl Connection {
         Some(fine)
     }
 }
+
+/// Asks on a new connection each time, so many at once; each is kept open until its answer has
+/// come, which ends like this.
+pub fn run_anew(
+    server: SocketAddr,
+    clients: usize,
+    time: Duration,
+    request: impl Fn(usize, usize) -> String,
+    answer: &[u8],
+) -> Found {
+    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).expect("an epoll");
+    let (began, mut latencies, mut failed) = (Instant::now(), Vec::new(), 0);
+    let ask = |number: usize, asked: usize| {
+        let sent = Instant::now();
+        let mut stream = TcpStream::connect(server).expect("connected");
+        stream
+            .write_all(request(number, asked).as_bytes())
+            .expect("sent");
+        let data = epoll::EventData::new_u64(number as u64);
+        epoll::add(&epoll, &stream, data, epoll::EventFlags::IN).expect("watched");
+        Connection {
+            stream,
+            sent,
+            asked: asked + 1,
+            answered: 0,
+            input: Vec::new(),
+        }
+    };
+    let mut open: Vec<Connection> = (0..clients).map(|number| ask(number, 0)).collect();
+    let mut events: Vec<epoll::Event> = Vec::with_capacity(clients);
+    let mut last = began;
+    while began.elapsed() < time {
+        events.clear();
+        let room = rustix::buffer::spare_capacity(&mut events);
+        let wait = rustix::time::Timespec {
+            tv_sec: 1,
+            tv_nsec: 0,
+        };
+        if epoll::wait(&epoll, room, Some(&wait)).is_err() {
+            continue;
+        }
+        for event in &events {
+            let number = event.data.u64() as usize;
+            let client = &mut open[number];
+            let mut chunk = [0; 4096];
+            let more = (&client.stream).read(&mut chunk).unwrap_or(0);
+            client.input.extend_from_slice(&chunk[..more]);
+            let is_whole = client.input.ends_with(answer);
+            if more > 0 && !is_whole {
+                continue;
+            }
+            last = Instant::now();
+            failed += usize::from(!is_whole);
+            latencies.push(last - client.sent);
+            let asked = client.asked;
+            // The old one goes only when the new one is there; the server closes it first.
+            *client = ask(number, asked);
+        }
+    }
+    latencies.sort_unstable();
+    Found {
+        took: last - began,
+        latencies,
+        failed,
+    }
+}

@@ -1,6 +1,6 @@
 //! The daemon's speed, measured beside the Python daemon and beside a bare tiny_http in the same
 //! run, on loopback: `cargo bench --bench bench`, or with ` -- burst snmp` for some of the parts
-//! `http start drive burst snmp pollers hostile`.
+//! `http legacy start drive burst snmp pollers hostile`.
 //!
 //! The PDUs have a null command: a `localcmdline` without commands, which both programs carry out by
 //! doing nothing and saying so. What is measured is all that lies around it: connection, request,
@@ -22,6 +22,7 @@
 
 mod agents;
 mod hostile;
+mod legacy;
 mod load;
 mod pollers;
 mod process;
@@ -84,8 +85,11 @@ fn main() {
         python,
     };
     type Part = (&'static str, fn(&Bench<'_>));
-    let parts: [Part; 7] = [
+    let parts: [Part; 8] = [
         ("http", |bench| bench.http()),
+        ("legacy", |bench| {
+            legacy::run(bench.folder, bench.python.as_ref());
+        }),
         ("start", |bench| bench.start()),
         ("drive", |bench| bench.drive()),
         ("burst", |bench| bench.burst()),

@@ -185,7 +185,7 @@ fn slow_writers_are_cut_off_however_busily_they_drip() {
                 b'x',
                 "HTTP/1.1 408 ",
             ),
-            ("p 1 on ", b' ', "nack\n"),
+            ("p 1 o", b'x', "nack\n"),
         ];
         let drips = cases.map(|(begin, forever, expected)| {
             let client = daemon.connect();

@@ -121,8 +121,15 @@ fn the_line_ends_by_newline_by_half_close_or_by_quiet() {
         client.write_all(part.as_bytes()).expect("sent");
     }
     assert_eq!(read_all(&mut client), b"ack\n");
+    // What has begun as a part goes on in parts, and is ended by quiet.
+    let mut client = daemon.connect();
+    client.set_nodelay(true).expect("set");
+    for part in ["p 1 o", "n"] {
+        client.write_all(part.as_bytes()).expect("sent");
+    }
+    assert_eq!(read_all(&mut client), b"ack\n");
     assert_eq!(daemon.line("GET 1 on"), "ack\n");
-    assert_eq!(lab.record().len(), 8);
+    assert_eq!(lab.record().len(), 9);
     assert!(
         lab.record()
             .iter()
@@ -130,6 +137,32 @@ fn the_line_ends_by_newline_by_half_close_or_by_quiet() {
         "{:?}",
         lab.record()
     );
+}
+
+#[test]
+fn a_line_that_is_a_request_as_it_stands_is_waited_for_no_longer() {
+    const LINES: u32 = 100;
+    let lab = Lab::new();
+    let daemon = lab.start(sim());
+    let began = Instant::now();
+    for line in ["p 1 on", "p 1 reboot 0", "p 1 get-status"]
+        .iter()
+        .cycle()
+        .take(LINES as usize)
+    {
+        let answer = talk(daemon.address, line.as_bytes(), false);
+        assert!(
+            matches!(&answer[..], b"ack\n" | b"on\n"),
+            "{line}: {}",
+            show(&answer)
+        );
+    }
+    // Quiet alone would take longer than all of this.
+    let quiet = Duration::from_millis(50) * LINES;
+    let took = began.elapsed();
+    assert!(took < quiet, "{took:?} for {LINES} lines");
+    // One that is none yet is waited for.
+    assert_eq!(talk(daemon.address, b"p 1 o", false), b"nack\n");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use rustix::fd::OwnedFd;
 use socket2::Socket;
 use std::collections::HashMap;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// How many clients are let in before those that are in already get a look.
@@ -117,11 +117,8 @@ impl Front {
             let Some(socket) = self.acceptor.socket(token) else {
                 return;
             };
-            match socket.accept() {
-                Ok((stream, address)) => {
-                    let address = address.as_socket();
-                    self.welcome(stream, address.map(|address| address.ip().to_canonical()));
-                }
+            match accept_one(socket) {
+                Ok((stream, ip)) => self.welcome(stream, ip),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
@@ -190,12 +187,8 @@ impl Front {
         }
         let id = self.next_id;
         self.next_id += 1;
-        if ip.is_some() {
-            let _ = stream.set_tcp_nodelay(true);
-        }
         let data = epoll::EventData::new_u64(id);
-        let added = rustix::io::ioctl_fionbio(&stream, true)
-            .and_then(|()| epoll::add(&self.epoll, &stream, data, epoll::EventFlags::IN));
+        let added = epoll::add(&self.epoll, &stream, data, epoll::EventFlags::IN);
         let phase = match self.protocols {
             Protocols::Http => Phase::Http,
             Protocols::Tcp => Phase::Line,
@@ -215,6 +208,16 @@ impl Front {
         // The request is usually there already.
         self.client_ready(id, epoll::EventFlags::IN);
     }
+}
+
+/// A client that waits, which never blocks, and its address.
+fn accept_one(socket: &Socket) -> io::Result<(Socket, Option<IpAddr>)> {
+    use rustix::net::SocketFlags;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let (stream, address) = rustix::net::acceptfrom_with(socket, flags)?;
+    let address = address.and_then(|address| SocketAddr::try_from(address).ok());
+    let ip = address.map(|address| address.ip().to_canonical());
+    Ok((stream.into(), ip))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A legacy line without a newline ends after this much quiet.
+/// A legacy line that is none yet, and has no newline, ends after this much quiet.
 const QUIET: Duration = Duration::from_millis(50);
 /// How long a refused client may go on sending before the connection is closed on it.
 const LINGER: Duration = Duration::from_secs(1);
@@ -23,6 +23,13 @@ const TURN: usize = 64 * 1024;
 impl Front {
     pub(super) fn client_ready(&mut self, id: u64, flags: epoll::EventFlags) {
         use epoll::EventFlags as E;
+        let Some(client) = self.clients.get_mut(&id) else {
+            return;
+        };
+        if client.phase == Phase::LineAsked && flags.contains(E::HUP) {
+            // Answered, and shut down by whoever did that.
+            return self.close(id);
+        }
         if flags.contains(E::OUT) {
             if !self.flush(id) {
                 return;
@@ -90,7 +97,12 @@ impl Front {
         }
         match client.phase {
             Phase::Line => {
-                let whole = client.ended || client.input.contains(&b'\n');
+                // What the first read brings is the request when it can be one, as it was for the
+                // Python program, whose clients end it with nothing and wait.
+                let is_first = client.rest_since.is_none();
+                let whole = client.ended
+                    || client.input.contains(&b'\n')
+                    || (is_first && tcp::parse(&client.input, &client.name).is_ok());
                 if client.input.is_empty() && client.ended {
                     self.close(id);
                 } else if whole || client.input.len() > limits.line {
