@@ -29,7 +29,7 @@
 //! | [`daemon`] | [`config`], [`dispatch`], [`listener`] | any particular driver or transport |
 //!
 //! Beside the stations: [`cli`] and [`client`] are the two command lines, [`ranges`] how many
-//! targets are written as one, [`logging`] the log, [`docs`] the documents made from the driver
+//! targets are written as one, [`logging`] the log (it knows [`metrics`], which watch it), [`docs`] the documents made from the driver
 //! table, `vault` reads secrets that the config only refers to. A test holds every import
 //! against this.
 //!
@@ -44,6 +44,7 @@
 //! | `lists` | those of them that only show something: they give way to switches |
 //! | `timers` | the ends of long polls |
 //! | one per PDU, named after it | its inbox, until its next job is due; or its PDU, until the deadline |
+//! | `log` | lines, and whoever takes them |
 //! | `aside` | for one call: a host name, a USB device the kernel is busy with; the worker waits for it until its deadline |
 
 pub mod access;

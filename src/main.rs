@@ -11,8 +11,9 @@ use log::LevelFilter;
 use pdudaemon::cli::{self, Cli, Job};
 use pdudaemon::config::Config;
 use pdudaemon::driver::registry;
-use pdudaemon::logging::{self, Output};
+use pdudaemon::logging::{self, Logging, Output};
 use pdudaemon::{daemon, discover, docs};
+use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -89,14 +90,20 @@ fn with_config(cli: Cli) -> ExitCode {
         .loglevel
         .or(config.daemon.logging_level)
         .unwrap_or(usual);
-    let reopen = match logging::start(&output, level) {
-        Ok(reopen) => reopen,
+    let logging = match logging::start(&output, level) {
+        Ok(logging) => logging,
         Err(error) => {
             eprintln!("ERROR: {error}");
             return ExitCode::FAILURE;
         }
     };
-    match cli.job {
+    let code = carry_out(cli.job, config, &cli.conf, &logging);
+    log::logger().flush();
+    code
+}
+
+fn carry_out(job: Job, config: Config, path: &Path, logging: &Logging) -> ExitCode {
+    match job {
         Job::Drive(drive) => match daemon::drive(config, drive) {
             Ok(Ok(done)) => {
                 if let Some(state) = done.state {
@@ -121,7 +128,7 @@ fn with_config(cli: Cli) -> ExitCode {
         | Job::Discover
         | Job::ListDrivers
         | Job::Help
-        | Job::Version => match daemon::run(config, &cli.conf, &reopen) {
+        | Job::Version => match daemon::run(config, path, logging) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 log::error!("{error}");

@@ -11,6 +11,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use std::fmt;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// Upper bounds of the latency histogram, in seconds.
@@ -35,12 +36,32 @@ struct ByReason {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByKind {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Build {
     version: &'static str,
 }
 
+/// How the log is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogFacts {
+    /// Lines about requests that are lost.
+    pub lost_requests: u64,
+    /// All other lines that are lost.
+    pub lost_others: u64,
+    /// What is wrong now.
+    pub trouble: Option<String>,
+}
+
+/// Tells how the log is.
+type LogWatch = Box<dyn Fn() -> LogFacts + Send + Sync>;
+
 /// The program's counters.
 pub struct Metrics {
+    log: OnceLock<LogWatch>,
     registry: Registry,
     requests: Family<Ended, Counter>,
     latency: Family<ByAction, Histogram, fn() -> Histogram>,
@@ -85,6 +106,7 @@ impl Default for Metrics {
         let version = env!("CARGO_PKG_VERSION");
         registry.register("build", "The program", Info::new(Build { version }));
         Self {
+            log: OnceLock::new(),
             registry,
             requests,
             latency,
@@ -142,12 +164,23 @@ impl Metrics {
         self.refused.get_or_create(&ByReason { reason }).inc();
     }
 
+    /// From now on the log is watched, too. Only the first watch counts.
+    pub fn watch_log(&self, watch: impl Fn() -> LogFacts + Send + Sync + 'static) {
+        let _ = self.log.set(Box::new(watch));
+    }
+
+    /// How the log is.
+    pub fn log(&self) -> LogFacts {
+        self.log.get().map_or_else(LogFacts::default, |log| log())
+    }
+
     /// Everything in the OpenMetrics text form, with what is known of each PDU.
     pub fn text(&self, pdus: &[PduFacts<'_>]) -> String {
         let mut out = String::new();
         // Writing to a String cannot fail.
         let _ = text::encode_registry(&mut out, &self.registry);
         let _ = text::encode_registry(&mut out, &registry_of(pdus));
+        let _ = text::encode_registry(&mut out, &registry_of_log(&self.log()));
         let _ = text::encode_eof(&mut out);
         out
     }
@@ -265,6 +298,23 @@ fn registry_of(pdus: &[PduFacts<'_>]) -> Registry {
     registry
 }
 
+fn registry_of_log(facts: &LogFacts) -> Registry {
+    let lost = Family::<ByKind, Counter>::default();
+    for (kind, lines) in [
+        ("request", facts.lost_requests),
+        ("other", facts.lost_others),
+    ] {
+        lost.get_or_create(&ByKind { kind }).inc_by(lines);
+    }
+    let mut registry = Registry::with_prefix("pdudaemon");
+    registry.register(
+        "log_lines_lost",
+        "Lines that are not in the log because nobody took them, or they could not be written",
+        lost,
+    );
+    registry
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -305,6 +355,7 @@ mod tests {
             "pdudaemon_request_attempts_total 2",
             "pdudaemon_connections_open 1",
             r#"pdudaemon_refusals_total{reason="line"} 1"#,
+            r#"pdudaemon_log_lines_lost_total{kind="request"} 0"#,
             r#"pdudaemon_queue_depth{pdu="rack \"1\""} 3"#,
             r#"pdudaemon_pdu_reachable{pdu="rack \"1\""} 0"#,
             r#"pdudaemon_driver_errors_total{pdu="rack \"1\"",error="timeout"} 2"#,

@@ -8,7 +8,7 @@ use crate::cli::Drive;
 use crate::config::{Alias, Config, DaemonConfig};
 use crate::dispatch::{Dispatcher, Recover, Stop};
 use crate::listener::Listeners;
-use crate::logging::Reopen;
+use crate::logging::Logging;
 use crate::request::{Failure, FailureKind, Outcome, Outlet, Request, Target};
 use crossbeam_channel::RecvTimeoutError;
 use log::{error, info, warn};
@@ -31,7 +31,7 @@ const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
 /// Runs until a signal ends it. SIGHUP loads the file at `path` again. Fails when it cannot start:
 /// an address in use, no threads.
-pub fn run(mut config: Config, path: &Path, reopen: &Reopen) -> io::Result<()> {
+pub fn run(mut config: Config, path: &Path, logging: &Logging) -> io::Result<()> {
     info!(target: "pdud", "PDUDaemon starting up");
     let signals = signals::receive()?;
     raise_descriptor_limit();
@@ -44,6 +44,8 @@ pub fn run(mut config: Config, path: &Path, reopen: &Reopen) -> io::Result<()> {
             given.and_then(|paths| std::env::split_paths(&paths).next());
     }
     let dispatcher = Arc::new(Dispatcher::start(&config, Recover::Yes)?);
+    let log = logging.clone();
+    dispatcher.metrics().watch_log(move || log.facts());
     let mut listeners = match Listeners::start(&config.daemon, &dispatcher) {
         Ok(listeners) => listeners,
         Err(error) => {
@@ -61,7 +63,7 @@ pub fn run(mut config: Config, path: &Path, reopen: &Reopen) -> io::Result<()> {
         match signals.recv_timeout(beat) {
             Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => break,
             Ok(Signal::Reload) => {
-                reopen.ask();
+                logging.reopen();
                 systemd::reloading();
                 reload(path, &mut written, &dispatcher, &listeners);
                 systemd::ready();

@@ -18,13 +18,16 @@ pub(super) fn healthz(call: Call) {
     if !call.timers_run() {
         red.push("the timers have ended");
     }
-    let degraded: Vec<_> = health
+    let mut degraded: Vec<_> = health
         .troubles
         .iter()
         .filter(|(pdu, _)| call.caller.may_see(pdu.as_str()))
         .map(|(pdu, why)| json!({"pdu": pdu.as_str(), "detail": why}))
         .collect();
-    let (code, status) = match (red.is_empty(), health.troubles.is_empty()) {
+    let log = call.dispatcher().metrics().log().trouble;
+    let is_well = health.troubles.is_empty() && log.is_none();
+    degraded.extend(log.map(|why| json!({"detail": why})));
+    let (code, status) = match (red.is_empty(), is_well) {
         (false, _) => (503, "red"),
         (true, false) => (200, "degraded"),
         (true, true) => (200, "ok"),

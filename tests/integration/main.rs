@@ -32,6 +32,7 @@ mod faults_telnet;
 mod groups;
 mod hostile;
 mod listeners;
+mod logs;
 mod matrix;
 mod names;
 mod peer_modbus;

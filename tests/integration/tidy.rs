@@ -31,7 +31,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("cli", &["config", "options", "request"]),
     ("client", &["options", "ranges", "request", "settings"]),
-    ("logging", &[]),
+    ("logging", &["metrics"]),
     ("docs", &["driver"]),
     ("discover", &["driver", "transport"]),
     (
