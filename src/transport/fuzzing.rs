@@ -204,35 +204,33 @@ fn framed(bytes: Vec<u8>) -> Vec<u8> {
     }
 }
 
-/// A socket's `UdpSocket`: an answer is a datagram.
+/// [`super::udp`]'s: an answer is a datagram, and one in two from another address.
 #[derive(Debug)]
-pub(super) struct UdpSocket(Mutex<Duration>);
+pub(super) struct Datagrams(bool);
 
-impl UdpSocket {
-    pub(super) fn bind<A>(_: A) -> io::Result<Self> {
-        Ok(Self(Mutex::default()))
+impl Datagrams {
+    pub(super) fn open(_: SocketAddr) -> io::Result<Self> {
+        Ok(Self(false))
     }
 
-    pub(super) fn connect(&self, _: SocketAddr) -> io::Result<()> {
+    pub(super) fn send(&self, _: &[u8]) -> io::Result<()> {
         Ok(())
-    }
-
-    pub(super) fn set_read_timeout(&self, wait: Option<Duration>) -> io::Result<()> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = bounded(wait);
-        Ok(())
-    }
-
-    pub(super) fn send(&self, datagram: &[u8]) -> io::Result<usize> {
-        Ok(datagram.len())
     }
 
     /// A port that nobody listens on any more when the script is at its end.
-    pub(super) fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(super) fn receive(
+        &mut self,
+        buffer: &mut [u8],
+        until: Instant,
+    ) -> io::Result<Option<(usize, bool)>> {
         match next() {
-            Some(Answer::Bytes(bytes)) => bytes.as_slice().read(buffer),
+            Some(Answer::Bytes(bytes)) => {
+                self.0 = !self.0;
+                Ok(Some((bytes.as_slice().read(buffer)?, self.0)))
+            }
             Some(Answer::Silence) => {
-                pass(*self.0.lock().unwrap_or_else(PoisonError::into_inner));
-                Err(ErrorKind::WouldBlock.into())
+                pass(until.saturating_duration_since(now()));
+                Ok(None)
             }
             Some(Answer::End | Answer::Reset) | None => Err(ErrorKind::ConnectionRefused.into()),
         }

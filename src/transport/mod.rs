@@ -17,6 +17,8 @@ pub mod snmp;
 pub mod ssh;
 pub mod tcp;
 pub mod telnet;
+#[cfg(not(fuzzing))]
+mod udp;
 pub mod usb;
 
 use std::fmt;

@@ -126,8 +126,12 @@ impl Drop for Agent {
 }
 
 fn driver(name: &str, port: u16) -> Box<dyn Driver> {
+    driver_at(name, &format!("127.0.0.1:{port}"))
+}
+
+fn driver_at(name: &str, address: &str) -> Box<dyn Driver> {
     let settings = serde_json::json!({
-        "ip": format!("127.0.0.1:{port}"), "community": "private",
+        "ip": address, "community": "private",
         "username": "operator", "oid": "1.3.6.1.4.1.318.1.1.4.4.2.1.3.*",
         "onsetting": 1, "offsetting": 2,
     });
@@ -200,7 +204,11 @@ fn silence_is_a_timeout_after_several_copies_of_one_request() {
     for name in ["snmpv1", "snmpv2c", "cyberpower81001"] {
         let agent = Agent::start(|_| {});
         let mut driver = driver(name, agent.port);
-        fails(driver.as_mut(), TransportErrorKind::Timeout);
+        let start = Instant::now();
+        let detail = fails(driver.as_mut(), TransportErrorKind::Timeout);
+        // It has all the time that there is.
+        assert!(start.elapsed() >= SHORT, "{name}: {detail}");
+        assert!(detail.contains("requests in 1."), "{name}: {detail}");
         let requests = agent.requests();
         assert!(
             (2..=6).contains(&requests.len()),
@@ -413,6 +421,86 @@ fn a_late_answer_to_an_earlier_copy_counts() {
 }
 
 #[test]
+fn a_slow_agent_is_given_the_time_it_takes() {
+    // Longer than the first pause; one datagram after the other, copies included.
+    const WORK: Duration = Duration::from_millis(1300);
+    let slow = |name: &'static str| {
+        std::thread::spawn(move || {
+            let agent = v3_agent(|asked, _| {
+                if binding(asked.request).is_some_and(|(_, value)| value.is_some()) {
+                    std::thread::sleep(WORK);
+                }
+                asked.obey();
+            });
+            let mut driver = driver(name, agent.port);
+            for _ in 0..4 {
+                let within = Duration::from_secs(30);
+                assert_eq!(on(driver.as_mut(), within), Ok(()), "{name}");
+                let state = driver.state(&Outlet::new("1"), Deadline::after(within));
+                assert_eq!(state, Ok(State::On), "{name}");
+                driver.rest(Deadline::after(within));
+            }
+            let requests = agent.requests();
+            let sets = requests
+                .iter()
+                .filter(|request| binding(request).is_some_and(|(_, value)| value.is_some()));
+            // Only the first one was sent twice.
+            assert_eq!(sets.count(), 5, "{name}");
+        })
+    };
+    for test in ["snmpv1", "snmpv2c", "snmpv3"].map(slow) {
+        test.join().expect("no panic");
+    }
+}
+
+#[test]
+fn answers_from_another_address_or_port_of_the_agent_are_taken() {
+    for (name, elsewhere) in [
+        ("snmpv1", "127.0.0.2"),
+        ("snmpv2c", "127.0.0.1"),
+        ("snmpv2c", "127.0.0.2"),
+        ("snmpv3", "127.0.0.2"),
+        ("snmpv3", "127.0.0.1"),
+    ] {
+        let other = UdpSocket::bind((elsewhere, 0)).expect("a port");
+        let agent = Agent::start(move |asked| {
+            let right = answer(asked.request, 0, 1);
+            let id = request_id(asked.request);
+            // Anybody can send something, and it is nothing to us.
+            for stray in [&b"hello"[..], &with_request_id(&right, id ^ 1), &right] {
+                let _ = other.send_to(stray, asked.from);
+            }
+        });
+        let mut driver = driver(name, agent.port);
+        for _ in 0..3 {
+            assert_eq!(on(driver.as_mut(), LATE), Ok(()), "{name}");
+            assert_eq!(
+                driver.state(&Outlet::new("1"), Deadline::after(LATE)),
+                Ok(State::On),
+                "{name}"
+            );
+        }
+        let discoveries = usize::from(name == "snmpv3");
+        assert_eq!(agent.requests().len(), 6 + discoveries, "{name}: no copies");
+    }
+    // A stranger's words are not the agent's.
+    let stranger = UdpSocket::bind(("127.0.0.2", 0)).expect("a port");
+    let detail = fault("snmpv2c", TransportErrorKind::Timeout, move |asked| {
+        let _ = stranger.send_to(b"hello", asked.from);
+    });
+    assert!(!detail.contains("hello"), "{detail}");
+}
+
+#[test]
+fn a_v3_agent_that_never_agrees_about_its_clock_is_not_asked_without_end() {
+    let agent = v3_agent(|asked, _| asked.say(&refusal(asked.request, 2)));
+    let mut driver = driver("snmpv3", agent.port);
+    let detail = fails(driver.as_mut(), TransportErrorKind::Garbled);
+    assert!(detail.contains("another clock"), "{detail}");
+    assert!(agent.requests().len() < 12, "{}", agent.requests().len());
+}
+
+#[test]
 fn snmpv1_falls_back_to_v1_and_remembers_what_answered() {
     let agent = Agent::start(|asked| {
         if asked.version() == 0 {
@@ -423,7 +511,7 @@ fn snmpv1_falls_back_to_v1_and_remembers_what_answered() {
     assert_eq!(on(driver.as_mut(), Duration::from_millis(1200)), Ok(()));
     let versions =
         |agent: &Agent| -> Vec<u8> { agent.requests().iter().map(|request| request[4]).collect() };
-    assert_eq!(versions(&agent)[..3], [1, 1, 0]);
+    assert_eq!(versions(&agent)[..2], [1, 0]);
     let before = agent.requests().len();
     assert_eq!(on(driver.as_mut(), LATE), Ok(()));
     driver.rest(Deadline::after(LATE));
@@ -552,18 +640,7 @@ fn an_agent_that_forgets_its_engine_and_goes_away_may_have_acted() {
 #[test]
 fn names_are_looked_up_once_a_session() {
     let agent = Agent::start(|asked| asked.obey());
-    let text = serde_json::json!({
-        "hostname": format!("localhost:{}", agent.port), "community": "private",
-        "oid": "1.3.6.1.4.1.318.1.1.4.4.2.1.3.*", "onsetting": 1, "offsetting": 2,
-    });
-    let settings = Settings::new(
-        PduName::new("pdu"),
-        "snmpv1",
-        text.to_string(),
-        Position { line: 1, column: 1 },
-    );
-    let spec = registry::find("snmpv1").expect("a driver");
-    let mut driver = spec.build.build(&settings).expect("builds");
+    let mut driver = driver_at("snmpv1", &format!("localhost:{}", agent.port));
     // Where localhost is ::1 first, nobody is there, and the other address is tried at once.
     for _ in 0..3 {
         assert_eq!(on(driver.as_mut(), LATE), Ok(()));

@@ -35,8 +35,8 @@ pub struct Community {
 }
 
 impl Community {
-    /// `versions` are tried in this order, two copies of the request each. What answered is tried
-    /// first from then on.
+    /// `versions` are tried in turn, a copy of the request each. What answered is tried first from
+    /// then on.
     pub fn new(name: &str, versions: &[Version]) -> Self {
         Self {
             name: Hidden(name.as_bytes().to_vec()),
@@ -46,9 +46,9 @@ impl Community {
 
     /// The version for the `attempt`th copy of a request.
     pub(super) fn version(&self, attempt: u32) -> Version {
-        usize::try_from(attempt / 2)
+        usize::try_from(attempt)
             .ok()
-            .and_then(|pair| pair.checked_rem(self.versions.len()))
+            .and_then(|attempt| attempt.checked_rem(self.versions.len()))
             .and_then(|at| self.versions.get(at))
             .copied()
             .unwrap_or(Version::V2c)
@@ -317,9 +317,9 @@ mod tests {
         let mut community = Community::new("public", &[Version::V2c, Version::V1]);
         let order = |community: &Community| [0, 1, 2, 3, 4].map(|n| community.version(n));
         use Version::{V1, V2c};
-        assert_eq!(order(&community), [V2c, V2c, V1, V1, V2c]);
+        assert_eq!(order(&community), [V2c, V1, V2c, V1, V2c]);
         community.prefer(0);
-        assert_eq!(order(&community), [V1, V1, V2c, V2c, V1]);
+        assert_eq!(order(&community), [V1, V2c, V1, V2c, V1]);
         assert!(!format!("{community:?}").contains("public"));
     }
 }

@@ -1,12 +1,15 @@
 //! SNMP v1, v2c and v3 over UDP: GET and SET of one object, without a runtime.
 //!
-//! A [`Session`] keeps one connected socket (and for v3 the discovered engine) between calls. A
-//! request that is not answered is sent again with the same request id, so that a late answer to an
-//! earlier copy still counts; answers with other ids are dropped. The connected socket makes the
-//! kernel drop other senders' datagrams, and tells when the PDU has nobody on that port.
+//! A [`Session`] keeps its sockets (and for v3 the discovered engine) between calls. A request that
+//! is not answered is sent again with the same request id, so that a late answer to an earlier copy
+//! still counts; answers with other ids are dropped. Small agents work through their datagrams one
+//! by one, so copies are sent with growing pauses, and not before the agent has had the time that it
+//! usually takes ([`Pace`]). The agent may answer from another address or port of its own: what
+//! makes an answer ours is its request id, and in v3 the engine and its signature.
 
 mod ber;
 mod community;
+mod pace;
 mod v3;
 
 pub use community::{Community, Version};
@@ -15,26 +18,24 @@ pub use snmp2::v3::{AuthProtocol, Cipher, KeyExtension};
 pub use v3::User;
 
 #[cfg(fuzzing)]
-use super::fuzzing::UdpSocket;
+use super::fuzzing::Datagrams;
 use super::resolve::resolve;
+#[cfg(not(fuzzing))]
+use super::udp::Datagrams;
 use super::{Deadline, TransportError, TransportErrorKind, now, printable};
+use pace::{Pace, Paces};
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
-#[cfg(not(fuzzing))]
-use std::net::UdpSocket;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// The UDP port of SNMP agents.
 pub const PORT: u16 = 161;
 
-/// How often a request is sent before the agent counts as silent.
-const TRIES: u32 = 6;
-
-/// How long one copy of a request waits for its answer, when the deadline is far.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How often a request is made anew with what the agent told about itself.
+const MOST_ANEW: u32 = 3;
 
 /// The most bytes an answer about one object may have.
 const MOST: usize = 8192;
@@ -200,14 +201,11 @@ enum Heard<T> {
     OtherEngine,
 }
 
-/// A socket connected to one agent.
+/// The way to one agent.
 #[derive(Debug)]
 struct Link {
-    socket: UdpSocket,
-    peer: SocketAddr,
+    datagrams: Datagrams,
     buffer: Box<[u8]>,
-    /// The receive time-out the socket has now: setting the same again costs a system call.
-    patience: Duration,
     /// A copy of the request was sent and neither answered nor refused, and may have been carried
     /// out.
     is_in_doubt: bool,
@@ -215,58 +213,88 @@ struct Link {
 
 impl Link {
     fn open(peer: SocketAddr) -> io::Result<Self> {
-        let socket = match peer {
-            SocketAddr::V4(_) => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)),
-            SocketAddr::V6(_) => UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)),
-        }?;
-        socket.connect(peer)?;
         Ok(Self {
-            socket,
-            peer,
+            datagrams: Datagrams::open(peer)?,
             buffer: vec![0; MOST].into_boxed_slice(),
-            patience: Duration::ZERO,
             is_in_doubt: false,
         })
     }
 
-    /// The next datagram before `until`; `None` when there is none.
-    fn receive(&mut self, until: Instant) -> io::Result<Option<&[u8]>> {
-        let length = loop {
-            let Some(left) = until
-                .checked_duration_since(now())
-                .filter(|left| !left.is_zero())
-            else {
-                return Ok(None);
-            };
-            // A copy's first wait is nearly always the whole patience: keep the socket's setting.
-            let wait = if PATIENCE.saturating_sub(left) < Duration::from_millis(1) {
-                PATIENCE
-            } else {
-                left
-            };
-            if wait != self.patience {
-                self.socket.set_read_timeout(Some(wait))?;
-                self.patience = wait;
-            }
-            match self.socket.recv(&mut self.buffer) {
-                Ok(length) => break length,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-                    ) => {}
-                Err(error) => return Err(error),
+    /// The next datagram before `until`, and whether it is from the peer; `None` when there is none.
+    fn receive(&mut self, until: Instant) -> io::Result<Option<(&[u8], bool)>> {
+        let received = self.datagrams.receive(&mut self.buffer, until)?;
+        Ok(received.and_then(|(length, from_peer)| Some((self.buffer.get(..length)?, from_peer))))
+    }
+}
+
+/// What the agent was silent to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    /// A request with a community.
+    Plainly,
+    /// An engine discovery: of that the PDU cannot have acted.
+    ForEngine,
+    /// A user's request, after the engine was told.
+    Signed,
+    /// A user's request that is encrypted.
+    Encrypted,
+}
+
+/// An agent's silence.
+struct Silence {
+    tried: u32,
+    waited: Duration,
+    /// The last strange thing heard meanwhile.
+    garbled: Option<String>,
+}
+
+impl Silence {
+    fn error(self, peer: SocketAddr, asked: Asked) -> SnmpError {
+        use TransportErrorKind::{Garbled, NoConnection, Timeout};
+        let (tried, waited) = (self.tried, self.waited.as_secs_f64());
+        let (kind, detail) = match (self.garbled, asked) {
+            (Some(what), _) => (
+                Garbled,
+                format!(
+                    "no SNMP answer from {peer} to {tried} requests in {waited:.1} s, but {what}"
+                ),
+            ),
+            (None, Asked::Plainly) => (
+                Timeout,
+                format!(
+                    "no answer from {peer} to {tried} requests in {waited:.1} s \
+                     (an agent is also silent when it does not accept the community or version)"
+                ),
+            ),
+            (None, Asked::ForEngine) => (
+                NoConnection,
+                format!(
+                    "no answer from {peer} to {tried} SNMPv3 engine discoveries in {waited:.1} s"
+                ),
+            ),
+            (None, Asked::Signed | Asked::Encrypted) => {
+                let hint = match asked {
+                    // net-snmp's agent drops what it cannot decrypt.
+                    Asked::Encrypted => {
+                        "; an agent may be silent when the privacy passphrase or protocol is wrong"
+                    }
+                    _ => "",
+                };
+                let detail = format!(
+                    "{peer} told its SNMPv3 engine, but did not answer {tried} requests in \
+                     {waited:.1} s{hint}"
+                );
+                (Timeout, detail)
             }
         };
-        Ok(self.buffer.get(..length))
+        SnmpError::Transport(TransportError::new(kind, detail))
     }
 }
 
 /// How an exchange without an answer ended.
 enum Unanswered {
-    /// Sent so many times in so long; the last strange thing heard.
-    Silent(u32, Duration, Option<String>),
+    /// See [`Silence`].
+    Silent(Silence, Asked),
     /// Nobody is there: the system's words.
     Gone(io::Error),
     /// An answer that ends the request.
@@ -275,54 +303,66 @@ enum Unanswered {
     OtherEngine,
 }
 
-/// Sends what `encode` makes for each try until `decode` finds the answer.
+/// Sends what `encode` makes for each copy until `decode` finds the answer, or the deadline comes.
 fn exchange<S, T>(
     link: &mut Link,
+    pace: &mut Pace,
     deadline: Deadline,
+    asked: Asked,
     state: &mut S,
     encode: impl Fn(&mut S, u32) -> Result<Vec<u8>, TransportError>,
     decode: impl Fn(&mut S, &[u8]) -> Heard<T>,
 ) -> Result<T, Unanswered> {
     let start = now();
-    let mut garbled = None;
-    let mut tried = 0;
-    for attempt in 0..TRIES {
-        let Ok(left) = deadline.left("an answer") else {
-            break;
-        };
-        let until = now() + PATIENCE.min(left / (TRIES - attempt));
-        let request = encode(state, attempt).map_err(|error| Unanswered::Failed(error.into()))?;
-        match link.socket.send(&request) {
-            Ok(_) => {}
-            Err(error) => return Err(Unanswered::Gone(error)),
+    let (mut tried, mut anew, mut garbled) = (0, 0, None);
+    // The first copy of the request as it is now, and how many there are.
+    let (mut first_sent, mut copies) = (start, 0);
+    let mut pauses = pace.pauses(deadline.moment().saturating_duration_since(start));
+    while let Ok(left) = deadline.left("an answer") {
+        let request = encode(state, tried).map_err(|error| Unanswered::Failed(error.into()))?;
+        let sent = now();
+        link.datagrams.send(&request).map_err(Unanswered::Gone)?;
+        if copies == 0 {
+            first_sent = sent;
         }
-        tried += 1;
+        (tried, copies) = (tried + 1, copies + 1);
+        let pause = pauses.next(left);
+        let mut until = sent + pause;
         loop {
-            match link.receive(until) {
-                Ok(Some(datagram)) => match decode(state, datagram) {
-                    Heard::Answer(answer) => return Ok(answer),
-                    Heard::NotOurs => {}
-                    Heard::Garbled(what) => garbled = Some(what),
-                    Heard::Again { is_refused } => {
-                        link.is_in_doubt |= !is_refused;
+            let Some((datagram, from_peer)) = link.receive(until).map_err(Unanswered::Gone)? else {
+                link.is_in_doubt = true;
+                break;
+            };
+            match decode(state, datagram) {
+                Heard::Answer(answer) => {
+                    pace.learn(now().saturating_duration_since(first_sent), copies == 1);
+                    return Ok(answer);
+                }
+                // The agent has come so far in what we sent it before: ours has its turn yet.
+                Heard::NotOurs => until = deadline.within(pause).moment(),
+                // Whoever sends us anything is not the agent for that.
+                Heard::Garbled(_) if !from_peer => {}
+                Heard::Garbled(what) => garbled = Some(what),
+                Heard::Again { is_refused } => {
+                    link.is_in_doubt |= !is_refused;
+                    if anew < MOST_ANEW {
+                        (anew, copies) = (anew + 1, 0);
                         break;
                     }
-                    Heard::Failed(error) => return Err(Unanswered::Failed(error)),
-                    Heard::OtherEngine => return Err(Unanswered::OtherEngine),
-                },
-                Ok(None) => {
-                    link.is_in_doubt = true;
-                    break;
+                    garbled = Some("it tells another clock of its engine each time".to_owned());
                 }
-                Err(error) => return Err(Unanswered::Gone(error)),
+                Heard::Failed(error) => return Err(Unanswered::Failed(error)),
+                Heard::OtherEngine => return Err(Unanswered::OtherEngine),
             }
         }
     }
-    Err(Unanswered::Silent(
+    let waited = now().saturating_duration_since(start);
+    let silence = Silence {
         tried,
-        now().duration_since(start),
+        waited,
         garbled,
-    ))
+    };
+    Err(Unanswered::Silent(silence, asked))
 }
 
 /// The messages around a request: with a community, or signed by a user.
@@ -348,6 +388,7 @@ impl Dialect {
     fn converse(
         &mut self,
         link: &mut Link,
+        paces: &mut Paces,
         id: i32,
         command: &Command<'_>,
         deadline: Deadline,
@@ -355,12 +396,14 @@ impl Dialect {
         match self {
             Self::Community(community) => exchange(
                 link,
+                paces.of(command),
                 deadline,
+                Asked::Plainly,
                 community,
                 |community, attempt| community.encode(community.version(attempt), id, command),
                 |community, datagram| community.decode(datagram, id, command),
             ),
-            Self::User(usm) => usm.converse(link, id, command, deadline),
+            Self::User(usm) => usm.converse(link, paces, id, command, deadline),
         }
     }
 }
@@ -374,6 +417,8 @@ pub struct Session {
     /// Which of the addresses to try first: one that was silent goes to the end.
     first: usize,
     link: Option<Link>,
+    /// How fast the agent answers: known as long as the session, whatever else is forgotten.
+    paces: Paces,
     next_id: i32,
 }
 
@@ -402,6 +447,7 @@ impl Session {
             addresses: Vec::new(),
             first: 0,
             link: None,
+            paces: Paces::default(),
             next_id: i32::try_from(seed & 0x3fff_ffff).unwrap_or(1),
         }
     }
@@ -460,7 +506,9 @@ impl Session {
             self.addresses = resolve(&self.host, self.port, deadline)?;
         }
         let count = self.addresses.len();
-        let mut refusals = 0;
+        // Addresses where nobody answered.
+        let mut dead = 0;
+        let mut is_in_doubt = false;
         // The engine may turn out to be another one once; then the second try is its own.
         let mut engines = 0;
         loop {
@@ -475,10 +523,16 @@ impl Session {
             let unanswered = match link {
                 Ok(link) => {
                     let link = self.link.insert(link);
+                    link.is_in_doubt |= is_in_doubt;
                     let id = self.next_id;
                     // 0 to 2^31-1, as every agent takes them.
                     self.next_id = self.next_id.checked_add(2).unwrap_or(1);
-                    match self.dialect.converse(link, id, command, deadline) {
+                    // The addresses that are left share the time that is left.
+                    let shares = u32::try_from(count - dead).unwrap_or(u32::MAX).max(1);
+                    let share = deadline.left("an answer")? / shares;
+                    let until = deadline.within(share);
+                    let paces = &mut self.paces;
+                    match self.dialect.converse(link, paces, id, command, until) {
                         Ok(answer) => return Ok(answer),
                         Err(unanswered) => unanswered,
                     }
@@ -497,9 +551,14 @@ impl Session {
                         "the agent does not know the engine id that it told at discovery",
                     )));
                 }
-                Unanswered::Silent(tried, waited, garbled) => {
+                Unanswered::Silent(silence, asked) => {
                     self.first = at + 1;
-                    return Err(silent(peer, tried, waited, garbled));
+                    dead += 1;
+                    if dead >= count {
+                        return Err(silence.error(peer, asked));
+                    }
+                    is_in_doubt = self.link.take().is_some_and(|link| link.is_in_doubt);
+                    self.dialect.rest();
                 }
                 Unanswered::Gone(error) => {
                     // In this or in an earlier exchange: the agent's engine may have been
@@ -510,14 +569,14 @@ impl Session {
                         continue;
                     }
                     self.first = at + 1;
-                    refusals += 1;
+                    dead += 1;
                     if is_in_doubt {
                         return Err(SnmpError::Transport(TransportError::new(
                             TransportErrorKind::Closed,
                             format!("{peer} went away while an answer was awaited: {error}"),
                         )));
                     }
-                    if refusals >= count {
+                    if dead >= count {
                         return Err(no_connection(format!(
                             "no SNMP agent at {peer} (UDP): {error}"
                         )));
@@ -535,23 +594,6 @@ fn no_connection(detail: String) -> SnmpError {
     ))
 }
 
-fn silent(peer: SocketAddr, tried: u32, waited: Duration, garbled: Option<String>) -> SnmpError {
-    let waited = waited.as_secs_f64();
-    SnmpError::Transport(match garbled {
-        Some(what) => TransportError::new(
-            TransportErrorKind::Garbled,
-            format!("no SNMP answer from {peer} to {tried} requests in {waited:.1} s, but {what}"),
-        ),
-        None => TransportError::new(
-            TransportErrorKind::Timeout,
-            format!(
-                "no answer from {peer} to {tried} requests in {waited:.1} s \
-                 (an agent is also silent when it does not accept the community or version)"
-            ),
-        ),
-    })
-}
-
 /// For the fuzzer: what an agent sends, read in every way we can read it.
 #[cfg(fuzzing)]
 #[allow(missing_docs, clippy::missing_panics_doc)]
@@ -559,5 +601,35 @@ pub mod fuzzing {
     pub fn datagram(bytes: &[u8]) {
         super::community::fuzz(bytes);
         super::v3::fuzz(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+
+    #[test]
+    fn a_name_with_a_silent_address_costs_half_the_attempt() {
+        let [silent, agent] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").expect("a port"));
+        let addresses = [&silent, &agent].map(|socket| socket.local_addr().expect("an address"));
+        let agent = std::thread::spawn(move || {
+            let mut buffer = [0; 2048];
+            let (length, from) = agent.recv_from(&mut buffer).expect("a request");
+            // The PDU's tag, behind the version and the community: a SET becomes a response.
+            let tag = buffer.get_mut(7 + 7).expect("a long request");
+            assert_eq!(std::mem::replace(tag, 0xa2), 0xa3);
+            let answer = buffer.get(..length).expect("so many came");
+            agent.send_to(answer, from).expect("sent");
+        });
+        let access = Access::Community(Community::new("private", &[Version::V2c]));
+        let mut session = Session::new("two addresses", PORT, access);
+        session.addresses = addresses.to_vec();
+        let oid: Oid = "1.3.6.1.4.1.318.1.1.4.4.2.1.3.1".parse().expect("an OID");
+        let deadline = Deadline::after(Duration::from_secs(2));
+        let set = session.set(&oid, &Value::Integer(1), deadline);
+        assert_eq!(set, Ok(()));
+        assert!(deadline.left("the rest").is_ok());
+        agent.join().expect("answered once");
     }
 }

@@ -6,8 +6,11 @@
 //! passphrase and an unknown user are told apart.
 
 use super::community::{no_encoding, request};
-use super::{Answer, Command, Heard, Hidden, Link, SnmpError, Unanswered, Value, ber, exchange};
-use crate::transport::{Deadline, TransportError, TransportErrorKind, printable};
+use super::{
+    Answer, Asked, Command, Heard, Hidden, Link, Pace, Paces, SnmpError, Unanswered, Value, ber,
+    exchange,
+};
+use crate::transport::{Deadline, TransportError, printable};
 use simple_asn1::{ASN1Block, BigInt, ToASN1, to_der};
 use snmp2::v3::{Auth, AuthProtocol, Cipher, KeyExtension, Security};
 use snmp2::{MessageType, Pdu};
@@ -129,51 +132,45 @@ impl Usm {
     pub(super) fn converse(
         &mut self,
         link: &mut Link,
+        paces: &mut Paces,
         id: i32,
         command: &Command<'_>,
         deadline: Deadline,
     ) -> Result<Answer, Unanswered> {
         if self.clock.is_none() {
-            self.discover(link, id, deadline)?;
+            self.discover(link, &mut paces.reading, id, deadline)?;
         }
         let id = id.saturating_add(1);
+        let asked = match &self.user.privacy {
+            Some(_) => Asked::Encrypted,
+            None => Asked::Signed,
+        };
         exchange(
             link,
+            paces.of(command),
             deadline,
+            asked,
             self,
             |usm, _| usm.encode(id, command),
             |usm, datagram| usm.decode(datagram, id, command),
         )
-        .map_err(|unanswered| match unanswered {
-            Unanswered::Silent(tried, waited, None) => {
-                let waited = waited.as_secs_f64();
-                let hint = match &self.user.privacy {
-                    // net-snmp's agent drops what it cannot decrypt.
-                    Some(_) => {
-                        "; an agent may be silent when the privacy passphrase or protocol is wrong"
-                    }
-                    None => "",
-                };
-                Unanswered::Failed(SnmpError::Transport(TransportError::new(
-                    TransportErrorKind::Timeout,
-                    format!(
-                        "{} told its SNMPv3 engine, but did not answer {tried} requests in \
-                         {waited:.1} s{hint}",
-                        link.peer
-                    ),
-                )))
-            }
-            other => other,
-        })
     }
 
     /// RFC 3414, section 4: a message without engine and user is answered by a report with both
     /// the engine's id and its clock.
-    fn discover(&mut self, link: &mut Link, id: i32, deadline: Deadline) -> Result<(), Unanswered> {
+    fn discover(
+        &mut self,
+        link: &mut Link,
+        pace: &mut Pace,
+        id: i32,
+        deadline: Deadline,
+    ) -> Result<(), Unanswered> {
         let was_in_doubt = link.is_in_doubt;
         let discovered = exchange(
             link,
+            pace,
             deadline,
+            Asked::ForEngine,
             &mut (),
             |(), _| discovery(id),
             |(), datagram| match envelope(datagram) {
@@ -184,21 +181,7 @@ impl Usm {
                 Ok(_) => Heard::Garbled("the answer to the engine discovery is no report".into()),
                 Err(what) => Heard::Garbled(format!("{} came: {what}", printable(datagram))),
             },
-        )
-        .map_err(|unanswered| match unanswered {
-            // Nothing but the discovery was sent here: of that the PDU cannot have acted.
-            Unanswered::Silent(tried, waited, None) => {
-                let waited = waited.as_secs_f64();
-                Unanswered::Failed(SnmpError::Transport(TransportError::new(
-                    TransportErrorKind::NoConnection,
-                    format!(
-                        "no answer from {} to {tried} SNMPv3 engine discoveries in {waited:.1} s",
-                        link.peer
-                    ),
-                )))
-            }
-            other => other,
-        });
+        );
         link.is_in_doubt = was_in_doubt;
         let envelope = discovered?;
         let security = match self.security.take() {
