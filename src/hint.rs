@@ -7,6 +7,13 @@ pub(crate) fn did_you_mean<'w>(
     prefix: &str,
     known: impl Iterator<Item = &'w str>,
 ) -> String {
+    nearest(mistyped, known)
+        .map(|word| format!(", did you mean {prefix}{word}?"))
+        .unwrap_or_default()
+}
+
+/// The known word that is near enough to be meant.
+pub(crate) fn nearest<'w>(mistyped: &str, known: impl Iterator<Item = &'w str>) -> Option<&'w str> {
     let mistyped = mistyped.to_ascii_lowercase();
     known
         .map(|word| {
@@ -17,6 +24,5 @@ pub(crate) fn did_you_mean<'w>(
         })
         .filter(|(likeness, _)| *likeness > 0.8)
         .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, word)| format!(", did you mean {prefix}{word}?"))
-        .unwrap_or_default()
+        .map(|(_, word)| word)
 }

@@ -9,9 +9,10 @@
 
 use log::LevelFilter;
 use pdudaemon::cli::{self, Cli, Job};
-use pdudaemon::config::Config;
+use pdudaemon::config::{Config, Findings};
 use pdudaemon::driver::registry;
 use pdudaemon::logging::{self, Logging, Output};
+use pdudaemon::request::count;
 use pdudaemon::{daemon, discover, docs};
 use std::path::Path;
 use std::process::ExitCode;
@@ -44,26 +45,35 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// What is to be said of the config file.
+fn print(findings: &Findings) {
+    for warning in &findings.warnings {
+        eprintln!("WARNING: {warning}");
+    }
+    for error in &findings.errors {
+        eprintln!("ERROR: {error}");
+    }
+}
+
 fn with_config(cli: Cli) -> ExitCode {
     let mut config = match Config::load(&cli.conf) {
         Ok(config) => config,
-        Err(error) => {
-            eprintln!("ERROR: Unable to read configuration file {error}");
+        Err(findings) => {
+            print(&findings);
             return ExitCode::FAILURE;
         }
     };
-    for warning in &config.warnings {
-        eprintln!("WARNING: {warning}");
-    }
+    print(&config.findings);
     if let Job::Check { strict } = cli.job {
-        let warnings = config.warnings.len();
-        let passes = warnings == 0 || !strict;
+        let Findings { errors, warnings } = &config.findings;
+        let passes = errors.is_empty() && (warnings.is_empty() || !strict);
         if passes {
             println!(
-                "{}: {} PDUs, {} aliases, {warnings} warnings",
+                "{}: {}, {}, {}",
                 cli.conf.display(),
-                config.pdus.len(),
-                config.aliases.len()
+                count(config.pdus.len(), "PDU", "PDUs"),
+                count(config.aliases.len(), "alias", "aliases"),
+                count(warnings.len(), "warning", "warnings"),
             );
         }
         return if passes {

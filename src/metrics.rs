@@ -192,6 +192,7 @@ fn word(kind: FailureKind) -> &'static str {
         FailureKind::BadRequest => "bad-value",
         FailureKind::UnknownPdu => "unknown-pdu",
         FailureKind::UnknownAlias => "unknown-alias",
+        FailureKind::BrokenSettings => "broken-settings",
         FailureKind::NoSuchOutlet => "no-such-outlet",
         FailureKind::QueueFull => "queue-full",
         FailureKind::Unreachable => "pdu-unreachable",
@@ -208,6 +209,10 @@ fn word(kind: FailureKind) -> &'static str {
 pub struct PduFacts<'a> {
     /// Its name.
     pub name: &'a str,
+    /// Is it served?
+    pub is_served: bool,
+    /// Is something wrong with its settings in the config?
+    pub is_broken: bool,
     /// Requests that wait or run.
     pub waiting: usize,
     /// Did it answer the last time?
@@ -240,6 +245,8 @@ struct ByOutlet {
 }
 
 fn registry_of(pdus: &[PduFacts<'_>]) -> Registry {
+    let served = Family::<ByPdu, Gauge>::default();
+    let broken = Family::<ByPdu, Gauge>::default();
     let waiting = Family::<ByPdu, Gauge>::default();
     let reachable = Family::<ByPdu, Gauge>::default();
     let stuck = Family::<ByPdu, Gauge>::default();
@@ -250,6 +257,8 @@ fn registry_of(pdus: &[PduFacts<'_>]) -> Registry {
         let by_pdu = ByPdu {
             pdu: facts.name.to_owned(),
         };
+        served.get_or_create(&by_pdu).set(facts.is_served.into());
+        broken.get_or_create(&by_pdu).set(facts.is_broken.into());
         let depth = i64::try_from(facts.waiting).unwrap_or(i64::MAX);
         waiting.get_or_create(&by_pdu).set(depth);
         if let Some(is) = facts.reachable {
@@ -273,6 +282,16 @@ fn registry_of(pdus: &[PduFacts<'_>]) -> Registry {
         }
     }
     let mut registry = Registry::with_prefix("pdudaemon");
+    registry.register(
+        "pdu_served",
+        "Is the PDU served (1), or can its settings not work (0)",
+        served,
+    );
+    registry.register(
+        "pdu_settings_broken",
+        "Can the PDU's settings in the config not work (1); it may go on with those that it had",
+        broken,
+    );
     registry.register("queue_depth", "Requests that wait or run", waiting);
     registry.register(
         "pdu_reachable",
@@ -340,6 +359,8 @@ mod tests {
         metrics.refused("line");
         let text = metrics.text(&[PduFacts {
             name: "rack \"1\"",
+            is_served: true,
+            is_broken: true,
             waiting: 3,
             reachable: Some(false),
             calls: 7,
@@ -356,6 +377,8 @@ mod tests {
             "pdudaemon_connections_open 1",
             r#"pdudaemon_refusals_total{reason="line"} 1"#,
             r#"pdudaemon_log_lines_lost_total{kind="request"} 0"#,
+            r#"pdudaemon_pdu_served{pdu="rack \"1\""} 1"#,
+            r#"pdudaemon_pdu_settings_broken{pdu="rack \"1\""} 1"#,
             r#"pdudaemon_queue_depth{pdu="rack \"1\""} 3"#,
             r#"pdudaemon_pdu_reachable{pdu="rack \"1\""} 0"#,
             r#"pdudaemon_driver_errors_total{pdu="rack \"1\"",error="timeout"} 2"#,

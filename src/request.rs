@@ -294,6 +294,8 @@ pub enum FailureKind {
     UnknownPdu,
     /// No such alias in the config, or an alias that leads nowhere.
     UnknownAlias,
+    /// The PDU's settings in the config cannot work.
+    BrokenSettings,
     /// The PDU cannot have such an outlet.
     NoSuchOutlet,
     /// The PDU's queue is full.
@@ -310,6 +312,14 @@ pub enum FailureKind {
     Cancelled,
     /// The driver itself failed: a bug.
     Internal,
+}
+
+/// `1 PDU`, `2 PDUs`.
+pub fn count(number: usize, one: &str, several: &str) -> String {
+    match number {
+        1 => format!("1 {one}"),
+        number => format!("{number} {several}"),
+    }
 }
 
 /// A failed request: its class and a sentence for the person reading it.

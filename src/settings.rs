@@ -60,6 +60,20 @@ pub struct SettingsError {
     pub message: String,
 }
 
+impl SettingsError {
+    /// Is it about the key that `earlier` is about, or does it speak of it?
+    fn may_follow_from(&self, earlier: &Self) -> bool {
+        let is_of_word = |c: char| c.is_alphanumeric() || c == '_';
+        earlier.key.as_deref().is_some_and(|key| {
+            self.key.as_deref() == Some(key)
+                || self
+                    .message
+                    .split(|c| !is_of_word(c))
+                    .any(|word| word == key)
+        })
+    }
+}
+
 impl fmt::Display for SettingsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.key {
@@ -122,11 +136,64 @@ impl Settings {
         &self.text
     }
 
+    /// Where the JSON object begins.
+    pub(crate) fn start(&self) -> Position {
+        self.start
+    }
+
+    /// The same settings with the driver that they name.
+    pub(crate) fn of_driver(&self, driver: &str) -> Self {
+        Self {
+            driver: driver.to_owned(),
+            ..self.clone()
+        }
+    }
+
     /// The same PDU and place with another text.
     pub(crate) fn with_text(&self, text: impl Into<Box<str>>) -> Self {
         Self {
             text: text.into(),
             ..self.clone()
+        }
+    }
+
+    /// The same settings as if `key` were not there, everything else in its place; `None` when it
+    /// is not.
+    pub(crate) fn without(&self, key: &str) -> Option<Self> {
+        let name = find_key(&self.text, key)? + 1;
+        let rest = self.text.get(name..)?;
+        let mut is_escaped = false;
+        let end = rest.bytes().position(|byte| {
+            let is_end = byte == b'"' && !is_escaped;
+            is_escaped = byte == b'\\' && !is_escaped;
+            is_end
+        })?;
+        let mut text = self.text.to_string();
+        // A key of blanks, which nobody reads.
+        let blanks: String = rest.get(..end)?.chars().map(|_| ' ').collect();
+        text.replace_range(name..name + end, &blanks);
+        Some(self.with_text(text))
+    }
+
+    /// Reads all of it that can be read: what `read` says of a key is told in `wrong`, and it
+    /// reads again as if that key were not there. What only follows from such a key's absence is
+    /// not told.
+    pub(crate) fn read_all<T>(
+        &self,
+        wrong: &mut Vec<SettingsError>,
+        read: impl Fn(&Self) -> Result<T, SettingsError>,
+    ) -> Option<T> {
+        let mut settings = self.clone();
+        loop {
+            let error = match read(&settings) {
+                Ok(read) => return Some(read),
+                Err(error) => error,
+            };
+            let rest = error.key.as_deref().and_then(|key| settings.without(key));
+            if !wrong.iter().any(|earlier| error.may_follow_from(earlier)) {
+                wrong.push(error);
+            }
+            settings = rest?;
         }
     }
 
@@ -377,7 +444,7 @@ where
     }
     .ok_or_else(|| {
         de::Error::custom(format!(
-            "expected a number of type {}, got {text:?}",
+            "expected a number ({}), got {text:?}",
             type_name::<T>()
         ))
     })

@@ -8,7 +8,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// No secret is longer.
@@ -20,6 +20,25 @@ pub(crate) struct Vault {
     /// The config's folder.
     folder: PathBuf,
     credentials: Option<PathBuf>,
+}
+
+/// A secret that was found.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// The secret.
+    pub(crate) text: String,
+    /// The file that it comes from, when every user of the machine can read that.
+    pub(crate) open_file: Option<PathBuf>,
+}
+
+impl std::fmt::Debug for Found {
+    /// Without the secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = f.debug_struct("Found");
+        shown
+            .field("open_file", &self.open_file)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What stands in a secret's place.
@@ -45,7 +64,7 @@ impl Vault {
 
     /// Reads `{"file": ...}` or `{"env": ...}`, and the secret it stands for. Fails with a
     /// sentence that has nothing of the secret.
-    pub(crate) fn resolve(&self, json: &str) -> Result<String, String> {
+    pub(crate) fn resolve(&self, json: &str) -> Result<Found, String> {
         let reference: Reference = serde_json::from_str(json).map_err(|_| {
             "expected a string, {\"file\": \"name\"} or {\"env\": \"NAME\"}".to_owned()
         })?;
@@ -64,13 +83,16 @@ impl Vault {
                 if text.is_empty() {
                     return Err(format!("the environment variable {name:?} is empty"));
                 }
-                Ok(text)
+                Ok(Found {
+                    text,
+                    open_file: None,
+                })
             }
         }
     }
 
     /// The text of a secret's file.
-    pub(crate) fn read(&self, name: &str) -> Result<String, String> {
+    pub(crate) fn read(&self, name: &str) -> Result<Found, String> {
         if name.is_empty() {
             return Err("file: expected a name, got an empty text".into());
         }
@@ -82,9 +104,12 @@ impl Vault {
             .filter(|path| path.exists());
         let path = credential.unwrap_or_else(|| self.folder.join(name));
         let fail = |what: String| format!("file {}: {what}", path.display());
-        let mut bytes = Vec::new();
+        let (mut bytes, mut is_for_everybody) = (Vec::new(), false);
         open(&path)
-            .and_then(|file| file.take(MAX_SECRET + 1).read_to_end(&mut bytes))
+            .and_then(|file| {
+                is_for_everybody = file.metadata()?.permissions().mode() & 0o004 != 0;
+                file.take(MAX_SECRET + 1).read_to_end(&mut bytes)
+            })
             .map_err(|error| fail(format!("cannot be read: {error}")))?;
         if bytes.len() as u64 > MAX_SECRET {
             return Err(fail("is longer than 64 KiB".into()));
@@ -101,7 +126,10 @@ impl Vault {
         if text.is_empty() {
             return Err(fail("is empty".into()));
         }
-        Ok(text)
+        Ok(Found {
+            text,
+            open_file: is_for_everybody.then_some(path),
+        })
     }
 }
 
@@ -138,7 +166,7 @@ mod tests {
             folder: folder.path().to_owned(),
             credentials: Some(credentials.path().to_owned()),
         };
-        let read = |json: &str| vault.resolve(json);
+        let read = |json: &str| vault.resolve(json).map(|found| found.text);
         assert_eq!(read(r#"{"file": "apc"}"#), Ok("from the folder".into()));
         assert_eq!(read(r#"{"file": "both"}"#), Ok(" with spaces ".into()));
         assert_eq!(read(r#"{"file": "./both"}"#), Ok("from the folder".into()));

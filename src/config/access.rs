@@ -1,12 +1,16 @@
 //! The `daemon.access` section: tokens and their rights, trusted networks, host names.
 
+use super::file::DAEMON_KEYS;
 use super::{ConfigError, Listen, Reader, join, kind_of};
 use crate::access::{Access, Glob, Outlets, Rule, Token};
+use crate::hint::nearest;
 use crate::request::Action;
 use serde_json::value::RawValue;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+/// Where the section is.
+const ACCESS: &str = "daemon.access";
 const ACCESS_KEYS: &[&str] = &["tokens", "trusted_networks", "hosts"];
 const TOKEN_KEYS: &[&str] = &["name", "sha256", "file", "allow", "about"];
 const RULE_KEYS: &[&str] = &["pdus", "outlets", "commands"];
@@ -23,44 +27,32 @@ fn find<'a>(entries: &[Entry<'a>], key: &str) -> Option<&'a RawValue> {
         .filter(|value| value.get() != "null")
 }
 
+/// Does what stands at this key path tell who may do what? What is wrong there is an error, and
+/// nothing is guessed: a door that a slip leaves open is found by others first.
+pub(super) fn decides(path: &str) -> bool {
+    path == ACCESS || path.starts_with("daemon.access.") || path.starts_with("daemon.access[")
+}
+
+/// Is this unknown key likely to be meant for telling who may do what: `access` or `tokens`
+/// misspelt, or a key of the section in another place?
+pub(super) fn is_meant(path: &str, key: &str) -> bool {
+    matches!(path, "" | "daemon")
+        && (key == "trusted_networks"
+            || nearest(
+                key,
+                ["access", "tokens"]
+                    .into_iter()
+                    .chain(DAEMON_KEYS.iter().copied()),
+            )
+            .is_some_and(|word| matches!(word, "access" | "tokens")))
+}
+
 impl<'a> Reader<'a> {
     /// Reads the section; without one, everything is open.
-    pub(super) fn access(
-        &mut self,
-        value: Option<&'a RawValue>,
-        listen: &[Listen],
-    ) -> Result<Access, ConfigError> {
+    pub(super) fn access(&mut self, value: Option<&'a RawValue>, listen: &[Listen]) -> Access {
         let mut access = Access::default();
-        if let Some(value) = value.filter(|value| value.get() != "null") {
-            let path = "daemon.access";
-            let entries = self.known_object(path, value, ACCESS_KEYS)?;
-            if let Some(tokens) = find(&entries, "tokens") {
-                let path = join(path, "tokens");
-                for (number, token) in self.list(&path, tokens)?.into_iter().enumerate() {
-                    let token = self.token(&format!("{path}[{number}]"), token, &access.tokens)?;
-                    access.tokens.push(token);
-                }
-            }
-            if let Some(networks) = find(&entries, "trusted_networks") {
-                access.trusted = self.parsed(&join(path, "trusted_networks"), networks)?;
-            }
-            if let Some(hosts) = find(&entries, "hosts") {
-                let path = join(path, "hosts");
-                for value in self.list(&path, hosts)? {
-                    let host = self.string(&path, value)?;
-                    if host.is_empty()
-                        || host
-                            .chars()
-                            .any(|c| c.is_whitespace() || "/:@[]".contains(c))
-                    {
-                        return Err(self.error(
-                            self.text.position(value),
-                            format!("{path}: expected a host name without a port, got {host:?}"),
-                        ));
-                    }
-                    access.hosts.push(host.to_ascii_lowercase());
-                }
-            }
+        if let Some(value) = value {
+            self.access_section(value, &mut access);
         }
         // What is listened on by name is reached by that name.
         for listen in listen {
@@ -70,7 +62,66 @@ impl<'a> Reader<'a> {
                 access.hosts.push(host.to_ascii_lowercase());
             }
         }
-        Ok(access)
+        access
+    }
+
+    fn access_section(&mut self, value: &'a RawValue, access: &mut Access) {
+        let read = self.known_object(ACCESS, value, ACCESS_KEYS);
+        let Some(entries) = self.told(read) else {
+            return;
+        };
+        // Here null is no way to leave a key out: nobody's rights are everybody's.
+        if let Some((_, tokens)) = entries.iter().find(|(key, _)| key == "tokens") {
+            let path = join(ACCESS, "tokens");
+            let list = self.list(&path, tokens);
+            let list = self.told(list);
+            if list.as_ref().is_some_and(Vec::is_empty) {
+                let what = "expected at least one; without the key, everybody may do everything";
+                self.fail(self.text.position(tokens), format!("{path}: {what}"));
+            }
+            for (number, token) in list.into_iter().flatten().enumerate() {
+                let token = self.token(&format!("{path}[{number}]"), token, &access.tokens);
+                access.tokens.extend(self.told(token));
+            }
+        } else if let Some(networks) = find(&entries, "trusted_networks") {
+            let what = "trusts nobody in particular without tokens: everybody may do everything; \
+                        add tokens, or take this key out (daemon.max_connections_per_client \
+                        bounds the connections of one address)";
+            let at = self.text.position(networks);
+            self.fail(at, format!("{ACCESS}.trusted_networks: {what}"));
+        }
+        if let Some(networks) = find(&entries, "trusted_networks") {
+            let path = join(ACCESS, "trusted_networks");
+            access.trusted = self.each(&path, networks, |text| text.parse());
+        }
+        if let Some(hosts) = find(&entries, "hosts") {
+            access.hosts = self.each(&join(ACCESS, "hosts"), hosts, |host| {
+                let is_wrong = |c: char| c.is_whitespace() || "/:@[]".contains(c);
+                if host.is_empty() || host.chars().any(is_wrong) {
+                    return Err(format!("expected a host name without a port, got {host:?}"));
+                }
+                Ok(host.to_ascii_lowercase())
+            });
+        }
+    }
+
+    /// What `read` makes of each text in the list, each error told.
+    fn each<T>(
+        &mut self,
+        path: &str,
+        value: &'a RawValue,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Vec<T> {
+        let mut all = Vec::new();
+        let list = self.list(path, value);
+        for value in self.told(list).unwrap_or_default() {
+            let at = self.text.position(value);
+            let one = self.string(path, value).and_then(|text| {
+                read(&text).map_err(|message| self.error(at, format!("{path}: {message}")))
+            });
+            all.extend(self.told(one));
+        }
+        all
     }
 
     fn token(
@@ -113,11 +164,12 @@ impl<'a> Reader<'a> {
             (None, Some(name)) => {
                 let at = self.text.position(name);
                 let name = self.string(&join(path, "file"), name)?;
-                let token = self
+                let found = self
                     .vault
                     .read(&name)
                     .map_err(|message| self.error(at, format!("{path}.{message}")))?;
-                let token = token.trim();
+                self.warn_of_readers(at, path, &found);
+                let token = found.text.trim();
                 if token.len() < SHORT_TOKEN {
                     self.warn(
                         at,
@@ -215,7 +267,7 @@ impl<'a> Reader<'a> {
         for (key, value) in &entries {
             if !known.contains(&key.as_str()) {
                 let at = self.text.position(value);
-                self.unknown_key(at, path, key, known.iter().copied());
+                self.unknown_key(at, path, key, known);
             }
         }
         Ok(entries)

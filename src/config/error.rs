@@ -21,6 +21,11 @@ impl ConfigError {
         }
     }
 
+    /// Where in the file it stands: complaints are told in this order.
+    pub(super) fn place(&self) -> Option<Position> {
+        self.at
+    }
+
     /// A settings error under the key path `path` (`pdus.pdu1`).
     pub(super) fn of_settings(file: &str, path: &str, error: &SettingsError) -> Self {
         let message = match &error.key {
@@ -45,3 +50,45 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
+
+/// All that is to be said about a config file, each list in the order of the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// What cannot work.
+    pub errors: Vec<ConfigError>,
+    /// What is foolish but can be lived with.
+    pub warnings: Vec<ConfigError>,
+}
+
+impl Findings {
+    pub(super) fn sorted(mut self) -> Self {
+        for list in [&mut self.errors, &mut self.warnings] {
+            list.sort_by_key(ConfigError::place);
+        }
+        self
+    }
+}
+
+impl From<ConfigError> for Findings {
+    fn from(error: ConfigError) -> Self {
+        Self {
+            errors: vec![error],
+            warnings: Vec::new(),
+        }
+    }
+}
+
+impl fmt::Display for Findings {
+    /// The errors, one a line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.errors.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            error.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Findings {}

@@ -76,7 +76,8 @@ impl<'a> Text<'a> {
 /// The `daemon` section as written.
 #[derive(Debug, serde::Deserialize)]
 pub(super) struct DaemonSection {
-    #[serde(deserialize_with = "hosts")]
+    /// Empty when it is missing.
+    #[serde(default, deserialize_with = "hosts")]
     pub(super) hostname: Vec<String>,
     #[serde(default, deserialize_with = "settings::maybe_number")]
     pub(super) port: Option<u16>,
@@ -148,7 +149,8 @@ fn hosts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::E
 /// The keys every PDU may have, as written.
 #[derive(Debug, serde::Deserialize)]
 pub(super) struct PduSection {
-    pub(super) driver: String,
+    #[serde(default)]
+    pub(super) driver: Option<String>,
     #[serde(default, deserialize_with = "settings::maybe_number")]
     pub(super) retries: Option<i64>,
     #[serde(default, deserialize_with = "settings::maybe_number")]
@@ -182,7 +184,7 @@ pub(super) const PDU_KEYS: &[&str] = &[
 pub(super) struct AliasSection {
     #[serde(default)]
     pub(super) hostname: Option<String>,
-    #[serde(default, deserialize_with = "settings::maybe_text")]
+    #[serde(default, alias = "outlet", deserialize_with = "settings::maybe_text")]
     pub(super) port: Option<String>,
     #[serde(default)]
     pub(super) outlets: Option<Vec<OutletSection>>,
@@ -192,12 +194,12 @@ pub(super) struct AliasSection {
 #[derive(Debug, serde::Deserialize)]
 pub(super) struct OutletSection {
     pub(super) hostname: String,
-    #[serde(deserialize_with = "settings::text")]
+    #[serde(alias = "outlet", deserialize_with = "settings::text")]
     pub(super) port: String,
 }
 
-/// The keys of [`AliasSection`].
-pub(super) const ALIAS_KEYS: &[&str] = &["hostname", "port", "outlets"];
+/// The keys of [`AliasSection`]; `outlet` is another word for `port`.
+pub(super) const ALIAS_KEYS: &[&str] = &["hostname", "port", "outlet", "outlets"];
 
 /// The top-level keys.
 pub(super) const SECTIONS: &[&str] = &["daemon", "pdus", "aliases"];

@@ -6,22 +6,25 @@
 mod access;
 mod error;
 mod file;
+mod foreign;
+mod pdu;
 
-pub use error::ConfigError;
+pub use error::{ConfigError, Findings};
 
 use crate::access::Access;
-use crate::driver::registry;
-use crate::driver::{Driver, DriverSpec};
+use crate::driver::{Driver, DriverSpec, registry};
 use crate::hint::did_you_mean;
 use crate::request::{Outlet, PduName};
 use crate::settings::{Position, SECRET_KEYS, Settings, SettingsError, keys_of};
-use crate::vault::Vault;
+use crate::vault::{Found, Vault};
 use file::{
     ALIAS_KEYS, AliasSection, DAEMON_KEYS, DaemonSection, Entries, OutletSection, PDU_KEYS,
-    PduSection, SECTIONS, Text,
+    SECTIONS, Text,
 };
+use pdu::{Common, driver_of};
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -182,6 +185,23 @@ impl PduConfig {
     }
 }
 
+/// A PDU whose settings cannot work: it is known, and every request for it is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokenPdu {
+    /// Its name.
+    pub name: PduName,
+    /// The `driver` that the config gives, as far as it can be read.
+    pub driver: String,
+    /// The first that is wrong.
+    pub error: ConfigError,
+}
+
+impl fmt::Display for BrokenPdu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "its settings cannot work: {}", self.error)
+    }
+}
+
 /// What an alias means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Alias {
@@ -196,12 +216,12 @@ pub enum Alias {
 pub struct Config {
     /// The `daemon` section.
     pub daemon: DaemonConfig,
-    /// The PDUs by name.
-    pub pdus: BTreeMap<PduName, PduConfig>,
+    /// The PDUs by name; one whose settings cannot work costs the others nothing.
+    pub pdus: BTreeMap<PduName, Result<PduConfig, BrokenPdu>>,
     /// The aliases by name.
     pub aliases: HashMap<String, Alias>,
-    /// What is foolish but can be lived with.
-    pub warnings: Vec<ConfigError>,
+    /// What is to be said of the file. Its errors cost only those whom they concern.
+    pub findings: Findings,
 }
 
 /// No config file is larger; a mistaken path to a disk image must not eat the memory.
@@ -209,7 +229,8 @@ const MAX_FILE: u64 = 64 * 1024 * 1024;
 
 impl Config {
     /// Reads and checks the file at `path`; `-` is standard input.
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+    /// Fails when nothing can be served by it.
+    pub fn load(path: &Path) -> Result<Self, Findings> {
         let name = path.display().to_string();
         let fail = |what: String| ConfigError::new(&name, None, what);
         let mut bytes = Vec::new();
@@ -227,7 +248,7 @@ impl Config {
         };
         read.map_err(|error| fail(format!("cannot read the configuration file: {error}")))?;
         if bytes.len() as u64 > MAX_FILE {
-            return Err(fail("the configuration file is larger than 64 MiB".into()));
+            return Err(fail("the configuration file is larger than 64 MiB".into()).into());
         }
         let text = String::from_utf8(bytes).map_err(|error| {
             let valid = error.utf8_error().valid_up_to();
@@ -243,16 +264,16 @@ impl Config {
 
     /// Checks the text of a config file; `name` is the file's name for messages, and secrets that
     /// it refers to lie beside it.
-    pub fn parse(text: &str, name: &str) -> Result<Self, ConfigError> {
+    pub fn parse(text: &str, name: &str) -> Result<Self, Findings> {
         Reader::new(text, name).config()
     }
 }
 
-/// Reads one file, gathering warnings on the way.
+/// Reads one file, gathering errors and warnings on the way.
 struct Reader<'a> {
     text: Text<'a>,
     name: &'a str,
-    warnings: Vec<ConfigError>,
+    findings: Findings,
     vault: Vault,
     /// Every user of the machine can read the file.
     is_for_everybody: bool,
@@ -265,7 +286,7 @@ impl<'a> Reader<'a> {
         Self {
             text: Text::new(text),
             name,
-            warnings: Vec::new(),
+            findings: Findings::default(),
             vault: Vault::of_config(Path::new(name)),
             is_for_everybody: false,
             secrets: Vec::new(),
@@ -277,23 +298,45 @@ impl<'a> Reader<'a> {
     }
 
     fn warn(&mut self, at: Position, message: impl Into<String>) {
-        self.warnings
-            .push(ConfigError::new(self.name, Some(at), message));
+        let warning = self.error(at, message);
+        self.findings.warnings.push(warning);
     }
 
-    fn config(mut self) -> Result<Config, ConfigError> {
-        let top: Entries<'a> = serde_json::from_str(self.text.whole).map_err(|error| {
-            let text = error.to_string();
-            let what = text
-                .rfind(" at line ")
-                .and_then(|end| text.get(..end))
-                .unwrap_or(&text);
-            let at = Position {
-                line: error.line().max(1),
-                column: error.column().max(1),
-            };
-            self.error(at, format!("broken JSON: {what}"))
-        })?;
+    /// Tells an error; what comes with it is read on.
+    fn fail(&mut self, at: Position, message: impl Into<String>) {
+        let error = self.error(at, message);
+        self.findings.errors.push(error);
+    }
+
+    /// A file with a secret that every user of the machine can read.
+    fn warn_of_readers(&mut self, at: Position, path: &str, found: &Found) {
+        if let Some(file) = &found.open_file {
+            let what = format!(
+                "{path}: every user of this machine can read {}; take its read permission from \
+                 others",
+                file.display()
+            );
+            self.warn(at, what);
+        }
+    }
+
+    /// What was read, or nothing and the error told.
+    fn told<T>(&mut self, read: Result<T, ConfigError>) -> Option<T> {
+        read.map_err(|error| self.findings.errors.push(error)).ok()
+    }
+
+    /// Tells what is wrong with the keys of the section at `path`.
+    fn told_all(&mut self, path: &str, wrong: &[SettingsError]) {
+        let name = self.name;
+        let errors = wrong
+            .iter()
+            .map(|error| ConfigError::of_settings(name, path, error));
+        self.findings.errors.extend(errors);
+    }
+
+    fn config(mut self) -> Result<Config, Findings> {
+        let top: Entries<'a> = serde_json::from_str(self.text.whole)
+            .map_err(|error| foreign::not_json(self.name, self.text.whole, &error))?;
         let start = Position { line: 1, column: 1 };
         let mut sections = self.unique("", top);
         let mut section = |name: &str| {
@@ -303,17 +346,26 @@ impl<'a> Reader<'a> {
                 .map(|index| sections.swap_remove(index).1)
         };
         let (daemon, pdus, aliases) = (section("daemon"), section("pdus"), section("aliases"));
+        if daemon.is_none()
+            && pdus.is_none()
+            && let Some(what) = foreign::flat(sections.iter().map(|(key, _)| key.as_str()))
+        {
+            return Err(self.error(start, what).into());
+        }
         for (key, value) in sections {
             let at = self.text.position(value);
-            self.unknown_key(at, "", &key, SECTIONS.iter().copied());
+            self.unknown_key(at, "", &key, SECTIONS);
         }
-        let missing = |reader: &Self, key: &str| {
-            reader.error(start, format!("{key}: missing section, expected an object"))
-        };
-        let daemon = self.daemon(daemon.ok_or_else(|| missing(&self, "daemon"))?)?;
-        let pdus = self.pdus(pdus.ok_or_else(|| missing(&self, "pdus"))?)?;
-        let aliases = match aliases {
-            Some(value) if value.get() != "null" => self.aliases(value, &pdus)?,
+        for (key, _) in [("daemon", daemon), ("pdus", pdus)]
+            .iter()
+            .filter(|(_, section)| section.is_none())
+        {
+            self.fail(start, format!("{key}: missing section, expected an object"));
+        }
+        let daemon = daemon.and_then(|value| self.daemon(value));
+        let pdus = pdus.and_then(|value| self.pdus(value));
+        let aliases = match (aliases, &pdus) {
+            (Some(value), Some(pdus)) if value.get() != "null" => self.aliases(value, pdus),
             _ => HashMap::new(),
         };
         if let Some((at, key)) = self.secrets.first().cloned()
@@ -331,12 +383,16 @@ impl<'a> Reader<'a> {
                 ),
             );
         }
-        Ok(Config {
-            daemon,
-            pdus,
-            aliases,
-            warnings: self.warnings,
-        })
+        let findings = self.findings.sorted();
+        match (daemon, pdus) {
+            (Some(daemon), Some(pdus)) => Ok(Config {
+                daemon,
+                pdus,
+                aliases,
+                findings,
+            }),
+            _ => Err(findings),
+        }
     }
 
     /// The entries of the object at `value`, checked to be one, without duplicates.
@@ -355,7 +411,8 @@ impl<'a> Reader<'a> {
         Ok(self.unique(path, entries))
     }
 
-    /// Drops all but the last of entries with one name, with a warning.
+    /// Drops all but the last of entries with one name, with a warning; of what tells who may do
+    /// what, none is as good as another.
     fn unique(&mut self, path: &str, entries: Entries<'a>) -> Vec<(String, &'a RawValue)> {
         let mut last: HashMap<&str, usize> = HashMap::new();
         let mut doubled = Vec::new();
@@ -364,18 +421,16 @@ impl<'a> Reader<'a> {
                 doubled.push((earlier, self.text.position(value)));
             }
         }
-        if doubled.is_empty() {
-            return entries.0;
-        }
         for (earlier, later_at) in &doubled {
             if let Some((key, _)) = entries.0.get(*earlier) {
-                self.warn(
-                    *later_at,
-                    format!(
-                        "{}: is there more than once, the last one counts",
-                        join(path, key)
-                    ),
-                );
+                let path = join(path, key);
+                if path == "daemon" || access::decides(&path) {
+                    let what = format!("{path}: is there more than once: expected all in one");
+                    self.fail(*later_at, what);
+                } else {
+                    let what = format!("{path}: is there more than once, the last one counts");
+                    self.warn(*later_at, what);
+                }
             }
         }
         let dropped: Vec<usize> = doubled.into_iter().map(|(earlier, _)| earlier).collect();
@@ -388,89 +443,74 @@ impl<'a> Reader<'a> {
             .collect()
     }
 
-    fn unknown_key<'k>(
-        &mut self,
-        at: Position,
-        path: &str,
-        key: &str,
-        known: impl Iterator<Item = &'k str>,
-    ) {
-        let hint = did_you_mean(key, "", known);
-        self.warn(at, format!("{}: unknown key{hint}", join(path, key)));
+    fn unknown_key(&mut self, at: Position, path: &str, key: &str, known: &[&str]) {
+        let hint = did_you_mean(key, "", known.iter().copied());
+        let what = format!("{}: unknown key{hint}", join(path, key));
+        if access::decides(path) || access::is_meant(path, key) {
+            self.fail(
+                at,
+                format!("{what} (what tells who may do what is never guessed at)"),
+            );
+        } else {
+            self.warn(at, what);
+        }
     }
 
-    /// Warns about the keys of `settings` that are not in `known`.
+    /// Complains of the keys of the object at `value` that are not in `known`.
     fn unknown_keys(&mut self, value: &'a RawValue, path: &str, known: &[&str]) {
         let start = self.text.position(value);
-        let keys = keys_of(value.get());
-        for (index, (key, offset)) in keys.iter().enumerate() {
-            let at = start.plus(Position::of(value.get(), *offset));
-            if keys.iter().skip(index + 1).any(|(other, _)| other == key) {
-                self.warn(
-                    at,
-                    format!(
-                        "{}: is there more than once, the last one counts",
-                        join(path, key)
-                    ),
-                );
-            } else if !known.contains(&key.as_str()) {
-                self.unknown_key(at, path, key, known.iter().copied());
+        for (key, offset) in keys_of(value.get()) {
+            if !known.contains(&key.as_str()) {
+                let at = start.plus(Position::of(value.get(), offset));
+                self.unknown_key(at, path, &key, known);
             }
         }
     }
 
-    fn daemon(&mut self, value: &'a RawValue) -> Result<DaemonConfig, ConfigError> {
-        let entries = self.object("daemon", value)?;
+    /// Nothing, when not all of it can be followed.
+    fn daemon(&mut self, value: &'a RawValue) -> Option<DaemonConfig> {
+        let read = self.object("daemon", value);
+        let entries = self.told(read)?;
         self.unknown_keys(value, "daemon", DAEMON_KEYS);
-        let settings = file::section(&self.text, "daemon", "", value);
-        let fail = |error: &SettingsError| ConfigError::of_settings(self.name, "daemon", error);
-        let written: DaemonSection = last_of_each(&settings)
-            .read()
-            .map_err(|error| fail(&error))?;
-        let listen: Vec<Listen> = written
-            .hostname
-            .iter()
-            .map(|host| match host.as_str() {
-                "" => Ok(Listen::All),
-                path if path.starts_with('/') => Ok(Listen::Unix(path.into())),
-                path if path.starts_with("unix:") => {
-                    Ok(Listen::Unix(path.trim_start_matches("unix:").into()))
-                }
-                host if host.chars().any(char::is_whitespace) => Err(fail(&settings.error(
-                    "hostname",
-                    format!("expected a host name, an address or a socket path, got {host:?}"),
-                ))),
-                host => Ok(Listen::Host(host.to_owned())),
-            })
-            .collect::<Result<_, _>>()?;
-        let protocols = match written.listener.as_deref() {
-            None => Protocols::Both,
-            Some(text) => text
-                .parse()
-                .map_err(|message: String| fail(&settings.error("listener", message)))?,
-        };
-        let limits = limits(&written, &settings).map_err(|error| fail(&error))?;
-        let logging_level = written.logging_level.as_deref().map(|level| {
-            match level.to_ascii_uppercase().as_str() {
+        let settings = last_of_each(&file::section(&self.text, "daemon", "", value));
+        let mut wrong = Vec::new();
+        let read = settings.read_all(&mut wrong, |settings| {
+            let written: DaemonSection = settings.read()?;
+            let protocols = match written.listener.as_deref() {
+                None => Protocols::Both,
+                Some(text) => text
+                    .parse()
+                    .map_err(|message: String| settings.error("listener", message))?,
+            };
+            let limits = limits(&written, settings)?;
+            let listen = listen(&written, settings)?;
+            Ok((written, listen, protocols, limits))
+        });
+        self.told_all("daemon", &wrong);
+        let logging_level = read.as_ref().and_then(|(written, ..)| {
+            let level = written.logging_level.as_deref()?;
+            Some(match level.to_ascii_uppercase().as_str() {
                 "DEBUG" => (log::LevelFilter::Debug, true),
                 "INFO" => (log::LevelFilter::Info, true),
                 "WARN" | "WARNING" => (log::LevelFilter::Warn, true),
                 "ERROR" | "CRITICAL" => (log::LevelFilter::Error, true),
                 // As the Python program does with any other word.
                 _ => (log::LevelFilter::Error, false),
-            }
+            })
         });
-        let unknown_level = matches!(logging_level, Some((_, false))).then(|| {
-            settings.error(
-                "logging_level",
-                "expected DEBUG, INFO, WARNING or ERROR; taken as ERROR",
-            )
-        });
-        if let Some(error) = unknown_level {
-            self.warn(error.at, format!("daemon.{error}"));
+        if matches!(logging_level, Some((_, false))) {
+            let what = "expected DEBUG, INFO, WARNING or ERROR; taken as ERROR";
+            let warning = settings.error("logging_level", what);
+            self.warn(warning.at, format!("daemon.{warning}"));
         }
         let access = entries.iter().find(|(key, _)| key == "access");
-        let access = self.access(access.map(|(_, value)| *value), &listen)?;
+        let listens = read.as_ref().map_or(&[][..], |(_, listen, ..)| listen);
+        let access = self.access(access.map(|(_, value)| *value), listens);
+        // It is read first: these are of this section, or of its place in the file.
+        if !self.findings.errors.is_empty() {
+            return None;
+        }
+        let (written, listen, protocols, limits) = read?;
         if !access.is_on()
             && let Some(open) = listen.iter().find(|listen| !access::is_local(listen))
         {
@@ -487,7 +527,7 @@ impl<'a> Reader<'a> {
                 ),
             );
         }
-        Ok(DaemonConfig {
+        Some(DaemonConfig {
             listen,
             access,
             port: match written.port {
@@ -505,84 +545,65 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn pdus(&mut self, value: &'a RawValue) -> Result<BTreeMap<PduName, PduConfig>, ConfigError> {
-        let mut pdus = BTreeMap::new();
-        for (name, value) in self.object("pdus", value)? {
-            let pdu = self.pdu(&name, value)?;
-            pdus.insert(pdu.name.clone(), pdu);
-        }
-        Ok(pdus)
+    fn pdus(
+        &mut self,
+        value: &'a RawValue,
+    ) -> Option<BTreeMap<PduName, Result<PduConfig, BrokenPdu>>> {
+        let read = self.object("pdus", value);
+        let entries = self.told(read)?;
+        let pdus = entries.into_iter().map(|(name, value)| {
+            let name = PduName::new(name);
+            let pdu = self.pdu(&name, value);
+            (name, pdu)
+        });
+        Some(pdus.collect())
     }
 
-    fn pdu(&mut self, name: &str, value: &'a RawValue) -> Result<PduConfig, ConfigError> {
-        let path = join("pdus", name);
-        let entries = self.object(&path, value)?;
-        let settings = file::section(&self.text, name, "", value);
-        let settings = last_of_each(&self.with_secrets(&settings, &path, value, &entries)?);
-        let fail = |error: &SettingsError| ConfigError::of_settings(self.name, &path, error);
-        let written: PduSection = settings.read().map_err(|error| fail(&error))?;
-        let Some(spec) = registry::find(&written.driver) else {
-            let driver = &written.driver;
-            let names = registry::specs().flat_map(|spec| spec.names).copied();
-            let hint = did_you_mean(driver, "", names);
-            let message =
-                format!("unknown driver {driver:?}{hint} (`pdudaemon --list-drivers` shows all)");
-            return Err(fail(&settings.error("driver", message)));
+    fn pdu(&mut self, name: &PduName, value: &'a RawValue) -> Result<PduConfig, BrokenPdu> {
+        let path = join("pdus", name.as_str());
+        let broken = |driver: &str, error: &ConfigError| BrokenPdu {
+            name: name.clone(),
+            driver: driver.to_owned(),
+            error: error.clone(),
         };
-        let retrydelay = seconds(written.retrydelay.unwrap_or(5.0))
-            .ok_or_else(|| fail(&settings.error("retrydelay", "expected 0 to 86400 seconds")))?;
-        #[expect(clippy::cast_precision_loss, reason = "a number of seconds")]
-        let timeout = seconds(written.timeout.unwrap_or(spec.timeout as f64))
-            .filter(|timeout| *timeout >= Duration::from_millis(1))
-            .ok_or_else(|| fail(&settings.error("timeout", "expected 0.001 to 86400 seconds")))?;
-        let queue_limit = written.queue_limit.unwrap_or(1024);
-        if queue_limit == 0 {
-            return Err(fail(
-                &settings.error("queue_limit", "expected 1 or more, got 0"),
-            ));
+        let read = self
+            .object(&path, value)
+            .map_err(|error| broken("", &error));
+        if let Err(broken) = &read {
+            self.findings.errors.push(broken.error.clone());
         }
-        let settings = Settings::new(
-            PduName::new(name),
-            &*written.driver,
-            settings.text(),
-            self.text.position(value),
-        );
-        spec.build.build(&settings).map_err(|error| fail(&error))?;
-        let retries = match written.retries.unwrap_or(5) {
-            few if few < 1 => {
-                let at = settings.error("retries", "").at;
-                self.warn(
-                    at,
-                    format!(
-                        "{path}.retries: {few} attempts would never switch anything, counts as 1"
-                    ),
-                );
-                1
-            }
-            many => u32::try_from(many).unwrap_or(u32::MAX),
-        };
-        let known: Vec<&str> = PDU_KEYS
-            .iter()
-            .copied()
-            .chain(spec.keys.iter().map(|key| key.name))
-            .collect();
-        self.unknown_keys(value, &path, &known);
-        Ok(PduConfig {
-            name: PduName::new(name),
-            spec,
-            settings,
-            retries,
-            retrydelay,
-            timeout,
-            queue_limit,
-            bus: written.bus.filter(|bus| !bus.is_empty()),
-            about: written.about,
-            outlet_names: written
-                .outlet_names
-                .into_iter()
-                .map(|(id, name)| (Outlet::new(id), name))
-                .collect(),
-        })
+        let entries = read?;
+        let mut wrong = Vec::new();
+        let written = file::section(&self.text, name.as_str(), "", value);
+        let settings = self.with_secrets(&written, &path, value, &entries, &mut wrong);
+        let settings = last_of_each(&settings);
+        let common = settings.read_all(&mut wrong, Common::read);
+        let driver = driver_of(&settings);
+        let settings = settings.of_driver(&driver);
+        let spec = registry::find(&driver);
+        let built = spec.and_then(|spec| {
+            let known = PDU_KEYS.iter().copied();
+            let known: Vec<&str> = known.chain(spec.keys.iter().map(|key| key.name)).collect();
+            self.unknown_keys(value, &path, &known);
+            settings.read_all(&mut wrong, |settings| spec.build.build(settings))
+        });
+        if let Some(few) = common
+            .as_ref()
+            .map(|common| common.retries)
+            .filter(|few| *few < 1)
+        {
+            let at = settings.error("retries", "").at;
+            let what = format!("{few} attempts would never switch anything, counts as 1");
+            self.warn(at, format!("{path}.retries: {what}"));
+        }
+        if let (Some(common), Some(_), []) = (common, built, wrong.as_slice()) {
+            return Ok(common.pdu(name.clone(), settings));
+        }
+        let first = self.findings.errors.len();
+        self.told_all(&path, &wrong);
+        let error = self.findings.errors.get(first).cloned();
+        let error = error.unwrap_or_else(|| self.error(settings.start(), "cannot be read"));
+        Err(broken(&driver, &error))
     }
 
     /// The settings with every secret that is a reference put in its place. Lines stay where they
@@ -593,24 +614,35 @@ impl<'a> Reader<'a> {
         path: &str,
         object: &'a RawValue,
         entries: &[(String, &'a RawValue)],
-    ) -> Result<Settings, ConfigError> {
+        wrong: &mut Vec<SettingsError>,
+    ) -> Settings {
         let mut text = String::new();
         let mut rest_at = 0;
         for (key, value) in entries {
             if !SECRET_KEYS.contains(&key.as_str()) {
                 continue;
             }
-            let (at, key) = (self.text.position(value), join(path, key));
+            let at = self.text.position(value);
             if !value.get().starts_with('{') {
                 if !matches!(value.get(), "null" | "\"\"") {
-                    self.secrets.push((at, key));
+                    self.secrets.push((at, join(path, key)));
                 }
                 continue;
             }
-            let secret = self
-                .vault
-                .resolve(value.get())
-                .map_err(|message| self.error(at, format!("{key}: {message}")))?;
+            let secret = match self.vault.resolve(value.get()) {
+                Ok(found) => {
+                    self.warn_of_readers(at, &join(path, key), &found);
+                    found.text
+                }
+                Err(message) => {
+                    wrong.push(SettingsError {
+                        at,
+                        key: Some(key.clone()),
+                        message,
+                    });
+                    continue;
+                }
+            };
             let start = value.get().as_ptr().addr() - object.get().as_ptr().addr();
             text.push_str(object.get().get(rest_at..start).unwrap_or_default());
             text.push_str(&serde_json::Value::String(secret).to_string());
@@ -618,37 +650,60 @@ impl<'a> Reader<'a> {
             rest_at = start + value.get().len();
         }
         if rest_at == 0 {
-            return Ok(settings.clone());
+            return settings.clone();
         }
         text.push_str(object.get().get(rest_at..).unwrap_or_default());
-        Ok(settings.with_text(text))
+        settings.with_text(text)
     }
 
     fn aliases(
         &mut self,
         value: &'a RawValue,
-        pdus: &BTreeMap<PduName, PduConfig>,
-    ) -> Result<HashMap<String, Alias>, ConfigError> {
+        pdus: &BTreeMap<PduName, Result<PduConfig, BrokenPdu>>,
+    ) -> HashMap<String, Alias> {
         let mut aliases = HashMap::new();
-        for (name, value) in self.object("aliases", value)? {
+        let read = self.object("aliases", value);
+        for (name, value) in self.told(read).unwrap_or_default() {
             let path = join("aliases", &name);
             let at = self.text.position(value);
-            let alias = match last_of_each(&file::section(&self.text, &name, "", value))
+            if let Ok(entries) = serde_json::from_str(value.get()) {
+                self.unique(&path, entries);
+                self.unknown_keys(value, &path, ALIAS_KEYS);
+            }
+            let alias = last_of_each(&file::section(&self.text, &name, "", value))
                 .read::<AliasSection>()
-            {
-                Ok(written) => {
-                    self.unknown_keys(value, &path, ALIAS_KEYS);
-                    resolve_alias(written, pdus).map_or_else(Alias::Dead, Alias::Outlets)
-                }
-                Err(error) => Alias::Dead(error.to_string()),
-            };
+                .map_err(|error| error.to_string())
+                .and_then(|written| resolve_alias(written, pdus))
+                .map_or_else(Alias::Dead, Alias::Outlets);
             if let Alias::Dead(why) = &alias {
                 self.warn(at, format!("{path}: this alias leads nowhere: {why}"));
             }
             aliases.insert(name, alias);
         }
-        Ok(aliases)
+        aliases
     }
+}
+
+/// Where to listen.
+fn listen(written: &DaemonSection, settings: &Settings) -> Result<Vec<Listen>, SettingsError> {
+    if written.hostname.is_empty() {
+        let expected = "missing, expected an address, a list of addresses, or null for all \
+                        interfaces";
+        return Err(settings.error("hostname", expected));
+    }
+    let one = |host: &String| match host.as_str() {
+        "" => Ok(Listen::All),
+        path if path.starts_with('/') => Ok(Listen::Unix(path.into())),
+        path if path.starts_with("unix:") => {
+            Ok(Listen::Unix(path.trim_start_matches("unix:").into()))
+        }
+        host if host.chars().any(char::is_whitespace) => Err(settings.error(
+            "hostname",
+            format!("expected a host name, an address or a socket path, got {host:?}"),
+        )),
+        host => Ok(Listen::Host(host.to_owned())),
+    };
+    written.hostname.iter().map(one).collect()
 }
 
 /// The bounds on clients, each within what can work.
@@ -730,7 +785,7 @@ fn limits(written: &DaemonSection, settings: &Settings) -> Result<Limits, Settin
 /// The outlets an alias means, or why it means none.
 fn resolve_alias(
     written: AliasSection,
-    pdus: &BTreeMap<PduName, PduConfig>,
+    pdus: &BTreeMap<PduName, Result<PduConfig, BrokenPdu>>,
 ) -> Result<Vec<(PduName, Outlet)>, String> {
     let outlets = match (written.outlets, written.hostname, written.port) {
         (Some(outlets), None, None) if !outlets.is_empty() => outlets,
@@ -745,10 +800,13 @@ fn resolve_alias(
             .get_key_value(hostname.as_str())
             .ok_or_else(|| format!("there is no PDU {hostname:?}"))?;
         let outlet = Outlet::new(port);
-        pdu.build()
-            .map_err(|error| error.to_string())?
-            .check(&outlet)
-            .map_err(|error| format!("PDU {hostname}, outlet {outlet}: {error}"))?;
+        // Which outlets a broken one could have is not known: a request tells what is wrong.
+        if let Ok(pdu) = pdu {
+            pdu.build()
+                .map_err(|error| error.to_string())?
+                .check(&outlet)
+                .map_err(|error| format!("PDU {hostname}, outlet {outlet}: {error}"))?;
+        }
         if found
             .iter()
             .any(|known| known.0 == *name && known.1 == outlet)

@@ -10,10 +10,20 @@ fn parse(pdus_and_more: &str) -> Result<Config, String> {
 fn warnings(text: &str) -> Vec<String> {
     parse(text)
         .expect("loads")
+        .findings
         .warnings
         .iter()
         .map(ToString::to_string)
         .collect()
+}
+
+/// The errors, whether anything can be served or not.
+fn errors(pdus_and_more: &str) -> String {
+    parse(pdus_and_more).map_or_else(|error| error, |config| config.findings.to_string())
+}
+
+fn good<'c>(config: &'c Config, name: &str) -> &'c PduConfig {
+    config.pdus[name].as_ref().expect("a good PDU")
 }
 
 #[test]
@@ -26,15 +36,15 @@ fn an_old_file_loads_with_numbers_as_strings() {
     )
     .expect("loads");
     assert!(
-        matches!(config.warnings.as_slice(), [open] if open.to_string().contains("0.0.0.0")),
+        matches!(config.findings.warnings.as_slice(), [open] if open.to_string().contains("0.0.0.0")),
         "{:?}",
-        config.warnings
+        config.findings.warnings
     );
     assert_eq!(
         (config.daemon.port, config.daemon.protocols),
         (16421, Protocols::Http)
     );
-    let pdu = &config.pdus["sim"];
+    let pdu = good(&config, "sim");
     assert_eq!(
         (pdu.retries, pdu.retrydelay, pdu.timeout.as_secs()),
         (3, Duration::from_millis(1500), 30)
@@ -127,7 +137,7 @@ fn what_cannot_work_is_an_error_with_its_place() {
             r#""pdus": {"a": {"driver": "simulatd"}}"#,
             "did you mean simulated?",
         ),
-        (r#""pdus": {"a": {}}"#, "pdus.a: missing field `driver`"),
+        (r#""pdus": {"a": {}}"#, "pdus.a.driver: missing"),
         (
             r#""pdus": {"a": 5}"#,
             "x.conf:2:15: pdus.a: expected an object, got a number",
@@ -154,7 +164,7 @@ fn what_cannot_work_is_an_error_with_its_place() {
         ),
         (r#""aliases": {}"#, "pdus: missing section"),
     ] {
-        let error = parse(text).expect_err(text);
+        let error = errors(text);
         assert!(error.contains(expected), "expected {expected} in {error}");
     }
 }
@@ -186,9 +196,8 @@ fn places_far_into_the_file_are_found() {
         let before = format!("{{\"daemon\": {{\"hostname\": \"h\"}}, \"pdus\": {{{pdus}\"last\": ");
         let text = format!("{before}{{\"driver\": \"nonesuch\"}}}}}}");
         let place = Position::of(&text, before.len());
-        let error = Config::parse(&text, "f")
-            .expect_err("an unknown driver")
-            .to_string();
+        let config = Config::parse(&text, "f").expect("the others are good");
+        let error = config.findings.to_string();
         let line = format!("f:{}:", place.line);
         assert!(error.starts_with(&line), "{error}: expected {line}");
         let column = error
@@ -217,7 +226,11 @@ fn access_is_read_and_checked() {
     ))
     .expect("loads");
     let access = &config.daemon.access;
-    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    assert!(
+        config.findings.warnings.is_empty(),
+        "{:?}",
+        config.findings.warnings
+    );
     assert_eq!(access.hosts, ["pdud.lab", "localhost", "pdud"]);
     assert_eq!(access.tokens[0].hash, crate::access::Token::hash_of("test"));
     assert_eq!(access.trusted.len(), 2);
@@ -279,18 +292,264 @@ fn access_is_read_and_checked() {
         r#"{{"tokens": [{{"name": "a", "sha256": "{hash}"}}, {{"name": "b", "sha256": "{hash}"}}]}}"#
     );
     assert!(with_access(&twice).expect_err("refused").contains("twice"));
-    let warned = with_access(&format!(
+    let wrong = with_access(&format!(
         r#"{{"token": 1, "tokens": [{{"name": "a", "sha256": "{hash}", "allw": []}}]}}"#
     ))
-    .expect("loads");
-    let warned: Vec<String> = warned.warnings.iter().map(ToString::to_string).collect();
-    assert_eq!(
-        warned,
-        [
-            "x.conf:2:21: daemon.access.token: unknown key, did you mean tokens?",
-            "x.conf:2:135: daemon.access.tokens[0].allw: unknown key, did you mean allow?",
-        ]
+    .expect_err("refused");
+    for expected in [
+        "x.conf:2:21: daemon.access.token: unknown key, did you mean tokens?",
+        "x.conf:2:135: daemon.access.tokens[0].allw: unknown key, did you mean allow?",
+    ] {
+        assert!(wrong.contains(expected), "expected {expected} in {wrong}");
+    }
+}
+
+/// What a slip leaves open is an error, all in one run.
+#[test]
+fn what_tells_who_may_do_what_fails_closed() {
+    let hash = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+    let token = format!(r#"{{"name": "a", "sha256": "{hash}"}}"#);
+    let tokens = format!(r#""tokens": [{token}]"#);
+    let allow = r#""allow": [{"pdus": ["a"]}]"#;
+    for (daemon, expected) in [
+        (
+            r#""access": {"trusted_networks": ["10.0.0.0/8"]}"#.to_owned(),
+            "daemon.access.trusted_networks: trusts nobody in particular without tokens",
+        ),
+        (
+            r#""access": {"trusted_networks": ["10.0.0.0/8"]}"#.to_owned(),
+            "daemon.max_connections_per_client",
+        ),
+        (
+            r#""access": {"tokens": []}"#.to_owned(),
+            "daemon.access.tokens: expected at least one",
+        ),
+        (
+            r#""access": {"tokens": null}"#.to_owned(),
+            "daemon.access.tokens: expected a list, got null",
+        ),
+        (
+            r#""access": null"#.to_owned(),
+            "daemon.access: expected an object, got null",
+        ),
+        (
+            format!(r#""access": {{"token": [{token}]}}"#),
+            "daemon.access.token: unknown key, did you mean tokens?",
+        ),
+        (
+            format!(r#""acess": {{{tokens}}}"#),
+            "daemon.acess: unknown key, did you mean access?",
+        ),
+        (tokens.clone(), "daemon.tokens: unknown key"),
+        (
+            r#""trusted_networks": ["10.0.0.0/8"]"#.to_owned(),
+            "daemon.trusted_networks: unknown key",
+        ),
+        (
+            format!(r#""access": {{{tokens}}}, "access": {{}}"#),
+            "daemon.access: is there more than once",
+        ),
+        (
+            format!(r#""access": {{{tokens}, {tokens}}}"#),
+            "daemon.access.tokens: is there more than once",
+        ),
+        (
+            format!(
+                r#""access": {{"tokens": [{{"name": "a", "sha256": "{hash}", {allow}, "allow": null}}]}}"#
+            ),
+            "daemon.access.tokens[0].allow: is there more than once",
+        ),
+        (
+            format!(
+                r#""access": {{"tokens": [{{"name": "a", "sha256": "{hash}", "allow": [{{"pdu": ["a"]}}]}}]}}"#
+            ),
+            "daemon.access.tokens[0].allow[0].pdu: unknown key, did you mean pdus?",
+        ),
+    ] {
+        let text = format!(r#"{{"daemon": {{"hostname": "h", {daemon}}}, "pdus": {{}}}}"#);
+        let error = Config::parse(&text, "x.conf")
+            .expect_err(&daemon)
+            .to_string();
+        assert!(error.contains(expected), "expected {expected} in {error}");
+    }
+    for (text, expected) in [
+        (
+            format!(
+                r#"{{"daemon": {{"hostname": "h", "access": {{{tokens}}}}}, "daemon": {{"hostname": "h"}}, "pdus": {{}}}}"#
+            ),
+            "daemon: is there more than once",
+        ),
+        (
+            format!(r#"{{"daemon": {{"hostname": "h"}}, "pdus": {{}}, "access": {{{tokens}}}}}"#),
+            "access: unknown key",
+        ),
+    ] {
+        let error = Config::parse(&text, "x.conf").expect_err(&text).to_string();
+        assert!(error.contains(expected), "expected {expected} in {error}");
+    }
+    // Without a word about rights, there are none.
+    for access in ["{}", r#"{"hosts": ["a"]}"#, r#"{"trusted_networks": null}"#] {
+        assert!(!with_access(access).expect(access).daemon.access.is_on());
+    }
+}
+
+#[test]
+fn every_error_of_the_file_is_told_in_its_order() {
+    let text = r#"{"daemon": {"hostname": "h", "idle_timeout": 0, "listener": "udp", "port": "x",
+        "access": {"tokens": [{"name": "a b"}, {"name": "c"}], "hosts": ["a:1", "b/"]}},
+        "pdus": {
+          "a": {"driver": "nonsense", "retries": "many", "timeout": -1},
+          "b": 5,
+          "c": {"driver": "snmpv3", "username": "u", "retrydelay": "x", "authpassphrase": "short",
+                "privpassphrase": "also2short", "onsetting": "x", "offsetting": 1, "oid": "1.*"},
+          "d": {"driver": "apc7952", "password": {"file": "none"}, "queue_limit": 0},
+          "e": {"drivr": "simulated"}},
+        "aliases": []}"#;
+    let findings = Config::parse(text, "x").expect_err("refused");
+    let told: Vec<String> = findings.errors.iter().map(ToString::to_string).collect();
+    let expected = [
+        "1:30: daemon.idle_timeout:",
+        "1:",
+        "1:",
+        "2:40: daemon.access.tokens[0].name:",
+        "2:48: daemon.access.tokens[1]: expected sha256",
+        "2:74: daemon.access.hosts:",
+        "2:81: daemon.access.hosts:",
+        "4:17: pdus.a.driver: unknown",
+        "4:",
+        "4:",
+        "5:16: pdus.b: expected an object",
+        "6:",
+        "6:",
+        "7:",
+        "8:",
+        "8:",
+        "9:16: pdus.e.driver: missing",
+        "10:20: aliases: expected an object, got a list",
+    ];
+    let all = told.join("\n");
+    assert_eq!(told.len(), expected.len(), "{all}");
+    for (told, expected) in told.iter().zip(expected) {
+        assert!(
+            told.starts_with(&format!("x:{expected}")),
+            "expected {expected} in {told}"
+        );
+    }
+    for key in [
+        "daemon.listener",
+        "daemon.port",
+        "pdus.a.retries",
+        "pdus.a.timeout",
+        "pdus.c.retrydelay",
+        "pdus.c.authpassphrase",
+        "pdus.c.onsetting",
+        "pdus.d.password",
+        "pdus.d.queue_limit",
+    ] {
+        assert!(
+            all.contains(&format!(": {key}: ")),
+            "{key} is not in\n{all}"
+        );
+    }
+    assert!(
+        !all.contains("short") && !all.contains("also2short"),
+        "{all}"
     );
+}
+
+#[test]
+fn a_pdu_that_cannot_work_costs_the_others_nothing() {
+    let config = parse(
+        r#""pdus": {"good": {"driver": "simulated"}, "bad": {"driver": "EG-PMS", "device": "aa:bb:cc:xx:yy"}},
+           "aliases": {"x": {"hostname": "bad", "outlet": 1}, "y": {"outlets": [{"hostname": "good", "outlet": 2}]}}"#,
+    )
+    .expect("loads");
+    assert!(config.pdus["good"].is_ok());
+    let broken = config.pdus["bad"].as_ref().expect_err("broken");
+    assert_eq!(broken.driver, "EG-PMS");
+    assert!(
+        broken
+            .to_string()
+            .contains("x.conf:2:71: pdus.bad.device: expected five"),
+        "{broken}"
+    );
+    assert_eq!(config.findings.errors.first(), Some(&broken.error));
+    assert!(
+        config.findings.warnings.is_empty(),
+        "{:?}",
+        config.findings.warnings
+    );
+    for (alias, pdu) in [("x", "bad"), ("y", "good")] {
+        assert!(
+            matches!(&config.aliases[alias], Alias::Outlets(all) if all[0].0.as_str() == pdu),
+            "{alias}"
+        );
+    }
+}
+
+#[test]
+fn files_of_other_forms_are_told_what_is_expected() {
+    for (text, expected) in [
+        (
+            "[pdu01]\ndriver = snmpv1\n",
+            "x:1:1: this looks like an INI file: expected a JSON object",
+        ),
+        (
+            "# a comment\n\nhostname = localhost\n",
+            "x:1:1: this looks like an INI file",
+        ),
+        (
+            r#"{"hostname": "0.0.0.0", "dbname": "x"}"#,
+            "\"hostname\" stands outside of any section",
+        ),
+        (r#"{"driver": "snmpv1"}"#, "\"driver\" stands outside"),
+        ("[1]", "x:1:1: expected a JSON object"),
+        ("null", "expected a JSON object"),
+        ("", "broken JSON: EOF"),
+        ("{// a\n}", "x:1:2: broken JSON: JSON has no comments"),
+        (
+            "{\n  \"daemon\": {} # a\n}",
+            "x:2:16: broken JSON: JSON has no comments",
+        ),
+        (
+            "{\"pdus\": {\"a\": /* b */ {}}}",
+            "x:1:16: broken JSON: JSON has no comments",
+        ),
+        (
+            "{\"pdus\": {\"\u{e4}\": {},\n}}",
+            "x:2:1: broken JSON: JSON has no comma behind the last",
+        ),
+        ("{\"pdus\": [1,]}", "broken JSON: JSON has no comma behind"),
+        (
+            "{'pdus': {}}",
+            "x:1:2: broken JSON: JSON has texts in double quotes",
+        ),
+    ] {
+        let error = Config::parse(text, "x").expect_err(text).to_string();
+        assert!(error.contains(expected), "expected {expected} in {error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+}
+
+#[test]
+fn an_unknown_driver_may_be_a_maker() {
+    for (driver, expected) in [
+        ("simulatd", ", did you mean simulated?"),
+        ("raritan", ", perhaps snmpv1, snmpv2c or snmpv3 with"),
+        ("eaton", ", perhaps snmpv1, snmpv2c or snmpv3 with"),
+        ("shelly", ", did you mean shelly_gen2?"),
+        ("yepkit", ", perhaps one of YKUSH, YKUSHXS "),
+        ("tapo", ", perhaps home-assistant-http for"),
+        (
+            "ipmi",
+            ", perhaps localcmdline with a program such as ipmitool",
+        ),
+        ("Raritan PX3", ", perhaps snmpv1"),
+        ("wombat", "\"wombat\" (`pdudaemon --list-drivers`"),
+    ] {
+        let error = errors(&format!(r#""pdus": {{"a": {{"driver": "{driver}"}}}}"#));
+        assert!(error.contains(expected), "expected {expected} in {error}");
+    }
 }
 
 #[test]
@@ -306,8 +565,8 @@ fn listening_to_the_world_without_tokens_is_a_warning() {
     ] {
         let text = format!(r#"{{"daemon": {{"hostname": {hostname}}}, "pdus": {{}}}}"#);
         let config = Config::parse(&text, "x.conf").expect("loads");
-        assert_eq!(!config.warnings.is_empty(), warns, "{hostname}");
-        if let Some(warning) = config.warnings.first() {
+        assert_eq!(!config.findings.warnings.is_empty(), warns, "{hostname}");
+        if let Some(warning) = config.findings.warnings.first() {
             let text = warning.to_string();
             assert!(
                 text.starts_with("x.conf:1:13: daemon.hostname: whoever"),
@@ -321,7 +580,8 @@ fn listening_to_the_world_without_tokens_is_a_warning() {
 fn secrets_may_be_references() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("x.conf");
-    std::fs::write(folder.path().join("apc"), "@\"quoted\"\n").expect("written");
+    let secret = folder.path().join("apc");
+    std::fs::write(&secret, "@\"quoted\"\n").expect("written");
     let write = |password: &str| {
         let text = format!(
             "{{\"daemon\": {{\"hostname\": \"localhost\"}}, \"pdus\": {{\"a\": {{\"driver\": \"apc7952\",\n\
@@ -336,27 +596,38 @@ fn secrets_may_be_references() {
         password: crate::settings::Secret,
     }
     let password = |config: &Config| -> String {
-        let keys: Keys = config.pdus["a"].settings.read().expect("reads");
+        let keys: Keys = good(config, "a").settings.read().expect("reads");
         keys.password.reveal().to_owned()
     };
     write("{\"file\":\n \"apc\"}");
     let config = load().expect("loads");
     assert_eq!(password(&config), "@\"quoted\"");
     assert!(!format!("{config:?}").contains("quoted"));
-    // A reference is no secret; the line of what comes behind it stays right.
-    assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
-    assert!(
-        config.warnings[0]
-            .to_string()
-            .contains("x.conf:4:1: pdus.a.retrys")
-    );
-    let before = config.pdus["a"].clone();
+    // A reference is no secret, but what it refers to is; the line of what comes behind it stays
+    // right.
+    let warned = |config: &Config| -> Vec<String> {
+        let warnings = &config.findings.warnings;
+        warnings.iter().map(ToString::to_string).collect()
+    };
+    for (told, expected) in warned(&config).iter().zip([
+        format!(
+            "x.conf:2:13: pdus.a.password: every user of this machine can read {}",
+            secret.display()
+        ),
+        "x.conf:4:1: pdus.a.retrys".to_owned(),
+    ]) {
+        assert!(told.contains(&expected), "expected {expected} in {told}");
+    }
+    let take = std::fs::Permissions::from_mode(0o640);
+    std::fs::set_permissions(&secret, take).expect("set");
+    assert_eq!(warned(&load().expect("loads")).len(), 1);
+    let before = good(&config, "a").clone();
     std::fs::write(folder.path().join("apc"), "changed\n").expect("written");
-    assert!(!before.works_like(&load().expect("loads").pdus["a"]));
+    assert!(!before.works_like(good(&load().expect("loads"), "a")));
     write("{\"env\": \"CARGO_PKG_NAME\"}");
     assert_eq!(password(&load().expect("loads")), "pdudaemon");
     write("{\"file\": \"none\"}");
-    let error = load().expect_err("refused");
+    let error = load().expect("loads").findings.to_string();
     assert!(
         error.contains("x.conf:2:13: pdus.a.password: file ")
             && error.contains("none: cannot be read"),
@@ -366,7 +637,12 @@ fn secrets_may_be_references() {
     write("\"@file\"");
     let config = load().expect("loads");
     assert_eq!(password(&config), "@file");
-    let warned: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
+    let warned: Vec<String> = config
+        .findings
+        .warnings
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     assert!(
         warned
             .iter()
@@ -374,7 +650,7 @@ fn secrets_may_be_references() {
         "{warned:?}"
     );
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).expect("set");
-    assert_eq!(load().expect("loads").warnings.len(), 1);
+    assert_eq!(load().expect("loads").findings.warnings.len(), 1);
 }
 
 #[test]
@@ -407,7 +683,11 @@ fn the_bounds_on_clients_are_read_and_checked() {
         "max_buffered_bytes": 70000, "max_wrong_tokens": 3, "idle_timeout": 0.5,
         "request_timeout": 1.5"#;
     let config = with(keys).expect("fine");
-    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    assert!(
+        config.findings.warnings.is_empty(),
+        "{:?}",
+        config.findings.warnings
+    );
     let expected = Limits {
         connections: Some(9),
         connections_per_client: 8,

@@ -5,11 +5,11 @@ mod signals;
 mod systemd;
 
 use crate::cli::Drive;
-use crate::config::{Alias, Config, DaemonConfig};
+use crate::config::{Alias, Config, DaemonConfig, Findings};
 use crate::dispatch::{Dispatcher, Recover, Stop};
 use crate::listener::Listeners;
 use crate::logging::Logging;
-use crate::request::{Failure, FailureKind, Outcome, Outlet, Request, Target};
+use crate::request::{Failure, FailureKind, Outcome, Outlet, Request, Target, count};
 use crossbeam_channel::RecvTimeoutError;
 use log::{error, info, warn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -54,7 +54,7 @@ pub fn run(mut config: Config, path: &Path, logging: &Logging) -> io::Result<()>
             return Err(error);
         }
     };
-    info!(target: "pdud", "{} PDUs, ready", config.pdus.len());
+    info!(target: "pdud", "{}, ready", readiness(&config));
     drop(config);
     systemd::ready();
 
@@ -91,6 +91,25 @@ pub fn run(mut config: Config, path: &Path, logging: &Logging) -> io::Result<()>
     Ok(())
 }
 
+/// How many PDUs there are, and how many of them are served.
+fn readiness(config: &Config) -> String {
+    let all = count(config.pdus.len(), "PDU", "PDUs");
+    match config.pdus.values().filter(|pdu| pdu.is_err()).count() {
+        0 => all,
+        broken => format!("{all}, {broken} of them with settings that cannot work"),
+    }
+}
+
+/// Logs what is to be said of the config file.
+fn tell(findings: &Findings) {
+    for warning in &findings.warnings {
+        warn!("{warning}");
+    }
+    for error in &findings.errors {
+        error!("{error}");
+    }
+}
+
 /// Loads the config file again. One that cannot be used changes nothing.
 fn reload(path: &Path, written: &mut DaemonConfig, dispatcher: &Dispatcher, listeners: &Listeners) {
     if path == Path::new("-") {
@@ -98,13 +117,12 @@ fn reload(path: &Path, written: &mut DaemonConfig, dispatcher: &Dispatcher, list
     }
     let config = match Config::load(path) {
         Ok(config) => config,
-        Err(error) => {
-            return error!("the config is not loaded again, nothing has changed: {error}");
+        Err(findings) => {
+            tell(&findings);
+            return error!("the config is not loaded again, nothing has changed");
         }
     };
-    for warning in &config.warnings {
-        warn!("{warning}");
-    }
+    tell(&config.findings);
     if let Err(error) = dispatcher.reload(&config) {
         return error!("the config is not loaded again, nothing has changed: {error}");
     }
@@ -197,7 +215,7 @@ pub fn drive(mut config: Config, drive: Drive) -> io::Result<Outcome> {
     config
         .pdus
         .retain(|name, _| known && wanted.contains(name.as_str()));
-    for pdu in config.pdus.values_mut() {
+    for pdu in config.pdus.values_mut().flatten() {
         pdu.retries = drive.retries.unwrap_or(pdu.retries);
         pdu.retrydelay = drive.retrydelay.unwrap_or(pdu.retrydelay);
     }

@@ -21,7 +21,7 @@ pub use message::Stop;
 pub use status::{Known, Report, Source};
 pub use ticket::{Follower, Progress, Ticket};
 
-use crate::config::{Alias, Config};
+use crate::config::{Alias, BrokenPdu, Config};
 use crate::metrics::Metrics;
 use crate::request::{Action, Failure, FailureKind, Outlet, PduName, Reply, Request, Target};
 use group::Group;
@@ -86,6 +86,10 @@ pub struct PduInfo {
     pub about: Option<String>,
     /// Can its outlets' states be read?
     pub reads_back: bool,
+    /// Can its settings be worked with, or those that it had before?
+    pub is_served: bool,
+    /// What is wrong with its settings in the config.
+    pub broken: Option<String>,
     /// Requests that wait or run.
     pub waiting: usize,
     /// What is known of it.
@@ -201,7 +205,7 @@ impl Dispatcher {
         for (pdu, outlet) in aliased_outlets(&table) {
             aliased.entry(pdu).or_default().push(outlet);
         }
-        let info = |(name, route)| info_of(route, aliased.remove(name).unwrap_or_default());
+        let info = |(name, route)| info_of(name, route, aliased.remove(name).unwrap_or_default());
         let mut pdus: Vec<PduInfo> = table.routes.iter().map(info).collect();
         pdus.sort_by(|a, b| a.name.cmp(&b.name));
         pdus
@@ -210,9 +214,10 @@ impl Dispatcher {
     /// One PDU.
     pub fn pdu(&self, name: &str) -> Option<PduInfo> {
         let table = self.table();
-        let route = table.routes.get(name)?;
-        let aliased = aliased_outlets(&table).filter(|(pdu, _)| *pdu == &route.pdu.name);
-        Some(info_of(route, aliased.map(|(_, outlet)| outlet).collect()))
+        let (name, route) = table.routes.get_key_value(name)?;
+        let aliased = aliased_outlets(&table).filter(|(pdu, _)| *pdu == name);
+        let aliased = aliased.map(|(_, outlet)| outlet).collect();
+        Some(info_of(name, route, aliased))
     }
 
     /// One alias.
@@ -253,15 +258,25 @@ impl Dispatcher {
             };
         };
         let now = Instant::now();
-        let trouble = |route: &Route| {
+        let trouble = |route: &Result<Route, BrokenPdu>| {
+            let route = match route {
+                Ok(route) => route,
+                Err(broken) => return Some(format!("it is not served: {broken}")),
+            };
             if route.worker.is_finished() {
                 return Some("its worker has ended: this is a bug".to_owned());
             }
-            let (since, deadline) = route.status.call()?;
-            (now > deadline + OVERDUE).then(|| {
+            let call = route.status.call();
+            if let Some((since, _)) = call.filter(|(_, until)| now > *until + OVERDUE) {
                 let took = now.saturating_duration_since(since).as_secs();
-                format!("a driver call has been running for {took} s, past its deadline")
-            })
+                return Some(format!(
+                    "a driver call has been running for {took} s, past its deadline"
+                ));
+            }
+            let broken = route.unfollowed.as_ref()?;
+            Some(format!(
+                "it goes on with the settings that it had: {broken}"
+            ))
         };
         let mut troubles: Vec<(PduName, String)> = table
             .routes
@@ -380,12 +395,17 @@ fn outlets_of<'t>(table: &'t Table, target: &Target) -> Result<&'t [(PduName, Ou
 }
 
 fn route_of<'t>(table: &'t Table, pdu: &str) -> Result<&'t Route, Failure> {
-    table.routes.get(pdu).ok_or_else(|| {
-        Failure::new(
-            FailureKind::UnknownPdu,
-            format!("there is no PDU {pdu:?} in the config"),
-        )
-    })
+    match table.routes.get(pdu) {
+        Some(Ok(route)) => Ok(route),
+        Some(Err(broken)) => {
+            let reason = format!("PDU {pdu}: {broken}");
+            Err(Failure::new(FailureKind::BrokenSettings, reason))
+        }
+        None => {
+            let reason = format!("there is no PDU {pdu:?} in the config");
+            Err(Failure::new(FailureKind::UnknownPdu, reason))
+        }
+    }
 }
 
 fn room(route: &Route) -> Result<Place, Failure> {
@@ -416,7 +436,23 @@ fn aliased_outlets(table: &Table) -> impl Iterator<Item = (&PduName, &Outlet)> {
     outlets.map(|(pdu, outlet)| (pdu, outlet))
 }
 
-fn info_of(route: &Route, aliased: Vec<&Outlet>) -> PduInfo {
+fn info_of(name: &PduName, route: &Result<Route, BrokenPdu>, aliased: Vec<&Outlet>) -> PduInfo {
+    let route = match route {
+        Ok(route) => route,
+        Err(broken) => {
+            return PduInfo {
+                name: name.clone(),
+                driver: broken.driver.clone(),
+                about: None,
+                reads_back: false,
+                is_served: false,
+                broken: Some(broken.error.to_string()),
+                waiting: 0,
+                outlets: aliased.into_iter().map(|id| (id.clone(), None)).collect(),
+                report: Report::default(),
+            };
+        }
+    };
     let report = route.status.report();
     let pdu = &route.pdu;
     let known = route
@@ -430,6 +466,11 @@ fn info_of(route: &Route, aliased: Vec<&Outlet>) -> PduInfo {
         driver: pdu.settings.driver().to_owned(),
         about: pdu.about.clone(),
         reads_back: pdu.spec.reads_back,
+        is_served: true,
+        broken: route
+            .unfollowed
+            .as_ref()
+            .map(|broken| broken.error.to_string()),
         waiting: route.waiting.load(Ordering::Acquire),
         outlets: known
             .map(|outlet| (outlet.clone(), pdu.outlet_names.get(outlet).cloned()))
@@ -535,7 +576,8 @@ mod tests {
             "gone": {"driver": "simulated", "timeout": 0.1, "retries": 1},
             "stays": {"driver": "simulated"}}}"#;
         let mut config = Config::parse(text, "test").expect("a good config");
-        config.pdus.get_mut("gone").expect("a PDU").spec = &DEAF;
+        let gone = config.pdus.get_mut("gone").expect("a PDU");
+        gone.as_mut().expect("a good one").spec = &DEAF;
         let dispatcher = Dispatcher::start(&config, Recover::No).expect("started");
         dispatcher.submit(on("gone"), Box::new(drop));
         wait_for("the call", || {

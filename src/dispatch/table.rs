@@ -8,10 +8,10 @@ use super::message::{Change, Message};
 use super::status::Status;
 use super::worker::{Handle, Shared, longest_turn};
 use super::{Recover, panic_failure};
-use crate::config::{Alias, Config, PduConfig};
+use crate::config::{Alias, BrokenPdu, Config, PduConfig};
 use crate::driver::Driver;
-use crate::request::{Failure, FailureKind, Outlet, PduName};
-use log::{info, warn};
+use crate::request::{Failure, FailureKind, Outlet, PduName, count};
+use log::{error, info, warn};
 use std::collections::HashMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,6 +23,8 @@ use std::time::Duration;
 /// The way to one PDU.
 pub(super) struct Route {
     pub(super) pdu: PduConfig,
+    /// What the config has for it now, when that cannot work: it goes on with what it had.
+    pub(super) unfollowed: Option<BrokenPdu>,
     pub(super) worker: Handle,
     /// A second driver that is only ever asked which outlets there can be.
     checker: Mutex<Box<dyn Driver>>,
@@ -76,7 +78,8 @@ pub(super) const YOUNG: Duration = Duration::from_secs(1);
 
 /// All routes and aliases.
 pub(super) struct Table {
-    pub(super) routes: HashMap<PduName, Route>,
+    /// To a PDU whose settings cannot work there is no way.
+    pub(super) routes: HashMap<PduName, Result<Route, BrokenPdu>>,
     pub(super) aliases: HashMap<String, Alias>,
     place: Option<StatePlace>,
     buses: HashMap<String, Arc<Bus>>,
@@ -101,19 +104,24 @@ impl Table {
             retired: Vec::new(),
             is_stopping: false,
         };
-        for pdu in config.pdus.values() {
-            let route = table.route(pdu, None)?;
-            table.routes.insert(pdu.name.clone(), route);
+        for (name, pdu) in &config.pdus {
+            let route = match pdu {
+                Ok(pdu) => Ok(table.route(pdu, None)?),
+                Err(broken) => Err(told(broken)),
+            };
+            table.routes.insert(name.clone(), route);
         }
         if let (Some(place), Recover::Yes) = (&table.place, recover) {
             for found in place.journal.found(Duration::ZERO) {
-                if table.routes.contains_key(&found.pdu) || !place.journal.is_left(&found) {
-                    continue;
+                let why = match table.routes.get(&found.pdu) {
+                    Some(Ok(_)) => continue,
+                    Some(Err(broken)) => broken.to_string(),
+                    None => "this PDU is not in the config any more".into(),
+                };
+                if place.journal.is_left(&found) {
+                    let (pdu, outlet) = (&found.pdu, &found.outlet);
+                    error!("PDU {pdu}, outlet {outlet}: LEFT OFF by an unfinished reboot: {why}");
                 }
-                let (pdu, outlet) = (&found.pdu, &found.outlet);
-                warn!(
-                    "PDU {pdu}, outlet {outlet}: left off by an unfinished reboot, but this PDU is not in the config any more"
-                );
             }
             table.take_over(Duration::ZERO);
         }
@@ -127,25 +135,26 @@ impl Table {
             return;
         };
         for found in place.journal.found(age) {
-            if let Some(route) = self.routes.get(&found.pdu) {
+            if let Some(Ok(route)) = self.routes.get(&found.pdu) {
                 let _ = route.worker.inbox.send(Message::Owed(found.outlet));
             }
         }
     }
 
     /// Follows a new config: PDUs that work as before keep everything, changed ones keep their
-    /// queue, removed ones finish theirs. On an error nothing has changed.
+    /// queue, removed ones finish theirs, those whose new settings cannot work go on with what
+    /// they had. On an error nothing has changed.
     pub(super) fn follow(&mut self, config: &Config) -> io::Result<()> {
         self.retired.retain(|route| !route.worker.is_finished());
         let (mut changes, mut back, mut added) = (Vec::new(), Vec::new(), Vec::new());
-        for pdu in config.pdus.values() {
+        for pdu in config.pdus.values().flatten() {
             match self.routes.get(&pdu.name) {
-                Some(route) if route.pdu.works_like(pdu) => {}
-                Some(_) => changes.push((pdu, build(pdu)?, build(pdu)?)),
-                None if self.retired_index(&pdu.name).is_some() => {
+                Some(Ok(route)) if route.pdu.works_like(pdu) => {}
+                Some(Ok(_)) => changes.push((pdu, build(pdu)?, build(pdu)?)),
+                Some(Err(_)) | None if self.retired_index(&pdu.name).is_some() => {
                     back.push((pdu, build(pdu)?, build(pdu)?));
                 }
-                None => added.push(pdu),
+                Some(Err(_)) | None => added.push(pdu),
             }
         }
         let (changed, new) = (changes.len(), added.len() + back.len());
@@ -184,13 +193,13 @@ impl Table {
         }
         for (pdu, driver, checker) in changes {
             let change = self.change(pdu, driver);
-            if let Some(route) = self.routes.get_mut(&pdu.name) {
+            if let Some(Ok(route)) = self.routes.get_mut(&pdu.name) {
                 let _ = route.worker.inbox.send(Message::Change(change));
                 route.renew(checker);
             }
         }
         for route in fresh.into_iter().chain(revived) {
-            self.routes.insert(route.pdu.name.clone(), route);
+            self.routes.insert(route.pdu.name.clone(), Ok(route));
         }
         let gone: Vec<PduName> = self
             .routes
@@ -200,24 +209,33 @@ impl Table {
             .collect();
         let removed = gone.len();
         for name in gone {
-            if let Some(route) = self.routes.remove(&name) {
+            if let Some(Ok(route)) = self.routes.remove(&name) {
                 self.retire(route);
             }
         }
-        for (name, route) in &mut self.routes {
-            if let Some(pdu) = config.pdus.get(name) {
-                route.pdu = pdu.clone();
+        for (name, pdu) in &config.pdus {
+            match (pdu, self.routes.get_mut(name)) {
+                (Ok(pdu), Some(Ok(route))) => (route.pdu, route.unfollowed) = (pdu.clone(), None),
+                // Every good one has a route by now.
+                (Ok(_), _) => {}
+                (Err(broken), Some(Ok(route))) => {
+                    error!("PDU {name} goes on with the settings that it had: {broken}");
+                    route.unfollowed = Some(broken.clone());
+                }
+                (Err(broken), _) => {
+                    self.routes.insert(name.clone(), Err(told(broken)));
+                }
             }
         }
         self.aliases.clone_from(&config.aliases);
         self.take_over(YOUNG);
-        info!(target: "pdud", "the config is loaded again: {changed} PDUs changed, {new} new, {removed} gone");
+        info!(target: "pdud", "the config is loaded again: {}, {new} new, {removed} gone", count(changed, "PDU changed", "PDUs changed"));
         Ok(())
     }
 
     /// Every route, the retired ones included.
     pub(super) fn all_routes(&self) -> impl Iterator<Item = &Route> {
-        self.routes.values().chain(&self.retired)
+        self.routes.values().flatten().chain(&self.retired)
     }
 
     /// Every worker, the retired ones included.
@@ -227,8 +245,9 @@ impl Table {
 
     /// The same, to join them.
     pub(super) fn workers_mut(&mut self) -> impl Iterator<Item = &mut Handle> {
-        let routes = self.routes.values_mut().map(|route| &mut route.worker);
-        routes.chain(self.retired.iter_mut().map(|route| &mut route.worker))
+        let routes = self.routes.values_mut().flatten();
+        let routes = routes.chain(&mut self.retired);
+        routes.map(|route| &mut route.worker)
     }
 
     /// Its PDU has left the config: it finishes what it has.
@@ -270,6 +289,7 @@ impl Table {
             checker,
             worker,
             pdu: pdu.clone(),
+            unfollowed: None,
             waiting: Arc::new(AtomicUsize::new(0)),
             status,
             countable: OnceLock::new(),
@@ -289,6 +309,12 @@ impl Table {
             None => PduLock::new(&place.directory, "pdu", pdu.name.as_str()),
         })
     }
+}
+
+/// Says that a PDU is not served.
+fn told(broken: &BrokenPdu) -> BrokenPdu {
+    error!("PDU {} is not served: {broken}", broken.name);
+    broken.clone()
 }
 
 fn build(pdu: &PduConfig) -> io::Result<Box<dyn Driver>> {

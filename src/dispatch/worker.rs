@@ -537,7 +537,13 @@ mod tests {
     fn a_driver_that_does_not_come_back_is_replaced() {
         let text = r#"{"daemon": {"hostname": "127.0.0.1", "port": 0}, "pdus": {"p": {"driver": "simulated", "timeout": 1, "retries": 2, "retrydelay": 0}}}"#;
         let config = Config::parse(text, "test").expect("a good config");
-        let pdu = config.pdus.values().next().expect("a PDU").clone();
+        let pdu = config
+            .pdus
+            .values()
+            .flatten()
+            .next()
+            .expect("a PDU")
+            .clone();
         let status = Arc::new(Status::default());
         let shared = Shared {
             bus: None,

@@ -45,6 +45,8 @@ pub(super) fn metrics(call: Call) {
         .filter(|info| call.caller.may_see(info.name.as_str()))
         .map(|info| PduFacts {
             name: info.name.as_str(),
+            is_served: info.is_served,
+            is_broken: info.broken.is_some(),
             waiting: info.waiting,
             reachable: info.report.reachable,
             calls: info.report.calls,

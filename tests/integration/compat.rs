@@ -93,6 +93,7 @@ const DRIVE_STATUS: &str = "exit status of `--drive`";
 const DRIVE_MISSING: &str = "`--drive` with an option missing";
 const OPTIONS: &str = "new options";
 const BROKEN: &str = "a broken or missing config file";
+const NOT_WORKING: &str = "a PDU whose settings cannot work";
 
 const CASES: &[Case] = &[
     // HTTP: what everybody relies on.
@@ -939,15 +940,24 @@ const STARTS: &[Start] = &[
         r#"{"daemon": {"hostname": "127.0.0.1", "port": PORT, "listener": "udp"}, "pdus": {}}"#,
         "exit 1",
     ),
+    Start {
+        about: "an unknown driver",
+        config: r#"{"daemon": {"hostname": "127.0.0.1", "port": PORT}, "pdus": {"p": {"driver": "nonsense"}}}"#,
+        python: "exit 1",
+        here: "serves",
+        why: NOT_WORKING,
+    },
+    Start {
+        about: "no driver",
+        config: r#"{"daemon": {"hostname": "127.0.0.1", "port": PORT}, "pdus": {"p": {}}}"#,
+        python: "exit 1",
+        here: "serves",
+        why: NOT_WORKING,
+    },
     start(
-        "an unknown driver",
-        r#"{"daemon": {"hostname": "127.0.0.1", "port": PORT}, "pdus": {"p": {"driver": "nonsense"}}}"#,
-        "exit 1",
-    ),
-    start(
-        "no driver",
-        r#"{"daemon": {"hostname": "127.0.0.1", "port": PORT}, "pdus": {"p": {}}}"#,
-        "exit 1",
+        "a placeholder",
+        r#"{"daemon": {"hostname": "127.0.0.1", "port": PORT}, "pdus": {"p": {"driver": "EG-PMS", "device": "aa:bb:cc:xx:yy"}}}"#,
+        "serves",
     ),
     start(
         "a port out of range",

@@ -34,6 +34,9 @@ pub(super) fn kind_of(failure: FailureKind) -> Kind {
         FailureKind::BadRequest => BAD_VALUE,
         FailureKind::UnknownPdu => Kind("unknown-pdu", 404, "No such PDU"),
         FailureKind::UnknownAlias => Kind("unknown-alias", 404, "No such alias"),
+        FailureKind::BrokenSettings => {
+            Kind("broken-settings", 503, "The PDU's settings cannot work")
+        }
         FailureKind::NoSuchOutlet => Kind("no-such-outlet", 404, "No such outlet"),
         FailureKind::QueueFull => Kind("queue-full", 429, "The PDU's queue is full"),
         FailureKind::Unreachable => Kind("pdu-unreachable", 504, "The PDU does not answer"),

@@ -15,6 +15,10 @@ pub(super) struct PduView<'a> {
     about: Option<&'a str>,
     driver: &'a str,
     reads_back: bool,
+    /// False: every request for it is refused.
+    served: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    broken: Option<&'a str>,
     reachable: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     since: Option<String>,
@@ -83,6 +87,8 @@ impl<'a> PduView<'a> {
             about: info.about.as_deref(),
             driver: &info.driver,
             reads_back: info.reads_back,
+            served: info.is_served,
+            broken: info.broken.as_deref(),
             reachable: report.reachable,
             since: report.since.map(when),
             waiting: info.waiting,

@@ -8,11 +8,11 @@ use pdudaemon::config::Config;
 fuzz_target!(|text: &str| {
     match Config::parse(text, "fuzz") {
         Ok(config) => {
-            for pdu in config.pdus.values() {
+            for pdu in config.pdus.values().flatten() {
                 assert!(pdu.build().is_ok(), "accepted, and does not build");
             }
             let again = Config::parse(text, "fuzz").expect("accepted before");
-            assert_eq!(config.warnings.len(), again.warnings.len());
+            assert_eq!(config.findings, again.findings);
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }
