@@ -19,7 +19,7 @@ use std::fmt;
 use std::fs::{File, TryLockError};
 use std::ops::RangeInclusive;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long one transfer may take when the deadline is longer (libusb's usual patience).
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -434,7 +434,7 @@ impl Device {
                 let packet = input.max_packet_size().max(1);
                 Buffer::new(length.max(1).div_ceil(packet) * packet)
             };
-            transfer(reports.input.as_mut(), buffer, wait)
+            input_report(reports.input.as_mut(), buffer, wait)
         })
     }
 
@@ -471,6 +471,26 @@ pub const GET_REPORT: u8 = 0x01;
 pub const OUTPUT_REPORT: u16 = 0x0200;
 /// The report type in the high byte of `wValue`: feature.
 pub const FEATURE_REPORT: u16 = 0x0300;
+
+/// The next input report. An empty packet is none: some devices send one behind each report that
+/// fills its packets, and Linux's own HID driver passes over it, too.
+fn input_report(
+    mut endpoint: Option<&mut Endpoint<Interrupt, In>>,
+    buffer: impl Fn(&Endpoint<Interrupt, In>) -> Buffer,
+    wait: Duration,
+) -> Result<Vec<u8>, TransferError> {
+    let until = Instant::now() + wait;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let report = transfer(endpoint.as_deref_mut(), &buffer, left)?;
+        if !report.is_empty() {
+            return Ok(report);
+        }
+        if left.is_zero() {
+            return Err(TransferError::Cancelled);
+        }
+    }
+}
 
 /// One transfer, taken back after `wait`, with a buffer made for its endpoint.
 fn transfer<D: EndpointDirection>(

@@ -100,6 +100,8 @@ pub(crate) trait Emulation: Send {
 /// A plugged-in device; unplugged when dropped.
 pub(crate) struct Gadget {
     folder: PathBuf,
+    /// Removed with the gadget: the kernel has four of its kind.
+    function: Option<PathBuf>,
     controller: usize,
     stop: Arc<AtomicBool>,
 }
@@ -151,6 +153,38 @@ impl Gadget {
         let number = fs::read_to_string(frame.function.join("port_num")).expect("a serial port");
         connect(&format!("/dev/ttyGS{}", number.trim()));
         frame.plug_into(free_controller(), Arc::default())
+    }
+
+    /// The same device made of the kernel's own HID function, for reports that travel by interrupt or
+    /// as output reports. It ends each whole packet of input with an empty one.
+    pub(crate) fn plug_hidg(
+        identity: &Identity,
+        emulation: impl Emulation + 'static,
+        (report, has_output): (u8, bool),
+    ) -> Self {
+        let frame = Frame::new(identity, "hid");
+        put(frame.function.join("protocol"), "0");
+        put(frame.function.join("subclass"), "0");
+        put(frame.function.join("report_length"), &report.to_string());
+        if !has_output {
+            put(frame.function.join("no_out_endpoint"), "1");
+        }
+        let mut reports = REPORTS.to_vec();
+        for at in REPORT_LENGTHS {
+            reports[at] = report;
+        }
+        fs::write(frame.function.join("report_desc"), reports).expect("the reports");
+        let number = fs::read_to_string(frame.function.join("dev")).expect("a device number");
+        let (_, minor) = number.trim().split_once(':').expect("major and minor");
+        let device = PathBuf::from(format!("/dev/hidg{minor}"));
+        let function = frame.function.clone();
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut gadget = frame.plug_into(free_controller(), Arc::clone(&stop));
+        gadget.function = Some(function);
+        let open = OpenOptions::new().read(true).write(true).open(&device);
+        let device = open.unwrap_or_else(|error| panic!("{}: {error}", device.display()));
+        spawn(move || serve_hidg(device, emulation, &stop));
+        gadget
     }
 
     /// The host's tty of a USB serial port.
@@ -305,6 +339,10 @@ impl Drop for Gadget {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
+        if let Some(function) = &self.function {
+            let _ = fs::remove_file(self.folder.join("configs/c.1/f"));
+            let _ = fs::remove_dir(function);
+        }
         if let Some(taken) = TAKEN.lock().expect("lock").get_mut(self.controller) {
             *taken = false;
         }
@@ -428,6 +466,7 @@ impl Frame {
             .expect("the function");
         let gadget = Gadget {
             folder: self.folder,
+            function: None,
             controller,
             stop,
         };
@@ -450,6 +489,9 @@ const REPORTS: &[u8] = &[
     0x09, 0x01, 0x81, 0x02, 0x95, 64, 0x09, 0x02, 0x91, 0x02, 0x95, 8, 0x09, 0x03, 0xb1, 0x02,
     0xc0,
 ];
+
+/// Where [`REPORTS`] tells the lengths of input and output.
+const REPORT_LENGTHS: [usize; 2] = [15, 21];
 
 /// A HID interface, ep1 in, ep2 out.
 const HID: &[&[u8]] = &[
@@ -619,6 +661,41 @@ fn serve_input(
         }
         if stop.load(Ordering::SeqCst) {
             return;
+        }
+    }
+}
+
+/// Plays a device of the kernel's HID function. Waits on: the next report of the host.
+fn serve_hidg(mut device: File, mut emulation: impl Emulation, stop: &AtomicBool) {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let (inputs, reports) = channel();
+    let look = Timespec {
+        tv_sec: 0,
+        tv_nsec: 20_000_000,
+    };
+    let mut report = [0; 64];
+    while !stop.load(Ordering::SeqCst) {
+        let mut ready = [PollFd::new(&device, PollFlags::IN)];
+        if !poll(&mut ready, Some(&look)).is_ok_and(|ready| ready > 0) {
+            continue;
+        }
+        let Ok(length) = device.read(&mut report) else {
+            continue;
+        };
+        let data = &report[..length];
+        // The kernel does not say whether a report came as a feature.
+        let setup = Setup {
+            kind: 0x21,
+            request: 9,
+            value: 0x0300,
+            index: 0,
+            length: data.len() as u16,
+        };
+        if !emulation.write(setup, data, &inputs) {
+            emulation.output(data, &inputs);
+        }
+        for answer in reports.try_iter() {
+            device.write_all(&answer).expect("a report");
         }
     }
 }
