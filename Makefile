@@ -23,18 +23,22 @@ TARGET  := $(or $(CARGO_TARGET_DIR),$(TOP)/target)
 RELEASE := $(TARGET)/release
 
 .DEFAULT_GOAL := build
-.PHONY: help build run test test-deps test-deb test-usb test-page fuzz fuzz-check soak deny advisories bench lint docs deb install uninstall clean
+.PHONY: help rust build run test test-deps test-deb test-usb test-page fuzz fuzz-check soak deny advisories bench lint docs deb install uninstall clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(TOP)/Makefile
 
-build: ## the release binaries, target/release/pdudaemon and pduclient
+# An older cargo stops at the manifest with words that do not help.
+rust: # says what is missing before cargo does
+	@$(TOP)/packaging/need-rust.sh $(CARGO)
+
+build: rust ## the release binaries, target/release/pdudaemon and pduclient
 	$(CARGO) build --release --locked --bins --manifest-path $(TOP)/Cargo.toml
 
 run: build ## build and start the daemon with simulated PDUs on 127.0.0.1, and say what to try
 	@PDUDAEMON=$(RELEASE)/pdudaemon PDUCLIENT=$(RELEASE)/pduclient DEMO_PORT=$(DEMO_PORT) $(TOP)/packaging/run-demo.sh
 
-test: test-deps ## all tests that need neither a virtual machine nor a browser
+test: rust test-deps ## all tests that need neither a virtual machine nor a browser
 	cd $(TOP) && $(CARGO) test --locked
 
 test-deps: ## the programs the tests start: installs what is missing (root or sudo)
@@ -122,6 +126,7 @@ install: build ## install below $(DESTDIR)$(PREFIX); the configuration goes to $
 		$(INSTALL) -m 644 $(TOP)/share/completions/$$program.bash $(DESTDIR)$(DATADIR)/bash-completion/completions/$$program; \
 		$(INSTALL) -m 644 $(TOP)/share/completions/_$$program $(DESTDIR)$(ZSHDIR)/_$$program; done
 	$(INSTALL) -d $(DESTDIR)$(DOCDIR)/examples
+	$(INSTALL) -m 644 $(TOP)/share/doc/*.md $(DESTDIR)$(DOCDIR)/
 	$(INSTALL) -m 644 $(TOP)/share/demo.conf $(TOP)/share/local-scripts.conf $(TOP)/share/no-local-hardware.conf $(DESTDIR)$(DOCDIR)/examples/
 	set -e; for file in $(TOP)/share/examples/*; do test -f "$$file" || continue; \
 		$(INSTALL) -m 644 "$$file" $(DESTDIR)$(DOCDIR)/examples/; done

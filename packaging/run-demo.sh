@@ -8,10 +8,18 @@ client=$PDUCLIENT
 here=$(pwd)/
 client=${client#"$here"}
 at=127.0.0.1:$DEMO_PORT
+if curl -s -o /dev/null --max-time 2 "http://$at/" 2>/dev/null; then
+    echo "Something else listens on $at already. Stop it, or take another port:  make run DEMO_PORT=16422" >&2
+    exit 1
+fi
 cat <<END
 
-Simulated PDUs on $at; Ctrl-C stops the daemon. In another terminal, try:
+Simulated PDUs on $at; Ctrl-C stops the daemon. Its page: http://$at/  In another terminal, try:
 
+    $client list --daemon $at                    # PDUs; with a name its outlets
+    $client state --daemon $at rack1:1-8
+    curl -fsS 'http://$at/power/control/get-status?hostname=rack1&port=1'
+    curl -fsS 'http://$at/metrics'
     curl -fsS 'http://$at/power/control/on?hostname=rack1&port=1'
     curl -fsS 'http://$at/power/control/reboot?hostname=rack1&port=1&delay=2'
     curl -fsS 'http://$at/power/control/off?alias=board7'

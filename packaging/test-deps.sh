@@ -5,7 +5,7 @@ set -eu
 top=$(cd "$(dirname "$0")/.." && pwd)
 target=${CARGO_TARGET_DIR:-$top/target}
 
-"$top/packaging/need.sh" curl inetutils-telnet netcat-openbsd openssh-client openssh-server python3 python3-systemd \
+"$top/packaging/need.sh" curl groff-base inetutils-telnet netcat-openbsd openssh-client openssh-server python3 python3-systemd \
     python3-venv snmp snmpd
 
 # The compat suite compares with these very versions.

@@ -1,5 +1,5 @@
 //! The same cases against this program and against the Python one (PyPI `pdudaemon` 1.1.1), and
-//! every difference is one of `tests/data/differences.md`, which the README shows (documents.rs).
+//! every difference is one of `share/doc/differences.md`, which the README shows (documents.rs).
 //!
 //! The Python program is looked for in `target/test-venv/bin`, where
 //! `make test-deps` installs it. Where it is not, only this program is
@@ -18,7 +18,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-const DIFFERENCES: &str = include_str!("../data/differences.md");
+const DIFFERENCES: &str = include_str!("../../share/doc/differences.md");
 
 /// What is asked.
 #[derive(Clone, Copy)]
@@ -832,7 +832,7 @@ fn every_difference_is_one_of_the_table() {
         if differs {
             assert!(
                 rows.contains(why),
-                "{why:?} is not in tests/data/differences.md"
+                "{why:?} is not in share/doc/differences.md"
             );
             used.insert(why);
         }

@@ -35,6 +35,7 @@ mod listeners;
 mod logs;
 mod matrix;
 mod names;
+mod pages;
 mod peer_modbus;
 mod power;
 mod process;
