@@ -4,7 +4,7 @@
 use super::fuzzing::TcpStream;
 use super::resolve::resolve;
 use super::{Deadline, TransportError, TransportErrorKind, printable};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 #[cfg(not(fuzzing))]
 use std::net::TcpStream;
 use std::time::Duration;
@@ -21,6 +21,16 @@ pub struct Connection {
 impl Connection {
     /// Connects to the first address of `host` that accepts.
     pub fn open(host: &str, port: u16, deadline: Deadline) -> Result<Self, TransportError> {
+        Self::open_or_hint(host, port, deadline, "")
+    }
+
+    /// The same; `hint` follows the error when the host is there but nobody listens on the port.
+    pub fn open_or_hint(
+        host: &str,
+        port: u16,
+        deadline: Deadline,
+        hint: &str,
+    ) -> Result<Self, TransportError> {
         let mut last = None;
         for address in resolve(host, port, deadline)? {
             let patience = deadline.within(CONNECT_PATIENCE).left("connecting")?;
@@ -31,7 +41,13 @@ impl Connection {
                         .map_err(|error| TransportError::io("connecting", &error))?;
                     return Ok(Self { stream });
                 }
-                Err(error) => last = Some(format!("cannot connect to {address}: {error}")),
+                Err(error) => {
+                    let hint = match error.kind() {
+                        ErrorKind::ConnectionRefused => hint,
+                        _ => "",
+                    };
+                    last = Some(format!("cannot connect to {address}: {error}{hint}"));
+                }
             }
         }
         Err(TransportError::new(
@@ -74,7 +90,7 @@ impl Connection {
                 .set_read_timeout(Some(left))
                 .and_then(|()| self.stream.read(buffer))
             {
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 result => {
                     return result
                         .map_err(|error| TransportError::broken("waiting for an answer", &error));
@@ -90,7 +106,7 @@ impl Connection {
             self.stream.set_nonblocking(false)?;
             peeked
         });
-        matches!(nothing, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+        matches!(nothing, Err(error) if error.kind() == ErrorKind::WouldBlock)
     }
 
     /// What has come already, without waiting: `None` when nothing has, 0 when the peer closed.
@@ -104,7 +120,7 @@ impl Connection {
             .map_err(|error| TransportError::io("receiving", &error))?;
         match result {
             Ok(more) => Ok(Some(more)),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(TransportError::broken("receiving", &error)),
         }
     }
@@ -164,8 +180,8 @@ impl Connection {
                     break;
                 }
                 Ok(_) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     outcome = Ok(());
                     break;
                 }

@@ -114,6 +114,21 @@ fn what_cannot_be_started_has_switched_nothing() {
             .contains("no-such-uhubctl is not installed"),
         "{error}"
     );
+    // A hub that is not there, and one that cannot switch, look alike to it.
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = folder.path().join("uhubctl");
+    // Written by a program of its own: no other test's child may hold it open for writing.
+    let script = r#"printf '#!/bin/sh\necho "No compatible devices detected at location 1-1!" >&2\nexit 1\n' >"$0" && chmod +x "$0""#;
+    let mut writer = std::process::Command::new("sh");
+    let written = writer.arg("-c").arg(script).arg(&program).status();
+    assert!(written.is_ok_and(|status| status.success()));
+    let mut tool = driver(
+        "uhubctl",
+        serde_json::json!({ "location": "1-1", "uhubctl_exe": program }),
+    );
+    let error = on(&mut *tool, AMPLE).expect_err("failed");
+    assert!(!error.is_transient() && !error.may_have_acted(), "{error}");
+    assert!(error.to_string().contains("at location 1-1"), "{error}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Faults of raw TCP PDUs: each ends within the deadline, in its own class, and the next call works.
 
 use crate::daemon::wait_for;
-use crate::sim::pdus::{Ds, Egpms, Eth, Kasa, Modbus};
+use crate::sim::pdus::{Ds, Egpms, Eth, Kasa, Modbus, ModbusRtu};
 use crate::sim::port;
 use crate::sim::stream::{Bench, Fault, Pdu, PduBox};
 use pdudaemon::driver::{Driver, DriverError, registry};
@@ -140,6 +140,30 @@ fn modbus_survives_every_fault() {
     faults("modbustcp", json!({}), "7", 1, || {
         Box::new(Modbus::default())
     });
+    let settings = json!({"framing": "rtu"});
+    faults("modbustcp", settings, "7", 1, || {
+        Box::new(ModbusRtu::default())
+    });
+}
+
+#[test]
+fn silence_hints_at_the_other_framing() {
+    for framing in ["tcp", "rtu"] {
+        let bench = Bench::tcp(Ipv4Addr::LOCALHOST, Modbus::default());
+        bench.control.set(Fault::Silent, 0);
+        let settings = json!({"ip": bench.address(), "framing": framing});
+        let error = build("modbustcp", settings)
+            .state(
+                &Outlet::new("1"),
+                Deadline::after(Duration::from_millis(200)),
+            )
+            .expect_err("silent");
+        assert!(is_right_class(Fault::Silent, &error), "{error:?}");
+        let words = error.to_string();
+        assert!(words.contains(r#""framing": "rtu""#), "{words}");
+        let is_of_tcp = words.contains("a server of Modbus TCP is silent to");
+        assert_eq!(is_of_tcp, framing == "rtu", "{words}");
+    }
 }
 
 #[test]
@@ -217,6 +241,8 @@ fn a_refused_connection_has_certainly_not_acted() {
                 "{name}: {error:?}"
             );
             assert!(error.is_transient() && !error.may_have_acted());
+            // Newer firmware of these has closed the port.
+            assert_eq!(error.to_string().contains("KLAP"), name == "tplink");
         }
     }
 }

@@ -47,11 +47,12 @@ pub(crate) fn python_with(module: &str) -> PathBuf {
 }
 
 impl Server {
-    fn start() -> Self {
+    fn start(framing: &str) -> Self {
         let script =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/peers/modbus.py");
         let mut child = Command::new(python_with("pymodbus"))
             .arg(script)
+            .arg(framing)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -74,9 +75,22 @@ impl Drop for Server {
 
 #[test]
 fn pymodbus_switches_reads_back_and_refuses() {
-    let server = Server::start();
+    switches_reads_back_and_refuses("tcp");
+}
+
+#[test]
+fn pymodbus_does_so_with_rtu_framing() {
+    switches_reads_back_and_refuses("rtu");
+}
+
+fn switches_reads_back_and_refuses(framing: &str) {
+    let server = Server::start(framing);
     let address = format!("127.0.0.1:{}", server.port);
-    let mut driver = build("modbustcp", json!({"hostname": address, "unit": "1"}));
+    let build = |mut settings: serde_json::Value| {
+        settings["framing"] = framing.into();
+        build("modbustcp", settings)
+    };
+    let mut driver = build(json!({"hostname": address, "unit": "1"}));
     for coil in ["0", "1", "40", "63"] {
         let outlet = Outlet::new(coil);
         for to in [Switch::On, Switch::Off, Switch::On] {
@@ -106,7 +120,7 @@ fn pymodbus_switches_reads_back_and_refuses() {
     );
     assert!(failed.may_have_acted() && failed.is_transient());
 
-    let mut other = build("modbustcp", json!({"ip": address, "slave": 9}));
+    let mut other = build(json!({"ip": address, "slave": 9}));
     let nobody = other
         .switch(&Outlet::new("1"), Switch::On, long())
         .expect_err("there is no unit 9");

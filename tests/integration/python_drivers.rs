@@ -40,6 +40,11 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
     ),
     (
         "modbustcp",
+        r#"got "\x00\x01\x00\x00\x00\x06"#,
+        "framing is new here",
+    ),
+    (
+        "modbustcp",
         "TypeError",
         "a unit that is written as text stops it",
     ),
@@ -57,6 +62,8 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
     ("anel", "w%231 HTTP", "it cuts a password at #"),
     ("esphome", "\"GET /switch/", "it does not read back"),
     ("esphome", "relay%20a", "switch_ids is new here"),
+    ("esphome", "Desk%20Lamp", "switch_ids is new here"),
+    ("esphome", "K%C3%BCche", "switch_ids is new here"),
     (
         "esphome",
         "401 Client Error",

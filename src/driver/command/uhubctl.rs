@@ -50,11 +50,49 @@ impl Uhubctl {
         if output.is_success() {
             return Ok(output);
         }
-        Err(DriverError::Unexpected {
-            expected: "exit status 0 of uhubctl".into(),
-            got: output.complaint(),
+        let complaint = output.complaint();
+        Err(match is_lasting(&complaint) {
+            true => DriverError::Setup(format!("uhubctl: {complaint}")),
+            false => DriverError::Unexpected {
+                expected: "exit status 0 of uhubctl".into(),
+                got: complaint,
+            },
         })
     }
+}
+
+/// Do these words tell what no further attempt mends? Nothing was switched then: no such hub or
+/// none that switches its ports, no right to, an option that this version does not know.
+fn is_lasting(complaint: &str) -> bool {
+    let complaint = complaint.to_lowercase();
+    ["no compatible", "permission", "invalid", "option"]
+        .iter()
+        .any(|word| complaint.contains(word))
+}
+
+/// How many ports the hubs have that the output is about: `..., 4 ports, ppps]`.
+fn most_ports(output: &str) -> Option<u32> {
+    output
+        .lines()
+        .filter(|line| line.contains(" status for hub "))
+        .filter_map(|line| {
+            line.rsplit_once(" ports")?
+                .0
+                .rsplit_once(' ')?
+                .1
+                .parse()
+                .ok()
+        })
+        .max()
+}
+
+/// The hub says that it has no such port: switching it changes nothing, and uhubctl calls that a
+/// success.
+fn no_such_port(output: &str, port: u32) -> Option<DriverError> {
+    let most = most_ports(output).filter(|most| port > *most)?;
+    Some(DriverError::NoSuchOutlet {
+        expected: format!("outlets 1 to {most}, the hub's ports"),
+    })
 }
 
 /// The port's state in uhubctl's output: on if either half of the hub powers it.
@@ -108,22 +146,28 @@ impl Driver for Uhubctl {
                 expected: format!("port {port} {to} after switching"),
                 got: got.to_string(),
             }),
-            // Its exit status is 0 also for a port that the hub does not have, and for one that
-            // could not be switched.
-            None => Err(DriverError::Unexpected {
-                expected: format!("port {port} in uhubctl's new status"),
-                got: output.complaint(),
-            }),
+            // Its exit status is 0 also when it could not switch the port.
+            None => {
+                Err(
+                    no_such_port(&output.text(), port).unwrap_or_else(|| DriverError::Unexpected {
+                        expected: format!("port {port} in uhubctl's new status"),
+                        got: output.complaint(),
+                    }),
+                )
+            }
         }
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
         let port = outlet_number(outlet, 1..=MOST_PORTS)?;
         let output = self.run(port, &[], deadline)?;
-        Ok(match state_of(&output.text(), port) {
-            Some(state) => state.into(),
-            None => State::Unknown(output.complaint()),
-        })
+        match state_of(&output.text(), port) {
+            Some(state) => Ok(state.into()),
+            None => match no_such_port(&output.text(), port) {
+                Some(error) => Err(error),
+                None => Ok(State::Unknown(output.complaint())),
+            },
+        }
     }
 }
 
@@ -153,5 +197,23 @@ New status for hub 1-2 [05e3:0610 USB2.1 Hub, USB 2.10, 4 ports, ppps]
         assert_eq!(new_state(SWITCHED_OFF, 3), Some(Switch::Off));
         assert_eq!(state_of(SWITCHED_OFF, 3), Some(Switch::On));
         assert_eq!(new_state("", 3), None);
+        assert_eq!(most_ports(SWITCHED_OFF), Some(4));
+        assert_eq!(most_ports("  Port 3: 0000 off"), None);
+        assert_eq!(most_ports("New status for hub 1-2 [ ports"), None);
+    }
+
+    #[test]
+    fn what_no_attempt_mends_is_told_apart() {
+        for lasting in [
+            "exited with status 1: \"No compatible devices detected at location 1-2!\"",
+            "There were permission problems while accessing USB.",
+            "uhubctl: unrecognized option '--ports'",
+            "Invalid port spec specified, must be positive integers or ranges!",
+        ] {
+            assert!(is_lasting(lasting), "{lasting}");
+        }
+        for passing in ["killed by signal 9", "Failed to control port power!"] {
+            assert!(!is_lasting(passing), "{passing}");
+        }
     }
 }

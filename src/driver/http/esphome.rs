@@ -1,5 +1,9 @@
 //! ESPHome's web server (`web_server:` component): REST paths per switch, digest or Basic login.
 //!
+//! A switch is known by its name as in the node's YAML, `Desk Lamp`; one of a sub-device by that
+//! device's name before it, `Kitchen/Desk Lamp`. Firmware before 2026.1 knows object ids only
+//! (`desk_lamp`), and firmware from 2026.7 on names only. No name has a slash in it.
+//!
 //! The answer comes before the relay moves, so success is read back.
 
 use super::*;
@@ -9,7 +13,7 @@ use crate::transport::http::encode;
 
 pub(super) const SPEC: DriverSpec = DriverSpec {
     names: &["esphome-http"],
-    models: "any ESPHome node with web_server, switches by object id",
+    models: "any ESPHome node with web_server",
     keys: &[
         IP,
         HOSTNAME,
@@ -23,11 +27,14 @@ pub(super) const SPEC: DriverSpec = DriverSpec {
             "switch_ids",
             "list",
             "none",
-            "switch ids that outlets 1, 2, ... stand for",
+            "switches that outlets 1, 2, ... stand for, each as an outlet is written",
         ),
     ],
-    outlets: "switch ids, or 1 to the number of switch_ids",
-    verified_by: "simulator, its digest login by hand with CherryPy; UNVERIFIED on hardware",
+    outlets: "a switch's name as in the node's YAML, Desk Lamp, after the name of its sub-device \
+              where it is on one, Kitchen/Desk Lamp (firmware before 2026.1: its object id, \
+              desk_lamp); or 1 to the number of switch_ids",
+    verified_by: "simulator, its digest login by hand with CherryPy; names and sub-devices as in \
+                  ESPHome's source of 2026; UNVERIFIED on hardware",
     build: &build,
     ..super::SPEC
 };
@@ -59,12 +66,32 @@ impl Esphome {
         let listed = outlet
             .number()
             .and_then(|number| usize::try_from(number.checked_sub(1)?).ok())
-            .and_then(|index| self.switch_ids.get(index));
-        let id = match listed {
-            Some(id) => id.as_str(),
-            None => named_outlet(outlet)?,
+            .and_then(|index| self.switch_ids.get(index))
+            .map(|id| Outlet::new(id.as_str()));
+        let outlet = listed.as_ref().unwrap_or(outlet);
+        let name = outlet.as_str();
+        let (device, switch) = match name.split_once('/') {
+            Some((device, switch)) => (Some(device), switch),
+            None => (None, name),
         };
-        Ok(format!("/switch/{}", encode(id)))
+        let mut path = String::from("/switch");
+        for part in device.into_iter().chain([switch]) {
+            path.push('/');
+            path.push_str(&encode(named_outlet(&Outlet::new(part))?));
+        }
+        Ok(path)
+    }
+
+    fn ask(&mut self, request: &Request<'_>, deadline: Deadline) -> Result<Answer, DriverError> {
+        ask(&mut self.client, request, deadline).map_err(|error| match error {
+            DriverError::Refused(words) if words.starts_with("HTTP 404") => {
+                DriverError::Refused(format!(
+                    "{words} (the outlet is the switch's name as in the node's YAML; firmware \
+                     before 2026.1 knows it by its object id)"
+                ))
+            }
+            other => other,
+        })
     }
 }
 
@@ -80,13 +107,13 @@ impl Driver for Esphome {
         deadline: Deadline,
     ) -> Result<(), DriverError> {
         let target = format!("{}/turn_{to}", self.path(outlet)?);
-        ask(&mut self.client, &Request::post_empty(&target), deadline)?;
+        self.ask(&Request::post_empty(&target), deadline)?;
         confirm(to, LAG, deadline, || self.state(outlet, deadline))
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
         let target = self.path(outlet)?;
-        let answer = ask(&mut self.client, &Request::get(&target), deadline)?;
+        let answer = self.ask(&Request::get(&target), deadline)?;
         parse(&json(&answer)?).ok_or_else(|| unexpected("a switch's value or state", &answer))
     }
 

@@ -7,8 +7,8 @@
 //! bodies. What differs, and why:
 //! * `User-Agent` has our name, and there is no `Accept-Encoding`: we take answers as they are.
 //! * anel: a `#` in user or password is encoded; there the rest of the request was cut off.
-//! * esphome-http, home-assistant-http, servertechpro2: an outlet id is encoded whole, so that it
-//!   cannot become another path.
+//! * esphome-http, home-assistant-http, servertechpro2: an outlet id is encoded whole (of ESPHome's
+//!   each of its two parts), so that it cannot become another path.
 //! * home-assistant-http without `api_key` sends no `Authorization`; there it was `Bearer None`.
 //! * The state read back, and the requests for states, are additions.
 

@@ -87,7 +87,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
     DriverSpec {
         names: &["modbustcp"],
         any_case: false,
-        models: "any relay with Modbus TCP coils",
+        models: "any relay with Modbus coils, over Modbus TCP or RTU over TCP",
         transport: "tcp",
         keys: &[
             IP,
@@ -107,6 +107,13 @@ pub(super) static SPECS: &[DriverSpec] = &[
                 kind: "number",
                 default: "none",
                 about: "the older name of `unit`, used when that is absent",
+            },
+            Key {
+                name: "framing",
+                kind: "text",
+                default: "\"tcp\"",
+                about: "what is around the messages: tcp, or rtu (RTU over TCP) for a converter \
+                        that passes the bytes on to a serial line, which wants unit 1 to 247",
             },
         ],
         outlets: "0 to 65535, the coil's address as on the wire",
@@ -327,6 +334,9 @@ mod tests {
             ("egpms", r#"{"ip": "h"}"#, "password"),
             ("modbustcp", r#"{"unit": 256}"#, "unit"),
             ("modbustcp", r#"{"slave": "x"}"#, "slave"),
+            ("modbustcp", r#"{"framing": "ascii"}"#, "framing"),
+            ("modbustcp", r#"{"framing": "rtu", "unit": 0}"#, "unit"),
+            ("modbustcp", r#"{"framing": "rtu", "slave": 248}"#, "slave"),
         ] {
             let error = build(name, text).err().expect("refused");
             assert_eq!(error.key.as_deref(), Some(key), "{name} {text}: {error}");

@@ -1,7 +1,9 @@
-//! Modbus TCP: coils written with function 05 and read with function 01.
+//! Modbus TCP, and Modbus RTU over TCP: coils written with function 05 and read with function 01.
 //!
-//! Facts from "MODBUS Application Protocol Specification" 1.1b3 and "MODBUS Messaging on TCP/IP
-//! Implementation Guide" 1.0b. An outlet is a coil's address as on the wire, from 0.
+//! Facts from "MODBUS Application Protocol Specification" 1.1b3, "MODBUS Messaging on TCP/IP
+//! Implementation Guide" 1.0b and "MODBUS over Serial Line" 1.02. An outlet is a coil's address as
+//! on the wire, from 0. Converters that only pass bytes on to a serial line speak its framing, RTU:
+//! the unit's address before, a checksum behind, and no transaction id.
 //!
 //! The bytes are those of the Python driver with pymodbus before 3.10 (with later ones it cannot
 //! send at all), which takes exceptions and silence for success. The connection is kept while the
@@ -25,25 +27,46 @@ const EXCEPTION: u8 = 0x80;
 /// The longest PDU the specification allows.
 const MOST_PDU: usize = 253;
 
+/// The units of a serial line that answer; 0 is for all of them, and nobody answers it.
+const UNITS: std::ops::RangeInclusive<u8> = 1..=247;
+
 #[derive(Deserialize)]
 struct Keys {
     #[serde(default, deserialize_with = "settings::maybe_number")]
     unit: Option<u8>,
     #[serde(default, deserialize_with = "settings::maybe_number")]
     slave: Option<u8>,
+    #[serde(default)]
+    framing: Framing,
+}
+
+/// What is around a PDU of Modbus.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum Framing {
+    #[default]
+    Tcp,
+    Rtu,
 }
 
 struct Modbus {
     address: Address,
     unit: u8,
+    framing: Framing,
     session: Kept<Session>,
 }
 
 pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
     let keys: Keys = settings.read()?;
+    let unit = keys.unit.or(keys.slave).unwrap_or(1);
+    if keys.framing == Framing::Rtu && !UNITS.contains(&unit) {
+        let key = if keys.unit.is_some() { "unit" } else { "slave" };
+        return Err(settings.error(key, "expected a unit from 1 to 247, as framing is rtu"));
+    }
     Ok(Box::new(Modbus {
         address: address(settings, None, 502)?,
-        unit: keys.unit.or(keys.slave).unwrap_or(1),
+        unit,
+        framing: keys.framing,
         session: Kept::new(IDLE),
     }))
 }
@@ -62,7 +85,7 @@ fn write_coil(coil: u16, to: Switch) -> [u8; 5] {
     request(WRITE_COIL, coil, value)
 }
 
-fn frame(transaction: u16, unit: u8, pdu: &[u8]) -> Vec<u8> {
+fn tcp_frame(transaction: u16, unit: u8, pdu: &[u8]) -> Vec<u8> {
     let length = u16::try_from(pdu.len() + 1).unwrap_or(u16::MAX);
     let mut frame = Vec::with_capacity(pdu.len() + 7);
     frame.extend_from_slice(&transaction.to_be_bytes());
@@ -71,6 +94,24 @@ fn frame(transaction: u16, unit: u8, pdu: &[u8]) -> Vec<u8> {
     frame.push(unit);
     frame.extend_from_slice(pdu);
     frame
+}
+
+fn rtu_frame(unit: u8, pdu: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(pdu.len() + 3);
+    frame.push(unit);
+    frame.extend_from_slice(pdu);
+    frame.extend_from_slice(&checksum(&frame).to_le_bytes());
+    frame
+}
+
+/// CRC-16 as the serial line has it.
+fn checksum(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0xffff, |sum, byte| {
+        (0..8).fold(sum ^ u16::from(*byte), |sum: u16, _| match sum & 1 {
+            0 => sum >> 1,
+            _ => (sum >> 1) ^ 0xa001,
+        })
+    })
 }
 
 /// What an exception answer to `function` means: named, and with the class that it deserves.
@@ -108,51 +149,84 @@ fn exception(function: u8, answer: &[u8]) -> Option<DriverError> {
 
 struct Session {
     connection: Connection,
+    unit: u8,
+    framing: Framing,
     transaction: u16,
 }
 
 impl Session {
-    /// Sends a request and returns the answer to it; exceptions are errors. Answers to other
-    /// transactions are passed over.
-    fn ask(&mut self, unit: u8, pdu: &[u8; 5], deadline: Deadline) -> Result<Vec<u8>, DriverError> {
+    /// Sends a request and returns the answer to it; exceptions are errors.
+    fn ask(&mut self, pdu: &[u8; 5], deadline: Deadline) -> Result<Vec<u8>, DriverError> {
         self.transaction = self.transaction.wrapping_add(1);
         self.connection.discard_input()?;
-        let request = frame(self.transaction, unit, pdu);
+        let request = match self.framing {
+            Framing::Tcp => tcp_frame(self.transaction, self.unit, pdu),
+            Framing::Rtu => rtu_frame(self.unit, pdu),
+        };
         self.connection.send(&request, deadline)?;
         let [function, ..] = *pdu;
-        let mut other = None;
-        loop {
-            let (transaction, from, answer) =
-                self.receive(deadline).map_err(|error| match other.take() {
-                    Some(other) => TransportError {
-                        detail: format!(
-                            "{} (after an answer to transaction {other}, not {})",
-                            error.detail, self.transaction
-                        ),
-                        ..error
-                    },
-                    None => error,
-                })?;
-            if transaction != self.transaction {
-                other = Some(transaction);
-                continue;
-            }
-            if from != unit {
-                return Err(DriverError::Unexpected {
-                    expected: format!("an answer of unit {unit}"),
-                    got: format!("one of unit {from}"),
-                });
-            }
-            return match exception(function, &answer) {
-                Some(error) => Err(error),
-                None => Ok(answer),
-            };
+        let (unit, answer) = match self.framing {
+            Framing::Tcp => self.answer_by_transaction(deadline)?,
+            Framing::Rtu => self.receive_rtu(function, deadline)?,
+        };
+        if unit != self.unit {
+            return Err(DriverError::Unexpected {
+                expected: format!("an answer of unit {}", self.unit),
+                got: format!("one of unit {unit}"),
+            });
+        }
+        match exception(function, &answer) {
+            Some(error) => Err(error),
+            None => Ok(answer),
         }
     }
 
+    /// The unit and the PDU of the answer. Answers to other transactions are passed over.
+    fn answer_by_transaction(
+        &mut self,
+        deadline: Deadline,
+    ) -> Result<(u8, Vec<u8>), TransportError> {
+        let mut other = None;
+        loop {
+            let (transaction, unit, answer) =
+                self.receive_tcp(deadline)
+                    .map_err(|error| match other.take() {
+                        Some(other) => TransportError {
+                            detail: format!(
+                                "{} (after an answer to transaction {other}, not {})",
+                                error.detail, self.transaction
+                            ),
+                            ..error
+                        },
+                        None => error,
+                    })?;
+            if transaction == self.transaction {
+                return Ok((unit, answer));
+            }
+            other = Some(transaction);
+        }
+    }
+
+    /// The first bytes of an answer. Silence may come from the wrong framing.
+    fn begin<const N: usize>(&mut self, deadline: Deadline) -> Result<[u8; N], TransportError> {
+        self.connection.receive_exact(deadline).map_err(|error| {
+            let hint = match self.framing {
+                Framing::Tcp => "a converter that passes the bytes on to a serial line wants",
+                Framing::Rtu => "a server of Modbus TCP is silent to",
+            };
+            match error.kind {
+                TransportErrorKind::Timeout => TransportError {
+                    detail: format!("{} ({hint} \"framing\": \"rtu\")", error.detail),
+                    ..error
+                },
+                _ => error,
+            }
+        })
+    }
+
     /// One frame: its transaction id, its unit, its PDU.
-    fn receive(&mut self, deadline: Deadline) -> Result<(u16, u8, Vec<u8>), TransportError> {
-        let header: [u8; 7] = self.connection.receive_exact(deadline)?;
+    fn receive_tcp(&mut self, deadline: Deadline) -> Result<(u16, u8, Vec<u8>), TransportError> {
+        let header: [u8; 7] = self.begin(deadline)?;
         let [t1, t0, p1, p0, l1, l0, unit] = header;
         let length = usize::from(u16::from_be_bytes([l1, l0]));
         if (p1, p0) != (0, 0) || !(2..=MOST_PDU + 1).contains(&length) {
@@ -161,12 +235,51 @@ impl Session {
                 format!("expected a Modbus TCP header, got {}", printable(&header)),
             ));
         }
-        let mut pdu = Vec::with_capacity(length);
-        while pdu.len() + 1 < length {
-            let [byte] = self.connection.receive_exact(deadline)?;
-            pdu.push(byte);
-        }
+        let pdu = self.receive(length - 1, deadline)?;
         Ok((u16::from_be_bytes([t1, t0]), unit, pdu))
+    }
+
+    /// One frame: its unit, its PDU. The end is where the function puts it.
+    fn receive_rtu(
+        &mut self,
+        function: u8,
+        deadline: Deadline,
+    ) -> Result<(u8, Vec<u8>), TransportError> {
+        let garbled = |expected: String| TransportError::new(TransportErrorKind::Garbled, expected);
+        let head: [u8; 3] = self.begin(deadline)?;
+        let [unit, told, third] = head;
+        // Behind the third byte, before the checksum.
+        let rest = match told {
+            _ if told == function | EXCEPTION => 0,
+            READ_COILS if told == function => usize::from(third),
+            WRITE_COIL if told == function => 3,
+            _ => {
+                let got = printable(&head);
+                return Err(garbled(format!(
+                    "expected a Modbus RTU answer to function {function}, got {got}"
+                )));
+            }
+        };
+        let mut frame = head.to_vec();
+        frame.extend(self.receive(rest, deadline)?);
+        let sent = self.connection.receive_exact(deadline)?;
+        if checksum(&frame) != u16::from_le_bytes(sent) {
+            let got = printable(&[frame.as_slice(), &sent].concat());
+            return Err(garbled(format!(
+                "expected a Modbus RTU answer with a right checksum, got {got}"
+            )));
+        }
+        frame.remove(0);
+        Ok((unit, frame))
+    }
+
+    fn receive(&mut self, length: usize, deadline: Deadline) -> Result<Vec<u8>, TransportError> {
+        let mut bytes = Vec::with_capacity(length);
+        while bytes.len() < length {
+            let [byte] = self.connection.receive_exact(deadline)?;
+            bytes.push(byte);
+        }
+        Ok(bytes)
     }
 }
 
@@ -176,10 +289,12 @@ impl Modbus {
             || {
                 Ok(Session {
                     connection: connect(&self.address, deadline)?,
+                    unit: self.unit,
+                    framing: self.framing,
                     transaction: 0,
                 })
             },
-            |session| session.ask(self.unit, request, deadline),
+            |session| session.ask(request, deadline),
         )
     }
 }
@@ -239,16 +354,27 @@ mod tests {
     #[test]
     fn frames_are_those_of_the_specification() {
         assert_eq!(
-            frame(1, 1, &write_coil(1, Switch::On)),
+            tcp_frame(1, 1, &write_coil(1, Switch::On)),
             [0, 1, 0, 0, 0, 6, 1, 5, 0, 1, 0xff, 0]
         );
         assert_eq!(
-            frame(2, 1, &write_coil(1, Switch::Off)),
+            tcp_frame(2, 1, &write_coil(1, Switch::Off)),
             [0, 2, 0, 0, 0, 6, 1, 5, 0, 1, 0, 0]
         );
         assert_eq!(
-            frame(0x0102, 0xff, &request(READ_COILS, 0xffff, 1)),
+            tcp_frame(0x0102, 0xff, &request(READ_COILS, 0xffff, 1)),
             [1, 2, 0, 0, 0, 6, 0xff, 1, 0xff, 0xff, 0, 1]
+        );
+    }
+
+    #[test]
+    fn rtu_frames_have_the_checksum_of_the_serial_line() {
+        // The example of "MODBUS over Serial Line", appendix B: 02 07, sent as 41 12.
+        assert_eq!(rtu_frame(2, &[7]), [2, 7, 0x41, 0x12]);
+        // From the manual of a relay board (Waveshare): channel 1 on.
+        assert_eq!(
+            rtu_frame(1, &write_coil(0, Switch::On)),
+            [1, 5, 0, 0, 0xff, 0, 0x8c, 0x3a]
         );
     }
 

@@ -8,10 +8,10 @@
 //! context; the children are asked for when they are needed (once while the queue has work) and
 //! not when the daemon starts; err_code counts.
 
-use super::connect;
 use crate::driver::{Driver, DriverError};
 use crate::request::{Outlet, State, Switch};
 use crate::settings::{Address, Settings, SettingsError};
+use crate::transport::tcp::Connection;
 use crate::transport::{Deadline, TransportError, TransportErrorKind, printable};
 use serde_json::Value;
 
@@ -19,6 +19,12 @@ use serde_json::Value;
 const MOST: usize = 64 * 1024;
 
 const GET_SYSINFO: &str = r#"{"system": {"get_sysinfo": {}}}"#;
+
+/// What newer firmware does to port 9999.
+const REFUSED: &str = " (newer firmware of Kasa devices, and all Tapo ones, speak only KLAP, which \
+                       needs the owner's TP-Link account and is not spoken here: switch on \"third-party \
+                       compatibility\" in the app where it has that, or reach the device through Home \
+                       Assistant with the driver home-assistant-http)";
 
 struct Tplink {
     address: Address,
@@ -185,7 +191,8 @@ fn result(answer: &[u8], command: &str) -> Result<Value, DriverError> {
 impl Tplink {
     /// One message, one connection, one answer.
     fn ask(&self, text: &str, command: &str, deadline: Deadline) -> Result<Value, DriverError> {
-        let mut connection = connect(&self.address, deadline)?;
+        let Address { host, port } = &self.address;
+        let mut connection = Connection::open_or_hint(host, *port, deadline, REFUSED)?;
         connection.send(&frame(text), deadline)?;
         let header = connection.receive_exact::<4>(deadline)?;
         let length = usize::try_from(u32::from_be_bytes(header)).unwrap_or(usize::MAX);

@@ -1,6 +1,7 @@
-"""A Modbus TCP server for the tests: pymodbus, with the datastore of whichever version is there.
+"""A Modbus server for the tests: pymodbus, with the datastore of whichever version is there.
 
-64 coils from 0, of which coil 50 fails. Prints its port and ends with its standard input.
+64 coils from 0, of which coil 50 fails. Prints its port and ends with its standard input. The
+framing is its argument: tcp or rtu, both over TCP.
 """
 
 import asyncio
@@ -9,6 +10,11 @@ import sys
 import threading
 
 from pymodbus.server import ModbusTcpServer
+
+try:
+    from pymodbus import FramerType
+except ImportError:  # before 3.7
+    from pymodbus.framer import Framer as FramerType
 
 COILS = 64
 FAILURE = 50
@@ -56,7 +62,8 @@ async def main():
         context = new_context()
     except (ImportError, TypeError):
         context = old_context()
-    server = ModbusTcpServer(context, address=("127.0.0.1", 0))
+    framer = {"tcp": FramerType.SOCKET, "rtu": FramerType.RTU}[sys.argv[1]]
+    server = ModbusTcpServer(context, framer=framer, address=("127.0.0.1", 0))
     serving = asyncio.create_task(server.serve_forever())
     loop = asyncio.get_running_loop()
 
