@@ -1,8 +1,9 @@
 //! A lock file per PDU (or bus) in the state directory: keeps `--drive` and a running daemon from
-//! speaking to one PDU at the same time. The programs that a driver runs hold on to it: when the
-//! daemon is killed, the next one waits for what they still do to the PDU.
+//! speaking to one PDU at the same time. Beside it lies the note of the program that a driver runs:
+//! when the daemon is killed, the next one waits for what that program still does to the PDU.
 
-use crate::transport::command::{self, Lent};
+use super::short;
+use crate::transport::leftover::{self, Noting};
 use crate::transport::lock::lock;
 use crate::transport::{Deadline, TransportError, TransportErrorKind};
 use log::warn;
@@ -24,6 +25,7 @@ impl PduLock {
     /// The lock for `name` (of a PDU or a bus) under the state directory.
     pub(super) fn new(state_directory: &Path, kind: &str, name: &str) -> Self {
         let name = percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC);
+        let name = short(&name.to_string()).into_owned();
         Self {
             path: state_directory.join("locks").join(format!("{kind}-{name}")),
             file: None,
@@ -42,7 +44,11 @@ impl PduLock {
             }
         };
         match lock(&file, deadline) {
-            Ok(()) => self.file = Some(file),
+            Ok(()) => {
+                // Whoever had it is gone, but for a program of its own perhaps.
+                leftover::wait_for(&self.note(), deadline)?;
+                self.file = Some(file);
+            }
             Err(TryLockError::Error(error)) => self.complain(&error),
             Err(TryLockError::WouldBlock) => {
                 let path = self.path.display();
@@ -59,8 +65,6 @@ impl PduLock {
         OpenOptions::new()
             .create(true)
             .truncate(false)
-            // Programs that get it as their input must find its end.
-            .read(true)
             .write(true)
             .open(&self.path)
             // Another user's lock can be held without writing to it.
@@ -76,17 +80,21 @@ impl PduLock {
         }
     }
 
-    /// Lets the programs that this thread runs hold on to the lock.
-    pub(super) fn lend(&self) -> Option<Lent> {
-        let file = self.file.as_ref()?.try_clone().ok()?;
-        Some(command::lend(file))
+    /// The programs that this thread runs are noted, while the lock is held.
+    pub(super) fn note_programs(&self) -> Option<Noting> {
+        self.file.as_ref()?;
+        Some(leftover::note_at(self.note()))
+    }
+
+    fn note(&self) -> PathBuf {
+        self.path.with_extension("command")
     }
 
     /// Gives the lock back.
     pub(super) fn release(&mut self) {
+        // A program that another thread is about to start has it open for a moment: closing it is
+        // not enough.
         if let Some(file) = self.file.take() {
-            // Closing it is not enough while a program left in the background has it open. And it is
-            // not kept: such a program would come to hold the next lock too.
             let _ = file.unlock();
         }
     }

@@ -28,6 +28,8 @@ use group::Group;
 use job::{Answer, Job, Place, Step};
 use log::warn;
 use message::Message;
+use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io;
@@ -477,6 +479,18 @@ fn info_of(name: &PduName, route: &Result<Route, BrokenPdu>, aliased: Vec<&Outle
             .collect(),
         report,
     }
+}
+
+/// A name that may be too long for a file: then its hash.
+fn short(name: &str) -> Cow<'_, str> {
+    // 255 bytes is the limit, and something comes before and behind it.
+    const MOST: usize = 200;
+    if name.len() <= MOST {
+        return name.into();
+    }
+    let hash = Sha256::digest(name.as_bytes());
+    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256-{hash}").into()
 }
 
 /// For the fuzzer.

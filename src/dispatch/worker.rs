@@ -416,7 +416,7 @@ impl Worker {
         self.session = Session::Kept(Instant::now());
         self.calls += 1;
         let (number, desk) = (self.calls, Arc::clone(&self.desk));
-        let lent = self.lock.as_ref().and_then(PduLock::lend);
+        let noting = self.lock.as_ref().and_then(PduLock::note_programs);
         *desk.lock() = Some(Laid {
             worker: self,
             number,
@@ -426,7 +426,7 @@ impl Worker {
             Call::Switch(to) => driver.switch(outlet, to, deadline).map(|()| None),
             Call::State => driver.state(outlet, deadline).map(Some),
         }));
-        drop(lent);
+        drop(noting);
         let laid = desk.lock().take_if(|laid| laid.number == number);
         let mut worker = laid?.worker;
         let result = worker.ended(driver, outlet, call, result);

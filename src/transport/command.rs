@@ -1,7 +1,7 @@
 //! Local programs, run in their own process group and ended at the deadline.
 //!
-//! A program gets no input (see [`lend`] for what it finds there); what it prints is read while it
-//! runs, so that it never blocks, and the last [`MOST_KEPT`] bytes of each stream are kept. It has
+//! A program gets no input; what it prints is read while it runs, so that it never blocks, and the
+//! last [`MOST_KEPT`] bytes of each stream are kept. It has
 //! ended when its own process has ended: a child that it leaves behind in the background with the
 //! pipes still open is not waited for and is left alone, but nobody reads its output any more: the
 //! first that it prints ends it by SIGPIPE, unless it was redirected.
@@ -11,12 +11,11 @@
 //! can end that too, and [`FAREWELL`] later SIGKILL. A worker that has cut itself loose from all of
 //! that is out of reach, and may switch after the deadline.
 
+use super::leftover::Note;
 use super::{Deadline, TransportError, TransportErrorKind, printable};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
-use std::cell::RefCell;
 use std::fmt;
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -31,44 +30,10 @@ pub const MOST_KEPT: usize = 64 * 1024;
 const GRACE: Duration = Duration::from_millis(200);
 
 /// How long a program has between SIGTERM and SIGKILL, past the deadline.
-const FAREWELL: Duration = Duration::from_secs(1);
+pub(super) const FAREWELL: Duration = Duration::from_secs(1);
 
 /// How long a killed program may take to disappear before another thread waits for it.
-const DYING: Duration = Duration::from_secs(1);
-
-thread_local! {
-    static LENT: RefCell<Option<File>> = const { RefCell::new(None) };
-}
-
-/// From now on, and until what is returned is dropped, the programs that this thread runs get `file`
-/// as their standard input. It should be empty, so that they find nothing there, and be locked:
-/// the lock then lasts until whoever took it gives it back or, if that process is killed, until
-/// the programs that it leaves behind have ended. (A shell gives its background jobs none of it.)
-pub fn lend(file: File) -> Lent {
-    LENT.set(Some(file));
-    Lent(())
-}
-
-/// See [`lend`].
-#[derive(Debug)]
-#[must_use]
-pub struct Lent(());
-
-impl Drop for Lent {
-    fn drop(&mut self) {
-        LENT.set(None);
-    }
-}
-
-/// The standard input of a program.
-#[cfg_attr(fuzzing, allow(dead_code))]
-fn input() -> Stdio {
-    LENT.with_borrow(|file| {
-        file.as_ref()
-            .and_then(|file| file.try_clone().ok())
-            .map_or_else(Stdio::null, Stdio::from)
-    })
-}
+pub(super) const DYING: Duration = Duration::from_secs(1);
 
 /// A program with its arguments, ready to run.
 #[derive(Debug)]
@@ -136,14 +101,21 @@ impl Program {
     #[cfg_attr(fuzzing, allow(dead_code))]
     fn carry_out(mut self, deadline: Deadline) -> Result<Ended, TransportError> {
         deadline.left("running a program")?;
+        let mut note = Note::begin();
+        if let Some((name, mark)) = note.as_ref().map(Note::variable) {
+            self.command.env(name, mark);
+        }
         let mut child = self
             .command
-            .stdin(input())
+            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
             .spawn()
             .map_err(|error| cannot_start(&self.name, &error))?;
+        if let Some(note) = &mut note {
+            note.started(child.id());
+        }
         let mut streams = [
             Stream::new(child.stdout.take()),
             Stream::new(child.stderr.take()),

@@ -10,6 +10,7 @@ pub mod expect;
 pub mod fuzzing;
 pub mod http;
 pub mod kept;
+pub mod leftover;
 pub mod lock;
 pub mod resolve;
 pub mod serial;

@@ -3,7 +3,8 @@
 //! Two PDUs are local commands, two are network PDUs played by another process. All of them, and
 //! the clients, write one line per event to one log (appended, so that its order is the order in
 //! which things happened), and the log is judged at the end. Like the service manager, the test
-//! starts the next daemon when every process of the last one is gone.
+//! starts the next daemon when every process of the last one is gone; or, every other time, at once,
+//! with a command of the last one under way.
 //!
 //! `PDUD_KILLS` says how often; the default is what fits the whole suite.
 
@@ -374,6 +375,18 @@ fn no_kill_leaves_an_outlet_off_or_repeats_a_reboot() {
             "cmd_on": command(name, "on", wait), "cmd_off": command(name, "off", wait)
         })
     };
+    // Away from its session, its group and its input.
+    let detached = |name: &str, to: &str| {
+        let line = format!(
+            "exec <&-; sleep 0.01; echo {name} $0 {to} >> {}",
+            log.display()
+        );
+        json!(["setsid", "-w", "sh", "-c", line, "%s"])
+    };
+    let shy = json!({
+        "driver": "localcmdline", "retrydelay": 1,
+        "cmd_on": detached("cmd2", "on"), "cmd_off": detached("cmd2", "off")
+    });
     let network = |pdu: &NetworkPdu| {
         serde_json::json!({
             "driver": "tasmota", "port_count": 3, "retrydelay": 1,
@@ -385,7 +398,7 @@ fn no_kill_leaves_an_outlet_off_or_repeats_a_reboot() {
             "hostname": "127.0.0.1", "port": 0, "state_directory": folder.join("state")
         },
         "pdus": {
-            "cmd1": pdu("cmd1", ""), "cmd2": pdu("cmd2", "sleep 0.01;"),
+            "cmd1": pdu("cmd1", "sleep 0.005;"), "cmd2": shy,
             "net1": network(&net1), "net2": network(&net2)
         },
         "aliases": {
@@ -458,7 +471,11 @@ fn no_kill_leaves_an_outlet_off_or_repeats_a_reboot() {
         }
         // The last daemon has only its predecessor's outlets to see to.
         stop.store(number + 1 == kills, Ordering::Release);
-        daemon.kill();
+        match dice.roll(2) {
+            0 => daemon.kill(),
+            // The daemon alone.
+            _ => drop(daemon),
+        }
         *address.lock().expect("the address") = None;
         let owed = owed();
         in_a_reboot += u32::from(owed > 0);
@@ -646,41 +663,94 @@ fn no_state_directory_stops_serving() {
     set(&read_only.join("locks"), 0o755);
 }
 
+/// What an off does to be forgotten; `OFF` stands for the work itself, as one word of a shell.
+const DETACHED: [(&str, &[&str]); 8] = [
+    ("reads its input", &["sh", "-c", "cat; sh -c OFF"]),
+    ("a list", &["sh", "-c", "exec sh -c OFF"]),
+    ("in the background", &["sh", "-c", "sh -c OFF & wait"]),
+    ("a session", &["setsid", "-w", "sh", "-c", "sh -c OFF"]),
+    (
+        "no descriptor",
+        &["sh", "-c", "exec <&- >&- 2>&-; sh -c OFF"],
+    ),
+    ("another input", &["sh", "-c", "exec </dev/null; sh -c OFF"]),
+    ("a pipe", &["sh", "-c", "echo | sh -c OFF"]),
+    ("no environment", &["env", "-i", "sh", "-c", "sh -c OFF"]),
+];
+
 #[test]
 fn an_off_that_a_killed_daemon_leaves_behind_comes_before_the_on_of_the_next() {
     let folder = tempfile::tempdir().expect("a folder");
     let folder = folder.path();
-    let (log, go) = (folder.join("log"), folder.join("go"));
-    let (to, alive) = (log.display(), folder.join("conf"));
-    // It reads its input to the end first: there is none. Without the test it ends as well.
-    let off = format!(
-        "cat; echo begun >> {to}; while [ -e {} ] && ! [ -e {} ]; do sleep 0.02; done; echo off >> {to}",
-        alive.display(),
-        go.display()
-    );
-    let conf = serde_json::json!({
-        "daemon": {"hostname": "127.0.0.1", "port": 0, "state_directory": folder.join("state")},
-        "pdus": {"pdu": {"driver": "localcmdline", "cmd_on": format!("echo on >> {to}"), "cmd_off": off}}
-    });
-    fs::write(&alive, conf.to_string()).expect("the config");
+    let (log, go, conf) = (folder.join("log"), folder.join("go"), folder.join("conf"));
+    let mut pdus = serde_json::Map::new();
+    for (what, off) in DETACHED {
+        // Without the test it ends as well.
+        let work = format!(
+            "'echo {what} begun >> {log}; while [ -e {conf} ] && ! [ -e {go} ]; do sleep 0.02; done; echo {what} off >> {log}'",
+            log = log.display(),
+            conf = conf.display(),
+            go = go.display()
+        );
+        let off: Vec<String> = off.iter().map(|word| word.replace("OFF", &work)).collect();
+        let on = format!("echo {what} on >> {}", log.display());
+        let pdu = json!({"driver": "localcmdline", "cmd_on": on, "cmd_off": off});
+        pdus.insert(what.to_owned(), pdu);
+    }
+    let state = folder.join("state");
+    let daemon = json!({"hostname": "127.0.0.1", "port": 0, "state_directory": state});
+    let text = json!({"daemon": daemon, "pdus": pdus}).to_string();
+    fs::write(&conf, text).expect("the config");
     let mut daemon = Daemon::start(folder, 0);
-    let mut client = TcpStream::connect(daemon.address()).expect("a connection");
-    client.write_all(b"pdu 7 reboot 0\n").expect("asked");
-    until("the off", || (read(&log) == "begun\n").then_some(()));
+    let address = daemon.address();
+    let clients: Vec<TcpStream> = DETACHED
+        .iter()
+        .map(|(what, _)| {
+            let mut client = TcpStream::connect(address).expect("a connection");
+            let what = what.replace(' ', "%20");
+            let request = get(&format!("hostname={what}&port=7&delay=0"));
+            client.write_all(request.as_bytes()).expect("asked");
+            client
+        })
+        .collect();
+    let count = |word: &str| {
+        read(&log)
+            .lines()
+            .filter(|line| line.ends_with(word))
+            .count()
+    };
+    until("the offs", || {
+        (count(" begun") == DETACHED.len()).then_some(())
+    });
     // The daemon alone.
-    drop(daemon);
+    drop((daemon, clients));
 
     let mut next = Daemon::start(folder, 1);
     next.address();
-    let begin = Instant::now();
-    while begin.elapsed() < Duration::from_millis(700) {
-        assert_eq!(read(&log), "begun\n", "{}", read(&next.log));
-        thread::sleep(Duration::from_millis(10));
-    }
+    let waiting = "a command of a killed pdudaemon still runs";
+    until("all to be found", || {
+        let found = read(&next.log).matches(waiting).count();
+        (found == DETACHED.len()).then_some(())
+    });
+    assert_eq!(count(" on"), 0, "{}", read(&log));
     fs::write(&go, "").expect("told");
-    until("the on", || read(&log).ends_with("on\n").then_some(()));
-    assert_eq!(read(&log), "begun\noff\non\n");
+    until("the ons", || (count(" on") == DETACHED.len()).then_some(()));
+    let text = read(&log);
+    for (what, _) in DETACHED {
+        let of_it = text.lines().filter_map(|line| line.strip_prefix(what));
+        assert_eq!(
+            of_it.collect::<Vec<_>>(),
+            [" begun", " off", " on"],
+            "{text}"
+        );
+    }
     assert!(next.terminate().success());
+    let locks = fs::read_dir(state.join("locks")).expect("a folder");
+    for entry in locks {
+        let entry = entry.expect("readable");
+        let length = entry.metadata().expect("known").len();
+        assert_eq!(length, 0, "{:?}", entry.file_name());
+    }
 }
 
 #[test]

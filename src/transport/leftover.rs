@@ -1,0 +1,324 @@
+//! Programs that outlive the process which ran them: whoever comes next waits for their end.
+//!
+//! While a program runs there is a note of it in a file. The note holds a mark, which the program
+//! has in its environment and hands on to all that it starts, whatever these do to their session,
+//! their group and their descriptors. It also holds the number and the start time of the first
+//! process, for one that sheds its environment or belongs to another user (`env -i`, sudo).
+//!
+//! Invariant: no program ever gets a descriptor of the note, or of anything else that counts.
+
+use super::command::{DYING, FAREWELL};
+use super::{Deadline, TransportError, TransportErrorKind};
+use log::warn;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use std::cell::{Cell, RefCell};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+/// The variable that holds the mark.
+const MARK: &str = "PDUDAEMON_COMMAND";
+
+thread_local! {
+    static NOTE: RefCell<Option<PathBuf>> = const { RefCell::new(None) };
+    /// It has been said that there can be no note.
+    static COMPLAINED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// From now on, and until what is returned is dropped, the programs that this thread runs are noted
+/// at `path`, one at a time. Only one process at a time may do so: what protects the path is a
+/// lock that dies with its process.
+pub fn note_at(path: PathBuf) -> Noting {
+    NOTE.set(Some(path));
+    Noting(())
+}
+
+/// See [`note_at`].
+#[derive(Debug)]
+#[must_use]
+pub struct Noting(());
+
+impl Drop for Noting {
+    fn drop(&mut self) {
+        NOTE.set(None);
+    }
+}
+
+/// The note of one program; it goes when the program has ended.
+#[cfg_attr(fuzzing, allow(dead_code))]
+pub(super) struct Note {
+    path: PathBuf,
+    file: File,
+    mark: String,
+}
+
+#[cfg_attr(fuzzing, allow(dead_code))]
+impl Note {
+    /// Made before the program starts; none where this thread's programs are not noted.
+    pub(super) fn begin() -> Option<Self> {
+        let path = NOTE.with_borrow(Clone::clone)?;
+        match Self::make(&path) {
+            Ok(note) => Some(note),
+            Err(error) => {
+                if !COMPLAINED.replace(true) {
+                    warn!(
+                        "{}: {error}; going on without it: should pdudaemon be killed while a command runs, the next start would not wait for that command's end",
+                        path.display()
+                    );
+                }
+                None
+            }
+        }
+    }
+
+    fn make(path: &Path) -> io::Result<Self> {
+        let boot = kernel("boot_id")?;
+        let mark = kernel("uuid")?;
+        let create = || OpenOptions::new().write(true).create_new(true).open(path);
+        let file = create().or_else(|error| {
+            // Of a program that is waited for no longer.
+            fs::remove_file(path).map_err(|_| error)?;
+            create()
+        })?;
+        let mut note = Self {
+            path: path.to_owned(),
+            file,
+            mark,
+        };
+        let line = format!("{boot} {}\n", note.mark);
+        note.file.write_all(line.as_bytes())?;
+        Ok(note)
+    }
+
+    /// The variable that the program gets.
+    pub(super) fn variable(&self) -> (&'static str, &str) {
+        (MARK, &self.mark)
+    }
+
+    /// The program runs as this process.
+    pub(super) fn started(&mut self, process: u32) {
+        if let Some(start) = start_of(process) {
+            // The mark is there, at the least.
+            let _ = self
+                .file
+                .write_all(format!("{process} {start}\n").as_bytes());
+        }
+    }
+}
+
+impl Drop for Note {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// What the kernel's random generator gives under this name.
+fn kernel(name: &str) -> io::Result<String> {
+    let text = fs::read_to_string(Path::new("/proc/sys/kernel/random").join(name))?;
+    Ok(text.trim().to_owned())
+}
+
+/// When a process that has not ended was started, in ticks since the machine was.
+fn start_of(process: u32) -> Option<u64> {
+    let stat = fs::read(format!("/proc/{process}/stat")).ok()?;
+    // The second field, the name, may hold anything, brackets and blanks among it.
+    let behind = stat.rsplit(|byte| *byte == b')').next()?;
+    let mut fields = str::from_utf8(behind).ok()?.split_ascii_whitespace();
+    let has_ended = matches!(fields.next()?, "Z" | "X");
+    // The 22nd of all.
+    let start = fields.nth(18)?.parse().ok()?;
+    (!has_ended).then_some(start)
+}
+
+/// What a note says.
+#[derive(Debug, PartialEq, Eq)]
+struct Left {
+    /// As it stands in an environment.
+    mark: Vec<u8>,
+    first: Option<(u32, u64)>,
+}
+
+impl Left {
+    /// Nothing when no program can be left: there is no note, or it is from before the machine was
+    /// started.
+    fn read(note: &Path) -> Option<Self> {
+        let boot = kernel("boot_id").ok()?;
+        Self::parse(&fs::read_to_string(note).ok()?, &boot)
+    }
+
+    fn parse(note: &str, boot: &str) -> Option<Self> {
+        let (line, rest) = note.split_once('\n')?;
+        let mark = line.strip_prefix(boot)?.trim();
+        if mark.is_empty() {
+            return None;
+        }
+        let first = rest.trim_end().split_once(' ');
+        let first = first.and_then(|(id, start)| Some((id.parse().ok()?, start.parse().ok()?)));
+        Some(Self {
+            mark: format!("{MARK}={mark}").into_bytes(),
+            first,
+        })
+    }
+
+    fn is(&self, process: u32) -> bool {
+        let Some(start) = start_of(process) else {
+            return false;
+        };
+        self.first == Some((process, start))
+            || fs::read(format!("/proc/{process}/environ"))
+                .is_ok_and(|all| all.split(|byte| *byte == 0).any(|one| *one == self.mark))
+    }
+
+    /// The processes that are left of it.
+    fn find(&self) -> Vec<(u32, OwnedFd)> {
+        let Ok(entries) = fs::read_dir("/proc") else {
+            return Vec::new();
+        };
+        let numbers = entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let processes = numbers.filter(|process| self.is(*process));
+        processes
+            .filter_map(|process| {
+                let pid = Pid::from_raw(i32::try_from(process).ok()?)?;
+                let handle = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+                // Another process may have the number by now.
+                self.is(process).then_some((process, handle))
+            })
+            .collect()
+    }
+}
+
+/// Waits for the end of the program that an earlier process has left, if `note` tells of one. One
+/// that has not ended by the deadline is ended: its own deadline is past, too.
+///
+/// # Errors
+///
+/// It cannot be ended.
+pub fn wait_for(note: &Path, deadline: Deadline) -> Result<(), TransportError> {
+    let Some(left) = Left::read(note) else {
+        return Ok(());
+    };
+    let mut remaining = left.find();
+    if remaining.is_empty() {
+        let _ = fs::remove_file(note);
+        return Ok(());
+    }
+    let steps: [(Option<Signal>, &dyn Fn() -> Deadline); 3] = [
+        (None, &|| deadline),
+        (Some(Signal::TERM), &|| Deadline::after(FAREWELL)),
+        (Some(Signal::KILL), &|| Deadline::after(DYING)),
+    ];
+    for (signal, until) in steps {
+        let numbers = numbers(&remaining);
+        match signal {
+            None => warn!(
+                "a command of a killed pdudaemon still runs (process {numbers}): waiting for its end"
+            ),
+            Some(signal) => warn!(
+                "a command of a killed pdudaemon is past its time (process {numbers}): sending {signal:?}"
+            ),
+        }
+        let until = until();
+        while let Ok(wait) = until.left("the end of a program") {
+            for (_, process) in remaining.iter().filter(|_| signal.is_some()) {
+                let _ = signal.map(|signal| pidfd_send_signal(process, signal));
+            }
+            let watched = remaining.iter().map(|(_, process)| process);
+            let mut watched: Vec<PollFd<'_>> = watched
+                .map(|process| PollFd::new(process, PollFlags::IN))
+                .collect();
+            let _ = poll(&mut watched, Timespec::try_from(wait).ok().as_ref());
+            // What has ended may have started others meanwhile.
+            remaining = left.find();
+            if remaining.is_empty() {
+                let _ = fs::remove_file(note);
+                return Ok(());
+            }
+        }
+    }
+    Err(TransportError::new(
+        TransportErrorKind::Busy,
+        format!(
+            "a command of a killed pdudaemon cannot be ended (process {})",
+            numbers(&remaining)
+        ),
+    ))
+}
+
+fn numbers(processes: &[(u32, OwnedFd)]) -> String {
+    let numbers: Vec<String> = processes.iter().map(|(id, _)| id.to_string()).collect();
+    numbers.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Child, Command, Stdio};
+    use std::time::{Duration, Instant};
+
+    /// A note, and a program that it is of, both left by a process that is gone.
+    fn left(folder: &Path, line: &str) -> (PathBuf, Child) {
+        let path = folder.join("note");
+        let mut note = Note::make(&path).expect("a note");
+        let (name, mark) = note.variable();
+        let child = Command::new("/bin/sh")
+            .args(["-c", line])
+            .env(name, mark)
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("a program");
+        note.started(child.id());
+        std::mem::forget(note);
+        (path, child)
+    }
+
+    #[test]
+    fn what_sheds_everything_but_its_mark_or_its_number_is_waited_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for line in [
+            "exec <&- >&- 2>&-; sleep 0.3; touch DONE",
+            "setsid sh -c 'sleep 0.3; touch DONE' </dev/null & exit",
+            "exec env -i sh -c '/bin/sleep 0.3; /bin/touch DONE'",
+        ] {
+            let done = folder.path().join("done");
+            let line = line.replace("DONE", &done.display().to_string());
+            let (note, mut child) = left(folder.path(), &line);
+            wait_for(&note, Deadline::after(Duration::from_secs(20))).expect("its end");
+            assert!(done.exists(), "{line}");
+            assert!(!note.exists(), "{line}");
+            fs::remove_file(done).expect("removed");
+            child.wait().expect("buried");
+        }
+    }
+
+    #[test]
+    fn one_past_its_time_is_ended_with_all_that_it_has_started() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let line = "trap '' TERM; setsid sleep 60 & sleep 60; sleep 60";
+        let (note, mut child) = left(folder.path(), line);
+        let begin = Instant::now();
+        wait_for(&note, Deadline::after(Duration::from_millis(50))).expect("its end");
+        assert!(begin.elapsed() < Duration::from_secs(20));
+        child.wait().expect("buried");
+        assert!(!note.exists());
+    }
+
+    #[test]
+    fn a_note_from_before_the_machine_was_started_names_nobody() {
+        let mine = std::process::id();
+        let start = start_of(mine).expect("it lives");
+        let note = |boot: &str| format!("{boot} some-mark\n{mine} {start}\n");
+        let left = Left::parse(&note("now"), "now").expect("of this time");
+        assert!(left.is(mine));
+        assert_eq!(Left::parse(&note("then"), "now"), None);
+        // Torn by a kill: then nothing was started.
+        for torn in ["", "now", "now some-ma", "now \n"] {
+            assert_eq!(Left::parse(torn, "now"), None, "{torn:?}");
+        }
+        let left = Left::parse("now some-mark\n12", "now").expect("a mark");
+        assert_eq!(left.first, None);
+    }
+}
