@@ -5,6 +5,7 @@
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -264,7 +265,8 @@ impl fmt::Display for Target {
 /// One request, as a listener hands it to the dispatcher.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Who asks, for the log: an address, or `drive`.
+    /// Who asks, for the log and for [`Request::owner`]: an address, `unix` or `drive`, behind
+    /// `<token's name>@` when a token was shown.
     pub client: Arc<str>,
     /// Which outlet or alias.
     pub target: Target,
@@ -274,6 +276,34 @@ pub struct Request {
     pub delay: Option<Delay>,
     /// Nobody waits for it (a list, a page): it gives way to requests that somebody waits for.
     pub is_background: bool,
+}
+
+impl Request {
+    /// How long it waits before it takes its place in line: the delay of an on or off.
+    pub fn waits(&self) -> Duration {
+        match (self.action, self.delay) {
+            (Action::Switch(_), Some(delay)) => delay.duration(),
+            (Action::Switch(_) | Action::Reboot | Action::State, _) => Duration::ZERO,
+        }
+    }
+
+    /// To whom its places in queues are counted: to a token, wherever it is used; else to an
+    /// address, or to the /64 that an IPv6 client has to choose from.
+    pub fn owner(&self) -> Arc<str> {
+        let client = &self.client;
+        if let Some((token, _)) = client.rsplit_once('@') {
+            // Told from an address by its last character.
+            return format!("{token}@").into();
+        }
+        match client.parse().map(|ip: IpAddr| ip.to_canonical()) {
+            Ok(IpAddr::V6(ip)) => {
+                let network = ip.to_bits() & !u128::from(u64::MAX);
+                format!("{}/64", Ipv6Addr::from_bits(network)).into()
+            }
+            Ok(IpAddr::V4(ip)) => ip.to_string().into(),
+            Err(_) => Arc::clone(client),
+        }
+    }
 }
 
 /// What was done for a successful request.
@@ -366,6 +396,27 @@ mod tests {
         assert_eq!(Outlet::new("0012").number(), Some(12));
         assert_eq!(Outlet::new("99999999999").number(), None);
         assert_eq!(Outlet::new("").number(), None);
+    }
+
+    #[test]
+    fn a_token_is_one_owner_wherever_it_is_used_and_so_is_a_network_of_ipv6() {
+        let owner = |client: &str| {
+            let request = Request {
+                client: client.into(),
+                target: Target::Alias(String::new()),
+                action: Action::State,
+                delay: None,
+                is_background: false,
+            };
+            request.owner().to_string()
+        };
+        assert_eq!(owner("bob@10.0.0.1"), owner("bob@2001:db8::1"));
+        assert_ne!(owner("10.0.0.1@unix"), owner("10.0.0.1"));
+        assert_eq!(owner("::ffff:10.0.0.1"), owner("10.0.0.1"));
+        assert_ne!(owner("10.0.0.1"), owner("10.0.0.2"));
+        assert_eq!(owner("2001:db8::1"), owner("2001:db8::ffff:1:2"));
+        assert_ne!(owner("2001:db8::1"), owner("2001:db8:0:1::1"));
+        assert_eq!(owner("unix"), "unix");
     }
 
     #[test]

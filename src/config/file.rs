@@ -159,6 +159,10 @@ pub(super) struct PduSection {
     pub(super) timeout: Option<f64>,
     #[serde(default, deserialize_with = "settings::maybe_number")]
     pub(super) queue_limit: Option<usize>,
+    #[serde(default, deserialize_with = "settings::maybe_number")]
+    pub(super) client_limit: Option<usize>,
+    #[serde(default, deserialize_with = "settings::maybe_number")]
+    pub(super) delayed_limit: Option<usize>,
     #[serde(default)]
     pub(super) bus: Option<String>,
     #[serde(default)]
@@ -174,6 +178,8 @@ pub(super) const PDU_KEYS: &[&str] = &[
     "retrydelay",
     "timeout",
     "queue_limit",
+    "client_limit",
+    "delayed_limit",
     "bus",
     "about",
     "outlet_names",

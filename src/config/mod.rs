@@ -149,6 +149,10 @@ pub struct PduConfig {
     pub timeout: Duration,
     /// Most requests waiting.
     pub queue_limit: usize,
+    /// Most of them that one client may have.
+    pub client_limit: usize,
+    /// Most of them that may wait for their delay.
+    pub delayed_limit: usize,
     /// The wire it shares with other PDUs.
     pub bus: Option<String>,
     /// What a person wrote about it.

@@ -18,6 +18,8 @@ pub(super) struct Common {
     retrydelay: Duration,
     timeout: Duration,
     queue_limit: usize,
+    client_limit: usize,
+    delayed_limit: usize,
 }
 
 impl Common {
@@ -30,10 +32,15 @@ impl Common {
             Some(Some(timeout)) if timeout >= Duration::from_millis(1) => Some(timeout),
             Some(_) => return Err(settings.error("timeout", "expected 0.001 to 86400 seconds")),
         };
-        let queue_limit = written.queue_limit.unwrap_or(1024);
-        if queue_limit == 0 {
-            return Err(settings.error("queue_limit", "expected 1 or more, got 0"));
-        }
+        let limit = |key, written: Option<usize>, default| match written.unwrap_or(default) {
+            0 => Err(settings.error(key, "expected 1 or more, got 0")),
+            most => Ok(most),
+        };
+        let queue_limit = limit("queue_limit", written.queue_limit, 1024)?;
+        // A quarter, and at least one; three quarters, and at least one.
+        let (quarter, most) = (queue_limit.div_ceil(4), queue_limit - queue_limit / 4);
+        let client_limit = limit("client_limit", written.client_limit, most)?;
+        let delayed_limit = limit("delayed_limit", written.delayed_limit, quarter)?;
         let driver = written.driver.as_deref().ok_or_else(|| {
             settings.error("driver", "missing (`pdudaemon --list-drivers` shows all)")
         })?;
@@ -45,6 +52,8 @@ impl Common {
             retrydelay,
             timeout: timeout.unwrap_or(Duration::from_secs(spec.timeout)),
             queue_limit,
+            client_limit,
+            delayed_limit,
             written,
         })
     }
@@ -60,6 +69,8 @@ impl Common {
             retrydelay: self.retrydelay,
             timeout: self.timeout,
             queue_limit: self.queue_limit,
+            client_limit: self.client_limit,
+            delayed_limit: self.delayed_limit,
             bus: self.written.bus.filter(|bus| !bus.is_empty()),
             about: self.written.about,
             outlet_names: outlet_names

@@ -159,6 +159,14 @@ fn what_cannot_work_is_an_error_with_its_place() {
             "pdus.a.queue_limit: expected",
         ),
         (
+            r#""pdus": {"a": {"driver": "simulated", "client_limit": 0}}"#,
+            "pdus.a.client_limit: expected",
+        ),
+        (
+            r#""pdus": {"a": {"driver": "simulated", "delayed_limit": "no"}}"#,
+            "pdus.a.delayed_limit: ",
+        ),
+        (
             r#""pdus": {"a": "#,
             "x.conf:2:15: broken JSON: expected value",
         ),

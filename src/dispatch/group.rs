@@ -205,7 +205,8 @@ impl fmt::Debug for Group {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dispatch::job::{Answer, Place};
+    use crate::dispatch::job::Answer;
+    use crate::dispatch::place::Place;
     use crate::dispatch::ticket::asked;
     use crate::request::FailureKind;
 

@@ -1,11 +1,11 @@
 //! One request, or one member of a group, in a worker's queue.
 
 use super::group::Group;
+use super::place::Place;
 use super::ticket::Ticket;
 use crate::request::{Failure, FailureKind, Outcome, Outlet, Switch};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// One job. Dropping it unanswered answers it with an internal failure, so that no client ever
@@ -175,6 +175,11 @@ impl Answer {
         }
     }
 
+    /// The delay has passed.
+    pub(super) fn enter(&mut self) {
+        self.places.iter_mut().for_each(Place::enter);
+    }
+
     pub(super) fn send(mut self, outcome: Outcome) {
         self.deliver(&outcome);
     }
@@ -219,32 +224,5 @@ impl Drop for Answer {
 impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Answer").finish_non_exhaustive()
-    }
-}
-
-/// A place in a bounded queue, free again when dropped.
-#[derive(Debug)]
-pub(super) struct Place(Arc<AtomicUsize>);
-
-impl Place {
-    /// A place that takes nobody else's.
-    pub(super) fn uncounted() -> Self {
-        Self(Arc::new(AtomicUsize::new(1)))
-    }
-
-    /// A place, unless `limit` are taken.
-    pub(super) fn take(taken: &Arc<AtomicUsize>, limit: usize) -> Option<Self> {
-        taken
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {
-                (count < limit).then_some(count + 1)
-            })
-            .ok()
-            .map(|_| Self(Arc::clone(taken)))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }

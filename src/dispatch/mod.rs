@@ -10,6 +10,7 @@ mod lock;
 mod message;
 #[cfg(test)]
 mod model;
+mod place;
 mod plan;
 mod queue;
 mod status;
@@ -25,15 +26,15 @@ use crate::config::{Alias, BrokenPdu, Config};
 use crate::metrics::Metrics;
 use crate::request::{Action, Failure, FailureKind, Outlet, PduName, Reply, Request, Target};
 use group::Group;
-use job::{Answer, Job, Place, Step};
+use job::{Answer, Job, Step};
 use log::warn;
 use message::Message;
+use place::{Full, Limits, Place};
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 use table::{Route, Table};
@@ -156,13 +157,11 @@ impl Dispatcher {
     fn queue(&self, ticket: &Arc<Ticket>, mut places: Vec<(&Route, Outlet, Place)>) {
         let request = &ticket.request;
         let pause = request.delay.map_or(REBOOT_PAUSE, |delay| delay.duration());
-        let wait = request
-            .delay
-            .map_or(Duration::ZERO, |delay| delay.duration());
-        let (step, wait) = match request.action {
-            Action::Switch(to) => (Step::Switch(to), wait),
-            Action::State => (Step::State, Duration::ZERO),
-            Action::Reboot => (Step::RebootOff(pause), Duration::ZERO),
+        let wait = request.waits();
+        let step = match request.action {
+            Action::Switch(to) => Step::Switch(to),
+            Action::State => Step::State,
+            Action::Reboot => Step::RebootOff(pause),
         };
         let send = |route: &Route, outlet, answer| {
             let mut job = Job::new(outlet, step, answer);
@@ -361,11 +360,12 @@ fn place<'t>(
             // Not counted: whoever submits such has few of them, and clients need the room.
             Place::uncounted()
         } else {
-            room(route)?
+            room(route, request, &request.owner())?
         };
         return Ok(vec![(route, outlet.clone(), place)]);
     }
     let outlets = outlets_of(table, &request.target)?;
+    let owner = request.owner();
     let mut routes = Vec::with_capacity(outlets.len());
     for (pdu, outlet) in outlets {
         let route = route_of(table, pdu.as_str())?;
@@ -374,7 +374,7 @@ fn place<'t>(
     }
     routes
         .into_iter()
-        .map(|(route, outlet)| Ok((route, outlet.clone(), room(route)?)))
+        .map(|(route, outlet)| Ok((route, outlet.clone(), room(route, request, &owner)?)))
         .collect()
 }
 
@@ -410,14 +410,27 @@ fn route_of<'t>(table: &'t Table, pdu: &str) -> Result<&'t Route, Failure> {
     }
 }
 
-fn room(route: &Route) -> Result<Place, Failure> {
-    let limit = route.pdu.queue_limit;
-    Place::take(&route.waiting, limit).ok_or_else(|| {
-        let reason = format!(
-            "PDU {}: the queue is full ({limit} requests are waiting)",
-            route.pdu.name
-        );
-        Failure::new(FailureKind::QueueFull, reason)
+fn room(route: &Route, request: &Request, owner: &Arc<str>) -> Result<Place, Failure> {
+    let pdu = &route.pdu;
+    let limits = Limits {
+        all: pdu.queue_limit,
+        owner: pdu.client_limit,
+        delayed: pdu.delayed_limit,
+    };
+    let is_delayed = request.waits() > Duration::ZERO;
+    Place::take(&route.places, owner, is_delayed, limits).map_err(|full| {
+        let why = match full {
+            Full::All => format!("the queue is full ({} requests are waiting)", limits.all),
+            Full::Owner => format!(
+                "the queue has {} requests of one client, as many as its client_limit lets it have",
+                limits.owner
+            ),
+            Full::Delayed => format!(
+                "the queue has {} requests that wait for their delay, as many as its delayed_limit lets it have",
+                limits.delayed
+            ),
+        };
+        Failure::new(FailureKind::QueueFull, format!("PDU {}: {why}", pdu.name))
     })
 }
 
@@ -473,7 +486,7 @@ fn info_of(name: &PduName, route: &Result<Route, BrokenPdu>, aliased: Vec<&Outle
             .unfollowed
             .as_ref()
             .map(|broken| broken.error.to_string()),
-        waiting: route.waiting.load(Ordering::Acquire),
+        waiting: route.places.taken(),
         outlets: known
             .map(|outlet| (outlet.clone(), pdu.outlet_names.get(outlet).cloned()))
             .collect(),

@@ -6,7 +6,8 @@
 //! against that:
 //!
 //! * a call is for the oldest request of its outlet that is not over, or it is an on that the
-//!   outlet is owed;
+//!   outlet is owed; a request with a delay is as old as the end of its delay;
+//! * nothing waits behind a request whose delay is not over;
 //! * between a reboot's off and its on there is nothing else for that outlet;
 //! * every request is answered once, and not before it is over; success is what the PDU confirmed;
 //! * ons that are owed, and fail, do not keep others waiting;
@@ -16,8 +17,9 @@
 //! `PDUD_SCHEDULES` says how many schedules, `PDUD_SEED` plays one alone.
 
 use super::group::Group;
-use super::job::{Answer, Job, Place, Step};
+use super::job::{Answer, Job, Step};
 use super::message::{Message, Stop};
+use super::place::{Limits, Place, Places};
 use super::plan::{Call, Fault, Ledger, Next, Patience, Plan, Trouble};
 use super::ticket::{Book, Ticket};
 use crate::driver::DriverError;
@@ -28,7 +30,7 @@ use crate::transport::{TransportError, TransportErrorKind};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::collections::{BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -104,8 +106,8 @@ struct Member {
     step: Step,
     accepted: u64,
     due: Instant,
-    /// 1 until the job is over.
-    place: Arc<AtomicUsize>,
+    /// One is taken until the job is over.
+    places: Arc<Places>,
     phase: Phase,
     attempts: u32,
     /// When its off ended.
@@ -129,7 +131,7 @@ enum Phase {
 
 impl Member {
     fn is_over(&self) -> bool {
-        self.place.load(Ordering::Acquire) == 0
+        self.places.taken() == 0
     }
 }
 
@@ -183,6 +185,10 @@ struct Pdu {
     owed_failed: bool,
     /// Members on their way to the worker.
     sent: VecDeque<usize>,
+    /// Those whose delay is not over.
+    delayed: Vec<usize>,
+    /// When the PDU was found away for the last time: its worker may give it time.
+    away_at: Option<Instant>,
     lanes: [Vec<usize>; OUTLETS],
 }
 
@@ -271,6 +277,8 @@ impl World {
             patience,
             owed_failed: false,
             sent: VecDeque::new(),
+            delayed: Vec::new(),
+            away_at: None,
             lanes: Default::default(),
         }
     }
@@ -360,8 +368,14 @@ impl World {
             .then(|| Group::new(places.len(), pause, Arc::clone(&ticket), self.now));
         let mut members = Vec::new();
         for (pdu, index) in places {
-            let place = Arc::new(AtomicUsize::new(0));
-            let taken = Place::take(&place, 1).expect("room");
+            let places = Arc::<Places>::default();
+            let limits = Limits {
+                all: 1,
+                owner: 1,
+                delayed: 1,
+            };
+            let owner = "model".into();
+            let taken = Place::take(&places, &owner, !wait.is_zero(), limits).expect("room");
             let answer = match &group {
                 Some(group) => Answer::to_group(Arc::clone(group), taken),
                 None => Answer::to_client(Arc::clone(&ticket), taken),
@@ -370,7 +384,6 @@ impl World {
             job.is_background = is_background;
             members.push(self.members.len());
             self.pdus[pdu].sent.push_back(self.members.len());
-            self.pdus[pdu].lanes[index].push(self.members.len());
             self.members.push(Member {
                 request: number,
                 pdu,
@@ -378,7 +391,7 @@ impl World {
                 step,
                 accepted: self.step,
                 due: self.now + wait,
-                place,
+                places,
                 phase: Phase::Fresh,
                 attempts: 0,
                 dark_at: None,
@@ -489,6 +502,7 @@ impl World {
     /// One turn of a worker; false when it has nothing to do now.
     fn turn(&mut self, which: usize) -> bool {
         let now = self.now;
+        self.ripen(which);
         let pdu = &mut self.pdus[which];
         if let Some((until, member, index, call, result)) = pdu.call.take_if(|call| call.0 <= now) {
             debug_assert!(until <= now);
@@ -504,6 +518,10 @@ impl World {
                 Message::Job(job, wait) => {
                     let member = pdu.sent.pop_front().expect("sent before");
                     self.members[member].due = now + wait;
+                    match wait.is_zero() {
+                        true => pdu.lanes[self.members[member].outlet].push(member),
+                        false => pdu.delayed.push(member),
+                    }
                     pdu.plan.accept(job, now + wait, now);
                 }
                 Message::Cancelled => pdu.plan.cancelled(now),
@@ -528,6 +546,7 @@ impl World {
             Next::Wait(until) => {
                 pdu.wake = until;
                 self.check_owed_are_seen_to(which);
+                self.check_nobody_waits_for_a_delay(which);
                 self.check_cancelled_are_gone(which);
             }
             Next::Finished => pdu.finished = true,
@@ -535,6 +554,19 @@ impl World {
         self.hear();
         self.check_ledgers();
         true
+    }
+
+    /// Requests whose delay is over enter their lanes, in the order in which the delays ended.
+    fn ripen(&mut self, which: usize) {
+        let (now, members) = (self.now, &self.members);
+        let Pdu { delayed, lanes, .. } = &mut self.pdus[which];
+        let mut ripe: Vec<usize> = delayed
+            .extract_if(.., |member| members[*member].due <= now)
+            .collect();
+        ripe.sort_by_key(|member| (members[*member].due, *member));
+        for member in ripe {
+            lanes[members[member].outlet].push(member);
+        }
     }
 
     /// The oldest request of the lane that is not over.
@@ -681,9 +713,35 @@ impl World {
         }
     }
 
+    /// An idle worker has nothing that it could begin.
+    fn check_nobody_waits_for_a_delay(&mut self, which: usize) {
+        let pdu = &self.pdus[which];
+        let is_held = pdu
+            .away_at
+            .is_some_and(|at| self.now < at + pdu.patience.retrydelay);
+        if is_held || self.stopping.is_some() {
+            return;
+        }
+        for index in 0..OUTLETS {
+            let Some(head) = self.head(which, index) else {
+                continue;
+            };
+            let member = &self.members[head];
+            let request = &self.requests[member.request];
+            assert!(
+                member.phase != Phase::Fresh
+                    || member.due > self.now
+                    || request.members.len() > 1
+                    || request.is_cancelled,
+                "PDU {which}, outlet {index}: it waits, and nothing is in its way"
+            );
+        }
+    }
+
     /// What was put off until later and is cancelled stands in nobody's way.
     fn check_cancelled_are_gone(&self, which: usize) {
-        for number in self.pdus[which].lanes.iter().flatten() {
+        let Pdu { lanes, delayed, .. } = &self.pdus[which];
+        for number in lanes.iter().flatten().chain(delayed) {
             let member = &self.members[*number];
             let is_cancelled = self.requests[member.request].is_cancelled;
             assert!(
@@ -793,6 +851,10 @@ impl World {
         }
         pdu.has_news = true;
         pdu.owed_failed = member.is_none() && result.is_err();
+        let is_away = |error: &DriverError| error.is_pdu_away();
+        if matches!(&result, Err(Trouble::Driver(error)) if is_away(error)) {
+            pdu.away_at = Some(now);
+        }
         pdu.plan.result(result.clone(), now);
         if call == Call::Switch(Switch::On) && result.is_ok() {
             pdu.sockets[index].owed = false;
@@ -1118,6 +1180,7 @@ fn seeded_bugs_are_found() {
         Fault::LosesOn,
         Fault::AnswersTwice,
         Fault::Starves,
+        Fault::DelaysHold,
     ] {
         let found = (0..2000).find_map(|seed| {
             let what = try_play(seed, Some(fault), None).err()?;

@@ -1,7 +1,8 @@
 //! Jobs by due time, in one lane per outlet. Pure: time is passed in.
 //!
 //! Within a lane nothing overtakes: while its first job runs, pauses or is parked, the lane stands
-//! still. Between lanes the job that was accepted first goes first, among those that are due; jobs
+//! still. A job with a delay enters its lane when the delay is over, behind what is there by then:
+//! until that it is in nobody's way. Between lanes the job that was accepted first goes first, among those that are due; jobs
 //! that nobody waits for come last.
 
 use crate::request::Outlet;
@@ -28,6 +29,8 @@ pub(super) struct Queue<J> {
     waiting: BTreeMap<(Instant, Number), Outlet>,
     /// First jobs of lanes that were found due, by age.
     due: BTreeMap<(Class, Number), Outlet>,
+    /// Jobs whose delay is not over; they stand in no lane.
+    delayed: BTreeMap<(Instant, Number), (Outlet, J)>,
     next: Number,
 }
 
@@ -71,6 +74,7 @@ impl<J> Default for Queue<J> {
             lanes: HashMap::new(),
             waiting: BTreeMap::new(),
             due: BTreeMap::new(),
+            delayed: BTreeMap::new(),
             next: 0,
         }
     }
@@ -106,6 +110,18 @@ impl<J> Queue<J> {
                 self.lanes.insert(outlet, lane);
             }
         }
+    }
+
+    /// Keeps a job until its delay is over; then [`Queue::ripe`] gives it back.
+    pub(super) fn delay(&mut self, outlet: Outlet, until: Instant, job: J) {
+        self.delayed.insert((until, self.next), (outlet, job));
+        self.next += 1;
+    }
+
+    /// The job whose delay was over first, if any is.
+    pub(super) fn ripe(&mut self, now: Instant) -> Option<J> {
+        let first = self.delayed.first_entry()?;
+        (first.key().0 <= now).then(|| first.remove().1)
     }
 
     /// The last job of the outlet's lane, if it waits for nothing but its turn.
@@ -154,9 +170,11 @@ impl<J> Queue<J> {
             .values()
             .next()
             .and_then(|outlet| self.lanes.get(outlet)?.jobs.front());
-        due_now
+        let in_lanes = due_now
             .map(|entry| entry.due)
-            .or_else(|| self.waiting.keys().next().map(|(due, _)| *due))
+            .or_else(|| self.waiting.keys().next().map(|(due, _)| *due));
+        let delayed = self.delayed.keys().next().map(|(due, _)| *due);
+        in_lanes.into_iter().chain(delayed).min()
     }
 
     /// The job is over: its lane moves on.
@@ -220,6 +238,12 @@ impl<J> Queue<J> {
         mut keep: impl FnMut(&mut J) -> bool,
     ) -> Vec<(Outlet, J)> {
         let mut removed = Vec::new();
+        for (key, (outlet, mut job)) in std::mem::take(&mut self.delayed) {
+            match keep(&mut job) {
+                true => drop(self.delayed.insert(key, (outlet, job))),
+                false => removed.push((key.1, outlet, job)),
+            }
+        }
         let outlets: Vec<Outlet> = self.lanes.keys().cloned().collect();
         for outlet in outlets {
             let Some(lane) = self.lanes.get_mut(&outlet) else {
@@ -261,9 +285,9 @@ impl<J> Queue<J> {
         lane.flat_map(|lane| lane.jobs.iter().map(|entry| (&entry.job, entry.due)))
     }
 
-    /// No job waits, runs or is parked.
+    /// No job waits, runs, is parked or delayed.
     pub(super) fn is_empty(&self) -> bool {
-        self.lanes.is_empty()
+        self.lanes.is_empty() && self.delayed.is_empty()
     }
 
     /// Puts a job back before all others of its lane; which lane that is.
@@ -328,7 +352,9 @@ mod tests {
     fn the_oldest_due_job_goes_first_and_a_lane_never_overtakes() {
         let (mut queue, now) = (Queue::default(), Instant::now());
         let later = now + Duration::from_secs(5);
-        queue.push(outlet("1"), Class::Foreground, later, "1 waits");
+        queue.push(outlet("1"), Class::Foreground, now, "1 waits");
+        let first = queue.take(now).expect("due");
+        queue.put_back(first, later);
         queue.push(outlet("2"), Class::Foreground, now, "2 first");
         queue.push(outlet("01"), Class::Foreground, now, "1 behind");
         queue.push(outlet("3"), Class::Foreground, now, "3");
@@ -338,6 +364,25 @@ mod tests {
         assert_eq!(queue.next_due(), Some(later));
         assert_eq!(take(&mut queue, later), Some("1 waits"));
         assert_eq!(take(&mut queue, later), Some("1 behind"));
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn a_delayed_job_is_in_nobodys_way() {
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        let later = now + Duration::from_secs(5);
+        queue.delay(outlet("1"), later, "second");
+        queue.delay(outlet("1"), now + Duration::from_secs(1), "first");
+        queue.delay(outlet("2"), later, "cancelled");
+        queue.push(outlet("1"), Class::Foreground, now, "at once");
+        assert_eq!(take(&mut queue, now), Some("at once"));
+        assert_eq!(queue.ripe(now), None);
+        assert_eq!(queue.next_due(), Some(now + Duration::from_secs(1)));
+        assert!(!queue.is_empty());
+        let removed = queue.remove_unless(|job| *job != "cancelled");
+        assert_eq!(removed, [(outlet("2"), "cancelled")]);
+        assert_eq!(queue.ripe(later), Some("first"));
+        assert_eq!(queue.ripe(later), Some("second"));
         assert!(queue.is_empty());
     }
 

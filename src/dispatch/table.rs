@@ -5,6 +5,7 @@ use super::bus::Bus;
 use super::journal::Journal;
 use super::lock::PduLock;
 use super::message::{Change, Message};
+use super::place::Places;
 use super::status::Status;
 use super::worker::{Handle, Shared, longest_turn};
 use super::{Recover, panic_failure};
@@ -16,7 +17,6 @@ use std::collections::HashMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub(super) struct Route {
     pub(super) worker: Handle,
     /// A second driver that is only ever asked which outlets there can be.
     checker: Mutex<Box<dyn Driver>>,
-    pub(super) waiting: Arc<AtomicUsize>,
+    pub(super) places: Arc<Places>,
     pub(super) status: Arc<Status>,
     countable: OnceLock<Vec<Outlet>>,
 }
@@ -290,7 +290,7 @@ impl Table {
             worker,
             pdu: pdu.clone(),
             unfollowed: None,
-            waiting: Arc::new(AtomicUsize::new(0)),
+            places: Arc::default(),
             status,
             countable: OnceLock::new(),
         })

@@ -515,7 +515,8 @@ pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::dispatch::job::{Answer, Job, Place, Step};
+    use crate::dispatch::job::{Answer, Job, Step};
+    use crate::dispatch::place::Place;
     use crate::dispatch::ticket::{Progress, asked};
     use crate::request::Switch;
 

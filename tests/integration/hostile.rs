@@ -547,3 +547,97 @@ fn wrong_tokens_are_bounded_and_counted() {
     assert!(refused(&daemon, "wrong-tokens") >= 1);
     assert!(refused(&daemon, "denied") >= 2);
 }
+
+#[test]
+fn no_client_and_no_delay_keeps_others_from_a_pdu() {
+    let lab = Lab::new();
+    let token = |name: &str| {
+        let hash = pdudaemon::access::Token::hash_of(name);
+        let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        json!({"name": name, "sha256": hash})
+    };
+    let mut p = lab.scripted(
+        "record $1; while [ -e held ]; do sleep 0.02; done",
+        "record off $1",
+    );
+    for (key, limit) in [
+        ("queue_limit", 8),
+        ("client_limit", 5),
+        ("delayed_limit", 3),
+    ] {
+        p[key] = json!(limit);
+    }
+    let tokens = ["bob", "carol", "admin"].map(token);
+    let group = json!({"outlets": [
+        {"hostname": "p", "port": "1"}, {"hostname": "p", "port": "2"}
+    ]});
+    let daemon = lab.start_with(
+        json!({ "p": p }),
+        json!({"daemon": {"access": {"tokens": tokens}}, "aliases": {"group": group}}),
+        &[],
+    );
+    let ask = |token: &str, what: &str| {
+        let mut client = connect(daemon.address);
+        let head = format!(
+            "GET /power/control/{what} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+             Authorization: Bearer {token}\r\n\r\n"
+        );
+        client.write_all(head.as_bytes()).expect("sent");
+        client
+    };
+    let hear = |mut client: TcpStream| String::from_utf8_lossy(&read_all(&mut client)).into_owned();
+    let late = "on?hostname=p&port=1&delay=3600";
+    let mut kept = vec![ask("bob", late), ask("bob", late), ask("carol", late)];
+    let depth = |wanted: u32| {
+        wait_for(&format!("{wanted} requests"), || {
+            let head = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+                        Authorization: Bearer admin\r\n\r\n";
+            let text = talk(daemon.address, head.as_bytes(), false);
+            let line = format!("pdudaemon_queue_depth{{pdu=\"p\"}} {wanted}\n");
+            String::from_utf8_lossy(&text).contains(&line).then_some(())
+        });
+    };
+    depth(3);
+    let told = hear(ask("admin", late));
+    assert!(
+        told.starts_with("HTTP/1.1 503") && told.contains("delayed_limit"),
+        "{told}"
+    );
+    // The same outlet, another, and a group with the one that the delayed ones are for.
+    for what in [
+        "off?hostname=p&port=1",
+        "off?hostname=p&port=2",
+        "off?alias=group",
+        "reboot?alias=group&delay=0",
+    ] {
+        let told = hear(ask("admin", what));
+        assert!(told.starts_with("HTTP/1.1 200"), "{what}: {told}");
+    }
+
+    lab.write("held", "");
+    lab.forget();
+    kept.push(ask("bob", "on?hostname=p&port=3"));
+    lab.wait_for_record(&["3"]);
+    for port in 4..6 {
+        kept.push(ask("bob", &format!("off?hostname=p&port={port}")));
+    }
+    depth(6);
+    let told = hear(ask("bob", "off?hostname=p&port=6"));
+    assert!(
+        told.starts_with("HTTP/1.1 503") && told.contains("client_limit"),
+        "{told}"
+    );
+    let others = ["admin", "carol"].map(|token| ask(token, "off?hostname=p&port=7"));
+    depth(8);
+    let told = hear(ask("admin", "off?hostname=p&port=8"));
+    assert!(
+        told.starts_with("HTTP/1.1 503") && told.contains("queue is full"),
+        "{told}"
+    );
+    std::fs::remove_file(lab.path("held")).expect("removed");
+    for client in others {
+        let told = hear(client);
+        assert!(told.starts_with("HTTP/1.1 200"), "{told}");
+    }
+    drop(kept);
+}

@@ -133,6 +133,8 @@ pub(super) enum Fault {
     AnswersTwice,
     /// Ons that are owed, and fail, keep the queue waiting.
     Starves,
+    /// A request whose delay is not over stands in the way of others.
+    DelaysHold,
 }
 
 /// The state of one worker.
@@ -203,14 +205,35 @@ impl Plan {
         }
     }
 
-    /// Takes a job into its lane; one that asks for the same as the job before it joins that job.
-    pub(super) fn accept(&mut self, mut job: Job, due: Instant, now: Instant) {
+    /// Takes a job: into its lane or, if it has a delay, for later.
+    pub(super) fn accept(&mut self, job: Job, due: Instant, now: Instant) {
         if self.stopping.is_some() {
             return self.refuse(job, now);
         }
+        #[cfg(test)]
+        if self.fault == Some(Fault::DelaysHold) {
+            let outlet = job.outlet.clone();
+            return self.queue.push(outlet, Class::Foreground, due, job);
+        }
+        if due > now {
+            return self.queue.delay(job.outlet.clone(), due, job);
+        }
+        self.let_in(now);
+        self.enter(job, now);
+    }
+
+    /// Jobs whose delay is over enter their lanes.
+    fn let_in(&mut self, now: Instant) {
+        while let Some(job) = self.queue.ripe(now) {
+            self.enter(job, now);
+        }
+    }
+
+    /// A job enters its lane; one that asks for the same as the job before it joins that job.
+    fn enter(&mut self, mut job: Job, now: Instant) {
+        job.answer.enter();
         let background = job.is_background;
-        if due <= now
-            && let Some(last) = self.queue.last(&job.outlet, now)
+        if let Some(last) = self.queue.last(&job.outlet, now)
             && (background || !last.is_background)
         {
             match last.join(job) {
@@ -231,7 +254,7 @@ impl Plan {
         } else {
             Class::Foreground
         };
-        self.queue.push(job.outlet.clone(), class, due, job);
+        self.queue.push(job.outlet.clone(), class, now, job);
     }
 
     /// No further job will come: the plan is finished once all it has is done.
@@ -325,6 +348,7 @@ impl Plan {
 
     /// What to do at `now`.
     pub(super) fn next(&mut self, now: Instant) -> Next {
+        self.let_in(now);
         if let Some(until) = self.held_until {
             if now < until {
                 return Next::Wait(Some(until));
@@ -591,8 +615,8 @@ impl Plan {
     }
 
     /// Is a job in the outlet's lane that will put it into a state of its own, as soon as it is
-    /// its turn? One that waits for a delay to pass, and all behind it, are no reason to leave an
-    /// outlet dark.
+    /// its turn? A member that waits for the others of its group, and all behind it, are no reason
+    /// to leave an outlet dark.
     fn switch_waits(&self, outlet: &Outlet, now: Instant) -> bool {
         self.queue
             .lane(outlet)

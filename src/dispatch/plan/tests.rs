@@ -1,14 +1,14 @@
 //! The worker's rules, played with time passed in and the PDU's answers made up.
 
 use super::super::group::Group;
-use super::super::job::{Answer, Place};
+use super::super::job::Answer;
+use super::super::place::{Limits, Place, Places};
 use super::super::ticket::{Ticket, asked};
 use super::*;
 use crate::request::Outcome;
 use crate::transport::{TransportError, TransportErrorKind};
 use crossbeam_channel::Receiver;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 const ON: Call = Call::Switch(Switch::On);
 const OFF: Call = Call::Switch(Switch::Off);
@@ -25,7 +25,7 @@ fn outlet(id: &str) -> Outlet {
 }
 
 fn place() -> Place {
-    Place::take(&Arc::new(AtomicUsize::new(0)), 1).expect("room")
+    Place::uncounted()
 }
 
 fn timeout() -> Trouble {
@@ -600,7 +600,7 @@ fn ons_that_are_owed_and_fail_slowly_keep_nobody_waiting() {
 }
 
 #[test]
-fn what_is_put_off_and_cancelled_lets_others_go_on() {
+fn a_delayed_request_is_in_nobodys_way_and_enters_its_lane_when_its_delay_is_over() {
     let mut bench = Bench::new(1);
     let hour = Duration::from_secs(3600);
     let (ticket, cancelled) = asked();
@@ -612,23 +612,37 @@ fn what_is_put_off_and_cancelled_lets_others_go_on() {
     let job = Job::new(outlet("2"), Step::Switch(Switch::Off), answer);
     bench.plan.accept(job, bench.now + hour, bench.now);
     let behind = bench.ask("1", Step::Switch(Switch::On));
-    assert_eq!(bench.next(), Next::Wait(Some(bench.now + hour)));
+    bench.plays("1", ON, Ok(None));
+    assert!(behind.recv().expect("an answer").is_ok());
+    let reboot = bench.ask("2", Step::RebootOff(2 * hour));
+    bench.plays("2", OFF, Ok(None));
     assert!(ticket.cancel());
     bench.plan.cancelled(bench.now);
     assert!(cancelled.recv().expect("an answer").is_err());
-    bench.plays("1", ON, Ok(None));
-    assert!(behind.recv().expect("an answer").is_ok());
     bench.waits(hour);
-    assert!(kept.try_recv().is_err());
+    // Its delay is over in the middle of a reboot: it stands behind that, and before what comes now.
+    let last = bench.ask("2", Step::Switch(Switch::On));
+    bench.waits(hour);
+    bench.plays("2", ON, Ok(None));
+    assert!(reboot.recv().expect("an answer").is_ok());
+    bench.plays("2", OFF, Ok(None));
+    assert!(kept.recv().expect("an answer").is_ok());
+    bench.plays("2", ON, Ok(None));
+    assert!(last.recv().expect("an answer").is_ok());
 }
 
 #[test]
 fn of_several_who_share_a_job_each_gives_its_own_place_back() {
     let mut bench = Bench::new(1);
-    let (places, hour) = (Arc::new(AtomicUsize::new(0)), Duration::from_secs(3600));
+    let (places, hour) = (Arc::<Places>::default(), Duration::from_secs(3600));
+    let limits = Limits {
+        all: 9,
+        owner: 9,
+        delayed: 9,
+    };
     let mut ask = |step, wait| {
         let (ticket, answered) = asked();
-        let place = Place::take(&places, 9).expect("room");
+        let place = Place::take(&places, &"test".into(), false, limits).expect("room");
         let answer = Answer::to_client(Arc::clone(&ticket), place);
         let job = Job::new(outlet("1"), step, answer);
         bench.plan.accept(job, bench.now + wait, bench.now);
@@ -636,7 +650,7 @@ fn of_several_who_share_a_job_each_gives_its_own_place_back() {
     };
     let (off, _off) = ask(Step::Switch(Switch::Off), hour);
     let readers = [(); 3].map(|()| ask(Step::State, Duration::ZERO));
-    let taken = || places.load(std::sync::atomic::Ordering::Relaxed);
+    let taken = || places.taken();
     assert_eq!(taken(), 4);
     assert!(readers[0].0.cancel() && readers[2].0.cancel());
     bench.plan.cancelled(bench.now);
