@@ -102,6 +102,7 @@ impl DriverError {
                 TransportErrorKind::NoPermission => "no-permission",
                 TransportErrorKind::Busy => "busy",
                 TransportErrorKind::Untrusted => "untrusted",
+                TransportErrorKind::Incompatible => "incompatible",
                 TransportErrorKind::Timeout => "timeout",
                 TransportErrorKind::Closed => "closed",
                 TransportErrorKind::Garbled => "garbled",

@@ -4,6 +4,7 @@
 //! Invariant: nothing here knows that PDUs, outlets or a config exist.
 
 pub mod aside;
+mod blot;
 pub mod command;
 pub mod expect;
 #[cfg(fuzzing)]
@@ -21,6 +22,8 @@ pub mod telnet;
 #[cfg(not(fuzzing))]
 mod udp;
 pub mod usb;
+
+pub(crate) use blot::blotted;
 
 use std::fmt;
 use std::io;
@@ -95,6 +98,8 @@ pub enum TransportErrorKind {
     Busy,
     /// The peer is not who it should be: host key, certificate.
     Untrusted,
+    /// The peer speaks only what is too old to be spoken here.
+    Incompatible,
     /// No answer, or not all of it, in time.
     Timeout,
     /// The connection ended in the middle.
@@ -175,7 +180,8 @@ impl TransportError {
             | K::NotFound
             | K::NoPermission
             | K::Busy
-            | K::Untrusted => false,
+            | K::Untrusted
+            | K::Incompatible => false,
             K::Timeout | K::Closed | K::Garbled | K::Io => true,
         }
     }
@@ -184,7 +190,7 @@ impl TransportError {
     pub fn is_transient(&self) -> bool {
         use TransportErrorKind as K;
         match self.kind {
-            K::NoPermission | K::Untrusted => false,
+            K::NoPermission | K::Untrusted | K::Incompatible => false,
             K::NoName
             | K::NoConnection
             | K::NotFound
@@ -223,58 +229,9 @@ pub fn printable(bytes: &[u8]) -> String {
     text
 }
 
-/// What a device said, with `***` in place of every one of `secrets`: it may repeat what it was
-/// sent. One that is cut off at the end is blotted out, too, from its third byte on.
-pub(crate) fn blotted<S: AsRef<[u8]>>(bytes: &[u8], secrets: &[S]) -> Vec<u8> {
-    const FEW: usize = 3;
-    let mut secrets: Vec<&[u8]> = secrets.iter().map(AsRef::as_ref).collect();
-    secrets.retain(|secret| !secret.is_empty());
-    // One may be a part of another.
-    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-    let mut left = bytes.to_vec();
-    for secret in &secrets {
-        let (mut blotted, mut rest) = (Vec::new(), left.as_slice());
-        while let Some((before, after)) = rest
-            .windows(secret.len())
-            .position(|part| part == *secret)
-            .and_then(|at| Some((rest.get(..at)?, rest.get(at + secret.len()..)?)))
-        {
-            blotted.extend(before);
-            blotted.extend(b"***");
-            rest = after;
-        }
-        blotted.extend(rest);
-        left = blotted;
-    }
-    let cut = secrets
-        .iter()
-        .flat_map(|secret| (FEW..secret.len()).filter_map(|length| secret.get(..length)))
-        .filter(|begun| left.ends_with(begun))
-        .map(<[u8]>::len)
-        .max();
-    if let Some(length) = cut {
-        left.truncate(left.len() - length);
-        left.extend(b"***");
-    }
-    left
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn secrets_are_blotted_out_whole_and_cut_off() {
-        let blot = |text: &str, secrets: &[&str]| {
-            String::from_utf8(blotted(text.as_bytes(), secrets)).expect("text")
-        };
-        assert_eq!(blot("a secret, a secret", &["secret"]), "a ***, a ***");
-        assert_eq!(blot("secrets, secret", &["secret", "secrets"]), "***, ***");
-        assert_eq!(blot("login secr", &["other", "secret"]), "login ***");
-        assert_eq!(blot("login se", &["", "secret"]), "login se");
-        assert_eq!(blot("secretsecre", &["secret"]), "******");
-        assert_eq!(blot("", &["secret"]), "");
-    }
 
     #[test]
     fn a_connection_that_broke_leaves_its_command_in_doubt() {

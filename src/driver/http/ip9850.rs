@@ -41,7 +41,6 @@ fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
     }
     if let Some(password) = keys.password {
         client.hide(password.reveal());
-        client.hide(&form(password.reveal()));
         login.extend(["pass=", &form(password.reveal()), "&"]);
     }
     Ok(Box::new(Ip9850 { client, login }))

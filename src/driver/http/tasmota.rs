@@ -63,7 +63,6 @@ fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
         Some((user, password)) => {
             let form = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
             client.hide(&password);
-            client.hide(&form(&password));
             format!("&user={}&password={}", form(&user), form(&password))
         }
         None => String::new(),
