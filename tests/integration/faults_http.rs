@@ -273,7 +273,7 @@ fn garbage_is_garbled() {
         b"\xff\xfd\x18\xff\xfd\x20\r\n\r\n",
         b"HTTP/1.1 2OO OK\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
     ] {
         let send = move |stream: &mut TcpStream| stream.write_all(garbage).unwrap();
         expect(send, TransportErrorKind::Garbled, "");
@@ -792,42 +792,225 @@ fn header_names_are_written_the_usual_way() {
     );
 }
 
-/// A proxy is a matter of the environment, so this test runs itself again with one.
+/// What small web servers write, and curl and browsers understand.
+const ODD_HEADS: &[&str] = &[
+    "HTTP/1.1 200 OK\r\nContent-Type : a/b\r\nContent-Length: 14\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nContent-Length : 14\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nRelay board\r\nContent-Length: 14\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nContent Type: a/b\r\nContent-Length: 14\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nServer: a\r\n b\r\nContent-Length: 14\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nContent-Length: \r\nConnection: close\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nX-A: a\x0cb\0\r\nContent-Length: 14\r\n\r\n",
+    "HTTP/1.2 200 OK\r\nContent-Length: 14\r\n\r\n",
+    "http/1.1 200 OK\r\nContent-Length: 14\r\n\r\n",
+    "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\ne\r\n",
+    "HTTP/1.1 102 Wait\r\nodd\r\n\r\nHTTP/1.1 200 OK\r\nodd\r\nContent-Length: 14\r\n\r\n",
+];
+
 #[test]
-fn a_proxy_of_the_environment_is_asked_for_a_tunnel() {
-    const NAME: &str = "faults_http::a_proxy_of_the_environment_is_asked_for_a_tunnel";
-    if std::env::var_os("http_proxy").is_some_and(|url| url.to_string_lossy().contains("user:")) {
-        let mut tasmota = build("tasmota", "pdu.invalid", json!({}));
-        assert_eq!(switch(&mut *tasmota, "1", GRACE), Ok(()));
-        return;
-    }
-    let proxy = Server::replying(|request, _| {
-        if request.line.starts_with("CONNECT ") {
-            return b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
+fn an_odd_head_does_not_make_a_failure_of_a_command_that_was_carried_out() {
+    for head in ODD_HEADS {
+        for piece in [1, usize::MAX] {
+            let server = Server::start(move |mut stream, _, seen| {
+                let mut reader = BufReader::new(stream.try_clone().unwrap());
+                let Some(request) = Incoming::read(&mut reader) else {
+                    return;
+                };
+                seen.requests.lock().unwrap().push(request);
+                let end = if head.contains("chunked") {
+                    "\r\n0\r\n\r\n"
+                } else {
+                    ""
+                };
+                let reply = format!("{head}{{\"POWER\":\"ON\"}}{end}");
+                for part in reply.as_bytes().chunks(piece.min(reply.len())) {
+                    if stream.write_all(part).is_err() {
+                        return;
+                    }
+                }
+                // Kept open, unless its end is the body's.
+                if !head.contains("Length: \r\n") {
+                    wait_for_close(&mut stream);
+                }
+            });
+            let mut tasmota = driver("tasmota", &server);
+            assert_eq!(on(&mut *tasmota), Ok(()), "{head:?}");
+            assert_eq!(on(&mut *tasmota), Ok(()), "{head:?}");
+            // Neither was one of them sent again, nor is such a connection used again.
+            assert_eq!(
+                (server.requests(), server.connections()),
+                (2, 2),
+                "{head:?}"
+            );
         }
-        tasmota_on()
+    }
+}
+
+#[test]
+fn nobody_hides_an_answer_behind_an_odd_head() {
+    // Whoever reads the second length finds another answer in the rest.
+    let hidden = answer(200, &[], br#"{"POWER":"OFF"}"#);
+    let server = Server::replying(move |_, number| match number {
+        0 => [
+            b"HTTP/1.1 200 OK\r\nodd\r\nContent-Length: 14\r\n\r\n{\"POWER\":\"ON\"}",
+            &hidden[..],
+        ]
+        .concat(),
+        _ => tasmota_on(),
     });
-    let url = format!("http://user:word@127.0.0.1:{}", proxy.port);
-    let child = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", NAME])
-        .env("http_proxy", url)
-        .env_remove("no_proxy")
-        .env_remove("NO_PROXY")
+    let mut tasmota = driver("tasmota", &server);
+    assert_eq!(on(&mut *tasmota), Ok(()));
+    assert_eq!(on(&mut *tasmota), Ok(()));
+    assert_eq!(server.connections(), 2);
+    let two =
+        b"HTTP/1.1 200 OK\r\nContent-Length: 14\r\nContent-Length : 9\r\n\r\n{\"POWER\":\"ON\"}";
+    let send = move |stream: &mut TcpStream| stream.write_all(two).unwrap();
+    expect(send, TransportErrorKind::Garbled, "two lengths, 14 and 9");
+}
+
+/// Proxies are a matter of the environment, so such a test runs itself again with one: `inside` is
+/// what it does there. `None` when that has been done.
+fn with_proxy(name: &str, variables: &[(&str, &str)], inside: impl FnOnce()) -> Option<()> {
+    const MARK: &str = "PDUDAEMON_TEST_BEHIND_A_PROXY";
+    if std::env::var_os(MARK).is_some() {
+        inside();
+        return None;
+    }
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    for name in ["http_proxy", "https_proxy", "all_proxy", "no_proxy"] {
+        child.env_remove(name).env_remove(name.to_ascii_uppercase());
+    }
+    let output = child
+        .args(["--exact", &format!("faults_http::{name}")])
+        .env(MARK, "yes")
+        .envs(variables.iter().copied())
         .output()
         .unwrap();
-    assert!(child.status.success(), "{child:?}");
-    let requests = proxy.seen.requests.lock().unwrap();
-    let lines: Vec<&str> = requests
-        .iter()
-        .map(|request| request.line.as_str())
-        .collect();
+    assert!(output.status.success(), "{output:?}");
+    Some(())
+}
+
+impl Server {
+    fn lines(&self) -> Vec<String> {
+        let requests = self.seen.requests.lock().unwrap();
+        requests
+            .iter()
+            .map(|request| request.line.clone())
+            .collect()
+    }
+}
+
+#[test]
+fn a_proxy_is_asked_for_the_whole_address() {
+    let proxy = Server::replying(|request, _| match request.header("Proxy-Authorization") {
+        Some("Basic dXNlcjp3b3Jk") => tasmota_on(),
+        _ => answer(407, &[], b"who are you?"),
+    });
+    let url = format!("http://user:word@127.0.0.1:{}", proxy.port);
+    let inside = || {
+        let mut tasmota = build("tasmota", "pdu.invalid", json!({}));
+        assert_eq!(on(&mut *tasmota), Ok(()));
+        assert_eq!(on(&mut *tasmota), Ok(()));
+        drop(tasmota);
+        let mut posting = build("shelly_gen2", "192.0.2.5:81", json!({}));
+        let result = on(&mut *posting);
+        assert!(
+            matches!(result, Err(DriverError::Unexpected { .. })),
+            "{result:?}"
+        );
+        // Names that no_proxy has are looked up here.
+        let mut direct = build("tasmota", "direct.invalid", json!({}));
+        assert_eq!(kind(&on(&mut *direct)), TransportErrorKind::NoName);
+    };
+    let name = "a_proxy_is_asked_for_the_whole_address";
+    let variables = [
+        ("http_proxy", url.as_str()),
+        ("no_proxy", "192.0.2.0/25:80, direct.invalid"),
+    ];
+    if with_proxy(name, &variables, inside).is_none() {
+        return;
+    }
     assert_eq!(
-        lines,
+        proxy.lines(),
         [
-            "CONNECT pdu.invalid:80 HTTP/1.1",
-            "GET /cm?cmnd=Power1+on HTTP/1.1"
+            "GET http://pdu.invalid/cm?cmnd=Power1+on HTTP/1.1",
+            "GET http://pdu.invalid/cm?cmnd=Power1+on HTTP/1.1",
+            "POST http://192.0.2.5:81/rpc HTTP/1.1",
         ]
     );
+    assert_eq!(proxy.headers("Host")[..2], ["pdu.invalid", "pdu.invalid"]);
+    assert_eq!(proxy.connections(), 2);
+}
+
+#[test]
+fn a_network_in_no_proxy_is_reached_directly() {
+    let proxy = Server::replying(|_, _| tasmota_on());
+    let url = format!("127.0.0.1:{}", proxy.port);
+    let inside = || {
+        // Nobody answers there, in whatever way the machine's network says so.
+        let mut tasmota = build("tasmota", "192.0.2.5", json!({}));
+        assert!(switch(&mut *tasmota, "1", PATIENCE).is_err());
+    };
+    let name = "a_network_in_no_proxy_is_reached_directly";
+    let variables = [
+        ("ALL_PROXY", url.as_str()),
+        ("no_proxy", "localhost,192.0.2.0/24"),
+    ];
+    if with_proxy(name, &variables, inside).is_some() {
+        assert_eq!(proxy.connections(), 0);
+    }
+}
+
+#[test]
+fn a_proxy_is_asked_for_a_tunnel_only_where_tls_goes_through_it() {
+    let identity = self_signed();
+    let end = tls_server(&identity);
+    let to = end.port;
+    let proxy = Server::start(move |mut stream, number, seen| {
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        let Some(request) = Incoming::read(&mut reader) else {
+            return;
+        };
+        seen.requests.lock().unwrap().push(request);
+        if number == 0 {
+            stream.write_all(&answer(403, &[], b"no")).unwrap();
+            return;
+        }
+        stream
+            .write_all(b"HTTP/1.0 200 Here you are\r\nodd\r\n\r\n")
+            .unwrap();
+        let mut other = TcpStream::connect(("127.0.0.1", to)).unwrap();
+        let (mut there, mut back) = (other.try_clone().unwrap(), stream.try_clone().unwrap());
+        let thread = std::thread::spawn(move || {
+            let _ = std::io::copy(&mut other, &mut back);
+            let _ = back.shutdown(std::net::Shutdown::Both);
+        });
+        let _ = std::io::copy(&mut stream, &mut there);
+        let _ = there.shutdown(std::net::Shutdown::Both);
+        thread.join().unwrap();
+    });
+    let inside = || {
+        let settings = json!({"protocol": "https", "insecure": true});
+        let mut driver = build("servertechpro2", "pdu.invalid", settings);
+        let refused = switch(&mut *driver, "AA1", GRACE);
+        assert_eq!(
+            kind(&refused),
+            TransportErrorKind::NoConnection,
+            "{refused:?}"
+        );
+        let text = refused.unwrap_err().to_string();
+        assert!(
+            text.contains("no tunnel to https://pdu.invalid: HTTP 403"),
+            "{text}"
+        );
+        assert_eq!(switch(&mut *driver, "AA1", GRACE), Ok(()));
+    };
+    let url = format!("http://127.0.0.1:{}", proxy.port);
+    let name = "a_proxy_is_asked_for_a_tunnel_only_where_tls_goes_through_it";
+    if with_proxy(name, &[("https_proxy", &url)], inside).is_some() {
+        let line = "CONNECT pdu.invalid:443 HTTP/1.1";
+        assert_eq!(proxy.lines(), [line, line]);
+    }
 }
 
 /// A certificate, its key, and both as PEM.
@@ -1112,5 +1295,106 @@ server.serve_forever()
         for outlet in ["AA1", "AA2"] {
             assert_eq!(switch(&mut *driver, outlet, GRACE), Ok(()), "{version}");
         }
+    }
+}
+
+/// The manual's way out for a PDU whose TLS is older than what is spoken here.
+#[test]
+fn old_tls_is_told_and_the_manuals_local_proxy_leads_past_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let identity = self_signed();
+    let both = folder.path().join("both.pem");
+    std::fs::write(&both, format!("{}{}", identity.key_pem, identity.pem)).unwrap();
+    let old = [("TLSv1", "ALL"), ("TLSv1_2", "ECDHE-ECDSA-AES128-SHA")];
+    for (version, ciphers) in old {
+        let python = Python::start(
+            r#"
+import http.server, os, ssl, sys, threading
+class Jaws(http.server.BaseHTTPRequestHandler):
+    def do_PATCH(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(204)
+        self.end_headers()
+server = http.server.HTTPServer(("127.0.0.1", 0), Jaws)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(sys.argv[1])
+context.set_ciphers(sys.argv[3] + ":@SECLEVEL=0")
+context.minimum_version = context.maximum_version = ssl.TLSVersion[sys.argv[2]]
+server.socket = context.wrap_socket(server.socket, server_side=True)
+print(server.server_address[1], flush=True)
+threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
+server.serve_forever()
+"#,
+            &[&both.to_string_lossy(), version, ciphers],
+        );
+        let address = format!("127.0.0.1:{}", python.port);
+        let settings = json!({"protocol": "https", "insecure": true});
+        let result = switch(
+            &mut *build("servertechpro2", &address, settings),
+            "AA1",
+            GRACE,
+        );
+        assert_eq!(
+            kind(&result),
+            TransportErrorKind::Incompatible,
+            "{result:?}"
+        );
+        let error = result.unwrap_err();
+        assert!(error.to_string().contains("OLD TLS"), "{error}");
+        assert!(!error.is_transient() && !error.may_have_acted());
+
+        let local = LocalProxy::start(&address);
+        let mut driver = build(
+            "servertechpro2",
+            format!("127.0.0.1:{}", local.port),
+            json!({}),
+        );
+        assert_eq!(switch(&mut *driver, "AA1", GRACE), Ok(()), "{version}");
+    }
+}
+
+/// The line of the manual, with another port and another PDU.
+struct LocalProxy {
+    child: std::process::Child,
+    port: u16,
+}
+
+impl LocalProxy {
+    fn start(pdu: &str) -> Self {
+        let manual = concat!(env!("CARGO_MANIFEST_DIR"), "/share/man/pdudaemon.conf.5");
+        let manual = std::fs::read_to_string(manual).unwrap();
+        let start = manual.find("\nsocat ").expect("the line is in the manual") + 1;
+        let end = start + manual[start..].find("\n.Ed").unwrap();
+        let line = manual[start..end].replace("\\e\n", "");
+        let free = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let line = line
+            .replace("TCP-LISTEN:8443", &format!("TCP-LISTEN:{port}"))
+            .replace("OPENSSL:pdu05:443", &format!("OPENSSL:{pdu}"));
+        assert!(
+            line.contains(pdu) && line.contains(&port.to_string()),
+            "{line}"
+        );
+        let mut words = line.split_whitespace();
+        let child = std::process::Command::new(words.next().unwrap())
+            .args(words)
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("socat can be run: install the Debian package socat");
+        let local = Self { child, port };
+        let until = Instant::now() + GRACE;
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < until, "socat does not listen");
+            std::thread::yield_now();
+        }
+        local
+    }
+}
+
+impl Drop for LocalProxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

@@ -3,19 +3,23 @@
 //! What goes out is decided here to the byte: the request target as given (`ureq` passes it on
 //! unchanged), header names in the usual letter case, because small web servers compare them as
 //! written. Connections are `transport::tcp`'s, so name look-up and connecting have their
-//! deadlines there. A peer's answer is bounded ([`MOST_BODY`], [`MOST_HEAD`]).
+//! deadlines there. A peer's answer is bounded ([`MOST_BODY`], [`MOST_HEAD`]), and its head is made
+//! anew before `ureq` sees it, which would refuse what many a small web server writes.
 //!
 //! Credentials may stand in a request target where the protocol wants them there. So no error
 //! text of this module shows a query, and every quote of an answer has the secrets blotted out.
 //!
-//! Proxies: `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy` of the environment are
-//! honoured, in lower or upper case. `ureq` asks every proxy for a tunnel (`CONNECT`), for plain
-//! HTTP too; a proxy must allow that. Loopback addresses are never reached through a proxy.
+//! Proxies of the environment are honoured as curl does; loopback addresses are never reached
+//! through one.
 
 mod digest;
+mod head;
+mod proxy;
 mod tls;
 mod wire;
 
+#[cfg(fuzzing)]
+pub use head::check as check_head;
 pub use tls::Trust;
 
 use super::kept::{Lost, tried_again};
@@ -322,7 +326,7 @@ impl Client {
             return;
         }
         let mut hidden = self.hidden.to_vec();
-        hidden.extend([secret.to_owned(), encode(secret)]);
+        hidden.push(secret.to_owned());
         self.hidden = hidden.into();
     }
 
@@ -461,24 +465,25 @@ impl Client {
 
     fn open(&mut self) -> Result<&mut Session, TransportError> {
         if self.session.is_none() {
-            let proxy = wire::proxy(&self.origin)?;
             let config = Agent::config_builder()
                 .http_status_as_error(false)
                 .max_redirects(0)
                 .max_redirects_will_error(false)
-                .max_response_header_size(MOST_HEAD)
+                // A head made anew may be a little longer than the one that came.
+                .max_response_header_size(2 * MOST_HEAD)
                 .input_buffer_size(2 * MOST_HEAD)
                 .output_buffer_size(MOST_HEAD)
                 .accept("")
                 .accept_encoding("")
                 .user_agent(USER_AGENT)
-                .proxy(proxy)
+                // Ours to find, see `proxy`.
+                .proxy(None)
                 .build();
-            let config_for_tls = match self.origin.tls {
-                true => Some(self.tls.config()?),
-                false => None,
-            };
-            let connector = wire::Wires::new(config_for_tls, self.tls.clone());
+            if self.origin.tls {
+                // Before connecting, so that its errors are told apart.
+                self.tls.config()?;
+            }
+            let connector = wire::Wires::new(self.tls.clone(), Arc::clone(&self.hidden));
             self.session = Some(Session {
                 agent: Agent::with_parts(config, connector, wire::NoLookUp),
                 served: false,
@@ -571,6 +576,14 @@ impl Client {
             texts.collect::<Vec<_>>()
         };
         let (status, challenges) = (response.status().as_u16(), texts("www-authenticate"));
+        if status == 407 {
+            let words = "the proxy of the environment wants a login: put user and password into \
+                         its URL (HTTP 407)";
+            return Err(unanswered(TransportError::new(
+                TransportErrorKind::NoConnection,
+                words,
+            )));
+        }
         let location = texts("location").into_iter().next();
         let body = read_body(response, &hidden).map_err(|error| Failure {
             error,

@@ -5,8 +5,7 @@
 //! peer still has to prove that it has the key), and any other is checked the usual way.
 
 use super::super::{Deadline, TransportError, TransportErrorKind};
-use super::MOST_HEAD;
-use super::wire::explain;
+use super::wire::Stream;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
@@ -22,10 +21,6 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use ureq::unversioned::transport::time::{Duration, Instant};
-use ureq::unversioned::transport::{
-    Buffers, LazyBuffers, NextTimeout, Transport, TransportAdapter,
-};
 
 /// Which certificates are accepted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -245,38 +240,54 @@ impl ServerCertVerifier for Verifier {
 }
 
 /// An encrypted connection over another one.
-pub(super) struct TlsStream {
-    buffers: LazyBuffers,
-    stream: StreamOwned<ClientConnection, TransportAdapter>,
+pub(super) struct TlsStream(StreamOwned<ClientConnection, Timed>);
+
+/// What `rustls` reads from and writes to, until the deadline of the call.
+struct Timed {
+    stream: Box<dyn Stream>,
+    deadline: Deadline,
+}
+
+impl Read for Timed {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        self.stream
+            .receive(room, self.deadline)
+            .map_err(io::Error::other)
+    }
+}
+
+impl Write for Timed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream
+            .send(bytes, self.deadline)
+            .map_err(io::Error::other)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl TlsStream {
     /// Shakes hands with `host`.
     pub(super) fn open(
-        transport: Box<dyn Transport>,
+        stream: Box<dyn Stream>,
         host: &str,
         config: Arc<ClientConfig>,
         deadline: Deadline,
-        clock: Arc<dyn Fn() -> Instant + Send + Sync>,
     ) -> Result<Self, TransportError> {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| unusable(&format!("{host:?} is not a host name")))?;
         let mut conn = ClientConnection::new(config, name).map_err(|error| unusable(&error))?;
-        let mut sock = TransportAdapter::new(transport, clock);
-        sock.set_timeout(NextTimeout {
-            after: Duration::Exact(deadline.left("the TLS handshake")?),
-            ..NextTimeout::default()
-        });
+        let mut sock = Timed { stream, deadline };
         conn.complete_io(&mut sock).map_err(handshake_failure)?;
-        Ok(Self {
-            buffers: LazyBuffers::new(2 * MOST_HEAD, MOST_HEAD),
-            stream: StreamOwned { conn, sock },
-        })
+        Ok(Self(StreamOwned { conn, sock }))
     }
 }
 
 /// Nothing was asked yet, so the peer cannot have acted.
-fn handshake_failure(error: std::io::Error) -> TransportError {
+fn handshake_failure(error: io::Error) -> TransportError {
     use TransportErrorKind as K;
     let inner = error.get_ref();
     match inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
@@ -288,17 +299,62 @@ fn handshake_failure(error: std::io::Error) -> TransportError {
                 why(reason)
             ),
         ),
-        Some(other) => TransportError::new(
-            K::NoConnection,
-            format!("no TLS 1.2 or 1.3 connection: {other}"),
-        ),
+        Some(other) => {
+            let (kind, hint) = way_out(other);
+            TransportError::new(kind, format!("no TLS connection: {other}{hint}"))
+        }
         None => {
-            let error = explain(ureq::Error::from(error));
+            let error = explain(error, "shaking hands");
+            let hint = match error.kind {
+                K::Closed => OLD_TLS,
+                _ => "",
+            };
             TransportError::new(
                 K::NoConnection,
-                format!("the TLS handshake failed: {}", error.detail),
+                format!("the TLS handshake failed: {}{hint}", error.detail),
             )
         }
+    }
+}
+
+/// Which TLS is spoken here, and what a person can do about a PDU that has an older one.
+const OLD_TLS: &str = "; maybe the PDU's TLS is too old: spoken here are 1.3, and 1.2 with ECDHE \
+    and GCM or ChaCha20; set `protocol` to http, or put a local proxy in between (OLD TLS in \
+    pdudaemon.conf(5) has a line to paste)";
+
+/// What a person can do about a PDU whose TLS is older than what is spoken here, or is none.
+fn way_out(error: &rustls::Error) -> (TransportErrorKind, &'static str) {
+    use TransportErrorKind as K;
+    use rustls::AlertDescription as A;
+    use rustls::{Error as E, InvalidMessage as I};
+    match error {
+        E::AlertReceived(A::HandshakeFailure | A::ProtocolVersion | A::InsufficientSecurity)
+        | E::PeerIncompatible(_)
+        | E::InvalidMessage(I::UnknownProtocolVersion) => (K::Incompatible, OLD_TLS),
+        E::InvalidMessage(_) => (
+            K::NoConnection,
+            "; what answers there does not speak TLS: is it the port for http?",
+        ),
+        _ => (K::NoConnection, ""),
+    }
+}
+
+/// An error of `rustls`, or of what is below it, in our words.
+fn explain(error: io::Error, doing: &str) -> TransportError {
+    let kind = error.kind();
+    if kind == io::ErrorKind::UnexpectedEof {
+        return TransportError::new(
+            TransportErrorKind::Closed,
+            format!("the connection was closed while {doing}"),
+        );
+    }
+    let inner = error.into_inner();
+    match inner.map(|inner| inner.downcast::<TransportError>()) {
+        Some(Ok(own)) => *own,
+        Some(Err(other)) => {
+            TransportError::new(TransportErrorKind::Garbled, format!("TLS: {other}"))
+        }
+        None => TransportError::broken(doing, &kind.into()),
     }
 }
 
@@ -324,30 +380,25 @@ impl fmt::Debug for TlsStream {
     }
 }
 
-impl Transport for TlsStream {
-    fn buffers(&mut self) -> &mut dyn Buffers {
-        &mut self.buffers
+impl Stream for TlsStream {
+    fn send(&mut self, bytes: &[u8], deadline: Deadline) -> Result<(), TransportError> {
+        self.0.sock.deadline = deadline;
+        self.0
+            .write_all(bytes)
+            .and_then(|()| self.0.flush())
+            .map_err(|error| explain(error, "sending"))
     }
 
-    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
-        self.stream.sock.set_timeout(timeout);
-        let bytes = self.buffers.output().get(..amount).unwrap_or_default();
-        self.stream.write_all(bytes)?;
-        Ok(())
+    fn receive(&mut self, room: &mut [u8], deadline: Deadline) -> Result<usize, TransportError> {
+        self.0.sock.deadline = deadline;
+        match self.0.read(room) {
+            // Few web servers of PDUs say good-bye before they close.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+            other => other.map_err(|error| explain(error, "waiting for an answer")),
+        }
     }
 
-    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
-        self.stream.sock.set_timeout(timeout);
-        let more = self.stream.read(self.buffers.input_append_buf())?;
-        self.buffers.input_appended(more);
-        Ok(more > 0)
-    }
-
-    fn is_open(&mut self) -> bool {
-        self.stream.sock.get_mut().is_open()
-    }
-
-    fn is_tls(&self) -> bool {
-        true
+    fn is_quiet(&self) -> bool {
+        self.0.sock.stream.is_quiet()
     }
 }

@@ -1,31 +1,66 @@
-//! Connections for `ureq`: `transport::tcp` below, TLS or a proxy's tunnel where wanted; and
-//! `ureq`'s errors in our words.
+//! Connections for `ureq`: `transport::tcp` below, TLS or a proxy where wanted, each answer's head
+//! made anew; and `ureq`'s errors in our words.
 
-use super::super::{Deadline, TransportError, TransportErrorKind, tcp};
-use super::tls::{Tls, TlsStream};
+use super::super::{Deadline, TransportError, TransportErrorKind, blotted, printable, tcp};
+use super::head::{self, Unfit};
+use super::proxy::Proxy;
+use super::tls::{Tls, TlsStream, Trust};
 use super::{MOST_HEAD, Origin};
-use rustls::ClientConfig;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use ureq::Proxy;
 use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{
-    Buffers, ConnectProxyConnector, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout,
-    Transport,
+    Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
 };
 
+/// Bytes to and from a server, plain or not.
+pub(super) trait Stream: fmt::Debug + Send + Sync {
+    fn send(&mut self, bytes: &[u8], deadline: Deadline) -> Result<(), TransportError>;
+
+    /// What has come, at most `room` of it; 0 when the peer closed.
+    fn receive(&mut self, room: &mut [u8], deadline: Deadline) -> Result<usize, TransportError>;
+
+    /// Is it still open, and has nothing come that nobody asked for?
+    fn is_quiet(&self) -> bool;
+}
+
+impl Stream for tcp::Connection {
+    fn send(&mut self, bytes: &[u8], deadline: Deadline) -> Result<(), TransportError> {
+        self.send(bytes, deadline)
+    }
+
+    fn receive(&mut self, room: &mut [u8], deadline: Deadline) -> Result<usize, TransportError> {
+        self.receive(room, deadline)
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.is_quiet()
+    }
+}
+
 /// `ureq` has a moment only as time left; a day stands for none at all.
-pub(super) fn deadline(timeout: &NextTimeout) -> Deadline {
+fn deadline(timeout: &NextTimeout) -> Deadline {
     const DAY: Duration = Duration::from_secs(86_400);
     Deadline::after((*timeout.after).min(DAY))
 }
 
 /// Wraps our error, so that it comes out of `ureq` as it went in.
-pub(super) fn wrap(error: TransportError) -> ureq::Error {
+fn wrap(error: TransportError) -> ureq::Error {
     ureq::Error::Other(Box::new(error))
+}
+
+/// The same of waiting for an answer, which may have begun already.
+fn late(error: TransportError) -> ureq::Error {
+    wrap(match error.kind {
+        TransportErrorKind::Timeout => TransportError {
+            detail: "no complete answer in time".into(),
+            ..error
+        },
+        _ => error,
+    })
 }
 
 /// What went wrong, in our words.
@@ -42,24 +77,27 @@ pub(super) fn explain(error: ureq::Error) -> TransportError {
             K::Closed,
             "the connection was closed before the answer was complete",
         ),
-        E::Io(error) => match error
-            .get_ref()
-            .and_then(|e| e.downcast_ref::<rustls::Error>())
-        {
-            Some(error) => TransportError::new(K::Garbled, format!("TLS: {error}")),
-            None => TransportError::broken("waiting for an answer", &error),
-        },
-        E::LargeResponseHeader(..) => TransportError::new(
-            K::Garbled,
-            format!("the answer's headers are longer than {MOST_HEAD} bytes"),
-        ),
+        E::Io(error) => TransportError::broken("waiting for an answer", &error),
         E::Protocol(error) => TransportError::new(K::Garbled, format!("not HTTP: {error}")),
-        E::ConnectProxyFailed(words) => {
-            TransportError::new(K::NoConnection, format!("the proxy refused: {words}"))
-        }
         // The URL may hold a secret: these variants would print it.
         E::BadUri(_) | E::RequireHttpsOnly(_) => TransportError::new(K::Io, "not a URL"),
         other => TransportError::new(K::Garbled, other.to_string()),
+    }
+}
+
+impl Unfit<'_> {
+    /// What is wrong with the head, for a message.
+    pub(super) fn words(&self, hidden: &[String]) -> String {
+        match self {
+            Unfit::NoStatus(line) => format!(
+                "not HTTP: expected \"HTTP/1.1\" and a status, got {}",
+                printable(&blotted(line, hidden))
+            ),
+            Unfit::TwoLengths(one, other) => {
+                format!("the answer is said to have two lengths, {one} and {other} bytes")
+            }
+            Unfit::TooLong => format!("the answer's headers are longer than {MOST_HEAD} bytes"),
+        }
     }
 }
 
@@ -80,19 +118,56 @@ impl Resolver for NoLookUp {
 
 /// Makes connections.
 pub(super) struct Wires {
-    proxy: ConnectProxyConnector,
-    /// Made before connecting where it is needed, so that its errors are told apart.
-    config: Option<Arc<ClientConfig>>,
     tls: Tls,
+    /// What no message may show.
+    hidden: Arc<[String]>,
 }
 
 impl Wires {
-    pub(super) fn new(config: Option<Arc<ClientConfig>>, tls: Tls) -> Self {
-        Self {
-            proxy: ConnectProxyConnector::default(),
-            config,
-            tls,
+    pub(super) fn new(tls: Tls, hidden: Arc<[String]>) -> Self {
+        Self { tls, hidden }
+    }
+
+    fn open(&self, target: Origin, deadline: Deadline) -> Result<Wire, TransportError> {
+        let proxy = Proxy::of(&target)?;
+        let first = proxy.as_ref().map_or(&target, |proxy| &proxy.origin);
+        let connection = tcp::Connection::open(&first.host, first.port, deadline);
+        let mut stream: Box<dyn Stream> = match (connection, &proxy) {
+            (Ok(connection), _) => Box::new(connection),
+            (Err(error), None) => return Err(error),
+            (Err(error), Some(_)) => {
+                return Err(TransportError {
+                    detail: format!("the proxy of the environment: {}", error.detail),
+                    ..error
+                });
+            }
+        };
+        let mut forward = None;
+        if let Some(proxy) = proxy {
+            if proxy.origin.tls {
+                let config = Tls::new(Trust::System).config()?;
+                let proxy = &proxy.origin;
+                stream = Box::new(TlsStream::open(stream, &proxy.host, config, deadline)?);
+            }
+            if target.tls {
+                proxy.open_tunnel(&mut *stream, &target, deadline)?;
+            } else {
+                forward = Some((proxy, target.clone()));
+            }
         }
+        if target.tls {
+            let config = self.tls.clone().config()?;
+            stream = Box::new(TlsStream::open(stream, &target.host, config, deadline)?);
+        }
+        Ok(Wire {
+            stream,
+            is_tls: target.tls,
+            buffers: LazyBuffers::new(2 * MOST_HEAD, MOST_HEAD),
+            turn: Turn::Free,
+            raw: Vec::new(),
+            forward,
+            hidden: Arc::clone(&self.hidden),
+        })
     }
 }
 
@@ -110,45 +185,77 @@ impl Connector for Wires {
         details: &ConnectionDetails<'_>,
         _: Option<()>,
     ) -> Result<Option<Self::Out>, ureq::Error> {
-        let deadline = deadline(&details.timeout);
         let host = details.uri.host().unwrap_or_default();
-        let host = host.trim_matches(['[', ']']);
-        let transport: Box<dyn Transport> = match self.proxy.connect(details, None::<()>)? {
-            Some(Either::B(tunnel)) => tunnel,
-            Some(Either::A(())) | None => {
-                let usual = if details.needs_tls() { 443 } else { 80 };
-                let port = details.uri.port_u16().unwrap_or(usual);
-                let connection = tcp::Connection::open(host, port, deadline).map_err(wrap)?;
-                Box::new(Wire {
-                    connection,
-                    buffers: LazyBuffers::new(2 * MOST_HEAD, MOST_HEAD),
-                })
-            }
+        let tls = details.needs_tls();
+        let target = Origin {
+            tls,
+            host: host.trim_matches(['[', ']']).to_owned(),
+            port: details.uri.port_u16().unwrap_or(if tls { 443 } else { 80 }),
         };
-        if !details.needs_tls() {
-            return Ok(Some(transport));
+        match self.open(target, deadline(&details.timeout)) {
+            Ok(wire) => Ok(Some(Box::new(wire))),
+            Err(error) => Err(wrap(error)),
         }
-        let config = match &self.config {
-            Some(config) => Arc::clone(config),
-            None => self.tls.clone().config().map_err(wrap)?,
-        };
-        let stream = TlsStream::open(
-            transport,
-            host,
-            config,
-            deadline,
-            details.current_time.clone(),
-        )
-        .map_err(wrap)?;
-        Ok(Some(Box::new(stream)))
     }
 }
 
-/// A plain connection.
-#[derive(Debug)]
+/// What is expected next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// A request, or the rest of a body.
+    Free,
+    /// The head of an answer.
+    Head,
+}
+
+/// An open connection, with what `ureq` keeps of it.
 struct Wire {
-    connection: tcp::Connection,
+    stream: Box<dyn Stream>,
+    is_tls: bool,
     buffers: LazyBuffers,
+    turn: Turn,
+    /// What has come of the head.
+    raw: Vec<u8>,
+    /// A proxy that hands the requests on, and to whom.
+    forward: Option<(Proxy, Origin)>,
+    hidden: Arc<[String]>,
+}
+
+impl fmt::Debug for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Wire")
+    }
+}
+
+impl Wire {
+    /// Gives `ureq` the next head, if it has come, with what has come behind it.
+    fn hand_over(&mut self) -> Result<bool, TransportError> {
+        let garbled = |unfit: Unfit<'_>| {
+            TransportError::new(TransportErrorKind::Garbled, unfit.words(&self.hidden))
+        };
+        let Some(head) = head::read(&self.raw).map_err(garbled)? else {
+            return Ok(false);
+        };
+        let rest = self.raw.split_off(head.length.min(self.raw.len()));
+        self.raw = rest;
+        push(&mut self.buffers, &head.text);
+        if !head.is_provisional() {
+            push(&mut self.buffers, &self.raw);
+            self.raw.clear();
+            self.turn = Turn::Free;
+        }
+        Ok(true)
+    }
+}
+
+/// There is room for the longest head, and for what one read may bring behind it.
+fn push(buffers: &mut LazyBuffers, bytes: &[u8]) {
+    let room = buffers.input_append_buf();
+    let length = bytes.len().min(room.len());
+    for (place, byte) in room.iter_mut().zip(bytes) {
+        *place = *byte;
+    }
+    buffers.input_appended(length);
 }
 
 impl Transport for Wire {
@@ -157,98 +264,49 @@ impl Transport for Wire {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
+        let begins = self.turn == Turn::Free;
+        self.turn = Turn::Head;
         let bytes = self.buffers.output().get(..amount).unwrap_or_default();
-        self.connection
-            .send(bytes, deadline(&timeout))
-            .map_err(wrap)
+        match &self.forward {
+            Some((proxy, target)) if begins => self
+                .stream
+                .send(&proxy.whole_address(target, bytes), deadline(&timeout)),
+            _ => self.stream.send(bytes, deadline(&timeout)),
+        }
+        .map_err(wrap)
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        let deadline = deadline(&timeout);
+        while self.turn == Turn::Head {
+            if self.hand_over().map_err(wrap)? {
+                return Ok(true);
+            }
+            let mut chunk = [0; 4096];
+            let more = self.stream.receive(&mut chunk, deadline).map_err(late)?;
+            if more == 0 {
+                return Ok(false);
+            }
+            self.raw.extend(chunk.get(..more).unwrap_or_default());
+        }
         let room = self.buffers.input_append_buf();
-        let more = self
-            .connection
-            .receive(room, deadline(&timeout))
-            .map_err(wrap)?;
+        let more = self.stream.receive(room, deadline).map_err(late)?;
         self.buffers.input_appended(more);
         Ok(more > 0)
     }
 
+    fn is_tls(&self) -> bool {
+        self.is_tls
+    }
+
     fn is_open(&mut self) -> bool {
-        self.connection.is_quiet()
+        self.turn == Turn::Free && self.buffers.input().is_empty() && self.stream.is_quiet()
     }
-}
-
-/// The environment's proxy for `origin`.
-pub(super) fn proxy(origin: &Origin) -> Result<Option<Proxy>, TransportError> {
-    let scheme = if origin.tls {
-        "https_proxy"
-    } else {
-        "http_proxy"
-    };
-    let variable = |name: &str| {
-        [name.to_owned(), name.to_ascii_uppercase()]
-            .iter()
-            .find_map(|name| std::env::var(name).ok())
-            .filter(|value| !value.is_empty())
-    };
-    let Some(url) = variable(scheme).or_else(|| variable("all_proxy")) else {
-        return Ok(None);
-    };
-    if is_exempt(&origin.host, &variable("no_proxy").unwrap_or_default()) {
-        return Ok(None);
-    }
-    match Proxy::new(&url) {
-        Ok(proxy)
-            if matches!(
-                proxy.protocol(),
-                ureq::ProxyProtocol::Http | ureq::ProxyProtocol::Https
-            ) =>
-        {
-            Ok(Some(proxy))
-        }
-        // The URL may hold the proxy's password.
-        _ => Err(TransportError::new(
-            TransportErrorKind::NoConnection,
-            format!("{scheme} of the environment is not an HTTP proxy"),
-        )),
-    }
-}
-
-/// Is `host` to be reached directly? `list` is `no_proxy`: names that stand for themselves and
-/// everything below them, or `*`.
-fn is_exempt(host: &str, list: &str) -> bool {
-    let host = host.to_ascii_lowercase();
-    let own = host == "localhost"
-        || host
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|ip| ip.is_loopback());
-    own || list.split(',').map(str::trim).any(|entry| {
-        let entry = entry.trim_start_matches("*.").trim_start_matches('.');
-        let entry = entry.to_ascii_lowercase();
-        entry == "*" || !entry.is_empty() && (host == entry || host.ends_with(&format!(".{entry}")))
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn loopback_and_listed_hosts_need_no_proxy() {
-        for (host, list, exempt) in [
-            ("127.0.0.1", "", true),
-            ("localhost", "", true),
-            ("::1", "", true),
-            ("pdu", "", false),
-            ("pdu", "a, PDU", true),
-            ("pdu.lab", "lab", true),
-            ("pdu.lab", ".lab", true),
-            ("pdu.collab", "lab", false),
-            ("pdu", "*", true),
-        ] {
-            assert_eq!(is_exempt(host, list), exempt, "{host} in {list:?}");
-        }
-    }
 
     #[test]
     fn errors_never_show_a_url() {
