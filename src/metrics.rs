@@ -2,7 +2,7 @@
 //!
 //! What is known of each PDU is not counted here but looked up when somebody asks.
 
-use crate::request::{Action, FailureKind, Outcome, State, Switch};
+use crate::request::{Action, FailureKind, Outcome, Outlet, PduName, State, Switch};
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -175,11 +175,11 @@ impl Metrics {
     }
 
     /// Everything in the OpenMetrics text form, with what is known of each PDU.
-    pub fn text(&self, pdus: &[PduFacts<'_>]) -> String {
+    pub fn text(&self, pdus: &[PduFacts<'_>], left_off: &[(PduName, Outlet)]) -> String {
         let mut out = String::new();
         // Writing to a String cannot fail.
         let _ = text::encode_registry(&mut out, &self.registry);
-        let _ = text::encode_registry(&mut out, &registry_of(pdus));
+        let _ = text::encode_registry(&mut out, &registry_of(pdus, left_off));
         let _ = text::encode_registry(&mut out, &registry_of_log(&self.log()));
         let _ = text::encode_eof(&mut out);
         out
@@ -244,7 +244,7 @@ struct ByOutlet {
     outlet: String,
 }
 
-fn registry_of(pdus: &[PduFacts<'_>]) -> Registry {
+fn registry_of(pdus: &[PduFacts<'_>], left_off: &[(PduName, Outlet)]) -> Registry {
     let served = Family::<ByPdu, Gauge>::default();
     let broken = Family::<ByPdu, Gauge>::default();
     let waiting = Family::<ByPdu, Gauge>::default();
@@ -281,7 +281,20 @@ fn registry_of(pdus: &[PduFacts<'_>]) -> Registry {
             states.get_or_create(&label).set((*is_on).into());
         }
     }
+    let dark = Family::<ByOutlet, Gauge>::default();
+    for (pdu, outlet) in left_off {
+        let label = ByOutlet {
+            pdu: pdu.to_string(),
+            outlet: outlet.to_string(),
+        };
+        dark.get_or_create(&label).set(1);
+    }
     let mut registry = Registry::with_prefix("pdudaemon");
+    registry.register(
+        "outlet_left_off",
+        "An unfinished reboot left the outlet off, and its PDU is not served",
+        dark,
+    );
     registry.register(
         "pdu_served",
         "Is the PDU served (1), or can its settings not work (0)",
@@ -357,17 +370,20 @@ mod tests {
         metrics.request_ended(Action::State, &Err(failure), took);
         metrics.connected();
         metrics.refused("line");
-        let text = metrics.text(&[PduFacts {
-            name: "rack \"1\"",
-            is_served: true,
-            is_broken: true,
-            waiting: 3,
-            reachable: Some(false),
-            calls: 7,
-            failures: vec![("timeout", 2)],
-            is_stuck: false,
-            outlets: vec![("4", true)],
-        }]);
+        let text = metrics.text(
+            &[PduFacts {
+                name: "rack \"1\"",
+                is_served: true,
+                is_broken: true,
+                waiting: 3,
+                reachable: Some(false),
+                calls: 7,
+                failures: vec![("timeout", 2)],
+                is_stuck: false,
+                outlets: vec![("4", true)],
+            }],
+            &[(PduName::new("gone"), Outlet::new("7"))],
+        );
         for line in [
             r#"pdudaemon_requests_total{action="reboot",result="ok"} 1"#,
             r#"pdudaemon_requests_total{action="get-status",result="unknown-state"} 1"#,
@@ -377,6 +393,7 @@ mod tests {
             "pdudaemon_connections_open 1",
             r#"pdudaemon_refusals_total{reason="line"} 1"#,
             r#"pdudaemon_log_lines_lost_total{kind="request"} 0"#,
+            r#"pdudaemon_outlet_left_off{pdu="gone",outlet="7"} 1"#,
             r#"pdudaemon_pdu_served{pdu="rack \"1\""} 1"#,
             r#"pdudaemon_pdu_settings_broken{pdu="rack \"1\""} 1"#,
             r#"pdudaemon_queue_depth{pdu="rack \"1\""} 3"#,

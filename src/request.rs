@@ -200,7 +200,10 @@ impl fmt::Display for Action {
 
 /// A checked `delay`: 0 to 86,400 seconds, decimals allowed, negative counts as 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
-pub struct Delay(Duration);
+pub struct Delay {
+    pause: Duration,
+    was_negative: bool,
+}
 
 impl Delay {
     /// The longest pause a client may ask for: one day.
@@ -208,16 +211,22 @@ impl Delay {
 
     /// The pause.
     pub fn duration(self) -> Duration {
-        self.0
+        self.pause
+    }
+
+    /// Was it written as less than 0? The Python program took that for no pause.
+    pub fn was_negative(self) -> bool {
+        self.was_negative
     }
 
     /// Checks a number of seconds. Fails with a sentence on NaN, infinity and more than a day.
     pub fn from_secs(seconds: f64) -> Result<Self, String> {
-        if seconds < 0.0 {
-            return Ok(Self(Duration::ZERO));
-        }
-        match Duration::try_from_secs_f64(seconds) {
-            Ok(pause) if pause <= Self::MAX => Ok(Self(pause)),
+        let was_negative = seconds < 0.0;
+        match Duration::try_from_secs_f64(if was_negative { 0.0 } else { seconds }) {
+            Ok(pause) if pause <= Self::MAX => Ok(Self {
+                pause,
+                was_negative,
+            }),
             _ => Err(format!("delay: expected 0 to 86400 seconds, got {seconds}")),
         }
     }

@@ -66,6 +66,9 @@ pub(super) struct Pdu {
     pub(super) name: String,
     pub(super) about: Option<String>,
     pub(super) driver: String,
+    /// An older daemon does not say; it serves all that it lists.
+    pub(super) served: Option<bool>,
+    pub(super) broken: Option<String>,
     pub(super) reads_back: bool,
     pub(super) reachable: Option<bool>,
     pub(super) since: Option<String>,

@@ -119,6 +119,9 @@ fn pdus(pdus: &[Pdu]) -> String {
 }
 
 fn reachable(pdu: &Pdu) -> Cell {
+    if pdu.served == Some(false) {
+        return tinted("no: broken settings", Colour::Bad);
+    }
     match (pdu.reachable, &pdu.since) {
         (Some(true), _) => tinted("yes", Colour::Good),
         (Some(false), Some(since)) => tinted(
@@ -141,7 +144,17 @@ fn one_pdu(pdu: &Pdu) -> String {
     if let Some(about) = &pdu.about {
         fields.insert(1, vec![cell("about"), cell(about)]);
     }
-    if !pdu.reads_back {
+    if let Some(broken) = &pdu.broken {
+        let goes_on = match pdu.served {
+            Some(false) => "",
+            Some(true) | None => " (it goes on with the settings that it had)",
+        };
+        fields.push(vec![
+            cell("settings"),
+            tinted(&format!("cannot work: {broken}{goes_on}"), Colour::Bad),
+        ]);
+    }
+    if !pdu.reads_back && pdu.served != Some(false) {
         fields.push(vec![cell("states"), cell("cannot be read from this PDU")]);
     }
     if let Some(error) = &pdu.last_error {

@@ -24,7 +24,9 @@ pub use ticket::{Follower, Progress, Ticket};
 
 use crate::config::{Alias, BrokenPdu, Config};
 use crate::metrics::Metrics;
-use crate::request::{Action, Failure, FailureKind, Outlet, PduName, Reply, Request, Target};
+use crate::request::{
+    Action, Delay, Failure, FailureKind, Outlet, PduName, Reply, Request, Target,
+};
 use group::Group;
 use job::{Answer, Job, Step};
 use log::warn;
@@ -145,6 +147,10 @@ impl Dispatcher {
         if request.delay.is_some() && matches!(request.action, Action::Switch(_)) {
             warn!("delay parameter is deprecated for on/off commands");
         }
+        if request.delay.is_some_and(Delay::was_negative) {
+            let Request { client, target, .. } = &request;
+            warn!("{client}: {target}: a delay below 0 counts as 0");
+        }
         let ticket = self.book.open(request, reply);
         let table = self.table();
         match place(&table, &ticket.request) {
@@ -235,6 +241,12 @@ impl Dispatcher {
             .collect()
     }
 
+    /// Outlets that an unfinished reboot left off and nobody can switch on: their PDU is not in the
+    /// config, or its settings cannot work.
+    pub fn left_off(&self) -> Vec<(PduName, Outlet)> {
+        self.table().left_off()
+    }
+
     /// Is there a PDU of this name?
     pub fn has(&self, pdu: &str) -> bool {
         self.table().routes.contains_key(pdu)
@@ -284,6 +296,11 @@ impl Dispatcher {
             .iter()
             .filter_map(|(name, route)| Some((name.clone(), trouble(route)?)))
             .collect();
+        for (pdu, outlet) in table.left_off() {
+            let why = table.why_unserved(&pdu);
+            let left = format!("outlet {outlet} is left off by an unfinished reboot: {why}");
+            troubles.push((pdu, left));
+        }
         troubles.sort();
         Health {
             moves: true,

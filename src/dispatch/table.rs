@@ -13,7 +13,7 @@ use crate::config::{Alias, BrokenPdu, Config, PduConfig};
 use crate::driver::Driver;
 use crate::request::{Failure, FailureKind, Outlet, PduName, count};
 use log::{error, info, warn};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -83,6 +83,8 @@ pub(super) struct Table {
     pub(super) aliases: HashMap<String, Alias>,
     place: Option<StatePlace>,
     buses: HashMap<String, Arc<Bus>>,
+    /// Outlets that an unfinished reboot left off, of PDUs to which there is no way.
+    left_off: Mutex<BTreeSet<(PduName, Outlet)>>,
     /// PDUs that have left the config and finish what they have.
     retired: Vec<Route>,
     /// No further request is taken.
@@ -101,6 +103,7 @@ impl Table {
                 .as_deref()
                 .and_then(StatePlace::open),
             buses: HashMap::new(),
+            left_off: Mutex::default(),
             retired: Vec::new(),
             is_stopping: false,
         };
@@ -111,33 +114,50 @@ impl Table {
             };
             table.routes.insert(name.clone(), route);
         }
-        if let (Some(place), Recover::Yes) = (&table.place, recover) {
-            for found in place.journal.found(Duration::ZERO) {
-                let why = match table.routes.get(&found.pdu) {
-                    Some(Ok(_)) => continue,
-                    Some(Err(broken)) => broken.to_string(),
-                    None => "this PDU is not in the config any more".into(),
-                };
-                if place.journal.is_left(&found) {
-                    let (pdu, outlet) = (&found.pdu, &found.outlet);
-                    error!("PDU {pdu}, outlet {outlet}: LEFT OFF by an unfinished reboot: {why}");
-                }
-            }
+        if recover == Recover::Yes {
             table.take_over(Duration::ZERO);
         }
         Ok(table)
     }
 
     /// Tells every worker of the outlets that other processes have recorded, and not within the
-    /// last `age`: it takes over those whose process is gone.
+    /// last `age`: it takes over those whose process is gone. Where there is no worker they stay
+    /// off, and that is told.
     pub(super) fn take_over(&self, age: Duration) {
         let Some(place) = self.place.as_ref().filter(|_| !self.is_stopping) else {
             return;
         };
+        let mut left = BTreeSet::new();
         for found in place.journal.found(age) {
-            if let Some(Ok(route)) = self.routes.get(&found.pdu) {
-                let _ = route.worker.inbox.send(Message::Owed(found.outlet));
+            match self.routes.get(&found.pdu) {
+                Some(Ok(route)) => {
+                    let _ = route.worker.inbox.send(Message::Owed(found.outlet));
+                }
+                Some(Err(_)) | None if place.journal.is_left(&found) => {
+                    left.insert((found.pdu, found.outlet));
+                }
+                Some(Err(_)) | None => {}
             }
+        }
+        let mut known = self.left_off.lock().unwrap_or_else(PoisonError::into_inner);
+        for (pdu, outlet) in left.difference(&known) {
+            let why = self.why_unserved(pdu);
+            error!("PDU {pdu}, outlet {outlet}: LEFT OFF by an unfinished reboot: {why}");
+        }
+        *known = left;
+    }
+
+    /// Outlets that an unfinished reboot left off and nobody can switch on.
+    pub(super) fn left_off(&self) -> Vec<(PduName, Outlet)> {
+        let known = self.left_off.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().cloned().collect()
+    }
+
+    /// Why there is no way to this PDU.
+    pub(super) fn why_unserved(&self, pdu: &PduName) -> String {
+        match self.routes.get(pdu) {
+            Some(Err(broken)) => broken.to_string(),
+            Some(Ok(_)) | None => "this PDU is not in the config".into(),
         }
     }
 

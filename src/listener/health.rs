@@ -64,7 +64,9 @@ pub(super) fn metrics(call: Call) {
                 .collect(),
         })
         .collect();
-    let text = call.dispatcher().metrics().text(&facts);
+    let mut left_off = call.dispatcher().left_off();
+    left_off.retain(|(pdu, _)| call.caller.may_see(pdu.as_str()));
+    let text = call.dispatcher().metrics().text(&facts, &left_off);
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     call.answer(Answer::new(200, content_type, text.into_bytes()));
 }

@@ -161,6 +161,13 @@ impl Lab {
         command.arg("--conf").arg(config).args(args);
         Daemon::spawn(command)
     }
+
+    /// Starts the daemon with the config at `path`.
+    pub(crate) fn start_by(&self, path: &str) -> Daemon {
+        let mut command = self.command(PDUDAEMON);
+        command.args(["--conf", path]);
+        Daemon::spawn(command)
+    }
 }
 
 fn merge(into: &mut Value, more: Value) {
@@ -339,6 +346,25 @@ impl Daemon {
     /// The answer to a legacy line that ends as `printf | nc -N` ends it: no newline, half closed.
     pub(crate) fn line(&self, line: &str) -> String {
         String::from_utf8_lossy(&talk(self.address, line.as_bytes(), true)).into_owned()
+    }
+
+    /// A request with a JSON body (null for none): status and JSON.
+    pub(crate) fn api(&self, method: &str, target: &str, body: Value) -> (u16, Value) {
+        let (text, kind) = match body {
+            Value::Null => (String::new(), String::new()),
+            body => (
+                body.to_string(),
+                "Content-Type: application/json\r\n".into(),
+            ),
+        };
+        let request = format!(
+            "{method} {target} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{kind}Content-Length: {}\r\n\r\n{text}",
+            self.address,
+            text.len()
+        );
+        let answer = talk(self.address, request.as_bytes(), false);
+        let (status, body) = read_response(&mut answer.as_slice());
+        (status, serde_json::from_str(&body).expect("JSON"))
     }
 
     /// A connection with time-outs, for anything else.

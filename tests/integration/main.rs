@@ -15,6 +15,7 @@
 mod acceptance;
 mod access;
 mod api;
+mod broken;
 mod client;
 mod compat;
 mod crash;

@@ -138,13 +138,16 @@ function draw(pdus) {
     show(parts.waiting, pdu.waiting > 0);
     say(parts.waiting, `${pdu.waiting} waiting`);
     const away = pdu.reachable === false;
-    style(parts.reach, `chip ${away ? "bad" : pdu.reachable ? "good" : ""}`);
-    say(parts.reach, away ? "not reachable" : pdu.reachable ? "reachable" : "not asked yet");
+    const bad = away || !pdu.served;
+    style(parts.reach, `chip ${bad ? "bad" : pdu.reachable ? "good" : ""}`);
+    say(parts.reach, !pdu.served ? "not served" : away ? "not reachable" : pdu.reachable ? "reachable" : "not asked yet");
     parts.reach.title = pdu.since ? `since ${new Date(pdu.since).toLocaleString()}` : "";
     const recent = pdu.last_error && (away || Date.now() - Date.parse(pdu.last_error.at) < 600000);
-    show(parts.error, Boolean(recent));
-    style(parts.error, away ? "error" : "error past");
-    if (recent) say(parts.error, `${pdu.last_error.text} (${since(pdu.last_error.at)})`);
+    show(parts.error, Boolean(pdu.broken || recent));
+    style(parts.error, bad || pdu.broken ? "error" : "error past");
+    if (pdu.broken) {
+      say(parts.error, `${pdu.served ? "It goes on with the settings that it had; the new ones" : "Its settings"} cannot work: ${pdu.broken}`);
+    } else if (recent) say(parts.error, `${pdu.last_error.text} (${since(pdu.last_error.at)})`);
     parts.words = `${pdu.name} ${pdu.about || ""} ${pdu.driver}`.toLowerCase();
     const outlets = new Set(pdu.outlets.map((outlet) => outlet.outlet));
     for (const [id, line] of parts.outlets) {
@@ -168,11 +171,12 @@ function draw(pdus) {
   search();
   const count = pdus.length === 1 ? "1 PDU" : `${pdus.length} PDUs`;
   const away = pdus.filter((pdu) => pdu.reachable === false).length;
+  const broken = pdus.filter((pdu) => pdu.broken).length;
   const outlets = pdus.flatMap((pdu) => pdu.outlets);
   const on = outlets.filter((outlet) => outlet.state === "on").length;
   const waiting = pdus.reduce((sum, pdu) => sum + pdu.waiting, 0);
   say(byId("summary"), `${count}, ${on} of ${outlets.length} outlets on`
-    + (away ? `, ${away} not reachable` : "") + (waiting ? `, ${waiting} waiting` : ""));
+    + (away ? `, ${away} not reachable` : "") + (broken ? `, ${broken} with broken settings` : "") + (waiting ? `, ${waiting} waiting` : ""));
 }
 
 function search() {
