@@ -232,6 +232,7 @@ test_fresh() {
     check "and the daemon goes on with that outlet" inside pduclient --daemon localhost --hostname demo --port 5 --command off
     check "the journal has the request" within 10 journal_has 'demo 3 on: ok'
     check "by its field too" within 10 journal_has 'demo 3 on: ok' PDU=demo OUTLET=3
+    check "what differs for upgraders is there" inside sh -c 'test -s /usr/share/doc/pdudaemon/differences.md && test -s /usr/share/doc/pdudaemon/NEWS.Debian.gz'
     same "nobody else can reach it: it listens on loopback only" "" \
         inside sh -c 'ss -Hltn | grep 16421 | grep -v -e "127\.0\.0\.1:" -e "\[::1\]:" || true'
 
@@ -348,6 +349,8 @@ test_upgrade() {
 }
 END
     fi
+    # The file as Debian's package brought it, but for a line end: dpkg keeps it as the administrator's.
+    [ "$1" != kept ] || echo >>"$ROOT/etc/pdudaemon/pdudaemon.conf"
     local mode
     mode=$(inside stat -c '%U:%G %a' /etc/pdudaemon/pdudaemon.conf)
     check "the upgrade installs" inside sh -c 'dpkg -i --force-confold /root/pdudaemon_*.deb /root/pdudaemon-client_*.deb'
@@ -359,12 +362,21 @@ END
     check "the state came along" inside test -e /var/lib/pdudaemon/note
     same "and is the user's" "pdudaemon" inside stat -c %U /var/lib/pdudaemon/
     same "the configuration's owner and mode are as they were" "$mode" inside stat -c '%U:%G %a' /etc/pdudaemon/pdudaemon.conf
-    if [ "$1" = changed ]; then
-        same "the administrator's configuration works on" "OK - accepted request" \
-            inside curl -fsS 'http://localhost:16421/power/control/reboot?alias=board&delay=0'
-    else
-        switches "with the new default configuration"
-    fi
+    case $1 in
+        changed)
+            same "the administrator's configuration works on" "OK - accepted request" \
+                inside curl -fsS 'http://localhost:16421/power/control/reboot?alias=board&delay=0' ;;
+        kept)
+            same "Debian's configuration works on" "OK - accepted request" \
+                inside curl -fsS 'http://localhost:16421/power/control/on?hostname=test&port=1'
+            same "for pduclient, too" "Command sent successfully." \
+                inside pduclient --daemon localhost --hostname test --port 1 --command off
+            same "what cannot work in it is an error of its check" "1" \
+                inside sh -c 'pdudaemon --check >/dev/null 2>/root/check; echo $?'
+            check "which names the key" inside grep -q 'pdus\.energenie\.device' /root/check ;;
+        *)
+            switches "with the new default configuration" ;;
+    esac
     check "it purges" inside sh -c 'dpkg --purge pdudaemon pdudaemon-client'
     same "and leaves nothing" "" inside sh -c 'ls -d /etc/pdudaemon /var/lib/pdudaemon /var/lib/private/pdudaemon 2>/dev/null || true'
 }
@@ -412,6 +424,7 @@ main() {
         inside userdel pdudaemon # as on a machine that has never had this package
         test_upgrade unchanged
         test_upgrade changed
+        test_upgrade kept
     else
         say "no upgrade test: Debian $suite has no pdudaemon"
     fi
