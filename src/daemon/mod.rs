@@ -18,7 +18,7 @@ use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often workers, threads and the journal are looked at, at least.
 const ROUND: Duration = Duration::from_secs(10);
@@ -59,26 +59,34 @@ pub fn run(mut config: Config, path: &Path, logging: &Logging) -> io::Result<()>
     systemd::ready();
 
     let beat = systemd::alive_interval().map_or(ROUND, |beat| beat.min(ROUND));
+    let mut look_due = Instant::now() + beat;
     loop {
-        match signals.recv_timeout(beat) {
+        // However many signals come: the looks have times of their own.
+        if Instant::now() >= look_due {
+            look_due = Instant::now() + beat;
+            dispatcher.replace_stuck();
+            dispatcher.take_over();
+            match listeners.stuck().as_slice() {
+                [] => systemd::alive(),
+                stuck => {
+                    let stuck = stuck.join(", ");
+                    warn!("no sign of life from {stuck}: the watchdog is not told of any");
+                }
+            }
+        }
+        match signals.recv_deadline(look_due) {
             Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => break,
             Ok(Signal::Reload) => {
+                // One reload serves all that have asked by now.
+                if signals.try_iter().any(|signal| signal == Signal::Stop) {
+                    break;
+                }
                 logging.reopen();
                 systemd::reloading();
                 reload(path, &mut written, &dispatcher, &listeners);
                 systemd::ready();
             }
-            Err(RecvTimeoutError::Timeout) => {
-                dispatcher.replace_stuck();
-                dispatcher.take_over();
-                match listeners.stuck().as_slice() {
-                    [] => systemd::alive(),
-                    stuck => {
-                        let stuck = stuck.join(", ");
-                        warn!("no sign of life from {stuck}: the watchdog is not told of any");
-                    }
-                }
-            }
+            Err(RecvTimeoutError::Timeout) => {}
         }
     }
 

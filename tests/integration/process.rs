@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 use std::fs;
 use std::io::{Read, Write};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 fn code_and_words(lab: &Lab, args: &[&str]) -> (Option<i32>, String, String) {
     let output = lab.run(args);
@@ -342,6 +344,21 @@ fn systemd_is_told() {
     told("READY=1");
     told("WATCHDOG=1");
     told("WATCHDOG=1");
+
+    // However often the config is to be loaded, the watchdog is fed.
+    let storm = AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while storm.load(Ordering::Acquire) {
+                daemon.signal(Signal::HUP);
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        });
+        told("RELOADING=1");
+        told("WATCHDOG=1");
+        told("WATCHDOG=1");
+        storm.store(false, Ordering::Release);
+    });
     daemon.signal(Signal::TERM);
     told("STOPPING=1");
     assert!(daemon.wait().0.success());
