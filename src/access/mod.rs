@@ -4,18 +4,25 @@
 //!
 //! Without tokens in the config everybody who can connect may do everything, as with the Python
 //! program. With tokens a request is somebody's: a token's, or that of a client which is trusted
-//! for where it comes from.
+//! for where it comes from ([`Guest`]).
 //!
 //! Invariant: knows `request` alone; no sockets, no HTTP server, no config file.
 
+mod browser;
+mod buckets;
+mod guest;
+mod network;
+
+pub use buckets::Buckets;
+pub use guest::{Came, Guest, Hops, Origin, Peer, Proxy};
+pub use network::{Network, counted_as};
+
 use crate::request::{Action, Outlet};
 use sha2::{Digest, Sha256};
-use std::collections::HashMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 use subtle::ConstantTimeEq;
 
 /// The `daemon.access` section, resolved: token files are read, host names are lower case.
@@ -27,6 +34,10 @@ pub struct Access {
     pub trusted: Vec<Network>,
     /// Names under which this daemon is reached, beside IP addresses and `localhost`.
     pub hosts: Vec<String>,
+    /// Proxies whose word counts for where a client is.
+    pub proxies: Vec<Proxy>,
+    /// Hosts whose pages may send requests to the legacy paths.
+    pub sites: Vec<String>,
 }
 
 /// One token: its name for the log, its hash, and what it may do.
@@ -172,91 +183,6 @@ impl FromStr for Outlets {
     }
 }
 
-/// An IP network, as `10.0.0.0/8`, or one address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network {
-    /// As 128 bits: IPv4 is kept as IPv4-mapped, so that both forms of an address are one.
-    bits: u128,
-    prefix: u32,
-}
-
-/// An address as 128 bits, IPv4 as `::ffff:a.b.c.d`.
-fn bits_of(ip: IpAddr) -> u128 {
-    match ip {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(v6) => v6.to_bits(),
-    }
-}
-
-fn mask(prefix: u32) -> u128 {
-    u128::MAX
-        .checked_shl(128_u32.saturating_sub(prefix))
-        .unwrap_or(0)
-}
-
-impl Network {
-    /// Is the address in it?
-    pub fn contains(&self, ip: IpAddr) -> bool {
-        bits_of(ip) & mask(self.prefix) == self.bits
-    }
-}
-
-impl FromStr for Network {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("expected a network as \"10.0.0.0/8\" or \"::1/128\", got {text:?}");
-        let (address, prefix) = match text.split_once('/') {
-            Some((address, prefix)) => (address, Some(prefix)),
-            None => (text, None),
-        };
-        let ip: IpAddr = address.parse().map_err(|_| wrong())?;
-        let most: u32 = if ip.is_ipv4() { 32 } else { 128 };
-        let prefix = match prefix {
-            None => most,
-            Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => digits
-                .parse()
-                .ok()
-                .filter(|prefix| *prefix <= most)
-                .ok_or_else(wrong)?,
-            Some(_) => return Err(wrong()),
-        };
-        let prefix = prefix + 128 - most;
-        let bits = bits_of(ip);
-        if bits & !mask(prefix) != 0 {
-            return Err(format!(
-                "{text} has bits behind its prefix: expected the network's own address"
-            ));
-        }
-        Ok(Self { bits, prefix })
-    }
-}
-
-/// Where a client comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// The Unix socket: whoever may write to the file is trusted.
-    Unix,
-    /// An address.
-    Ip(IpAddr),
-    /// It cannot be told: trusted with nothing.
-    Unknown,
-}
-
-impl FromStr for Origin {
-    type Err = std::convert::Infallible;
-
-    /// From the client's name in the log.
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        Ok(match name {
-            "unix" => Self::Unix,
-            _ => name
-                .parse()
-                .map_or(Self::Unknown, |ip: IpAddr| Self::Ip(ip.to_canonical())),
-        })
-    }
-}
-
 /// Which rules hold for a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Door {
@@ -268,7 +194,7 @@ pub enum Door {
     /// `/healthz`: for everybody; with tokens it names no PDUs.
     Health,
     /// `/power/control` and `/metrics`: as ever without tokens; with tokens, a token or a trusted
-    /// network, and never across sites.
+    /// network. Across sites only from those of the config.
     Legacy,
 }
 
@@ -380,6 +306,7 @@ impl Denied {
 #[derive(Clone, Debug)]
 pub struct Caller {
     client: Arc<str>,
+    origin: Origin,
     rights: Rights,
 }
 
@@ -395,6 +322,11 @@ impl Caller {
     /// `<token's name>@` before it when a token was shown.
     pub fn client(&self) -> &Arc<str> {
         &self.client
+    }
+
+    /// Where it is.
+    pub fn origin(&self) -> Origin {
+        self.origin
     }
 
     /// May it give this command for this outlet?
@@ -441,13 +373,18 @@ impl Access {
         !self.tokens.is_empty()
     }
 
-    /// Is the client trusted for where it comes from?
-    pub fn trusts(&self, origin: Origin) -> bool {
-        match origin {
-            Origin::Unix => true,
-            Origin::Ip(ip) => self.trusted.iter().any(|network| network.contains(ip)),
-            Origin::Unknown => false,
-        }
+    /// Is the client trusted for where it is?
+    pub fn trusts(&self, guest: &Guest) -> bool {
+        guest.is_known()
+            && match guest.origin {
+                Origin::Unix => true,
+                Origin::Ip(ip) => self.trusts_address(ip),
+            }
+    }
+
+    /// Is it in one of the trusted networks?
+    pub fn trusts_address(&self, ip: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(ip))
     }
 
     /// The token this is, found in the same time whichever it is, and whether it is any.
@@ -463,29 +400,26 @@ impl Access {
     }
 
     /// The line protocol knows no tokens: when there are any, only trusted clients may use it.
-    pub fn admit_line(&self, client: &Arc<str>, origin: Origin) -> Result<Caller, Denied> {
-        if self.is_on() && !self.trusts(origin) {
+    pub fn admit_line(&self, guest: &Guest) -> Result<Caller, Denied> {
+        if self.is_on() && !self.trusts(guest) {
             return Err(Denied::new(
                 DeniedKind::Forbidden,
                 "the line protocol is for daemon.access.trusted_networks only",
             ));
         }
         Ok(Caller {
-            client: Arc::clone(client),
+            client: guest.origin.to_string().into(),
+            origin: guest.origin,
             rights: Rights::All,
         })
     }
 
-    /// Who sends this HTTP request, or why it is turned away. `client` is its name in the log.
-    pub fn admit(
-        &self,
-        client: &Arc<str>,
-        origin: Origin,
-        door: Door,
-        facts: &Facts<'_>,
-    ) -> Result<Caller, Denied> {
+    /// Who sends this HTTP request, or why it is turned away.
+    pub fn admit(&self, guest: &Guest, door: Door, facts: &Facts<'_>) -> Result<Caller, Denied> {
+        let origin = guest.origin;
         let as_client = |rights| Caller {
-            client: Arc::clone(client),
+            client: origin.to_string().into(),
+            origin,
             rights,
         };
         if door == Door::Health {
@@ -500,9 +434,7 @@ impl Access {
         if facts.is_ambiguous {
             return forbidden("a header that counts is there twice");
         }
-        if door != Door::Legacy || self.is_on() {
-            self.same_site(door, facts)?;
-        }
+        self.same_site(guest, door, facts)?;
         if !self.is_on() {
             return Ok(as_client(Rights::All));
         }
@@ -511,18 +443,20 @@ impl Access {
                 Denied::new(DeniedKind::Unauthorized, "this is not a token of ours")
             })?;
             return Ok(Caller {
-                client: format!("{}@{client}", token.name).into(),
+                client: format!("{}@{origin}", token.name).into(),
+                origin,
                 rights: token.allow.clone().map_or(Rights::All, Rights::Some),
             });
         }
-        match (door, origin) {
-            (Door::Page, _) => Ok(as_client(Rights::None)),
-            (Door::Api, Origin::Unix) => Ok(as_client(Rights::All)),
-            (Door::Legacy, origin) if self.trusts(origin) => {
+        match door {
+            Door::Page => Ok(as_client(Rights::None)),
+            Door::Api if origin == Origin::Unix && guest.is_known() => Ok(as_client(Rights::All)),
+            Door::Legacy if self.trusts(guest) => {
                 // A page elsewhere may have an address of ours in an <img>: over plain HTTP the
                 // browser does not tell us, and a trusted network is all it takes.
                 if facts.is_of_a_browser()
                     && !matches!(facts.fetch_site, Some("same-origin" | "none"))
+                    && !self.is_of_a_named_site(facts)
                 {
                     return forbidden(
                         "a browser needs a token here: a page of another site could have sent it",
@@ -530,156 +464,13 @@ impl Access {
                 }
                 Ok(as_client(Rights::All))
             }
-            _ => Err(Denied::new(
+            Door::Api | Door::Legacy | Door::Health => Err(Denied::new(
                 DeniedKind::Unauthorized,
-                "a token is needed, in the header Authorization: Bearer <token>",
+                format!(
+                    "a token is needed, in the header Authorization: Bearer <token>{}",
+                    guest.why_unknown()
+                ),
             )),
-        }
-    }
-
-    /// Turns away what a browser was tricked into by another site.
-    fn same_site(&self, door: Door, facts: &Facts<'_>) -> Result<(), Denied> {
-        let forbidden = |reason: String| Err(Denied::new(DeniedKind::Forbidden, reason));
-        // A name that leads here by somebody else's DNS makes their page one of ours.
-        if let Some(host) = facts.host
-            && !self.is_ours(host)
-        {
-            return forbidden(format!(
-                "the Host header {host:?} is not this daemon's: expected an IP address, localhost, \
-                 a name listened on, or one of daemon.access.hosts"
-            ));
-        }
-        // A link to the page may be anywhere; the page in somebody's frame may not.
-        if door == Door::Page
-            && facts.is_safe
-            && facts.fetch_mode == Some("navigate")
-            && facts.fetch_dest == Some("document")
-        {
-            return Ok(());
-        }
-        if let Some(site) = facts.fetch_site
-            && !matches!(site, "same-origin" | "none")
-        {
-            return forbidden("a page of another site has sent this request".into());
-        }
-        if let Some(origin) = facts.origin
-            && !self.is_own_origin(origin, facts.host)
-        {
-            return forbidden(format!(
-                "a page of another site ({origin:?}) has sent this request"
-            ));
-        }
-        Ok(())
-    }
-
-    /// The page that sends it came from the host that gets it, or from a name of ours without a
-    /// port (a proxy in front of us that hands on another Host).
-    fn is_own_origin(&self, origin: &str, host: Option<&str>) -> bool {
-        let authority = ["http://", "https://"]
-            .iter()
-            .find_map(|scheme| origin.strip_prefix(scheme));
-        authority.is_some_and(|authority| {
-            host.is_some_and(|host| host.eq_ignore_ascii_case(authority))
-                || self
-                    .hosts
-                    .iter()
-                    .any(|ours| ours.eq_ignore_ascii_case(authority))
-        })
-    }
-
-    /// Is that Host header, with or without a port, one under which we are reached?
-    fn is_ours(&self, host: &str) -> bool {
-        let is_port = |port: &str| port.bytes().all(|b| b.is_ascii_digit());
-        if let Some(rest) = host.strip_prefix('[') {
-            return rest.split_once(']').is_some_and(|(address, tail)| {
-                address.parse::<Ipv6Addr>().is_ok()
-                    && (tail.is_empty() || tail.strip_prefix(':').is_some_and(is_port))
-            });
-        }
-        let name = match host.rsplit_once(':') {
-            Some((name, port)) if is_port(port) => name,
-            Some(_) => return false,
-            None => host,
-        };
-        let name = name.strip_suffix('.').unwrap_or(name);
-        name.parse::<IpAddr>().is_ok()
-            || name.eq_ignore_ascii_case("localhost")
-            || self
-                .hosts
-                .iter()
-                .any(|ours| ours.eq_ignore_ascii_case(name))
-    }
-}
-
-/// Token buckets by client address, in a table of bounded size: each address may do something
-/// `burst` times at once and then `per_second`.
-#[derive(Debug)]
-pub struct Buckets {
-    burst: f64,
-    per_second: f64,
-    size: usize,
-    /// What is left, and when that was.
-    left: HashMap<u128, (f64, Instant)>,
-}
-
-impl Buckets {
-    /// Buckets that hold `burst` and fill up at `per_second`, for at most `size` addresses.
-    pub fn new(burst: u32, per_second: f64, size: usize) -> Self {
-        Self {
-            burst: f64::from(burst),
-            per_second,
-            size: size.max(1),
-            left: HashMap::new(),
-        }
-    }
-
-    /// An IPv6 client has its /64 to choose from; that counts as one.
-    fn key(ip: IpAddr) -> u128 {
-        match ip.to_canonical() {
-            IpAddr::V4(v4) => bits_of(IpAddr::V4(v4)),
-            IpAddr::V6(v6) => v6.to_bits() & mask(64),
-        }
-    }
-
-    fn level(&self, key: u128, now: Instant) -> f64 {
-        self.left.get(&key).map_or(self.burst, |(left, at)| {
-            let filled = now.saturating_duration_since(*at).as_secs_f64() * self.per_second;
-            (left + filled).min(self.burst)
-        })
-    }
-
-    /// Is there nothing left for this address?
-    pub fn is_empty(&self, ip: IpAddr, now: Instant) -> bool {
-        self.level(Self::key(ip), now) < 1.0
-    }
-
-    /// Takes one; false when there is none.
-    pub fn take(&mut self, ip: IpAddr, now: Instant) -> bool {
-        let key = Self::key(ip);
-        let level = self.level(key, now);
-        if level < 1.0 {
-            return false;
-        }
-        if self.left.len() >= self.size && !self.left.contains_key(&key) {
-            self.make_room(now);
-        }
-        self.left.insert(key, (level - 1.0, now));
-        true
-    }
-
-    /// Forgets those that are full again, else the one that has been quiet for longest.
-    fn make_room(&mut self, now: Instant) {
-        let full = Duration::try_from_secs_f64(self.burst / self.per_second).unwrap_or_default();
-        self.left
-            .retain(|_, (_, at)| now.saturating_duration_since(*at) < full);
-        if self.left.len() >= self.size
-            && let Some(oldest) = self
-                .left
-                .iter()
-                .min_by_key(|(_, (_, at))| *at)
-                .map(|(key, _)| *key)
-        {
-            self.left.remove(&oldest);
         }
     }
 }

@@ -1,6 +1,7 @@
-//! Networks, patterns, tokens, tricked browsers, and how often one may guess.
+//! Networks, patterns, tokens, proxies, tricked browsers, and how often one may guess.
 
 use super::*;
+use std::time::{Duration, Instant};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
@@ -108,12 +109,32 @@ fn access() -> Access {
         ],
         trusted: vec![network("10.0.0.0/8")],
         hosts: vec!["pdud.lab".into()],
+        ..Access::default()
     }
 }
 
+/// A client by its name in the log.
+fn peer(name: &str) -> Peer {
+    Peer {
+        origin: match name {
+            "unix" => Origin::Unix,
+            name => Origin::Ip(ip(name).to_canonical()),
+        },
+        to_loopback: false,
+    }
+}
+
+fn hops<'a>(headers: &[(&str, &'a str)]) -> Hops<'a> {
+    let mut hops = Hops::default();
+    for (name, value) in headers {
+        hops.note(name, value);
+    }
+    hops
+}
+
 fn admit(access: &Access, client: &str, door: Door, facts: &Facts<'_>) -> Result<Caller, Denied> {
-    let origin: Origin = client.parse().expect("any name is one");
-    access.admit(&client.into(), origin, door, facts)
+    let guest = access.guest(peer(client), &Hops::default());
+    access.admit(&guest, door, facts)
 }
 
 #[test]
@@ -173,7 +194,6 @@ fn who_comes_in_where() {
         ("unix", Door::Api, none, Ok(true)),
         ("unix", Door::Legacy, none, Ok(true)),
         ("unix", Door::Api, wrong, Err(Unauthorized)),
-        ("unknown", Door::Legacy, none, Err(Unauthorized)),
     ];
     for (client, door, authorization, expected) in cases {
         let facts = Facts {
@@ -191,13 +211,12 @@ fn who_comes_in_where() {
         assert!(open.may_everything());
     }
     let line = |client: &str| {
-        let origin = client.parse().expect("any name is one");
-        access().admit_line(&client.into(), origin).map(|_| ())
+        let guest = access().guest(peer(client), &Hops::default());
+        access().admit_line(&guest).map(|_| ())
     };
     assert_eq!(line("10.0.0.1"), Ok(()));
     assert_eq!(line("unix"), Ok(()));
     assert_eq!(line("192.0.2.1").expect_err("refused").kind, Forbidden);
-    assert_eq!(line("unknown").expect_err("refused").kind, Forbidden);
 }
 
 #[test]
@@ -231,7 +250,24 @@ fn a_tricked_browser_is_turned_away() {
         };
         assert_eq!(passes(&open, Door::Api, &facts), ours, "{host}");
         assert_eq!(passes(&open, Door::Page, &facts), ours, "{host}");
+        // Without tokens the legacy paths have any name, but on loopback.
         assert!(passes(&open, Door::Legacy, &facts), "{host}");
+        let to_loopback = |came| Guest {
+            origin: Origin::Ip(ip("127.0.0.1")),
+            came,
+            to_loopback: true,
+        };
+        for came in [Came::Alone, Came::ByStranger] {
+            let admitted = open.admit(&to_loopback(came), Door::Legacy, &facts);
+            assert_eq!(admitted.is_ok(), ours, "{host}");
+        }
+        // A named proxy has looked at the name itself.
+        for came in [Came::Introduced, Came::Untold] {
+            for door in [Door::Legacy, Door::Api] {
+                let admitted = open.admit(&to_loopback(came), door, &facts);
+                assert!(admitted.is_ok(), "{host}");
+            }
+        }
         assert_eq!(passes(&access(), Door::Legacy, &facts), ours, "{host}");
     }
     let host = Some("pdud.lab:16421");
@@ -250,7 +286,7 @@ fn a_tricked_browser_is_turned_away() {
             ..Facts::default()
         };
         assert_eq!(passes(&open, Door::Api, &facts), ours, "{origin}");
-        assert!(passes(&open, Door::Legacy, &facts), "{origin}");
+        assert_eq!(passes(&open, Door::Legacy, &facts), ours, "{origin}");
         let facts = Facts {
             authorization: Some("Bearer admin-token"),
             ..facts
@@ -272,7 +308,7 @@ fn a_tricked_browser_is_turned_away() {
         };
         assert_eq!(passes(&open, Door::Api, &facts), ours, "{site}");
         assert_eq!(passes(&open, Door::Page, &facts), ours, "{site}");
-        assert!(passes(&open, Door::Legacy, &facts), "{site}");
+        assert_eq!(passes(&open, Door::Legacy, &facts), ours, "{site}");
         assert_eq!(passes(&access(), Door::Legacy, &facts), ours, "{site}");
         let link = Facts {
             fetch_mode: Some("navigate"),
@@ -332,13 +368,12 @@ fn guesses_are_few_and_the_table_is_bounded() {
     let mut buckets = Buckets::new(3, 0.5, 4);
     let (one, two) = (ip("192.0.2.1"), ip("192.0.2.2"));
     for _ in 0..3 {
-        assert!(!buckets.is_empty(one, start));
         assert!(buckets.take(one, start));
     }
-    assert!(buckets.is_empty(one, start) && !buckets.take(one, start));
-    assert!(buckets.is_empty(ip("::ffff:192.0.2.1"), start));
-    assert!(!buckets.is_empty(two, start));
-    assert!(buckets.is_empty(one, after(1)) && buckets.take(one, after(2)));
+    assert!(!buckets.take(one, start));
+    assert!(!buckets.take(ip("::ffff:192.0.2.1"), start));
+    assert!(buckets.take(two, start));
+    assert!(!buckets.take(one, after(1)) && buckets.take(one, after(2)));
     assert!(!buckets.take(one, after(2)));
     // After a long while the bucket is full, not fuller.
     for _ in 0..3 {
@@ -353,10 +388,281 @@ fn guesses_are_few_and_the_table_is_bounded() {
     for number in 0..100_u32 {
         let other = IpAddr::from(std::net::Ipv4Addr::from_bits(number));
         assert!(buckets.take(other, after(1001 + u64::from(number))));
-        assert!(buckets.left.len() <= 4);
+        assert!(buckets.size() <= 4);
     }
     // A clock that seems to go back takes nothing away.
-    assert!(!buckets.is_empty(two, start));
+    assert!(buckets.take(two, start));
+}
+
+#[test]
+fn a_client_with_ipv6_has_a_whole_64() {
+    for (address, counted) in [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+        ("2001:db8:1:2::", "2001:db8:1:2::"),
+        ("::1", "::"),
+    ] {
+        assert_eq!(counted_as(ip(address)), ip(counted), "{address}");
+    }
+}
+
+/// Who is trusted, line by line: `None` for a stranger, else the address that counts.
+#[test]
+fn who_is_trusted_behind_proxies() {
+    let access = Access {
+        proxies: ["127.0.0.1", "10.0.0.8/30", "fd00::1"]
+            .map(|text| text.parse().expect("a proxy"))
+            .into(),
+        ..access()
+    };
+    let unix = Access {
+        proxies: vec!["unix".parse().expect("a proxy")],
+        ..access.clone()
+    };
+    const XFF: &str = "X-Forwarded-For";
+    let trusted = Some("10.1.2.3");
+    // peer, headers, the client's address when it is known
+    type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], Option<&'a str>);
+    let table: &[Row<'_>] = &[
+        // Straight: an address is what it is.
+        ("10.1.2.3", &[], trusted),
+        ("192.0.2.7", &[], Some("192.0.2.7")),
+        ("unix", &[], Some("unix")),
+        // Through a proxy that is not named, or with headers like one's: nothing is known.
+        ("10.1.2.3", &[(XFF, "10.1.2.3")], None),
+        ("10.1.2.3", &[("x-forwarded-for", "203.0.113.7")], None),
+        ("10.1.2.3", &[(XFF, "")], None),
+        ("10.1.2.3", &[("Forwarded", "for=203.0.113.7")], None),
+        ("10.1.2.3", &[("X-Real-IP", "203.0.113.7")], None),
+        ("10.1.2.3", &[("Via", "1.1 squid")], None),
+        ("10.1.2.3", &[("X-Forwarded-Proto", "https")], None),
+        ("10.1.2.3", &[("X-FORWARDED-HOST", "x")], None),
+        ("unix", &[(XFF, "203.0.113.7")], None),
+        ("unix", &[("Via", "1.1 squid")], None),
+        // No header of a proxy.
+        (
+            "10.1.2.3",
+            &[("X-Forwarder", "x"), ("Viable", "x")],
+            trusted,
+        ),
+        // Through a named proxy: the address it tells.
+        ("127.0.0.1", &[(XFF, "10.1.2.3")], trusted),
+        ("127.0.0.1", &[(XFF, " 10.1.2.3:4711 ")], trusted),
+        ("127.0.0.1", &[(XFF, "::ffff:10.1.2.3")], trusted),
+        ("127.0.0.1", &[(XFF, "203.0.113.7")], Some("203.0.113.7")),
+        ("127.0.0.1", &[("X-Real-IP", "10.1.2.3")], trusted),
+        ("127.0.0.1", &[("Forwarded", "for=10.1.2.3")], trusted),
+        (
+            "fd00::1",
+            &[("Forwarded", r#"For="[2001:db8::1]:4711" ; proto=http;by=x"#)],
+            Some("2001:db8::1"),
+        ),
+        ("fd00::1", &[(XFF, "[2001:db8::1]")], Some("2001:db8::1")),
+        ("fd00::1", &[(XFF, "2001:db8::1")], Some("2001:db8::1")),
+        // The last that is not a named proxy; before it stands whatever the client has written.
+        (
+            "127.0.0.1",
+            &[(XFF, "10.1.2.3, 203.0.113.7")],
+            Some("203.0.113.7"),
+        ),
+        (
+            "127.0.0.1",
+            &[(XFF, "nonsense, 10.1.2.3, 10.0.0.9,10.0.0.8")],
+            trusted,
+        ),
+        (
+            "127.0.0.1",
+            &[(XFF, "10.1.2.3"), (XFF, "203.0.113.7")],
+            Some("203.0.113.7"),
+        ),
+        (
+            "127.0.0.1",
+            &[(
+                "Forwarded",
+                r#"for=10.1.2.3, for=203.0.113.7;by="[fd00::1]",for=127.0.0.1"#,
+            )],
+            Some("203.0.113.7"),
+        ),
+        (
+            "127.0.0.1",
+            &[(XFF, "10.1.2.3, 10.0.0.9"), ("X-Real-IP", "10.0.0.9")],
+            trusted,
+        ),
+        // A proxy writes one header, the client another: they do not tell the same.
+        (
+            "127.0.0.1",
+            &[("Forwarded", "for=10.1.2.3"), (XFF, "203.0.113.7")],
+            None,
+        ),
+        (
+            "127.0.0.1",
+            &[(XFF, "10.1.2.3"), ("X-Real-IP", "203.0.113.7")],
+            None,
+        ),
+        // Nothing that can be read.
+        ("127.0.0.1", &[], None),
+        ("127.0.0.1", &[("Via", "1.1 squid")], None),
+        ("127.0.0.1", &[(XFF, "")], None),
+        ("127.0.0.1", &[(XFF, "unix:")], None),
+        ("127.0.0.1", &[(XFF, "10.1.2.3,")], None),
+        ("127.0.0.1", &[(XFF, "10.1.2.3, unknown")], None),
+        ("127.0.0.1", &[(XFF, "10.1.2.3, [10.1.2.3]")], None),
+        ("127.0.0.1", &[(XFF, "10.1.2.3:x")], None),
+        ("127.0.0.1", &[(XFF, "010.1.2.3")], None),
+        ("127.0.0.1", &[(XFF, "127.0.0.1, 10.0.0.9")], None),
+        ("127.0.0.1", &[("X-Real-IP", "x"), (XFF, "10.1.2.3")], None),
+        ("127.0.0.1", &[("Forwarded", "")], None),
+        ("127.0.0.1", &[("Forwarded", "10.1.2.3")], None),
+        ("127.0.0.1", &[("Forwarded", "for=")], None),
+        ("127.0.0.1", &[("Forwarded", "for=_hidden")], None),
+        ("127.0.0.1", &[("Forwarded", r#"for="10.1.2.3"#)], None),
+        ("127.0.0.1", &[("Forwarded", r#"for="10.1.2.3"x"#)], None),
+        (
+            "127.0.0.1",
+            &[("Forwarded", "for=10.1.2.3;for=10.1.2.3")],
+            None,
+        ),
+        (
+            "127.0.0.1",
+            &[("Forwarded", "for=10.1.2.3, proto=http")],
+            None,
+        ),
+        ("127.0.0.1", &[("Forwarded", "for=10.1.2.3,")], None),
+        ("127.0.0.1", &[("Forwarded", "for 10.1.2.3")], None),
+        // A quote that the client opened does not swallow what the proxy adds.
+        (
+            "127.0.0.1",
+            &[("Forwarded", r#"for=10.1.2.3;x=", for=203.0.113.7"#)],
+            None,
+        ),
+        ("127.0.0.1", &[("Forwarded", r#"for=10.1.2.3;x=""#)], None),
+        (
+            "127.0.0.1",
+            &[("Forwarded", r#"for=10.1.2.3;x="\", for="[2001:db8::7]""#)],
+            None,
+        ),
+    ];
+    let token = Facts {
+        authorization: Some("Bearer admin-token"),
+        ..Facts::default()
+    };
+    for (client, headers, known) in table {
+        let guest = access.guest(peer(client), &hops(headers));
+        let expected = known.map_or(peer(client).origin, |name| peer(name).origin);
+        assert_eq!(guest.origin, expected, "{client} {headers:?}");
+        assert_eq!(guest.is_known(), known.is_some(), "{client} {headers:?}");
+        let is_trusted = matches!(known, Some("10.1.2.3" | "unix"));
+        assert_eq!(access.trusts(&guest), is_trusted, "{client} {headers:?}");
+        let legacy = access.admit(&guest, Door::Legacy, &Facts::default());
+        assert_eq!(legacy.is_ok(), is_trusted, "{client} {headers:?}");
+        let api = access.admit(&guest, Door::Api, &Facts::default());
+        assert_eq!(api.is_ok(), *known == Some("unix"), "{client} {headers:?}");
+        assert_eq!(access.admit_line(&guest).is_ok(), is_trusted);
+        // A token is a token, wherever from.
+        for door in [Door::Legacy, Door::Api] {
+            let caller = access.admit(&guest, door, &token).expect("admitted");
+            assert!(caller.may_everything());
+            assert_eq!(**caller.client(), format!("admin@{expected}"));
+        }
+        // Without tokens everybody may, as ever.
+        let open = Access {
+            proxies: access.proxies.clone(),
+            ..Access::default()
+        };
+        let guest = open.guest(peer(client), &hops(headers));
+        assert!(open.admit(&guest, Door::Legacy, &Facts::default()).is_ok());
+        assert!(open.admit_line(&guest).is_ok());
+    }
+    // The Unix socket as a proxy's.
+    for (headers, known) in [
+        (&[][..], None),
+        (&[(XFF, "10.1.2.3")], Some("10.1.2.3")),
+        (&[(XFF, "203.0.113.7")], Some("203.0.113.7")),
+        (&[(XFF, "x")], None),
+    ] {
+        let guest = unix.guest(peer("unix"), &hops(headers));
+        assert_eq!(guest.is_known(), known.is_some(), "{headers:?}");
+        assert_eq!(unix.trusts(&guest), known == Some("10.1.2.3"));
+        assert_eq!(guest.origin, peer(known.unwrap_or("unix")).origin);
+        let api = unix.admit(&guest, Door::Api, &Facts::default());
+        assert_eq!(api.expect_err("a stranger").kind, DeniedKind::Unauthorized);
+    }
+}
+
+#[test]
+fn a_stranger_is_told_why_the_address_does_not_count() {
+    let access = Access {
+        proxies: vec!["127.0.0.1".parse().expect("a proxy")],
+        ..access()
+    };
+    for (client, headers, why) in [
+        ("10.1.2.3", &[("Via", "x")][..], "daemon.access.proxies"),
+        ("127.0.0.1", &[], "did not tell"),
+    ] {
+        let guest = access.guest(peer(client), &hops(headers));
+        let denied = access.admit(&guest, Door::Legacy, &Facts::default());
+        let reason = denied.expect_err("a stranger").reason;
+        assert!(reason.contains(why), "{reason}");
+    }
+}
+
+#[test]
+fn pages_of_the_labs_own_sites_go_on() {
+    let open = Access {
+        sites: vec!["wiki.lab".into(), "10.0.0.5".into()],
+        ..Access::default()
+    };
+    let guarded = Access {
+        sites: open.sites.clone(),
+        ..access()
+    };
+    // Origin, Referer, does it pass?
+    for (origin, referer, ours) in [
+        (Some("http://wiki.lab"), None, true),
+        (Some("https://Wiki.Lab.:8443"), None, true),
+        (Some("http://10.0.0.5:3000"), None, true),
+        (
+            None,
+            Some("http://wiki.lab/page?x=http://evil.example/"),
+            true,
+        ),
+        (None, Some("http://wiki.lab"), true),
+        (Some("http://evil.example"), Some("http://wiki.lab/"), false),
+        (Some("null"), Some("http://wiki.lab/"), false),
+        (Some("http://not-wiki.lab"), None, false),
+        (Some("wiki.lab"), None, false),
+        (Some("ftp://wiki.lab"), None, false),
+        (None, Some("http://evil.example/wiki.lab"), false),
+        (None, Some("http://wiki.lab.evil.example/"), false),
+        (None, Some("http://wiki.lab:80@evil.example/"), false),
+        (None, Some("http://wiki.lab@evil.example/"), false),
+        (None, Some("https://evil.example?http://wiki.lab/"), false),
+        (None, None, false),
+    ] {
+        let facts = Facts {
+            is_safe: true,
+            host: Some("localhost:16421"),
+            fetch_site: Some("cross-site"),
+            user_agent: Some("Mozilla/5.0"),
+            origin,
+            referer,
+            ..Facts::default()
+        };
+        for access in [&open, &guarded] {
+            let passes = |door| admit(access, "10.0.0.1", door, &facts).is_ok();
+            assert_eq!(passes(Door::Legacy), ours, "{origin:?} {referer:?}");
+            assert!(!passes(Door::Api) && !passes(Door::Page), "{origin:?}");
+        }
+        // Over plain HTTP there is no Sec-Fetch-Site.
+        let plain = Facts {
+            fetch_site: None,
+            ..facts
+        };
+        let passes = |access| admit(access, "10.0.0.1", Door::Legacy, &plain).is_ok();
+        assert_eq!(passes(&guarded), ours, "{origin:?} {referer:?}");
+        assert_eq!(passes(&open), ours || origin.is_none(), "{origin:?}");
+    }
 }
 
 #[test]

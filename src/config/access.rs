@@ -1,4 +1,5 @@
-//! The `daemon.access` section: tokens and their rights, trusted networks, host names.
+//! The `daemon.access` section: tokens and their rights, trusted networks, proxies, host
+//! names.
 
 use super::file::DAEMON_KEYS;
 use super::{ConfigError, Listen, Reader, join, kind_of};
@@ -11,7 +12,7 @@ use std::str::FromStr;
 
 /// Where the section is.
 const ACCESS: &str = "daemon.access";
-const ACCESS_KEYS: &[&str] = &["tokens", "trusted_networks", "hosts"];
+const ACCESS_KEYS: &[&str] = &["tokens", "trusted_networks", "hosts", "proxies", "sites"];
 const TOKEN_KEYS: &[&str] = &["name", "sha256", "file", "allow", "about"];
 const RULE_KEYS: &[&str] = &["pdus", "outlets", "commands"];
 
@@ -94,14 +95,14 @@ impl<'a> Reader<'a> {
             let path = join(ACCESS, "trusted_networks");
             access.trusted = self.each(&path, networks, |text| text.parse());
         }
-        if let Some(hosts) = find(&entries, "hosts") {
-            access.hosts = self.each(&join(ACCESS, "hosts"), hosts, |host| {
-                let is_wrong = |c: char| c.is_whitespace() || "/:@[]".contains(c);
-                if host.is_empty() || host.chars().any(is_wrong) {
-                    return Err(format!("expected a host name without a port, got {host:?}"));
-                }
-                Ok(host.to_ascii_lowercase())
-            });
+        if let Some(proxies) = find(&entries, "proxies") {
+            let path = join(ACCESS, "proxies");
+            access.proxies = self.each(&path, proxies, |text| text.parse());
+        }
+        for (key, names) in [("hosts", &mut access.hosts), ("sites", &mut access.sites)] {
+            if let Some(hosts) = find(&entries, key) {
+                *names = self.each(&join(ACCESS, key), hosts, host_name);
+            }
         }
     }
 
@@ -312,6 +313,14 @@ impl<'a> Reader<'a> {
         }
         Ok(all)
     }
+}
+
+fn host_name(host: &str) -> Result<String, String> {
+    let is_wrong = |c: char| c.is_whitespace() || "/:@[]".contains(c);
+    if host.is_empty() || host.chars().any(is_wrong) {
+        return Err(format!("expected a host name without a port, got {host:?}"));
+    }
+    Ok(host.to_ascii_lowercase())
 }
 
 struct Command(Action);

@@ -225,6 +225,16 @@ fn with_access(access: &str) -> Result<Config, String> {
 }
 
 #[test]
+fn proxies_and_sites_need_no_tokens() {
+    let text = r#"{"proxies": ["127.0.0.1", "fd00::/64", "unix"], "sites": ["Wiki.lab"]}"#;
+    let config = with_access(text).expect("loads");
+    let access = &config.daemon.access;
+    assert_eq!(access.sites, ["wiki.lab"]);
+    assert_eq!(access.proxies.len(), 3);
+    assert!(access.is_proxy(crate::access::Origin::Unix) && !access.is_on());
+}
+
+#[test]
 fn access_is_read_and_checked() {
     let hash = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
     let config = with_access(&format!(
@@ -275,6 +285,14 @@ fn access_is_read_and_checked() {
         (
             r#"{"hosts": ["a:1"]}"#,
             "daemon.access.hosts: expected a host name without a port",
+        ),
+        (
+            r#"{"sites": ["http://a"]}"#,
+            "daemon.access.sites: expected a host name without a port",
+        ),
+        (
+            r#"{"proxies": ["localhost"]}"#,
+            "daemon.access.proxies: expected a network as",
         ),
     ] {
         let error = with_access(section).expect_err(section);

@@ -4,6 +4,7 @@
 use super::head::CLIENT_HEADER;
 use super::link::{Asker, Underway};
 use super::wire::Output;
+use crate::access::Peer;
 use log::debug;
 use serde::Serialize;
 use std::io;
@@ -101,7 +102,7 @@ pub(super) struct Exchange {
     body: io::Result<Vec<u8>>,
     /// `None` once it is answered.
     asker: Option<Asker>,
-    client: Arc<str>,
+    peer: Peer,
 }
 
 impl Exchange {
@@ -127,7 +128,7 @@ impl Exchange {
             url,
             headers,
             body,
-            client: Arc::clone(&asker.client),
+            peer: asker.peer,
             asker: Some(asker),
         })
     }
@@ -153,9 +154,9 @@ impl Exchange {
         header.map(|header| header.value.as_str())
     }
 
-    /// The client's address.
-    pub(super) fn client(&self) -> &Arc<str> {
-        &self.client
+    /// The other end of the connection it came over.
+    pub(super) fn peer(&self) -> Peer {
+        self.peer
     }
 
     /// The body.
@@ -184,7 +185,7 @@ impl Exchange {
                 });
         if !sent {
             // The client is gone; its job was done all the same.
-            debug!(target: "pdud.http", "an answer found no client: {}", self.client);
+            debug!(target: "pdud.http", "an answer found no client: {}", self.peer.origin);
         }
     }
 }

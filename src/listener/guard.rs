@@ -2,7 +2,7 @@
 //! down whom. The rules are in the module `access`; here are the headers, the clock and the log.
 
 use super::exchange::Exchange;
-use crate::access::{Access, Buckets, Caller, Denied, DeniedKind, Door, Facts, Origin};
+use crate::access::{Access, Buckets, Caller, Denied, DeniedKind, Door, Facts, Hops, Origin, Peer};
 use crate::config::Alias;
 use crate::dispatch::Dispatcher;
 use crate::request::{Action, Target};
@@ -63,51 +63,49 @@ impl Guard {
         Arc::clone(&self.access.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Is this address in one of the trusted networks?
-    pub(super) fn trusts(&self, ip: IpAddr) -> bool {
-        self.access().trusts(Origin::Ip(ip))
+    /// May this address have as many connections as it likes? Through a proxy come many clients.
+    pub(super) fn may_crowd(&self, ip: IpAddr) -> bool {
+        let (access, origin) = (self.access(), Origin::Ip(ip));
+        access.trusts_address(ip) || access.is_proxy(origin)
     }
 
-    /// Who sends this HTTP request to `path` (without scheme, host and query)? `client` is its
-    /// name in the log. One that is turned away has been logged.
-    pub(super) fn admit(
-        &self,
-        request: &Exchange,
-        client: &Arc<str>,
-        path: &str,
-    ) -> Result<Caller, Denied> {
-        let origin = origin_of(client);
-        let door = Door::of(path);
-        let facts = facts(request);
-        let now = Instant::now();
-        let admitted = if facts.authorization.is_some() && self.has_guessed_too_often(origin, now) {
-            Err(Denied::new(
-                DeniedKind::TooMany,
-                "too many wrong tokens from this address; try again in a few seconds",
-            ))
-        } else {
-            self.access().admit(client, origin, door, &facts)
-        };
-        admitted.inspect_err(|denied| {
-            if denied.kind == DeniedKind::Unauthorized && facts.authorization.is_some() {
-                let mut guesses = self.guesses.lock().unwrap_or_else(PoisonError::into_inner);
-                guesses.take(ip_of(origin), now);
+    /// Who sends this HTTP request to `path` (without scheme, host and query)? One that is turned
+    /// away has been logged.
+    pub(super) fn admit(&self, request: &Exchange, path: &str) -> Result<Caller, Denied> {
+        let (facts, hops) = read(request);
+        let access = self.access();
+        let guest = access.guest(request.peer(), &hops);
+        let admitted = access.admit(&guest, Door::of(path), &facts);
+        admitted.map_err(|mut denied| {
+            // Who guesses is told less often; a token that is one of ours always passes.
+            if denied.kind == DeniedKind::Unauthorized
+                && facts.authorization.is_some()
+                && !self.may_guess(guest.origin)
+            {
+                denied = Denied::new(
+                    DeniedKind::TooMany,
+                    "too many wrong tokens from this address; try again in a few seconds",
+                );
             }
             let path: String = path.chars().take(LOGGED_PATH).collect();
-            self.log(client, &format!("{} {path}", request.method()), denied);
+            let (client, what) = (guest.origin.to_string(), request.method());
+            self.log(guest.origin, &client, &format!("{what} {path}"), &denied);
+            denied
         })
     }
 
-    fn has_guessed_too_often(&self, origin: Origin, now: Instant) -> bool {
-        let guesses = self.guesses.lock().unwrap_or_else(PoisonError::into_inner);
-        self.access().is_on() && guesses.is_empty(ip_of(origin), now)
+    fn may_guess(&self, origin: Origin) -> bool {
+        let mut guesses = self.guesses.lock().unwrap_or_else(PoisonError::into_inner);
+        guesses.take(ip_of(origin), Instant::now())
     }
 
-    /// Who sends a legacy line?
-    pub(super) fn admit_line(&self, client: &Arc<str>) -> Result<Caller, Denied> {
-        self.access()
-            .admit_line(client, origin_of(client))
-            .inspect_err(|denied| self.log(client, "a line", denied))
+    /// Who sends a legacy line? No proxy can tell whose it is.
+    pub(super) fn admit_line(&self, peer: Peer) -> Result<Caller, Denied> {
+        let access = self.access();
+        let guest = access.guest(peer, &Hops::default());
+        access.admit_line(&guest).inspect_err(|denied| {
+            self.log(guest.origin, &guest.origin.to_string(), "a line", denied);
+        })
     }
 
     /// May the caller do this? For an alias: to all of its outlets. One who may not do everything
@@ -139,16 +137,15 @@ impl Guard {
             DeniedKind::Forbidden,
             format!("the token's rights do not cover {target} {action}"),
         );
-        self.log(caller.client(), &format!("{target} {action}"), &denied);
+        let what = format!("{target} {action}");
+        self.log(caller.origin(), caller.client(), &what, &denied);
         Err(denied)
     }
 
     /// One line for each refusal, as long as an address does not flood the log.
-    fn log(&self, client: &str, what: &str, denied: &Denied) {
-        let address = client.rsplit('@').next().unwrap_or(client);
-        let ip = ip_of(origin_of(address));
+    fn log(&self, origin: Origin, client: &str, what: &str, denied: &Denied) {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        if !lines.take(ip, Instant::now()) {
+        if !lines.take(ip_of(origin), Instant::now()) {
             self.unlogged.fetch_add(1, Ordering::Relaxed);
             return;
         }
@@ -185,22 +182,17 @@ fn with_own_name(access: &Access) -> Access {
     access
 }
 
-fn origin_of(client: &str) -> Origin {
-    match client.parse() {
-        Ok(origin) => origin,
-        Err(never) => match never {},
-    }
-}
-
-/// The address that counts; those without one are counted together.
+/// The address that is counted; Unix sockets, which have none, are counted together.
 fn ip_of(origin: Origin) -> IpAddr {
     match origin {
         Origin::Ip(ip) => ip,
-        Origin::Unix | Origin::Unknown => Ipv4Addr::UNSPECIFIED.into(),
+        Origin::Unix => Ipv4Addr::UNSPECIFIED.into(),
     }
 }
 
-fn facts(request: &Exchange) -> Facts<'_> {
+/// What the request's headers tell, and what proxies have written there.
+fn read(request: &Exchange) -> (Facts<'_>, Hops<'_>) {
+    let mut hops = Hops::default();
     let mut facts = Facts {
         is_safe: matches!(
             request.method(),
@@ -228,12 +220,13 @@ fn facts(request: &Exchange) -> Facts<'_> {
         } else if is("Authorization") {
             &mut facts.authorization
         } else {
+            hops.note(name, header.value.as_str());
             continue;
         };
         facts.is_ambiguous |= place.is_some();
         *place = Some(header.value.as_str());
     }
-    facts
+    (facts, hops)
 }
 
 /// The headers that go with a refusal.

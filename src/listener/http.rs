@@ -157,10 +157,9 @@ impl Lists {
 
 /// One request: routed, or refused at once. Never blocks.
 fn serve(request: Exchange, api: &Arc<Api>) {
-    let client = Arc::clone(request.client());
     let target = request.url();
     let path = target.split_once('?').map_or(target, |(path, _)| path);
-    let caller = match api.guard.admit(&request, &client, path) {
+    let caller = match api.guard.admit(&request, path) {
         Ok(caller) => caller,
         Err(denied) => {
             api.dispatcher.metrics().refused(match denied.kind {

@@ -2,6 +2,7 @@
 //! other, and nothing comes back on it. Answers go to the clients' sockets.
 
 use super::wire::Wire;
+use crate::access::Peer;
 use rustix::event::epoll;
 use rustix::fd::OwnedFd;
 use std::collections::HashMap;
@@ -22,8 +23,8 @@ const FULL: usize = 8 * 1024;
 pub(super) struct Asker {
     /// The connection; gone when the client is.
     pub(super) wire: Weak<Wire>,
-    /// For the log.
-    pub(super) client: Arc<str>,
+    /// Where it comes from.
+    pub(super) peer: Peer,
     pub(super) version: HTTPVersion,
 }
 

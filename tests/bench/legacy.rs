@@ -33,7 +33,7 @@ pub fn run(folder: &Path, python: Option<&Program>) {
     alone(folder);
     let request = |number, asked| {
         let path = null_path(number, asked);
-        format!("GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")
+        format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     };
     let what = format!("HTTP, {CLIENTS} clients");
     let end = b"OK - accepted request\n";

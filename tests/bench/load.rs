@@ -133,7 +133,7 @@ pub fn run(
                 continue;
             }
             let request = format!(
-                "GET {} HTTP/1.1\r\nHost: bench\r\n\r\n",
+                "GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n",
                 path(number, client.asked)
             );
             client.asked += 1;

@@ -185,7 +185,7 @@ fn answers(address: SocketAddr) -> bool {
     let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
     let mut byte = [0];
     stream
-        .write_all(b"GET /ready HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")
+        .write_all(b"GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         .is_ok()
         && matches!(stream.read(&mut byte), Ok(1))
 }

@@ -1,7 +1,7 @@
 //! Who may do what, line by line, over HTTP, the line protocol and the Unix socket, against the
 //! running daemon; and requests that a browser was tricked into.
 
-use crate::daemon::{Daemon, Lab, PATIENCE, read_all, read_response, stderr};
+use crate::daemon::{Daemon, Lab, PATIENCE, read_all, read_response, show, stderr, talk};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -25,7 +25,7 @@ fn sha256(token: &str) -> String {
 }
 
 fn pdus(lab: &Lab) -> Value {
-    json!({"rack1": lab.recorder("rack1"), "rack2": lab.recorder("rack2"), "desk": lab.recorder("desk")})
+    json!({"rack1": lab.recorder("rack1"), "rack2": lab.recorder("rack2"), "desk": lab.recorder("desk"), "desk[1-2]": lab.recorder("desk[1-2]")})
 }
 
 fn guarded(lab: &Lab) -> Daemon {
@@ -468,6 +468,25 @@ fn who_may_do_what_over_the_api() {
         );
         lab.wait_for_record(switched);
     }
+    // A PDU whose name has brackets is answered like one that is not there.
+    let refusal = |name: &str| {
+        let body = many(&format!(r#""{name}:1""#), "on");
+        let request = format!(
+            "POST {requests} HTTP/1.1\r\nConnection: close\r\n{}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            bearer(LAVA),
+            body.len()
+        );
+        let answer = String::from_utf8_lossy(&talk(daemon.address, request.as_bytes(), false))
+            .replace(name.split('[').next().expect("a name"), "NAME");
+        answer
+            .lines()
+            .filter(|line| !line.starts_with("Date: "))
+            .collect::<String>()
+    };
+    let (known, unknown) = (refusal("desk[1-2]"), refusal("disk[1-2]"));
+    assert!(known.contains("403 Forbidden"), "{known}");
+    assert_eq!(known, unknown);
     // Lists are of what one may see.
     let list = |token: &str, path: &str| ask(&daemon, STRANGER, "GET", path, &[&bearer(token)]).1;
     for path in [
@@ -572,24 +591,48 @@ fn a_browser_that_was_tricked_switches_nothing() {
 }
 
 #[test]
-fn without_tokens_the_legacy_paths_are_as_ever() {
+fn without_tokens_programs_are_as_ever_and_browsers_are_looked_at() {
     let lab = Lab::new();
-    let daemon = lab.start(pdus(&lab));
+    let access = json!({"daemon": {"access": {"hosts": ["pdud.lab"], "sites": ["wiki.lab"]}}});
+    let daemon = lab.start_with(pdus(&lab), access, &[]);
     let off = "/power/control/off?hostname=desk&port=1";
+    // Over plain HTTP nothing tells an <img> of another site from a program.
+    let passing: &[&[&str]] = &[
+        &[],
+        &["Host: pdud.lab:16421"],
+        &["User-Agent: Mozilla/5.0", "Referer: http://evil.example/"],
+        &["Authorization: Bearer wrong"],
+        &["Sec-Fetch-Site: none"],
+        &["Origin: http://wiki.lab:8080", "Sec-Fetch-Site: cross-site"],
+        &["Referer: http://wiki.lab/x", "Sec-Fetch-Site: cross-site"],
+    ];
+    for headers in passing {
+        let (status, text) = ask(&daemon, STRANGER, "GET", off, headers);
+        assert_eq!(status, 200, "{headers:?}\n{text}");
+    }
+    let no_host = format!("GET {off} HTTP/1.0\r\n\r\n");
+    let answer = talk(daemon.address, no_host.as_bytes(), false);
+    assert!(show(&answer).contains(" 200 OK"), "{}", show(&answer));
+    assert_eq!(line(&daemon, STRANGER, "desk 2 on"), "ack\n");
+    assert_eq!(lab.record().len(), passing.len() + 2);
+    lab.forget();
     for headers in [
         &["Host: evil.example"][..],
-        &["Origin: http://wiki.lab", "Sec-Fetch-Site: cross-site"],
-        &["User-Agent: Mozilla/5.0", "Referer: http://wiki.lab/"],
-        &["Authorization: Bearer wrong"],
+        &["Origin: http://evil.example"],
+        &["Origin: null"],
+        &["Sec-Fetch-Site: cross-site"],
+        &["Sec-Fetch-Site: same-site"],
+        &[
+            "Referer: http://evil.example/",
+            "Sec-Fetch-Site: cross-site",
+        ],
+        &["Origin: http://evil.example", "Referer: http://wiki.lab/"],
     ] {
-        assert_eq!(
-            ask(&daemon, STRANGER, "GET", off, headers).0,
-            200,
-            "{headers:?}"
-        );
+        for path in [off, "/metrics"] {
+            let (status, text) = ask(&daemon, TRUSTED, "GET", path, headers);
+            assert_eq!(status, 403, "{headers:?}\n{text}");
+        }
     }
-    assert_eq!(line(&daemon, STRANGER, "desk 2 on"), "ack\n");
-    assert_eq!(lab.record().len(), 5);
     // The API is never for other sites' pages.
     for header in [
         "Host: evil.example",
@@ -605,10 +648,28 @@ fn without_tokens_the_legacy_paths_are_as_ever() {
         );
         assert_eq!(status, 403, "{header}\n{text}");
     }
+    assert!(lab.record().is_empty(), "{:?}", lab.record());
 }
 
 #[test]
-fn guessing_is_slow_and_others_are_served_meanwhile() {
+fn without_tokens_the_name_counts_on_loopback_only() {
+    let lab = Lab::new();
+    let everywhere =
+        json!({"daemon": {"hostname": ["0.0.0.0", lab.path("socket").display().to_string()]}});
+    let mut daemon = lab.start_with(pdus(&lab), everywhere, &[]);
+    daemon.address.set_ip(TRUSTED.parse().expect("an address"));
+    let off = "/power/control/off?hostname=desk&port=1";
+    let (status, text) = ask(&daemon, TRUSTED, "GET", off, &["Host: pdud.example"]);
+    assert_eq!(status, 200, "{text}");
+    let mut unix = UnixStream::connect(lab.path("socket")).expect("connected");
+    unix.set_read_timeout(Some(PATIENCE)).expect("set");
+    unix.write_all(format!("GET {off} HTTP/1.1\r\nHost: pdud.example\r\n\r\n").as_bytes())
+        .expect("sent");
+    assert_eq!(read_response(&mut BufReader::new(unix)).0, 200);
+}
+
+#[test]
+fn wrong_tokens_cost_wrong_ones_only_and_others_are_served_meanwhile() {
     let lab = Lab::new();
     let daemon = guarded(&lab);
     let off = "/power/control/off?hostname=desk&port=1";
@@ -625,8 +686,13 @@ fn guessing_is_slow_and_others_are_served_meanwhile() {
     );
     assert!(statuses[10..].contains(&429), "{statuses:?}");
     assert!(lab.record().is_empty());
+    // A token that is right passes, from there as from anywhere.
     let admin = format!("Authorization: Bearer {ADMIN}");
-    assert_eq!(ask(&daemon, TRUSTED, "GET", off, &[&admin]).0, 200);
+    for client in [STRANGER, TRUSTED, STRANGER] {
+        let wrong = ask(&daemon, STRANGER, "GET", off, &["Authorization: Bearer x"]).0;
+        assert!([401, 429].contains(&wrong), "{wrong}");
+        assert_eq!(ask(&daemon, client, "GET", off, &[&admin]).0, 200);
+    }
     // The log was not flooded.
     let printed = daemon.stop();
     let lines = printed

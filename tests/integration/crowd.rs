@@ -22,7 +22,7 @@ fn clients_that_come_at_once_and_stay_are_all_answered() {
         .map(|outlet| {
             let mut client = TcpStream::connect(&address).expect("connected");
             let request = format!(
-                "GET /power/control/on?hostname=pdu&port={outlet} HTTP/1.1\r\nHost: h\r\n\r\n"
+                "GET /power/control/on?hostname=pdu&port={outlet} HTTP/1.1\r\nHost: localhost\r\n\r\n"
             );
             client.write_all(request.as_bytes()).expect("sent");
             client

@@ -10,7 +10,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -206,7 +206,7 @@ fn slow_writers_are_cut_off_however_busily_they_drip() {
         wait_for_refusals(&daemon, "timeout", 4);
         assert_eq!(refused(&daemon, "timeout"), 4);
         // A second request that drips, on a connection that was good for one.
-        let request = "GET /power/control/on?hostname=p&port=1 HTTP/1.1\r\nHost: x\r\n\r\n";
+        let request = "GET /power/control/on?hostname=p&port=1 HTTP/1.1\r\nHost: localhost\r\n\r\n";
         idle.write_all(request.as_bytes()).expect("sent");
         let mut answers = BufReader::new(idle.try_clone().expect("a copy"));
         assert_eq!(read_response(&mut answers), (200, OK.into()));
@@ -364,7 +364,7 @@ fn who_waits_for_an_answer_makes_no_room() {
     let waiting = [1, 2].map(|outlet| {
         let mut client = daemon.connect();
         let path = format!("/power/control/on?hostname=slow&port={outlet}");
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         client.write_all(request.as_bytes()).expect("sent");
         client
     });
@@ -396,7 +396,7 @@ fn clients_that_vanish_leave_nothing_behind() {
         &[],
     );
     let before = at_rest(&daemon);
-    let get = "GET /power/control/on?hostname=p&port=1 HTTP/1.1\r\nHost: x\r\n\r\n";
+    let get = "GET /power/control/on?hostname=p&port=1 HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let starts = [
         String::new(),
         "GET /pow".to_owned(),
@@ -431,7 +431,9 @@ impl Network {
     /// `None` where only root may make one.
     fn new() -> Option<Self> {
         let script = "ip link set lo up && ip addr add 192.0.2.1/32 dev lo \
-                      && ip addr add 192.0.2.2/32 dev lo && echo ready && exec cat";
+                      && ip addr add 192.0.2.2/32 dev lo && ip addr add 2001:db8:1::1/128 dev lo \
+                      && ip addr add 2001:db8:1::2/128 dev lo && ip addr add 2001:db8:2::1/128 dev lo \
+                      && echo ready && exec cat";
         let mut child = Command::new("unshare")
             .args(["--net", "sh", "-c", script])
             .stdin(Stdio::piped())
@@ -460,10 +462,10 @@ impl Drop for Network {
     }
 }
 
-fn connect_from(source: [u8; 4], address: SocketAddr) -> TcpStream {
+fn connect_from(source: impl Into<IpAddr>, address: SocketAddr) -> TcpStream {
     use socket2::{Domain, Socket, Type};
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    let source = SocketAddr::from((source, 0));
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
+    let source = SocketAddr::new(source.into(), 0);
     socket.bind(&source.into()).expect("bound");
     socket.connect(&address.into()).expect("connected");
     socket.set_read_timeout(Some(PATIENCE)).expect("set");
@@ -519,6 +521,55 @@ fn each_client_address_has_its_bound_unless_it_is_trusted() {
         daemon.stop();
     });
     alone.join().expect("fine");
+}
+
+#[test]
+fn clients_with_ipv6_share_the_bounds_of_their_64() {
+    let Some(network) = Network::new() else {
+        return eprintln!("left out: making a network namespace takes root");
+    };
+    let alone = std::thread::spawn(move || {
+        network.enter();
+        let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
+        let [one, neighbour, other] = ["2001:db8:1::1", "2001:db8:1::2", "2001:db8:2::1"].map(ip);
+        let lab = Lab::new();
+        let limits = json!({"daemon": {
+            "hostname": null, "max_connections_per_client": 3, "max_wrong_tokens": 2, "idle_timeout": NEVER,
+            "access": {"tokens": [{"name": "nobody", "sha256": "0".repeat(64)}]},
+        }});
+        let daemon = lab.start_with(sim(), limits, &[]);
+        let address = SocketAddr::new(one, daemon.address.port());
+        let guess = |from: IpAddr| {
+            let request =
+                "GET /metrics HTTP/1.1\r\nAuthorization: Bearer wrong\r\nConnection: close\r\n\r\n";
+            let mut client = connect_from(from, address);
+            client.write_all(request.as_bytes()).expect("sent");
+            show(&read_all(&mut client)[..12])
+        };
+        wait_for("it to be enough", || {
+            (guess(one) == "HTTP/1.1 429").then_some(())
+        });
+        assert_eq!(guess(other), "HTTP/1.1 401");
+        assert_eq!(guess(neighbour), "HTTP/1.1 429");
+        // Those that are closed may not be gone yet.
+        let held = wait_for("three connections", || {
+            let held = [one, neighbour, one].map(|from| connect_from(from, address));
+            held.iter().all(is_let_in).then_some(held)
+        });
+        assert!(!is_let_in(&connect_from(neighbour, address)));
+        assert!(is_let_in(&connect_from(other, address)));
+        drop(held);
+        daemon.stop();
+    });
+    alone.join().expect("fine");
+}
+
+/// Is the client served? It stays connected.
+fn is_let_in(client: &TcpStream) -> bool {
+    let mut stream = client;
+    let asked = stream.write_all(b"GET /healthz HTTP/1.1\r\n\r\n");
+    let mut answer = [0; 1024];
+    asked.is_ok() && stream.read(&mut answer).is_ok_and(|more| more > 0)
 }
 
 #[test]

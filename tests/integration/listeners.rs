@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 const OK: &str = "OK - accepted request\n";
-const GET_ON: &str = "GET /power/control/on?hostname=p&port=1 HTTP/1.1\r\nHost: x\r\n";
+const GET_ON: &str = "GET /power/control/on?hostname=p&port=1 HTTP/1.1\r\nHost: localhost\r\n";
 
 fn sim() -> Value {
     json!({"p": {"driver": "simulated"}})
@@ -296,7 +296,7 @@ fn two_thousand_idle_and_half_open_connections_stop_nobody() {
         b"",
         b"G",
         b"GET /power/control/on?hostname=p",
-        b"GET / HTTP/1.1\r\nHost: x\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n",
         b"POST /x HTTP/1.1\r\nContent-Length: 10\r\n\r\nhalf",
         b"HEAD ",
     ];
@@ -365,7 +365,7 @@ fn a_slow_reader_is_let_go() {
         .expect("set");
     // Asks and asks for long answers, and never reads one: the sending stops, and then it is cut.
     let request = format!(
-        "GET /power/control/on?hostname={}&port=1 HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /power/control/on?hostname={}&port=1 HTTP/1.1\r\nHost: localhost\r\n\r\n",
         "x".repeat(12_000)
     );
     let begin = Instant::now();
@@ -483,7 +483,7 @@ fn pipelined_requests_are_answered_in_order() {
         requests.push_str(&match number % 3 {
             0 => format!("{GET_ON}\r\n"),
             1 => "GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(),
-            _ => "POST /power/control/on HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
+            _ => "POST /power/control/on HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello"
                 .to_owned(),
         });
     }
@@ -578,7 +578,7 @@ fn http_as_old_and_odd_clients_speak_it() {
     assert!(answer.starts_with(b"HTTP/1.1 200 "), "{}", show(&answer));
     // Expect: 100-continue, with the body only after the invitation.
     let mut client = daemon.connect();
-    client.write_all(b"POST /power/control/on HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 4\r\nConnection: close\r\n\r\n").expect("sent");
+    client.write_all(b"POST /power/control/on HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 4\r\nConnection: close\r\n\r\n").expect("sent");
     let mut answers = BufReader::new(client.try_clone().expect("a copy"));
     assert_eq!(read_response(&mut answers).0, 100);
     client.write_all(b"body").expect("sent");

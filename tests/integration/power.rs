@@ -171,7 +171,7 @@ fn head_is_answered_without_a_body_and_without_a_deed() {
     let daemon = lab.start(json!({"p": lab.recorder("p")}));
     let answer = talk(
         daemon.address,
-        b"HEAD /power/control/off?hostname=p&port=1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"HEAD /power/control/off?hostname=p&port=1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
         false,
     );
     let text = String::from_utf8(answer).expect("text");
@@ -279,7 +279,7 @@ fn a_client_that_leaves_early_changes_nothing() {
     let lab = Lab::new();
     let daemon = lab.start(json!({"p": lab.recorder("p"), "q": lab.recorder("q")}));
     for request in [
-        "GET /power/control/reboot?hostname=p&port=1&delay=0.5 HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /power/control/reboot?hostname=p&port=1&delay=0.5 HTTP/1.1\r\nHost: localhost\r\n\r\n",
         "q 2 reboot 0.5\n",
     ] {
         lab.forget();
@@ -588,7 +588,7 @@ fn requests_for_one_outlet_never_overtake_each_other() {
     for number in 0..20 {
         let command = if number % 2 == 0 { "on" } else { "off" };
         requests.push_str(&format!(
-            "GET /power/control/{command}?hostname=p&port=1 HTTP/1.1\r\nHost: x\r\n\r\n"
+            "GET /power/control/{command}?hostname=p&port=1 HTTP/1.1\r\nHost: localhost\r\n\r\n"
         ));
     }
     client.write_all(requests.as_bytes()).expect("sent");

@@ -114,9 +114,12 @@ fn checked(call: &Call, body: &Body) -> Result<(Vec<Target>, Action, Option<Dela
     }
     let dispatcher = &call.api.dispatcher;
     let aliases = dispatcher.aliases();
+    // Who may not see a name is answered as if there were none.
     let is_known = |name: &str| match name.strip_prefix('@') {
-        Some(alias) => aliases.contains_key(alias),
-        None => dispatcher.has(name),
+        Some(alias) => aliases
+            .get(alias)
+            .is_some_and(|alias| call.may_see_alias(alias)),
+        None => dispatcher.has(name) && call.caller.may_see(name),
     };
     let targets =
         targets_among(&body.targets, is_known).map_err(|why| bad(format!("targets: {why}")))?;

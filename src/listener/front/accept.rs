@@ -2,6 +2,7 @@
 
 use super::connection::{Connection, Phase};
 use super::{ACCEPT_AGAIN, BREATH, FIRST_LISTENING, Front};
+use crate::access::{Origin, Peer, counted_as};
 use crate::config::Protocols;
 use crate::listener::wire::Wire;
 use log::{debug, warn};
@@ -22,7 +23,8 @@ const LOOKED_AT: usize = 64;
 
 /// The listening sockets, and the clients they have let in.
 pub(super) struct Acceptor {
-    listening: Vec<Socket>,
+    /// Each with whether its address is a loopback one.
+    listening: Vec<(Socket, bool)>,
     /// Does the epoll tell of them?
     pub(super) is_open: bool,
     per_ip: HashMap<IpAddr, usize>,
@@ -30,8 +32,17 @@ pub(super) struct Acceptor {
 
 impl Acceptor {
     pub(super) fn new(listening: Vec<Socket>) -> Self {
+        let is_loopback = |socket: &Socket| {
+            let address = socket.local_addr().ok();
+            let ip = address.and_then(|address| Some(address.as_socket()?.ip()));
+            ip.is_some_and(|ip| ip.to_canonical().is_loopback())
+        };
+        let listening = listening.into_iter().map(|socket| {
+            let is_loopback = is_loopback(&socket);
+            (socket, is_loopback)
+        });
         Self {
-            listening,
+            listening: listening.collect(),
             is_open: false,
             per_ip: HashMap::new(),
         }
@@ -39,7 +50,7 @@ impl Acceptor {
 
     pub(super) fn open(&mut self, epoll: &OwnedFd) -> io::Result<()> {
         if !self.is_open {
-            for (socket, token) in self.listening.iter().zip(FIRST_LISTENING..) {
+            for ((socket, _), token) in self.listening.iter().zip(FIRST_LISTENING..) {
                 let data = epoll::EventData::new_u64(token);
                 match epoll::add(epoll, socket, data, epoll::EventFlags::IN) {
                     // Added by a try that came no further than this.
@@ -55,7 +66,7 @@ impl Acceptor {
     /// Clients wait in the backlog until it is open again.
     pub(super) fn pause(&mut self, epoll: &OwnedFd) {
         if self.is_open {
-            for socket in &self.listening {
+            for (socket, _) in &self.listening {
                 // Fails only for a socket that is not there.
                 let _ = epoll::delete(epoll, socket);
             }
@@ -69,7 +80,7 @@ impl Acceptor {
         self.listening.clear();
     }
 
-    fn socket(&self, token: u64) -> Option<&Socket> {
+    fn socket(&self, token: u64) -> Option<&(Socket, bool)> {
         let index = usize::try_from(token - FIRST_LISTENING).ok()?;
         self.listening.get(index)
     }
@@ -114,11 +125,18 @@ impl Front {
                     return self.accept_later(GRACE);
                 }
             }
-            let Some(socket) = self.acceptor.socket(token) else {
+            let Some((socket, to_loopback)) = self.acceptor.socket(token) else {
                 return;
             };
             match accept_one(socket) {
-                Ok((stream, ip)) => self.welcome(stream, ip),
+                Ok((stream, origin)) => {
+                    let to_loopback = *to_loopback;
+                    let peer = Peer {
+                        origin,
+                        to_loopback,
+                    };
+                    self.welcome(stream, peer);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
@@ -160,7 +178,7 @@ impl Front {
                 continue;
             }
             if is_long {
-                debug!(target: "pdud.listener", "{} makes room for another client", client.name);
+                debug!(target: "pdud.listener", "{} makes room for another client", client.peer.origin);
                 self.close(id);
                 return true;
             }
@@ -175,8 +193,13 @@ impl Front {
         reader.is_some()
     }
 
-    fn welcome(&mut self, stream: Socket, ip: Option<IpAddr>) {
-        let counted = ip.filter(|ip| !ip.is_loopback() && !self.guard.trusts(*ip));
+    fn welcome(&mut self, stream: Socket, peer: Peer) {
+        let ip = match peer.origin {
+            Origin::Unix => None,
+            Origin::Ip(ip) => Some(ip),
+        };
+        let counted = ip.filter(|ip| !ip.is_loopback() && !self.guard.may_crowd(*ip));
+        let counted = counted.map(counted_as);
         if let Some(ip) = counted {
             let most = self.bounds.limits.connections_per_client;
             if let Err(count) = self.acceptor.count(ip, most) {
@@ -195,8 +218,7 @@ impl Front {
             Protocols::Both => Phase::Sniffing,
         };
         let wire = Wire::new(id, stream, &self.waker);
-        let name = ip.map_or_else(|| "unix".into(), |ip| ip.to_string().into());
-        let mut client = Connection::new(id, wire, name, counted, phase);
+        let mut client = Connection::new(id, wire, peer, counted, phase);
         let end = client.time_end(&self.bounds.limits);
         client.set_due(&mut self.timers, Some(end));
         self.clients.insert(id, client);
@@ -210,14 +232,16 @@ impl Front {
     }
 }
 
-/// A client that waits, which never blocks, and its address.
-fn accept_one(socket: &Socket) -> io::Result<(Socket, Option<IpAddr>)> {
+/// A client that waits, which never blocks, and where it comes from.
+fn accept_one(socket: &Socket) -> io::Result<(Socket, Origin)> {
     use rustix::net::SocketFlags;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let (stream, address) = rustix::net::acceptfrom_with(socket, flags)?;
     let address = address.and_then(|address| SocketAddr::try_from(address).ok());
-    let ip = address.map(|address| address.ip().to_canonical());
-    Ok((stream.into(), ip))
+    let origin = address.map_or(Origin::Unix, |address| {
+        Origin::Ip(address.ip().to_canonical())
+    });
+    Ok((stream.into(), origin))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! One client's connection: what it is doing, what it keeps, and how long it may.
 
+use crate::access::Peer;
 use crate::config::Limits;
 use crate::listener::wire::{Found, Output, Wire};
 use rustix::event::epoll::EventFlags;
@@ -32,7 +33,7 @@ pub(super) enum Phase {
 pub(super) struct Connection {
     id: u64,
     pub(super) wire: Arc<Wire>,
-    pub(super) name: Arc<str>,
+    pub(super) peer: Peer,
     /// The address that is counted.
     pub(super) ip: Option<IpAddr>,
     pub(super) phase: Phase,
@@ -65,17 +66,11 @@ pub(super) struct Connection {
 
 impl Connection {
     /// A client that has said nothing; the epoll tells when it does.
-    pub(super) fn new(
-        id: u64,
-        wire: Wire,
-        name: Arc<str>,
-        ip: Option<IpAddr>,
-        phase: Phase,
-    ) -> Self {
+    pub(super) fn new(id: u64, wire: Wire, peer: Peer, ip: Option<IpAddr>, phase: Phase) -> Self {
         Self {
             id,
             wire: Arc::new(wire),
-            name,
+            peer,
             ip,
             phase,
             input: Vec::new(),
@@ -169,6 +164,7 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::Origin;
     use crate::listener::wire::Waker;
     use rustix::event::{EventfdFlags, eventfd};
     use std::os::unix::net::UnixStream;
@@ -178,7 +174,11 @@ mod tests {
         let (ours, _) = UnixStream::pair().expect("a pair");
         let event = eventfd(0, EventfdFlags::NONBLOCK).expect("an eventfd");
         let wire = Wire::new(7, ours.into(), &Arc::new(Waker::new(&Arc::new(event))));
-        Connection::new(7, wire, "test".into(), None, Phase::Http)
+        let peer = Peer {
+            origin: Origin::Unix,
+            to_loopback: false,
+        };
+        Connection::new(7, wire, peer, None, Phase::Http)
     }
 
     #[test]

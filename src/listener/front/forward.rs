@@ -78,7 +78,7 @@ impl Front {
         }
         let asker = Asker {
             wire: Arc::downgrade(&client.wire),
-            client: Arc::clone(&client.name),
+            peer: client.peer,
             version: HTTPVersion(1, u8::from(!head.is_old)),
         };
         let more = client.input.len() > head.length + head.body;

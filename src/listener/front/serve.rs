@@ -102,7 +102,7 @@ impl Front {
                 let is_first = client.rest_since.is_none();
                 let whole = client.ended
                     || client.input.contains(&b'\n')
-                    || (is_first && tcp::parse(&client.input, &client.name).is_ok());
+                    || (is_first && tcp::parse(&client.input, &Arc::default()).is_ok());
                 if client.input.is_empty() && client.ended {
                     self.close(id);
                 } else if whole || client.input.len() > limits.line {
@@ -140,7 +140,7 @@ impl Front {
         } else {
             // One that is turned away has its line in the log.
             self.guard
-                .admit_line(&client.name)
+                .admit_line(client.peer)
                 .map_err(|_| ("denied", None))
                 .and_then(|caller| {
                     tcp::parse(line, caller.client()).map_err(|why| ("line", Some(why)))
@@ -161,7 +161,7 @@ impl Front {
             }
             Err((reason, why)) => {
                 if let Some(why) = why {
-                    info!(target: "pdud.tcp", "{}: {why}", client.name);
+                    info!(target: "pdud.tcp", "{}: {why}", client.peer.origin);
                 }
                 self.dispatcher.metrics().refused(reason);
                 client.output.push(tcp::NACK);
@@ -239,7 +239,7 @@ impl Front {
         if client.phase == Phase::Http && client.output.is_empty() && !client.asked {
             return self.refuse(id, &refusal(503, "too many requests are here in part"));
         }
-        info!(target: "pdud.listener", "{}: let go, too many bytes are kept for clients", client.name);
+        info!(target: "pdud.listener", "{}: let go, too many bytes are kept for clients", client.peer.origin);
         self.dispatcher.metrics().refused("buffer");
         self.close(id);
     }
@@ -266,7 +266,7 @@ impl Front {
         };
         client.asked = false;
         client.wire.give_up();
-        info!(target: "pdud.http", "{}: {refusal}", client.name);
+        info!(target: "pdud.http", "{}: {refusal}", client.peer.origin);
         self.dispatcher.metrics().refused(refusal.word());
         client.output.push(refusal.response().as_bytes());
         self.say_goodbye(id);
