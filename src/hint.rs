@@ -14,7 +14,12 @@ pub(crate) fn did_you_mean<'w>(
 
 /// The known word that is near enough to be meant.
 pub(crate) fn nearest<'w>(mistyped: &str, known: impl Iterator<Item = &'w str>) -> Option<&'w str> {
-    let mistyped = mistyped.to_ascii_lowercase();
+    // Whoever sends more has not mistyped a name, and likening costs time.
+    const MOST: usize = 64;
+    let mistyped = match mistyped.len() {
+        0..=MOST => mistyped.to_ascii_lowercase(),
+        _ => return None,
+    };
     known
         .map(|word| {
             (

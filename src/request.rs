@@ -285,6 +285,8 @@ pub struct Request {
     pub delay: Option<Delay>,
     /// Nobody waits for it (a list, a page): it gives way to requests that somebody waits for.
     pub is_background: bool,
+    /// May the client be told which names there are, when the one it gave is in no config?
+    pub may_know_names: bool,
 }
 
 impl Request {
@@ -416,6 +418,7 @@ mod tests {
                 action: Action::State,
                 delay: None,
                 is_background: false,
+                may_know_names: false,
             };
             request.owner().to_string()
         };

@@ -6,7 +6,7 @@ mod systemd;
 
 use crate::cli::Drive;
 use crate::config::{Alias, Config, DaemonConfig, Findings};
-use crate::dispatch::{Dispatcher, Recover, Stop};
+use crate::dispatch::{self, Dispatcher, Recover, Stop};
 use crate::listener::Listeners;
 use crate::logging::Logging;
 use crate::request::{Failure, FailureKind, Outcome, Outlet, Request, Target, count};
@@ -215,14 +215,13 @@ pub fn drive(mut config: Config, drive: Drive) -> io::Result<Outcome> {
             Some(Alias::Dead(_)) | None => HashSet::new(),
         },
     };
-    // Only the PDUs asked for get a worker; the others are still known by name.
-    let known = config
-        .pdus
-        .keys()
-        .any(|name| wanted.contains(name.as_str()));
-    config
-        .pdus
-        .retain(|name, _| known && wanted.contains(name.as_str()));
+    if let Target::Outlet { pdu, .. } = &target
+        && !config.pdus.contains_key(pdu.as_str())
+    {
+        return Ok(Err(dispatch::unknown_pdu(pdu, config.pdus.keys())));
+    }
+    // Only the PDUs asked for get a worker.
+    config.pdus.retain(|name, _| wanted.contains(name.as_str()));
     for pdu in config.pdus.values_mut().flatten() {
         pdu.retries = drive.retries.unwrap_or(pdu.retries);
         pdu.retrydelay = drive.retrydelay.unwrap_or(pdu.retrydelay);
@@ -236,6 +235,7 @@ pub fn drive(mut config: Config, drive: Drive) -> io::Result<Outcome> {
         action: drive.action,
         delay: drive.delay,
         is_background: false,
+        may_know_names: true,
     };
     dispatcher.submit(request, Box::new(move |outcome| drop(sender.send(outcome))));
     let mut is_stopping = false;

@@ -23,6 +23,7 @@ pub use status::{Known, Report, Source};
 pub use ticket::{Follower, Progress, Ticket};
 
 use crate::config::{Alias, BrokenPdu, Config};
+use crate::hint::did_you_mean;
 use crate::metrics::Metrics;
 use crate::request::{
     Action, Delay, Failure, FailureKind, Outlet, PduName, Reply, Request, Target,
@@ -333,9 +334,27 @@ impl Dispatcher {
         self.table().take_over(table::YOUNG);
     }
 
-    /// Could this PDU have such an outlet?
-    pub fn check(&self, pdu: &str, outlet: &Outlet) -> Result<(), Failure> {
-        route_of(&self.table(), pdu)?.check(outlet)
+    /// Could this PDU have such an outlet? `may_see` says which names the client may be told.
+    pub fn check(
+        &self,
+        pdu: &str,
+        outlet: &Outlet,
+        may_see: impl Fn(&str) -> bool,
+    ) -> Result<(), Failure> {
+        route_of(&self.table(), pdu, may_see)?.check(outlet)
+    }
+
+    /// The failure of a request for a PDU that the client knows nothing of, be it in the config or
+    /// not.
+    pub fn unknown_pdu(&self, pdu: &str, may_see: impl Fn(&str) -> bool) -> Failure {
+        let table = self.table();
+        let known = table.routes.keys();
+        unknown_pdu(pdu, known.filter(|name| may_see(name.as_str())))
+    }
+
+    /// The same for an alias.
+    pub fn unknown_alias(&self, alias: &str, may_see: impl Fn(&str) -> bool) -> Failure {
+        unknown_alias(&self.table(), alias, may_see)
     }
 
     /// Takes no further requests, and tells every worker to stop.
@@ -370,8 +389,9 @@ fn place<'t>(
     if table.is_stopping {
         return Err(plan::stopping());
     }
+    let may_see = |_: &str| request.may_know_names;
     if let Target::Outlet { pdu, outlet } = &request.target {
-        let route = route_of(table, pdu)?;
+        let route = route_of(table, pdu, may_see)?;
         route.check(outlet)?;
         let place = if request.is_background {
             // Not counted: whoever submits such has few of them, and clients need the room.
@@ -381,11 +401,11 @@ fn place<'t>(
         };
         return Ok(vec![(route, outlet.clone(), place)]);
     }
-    let outlets = outlets_of(table, &request.target)?;
+    let outlets = outlets_of(table, &request.target, may_see)?;
     let owner = request.owner();
     let mut routes = Vec::with_capacity(outlets.len());
     for (pdu, outlet) in outlets {
-        let route = route_of(table, pdu.as_str())?;
+        let route = route_of(table, pdu.as_str(), may_see)?;
         route.check(outlet)?;
         routes.push((route, outlet));
     }
@@ -395,7 +415,11 @@ fn place<'t>(
         .collect()
 }
 
-fn outlets_of<'t>(table: &'t Table, target: &Target) -> Result<&'t [(PduName, Outlet)], Failure> {
+fn outlets_of<'t>(
+    table: &'t Table,
+    target: &Target,
+    may_see: impl Fn(&str) -> bool,
+) -> Result<&'t [(PduName, Outlet)], Failure> {
     let name = match target {
         Target::Alias(name) => name,
         Target::Outlet { .. } => return Ok(&[]),
@@ -406,14 +430,15 @@ fn outlets_of<'t>(table: &'t Table, target: &Target) -> Result<&'t [(PduName, Ou
             let reason = format!("the alias {name:?} leads nowhere: {why}");
             Err(Failure::new(FailureKind::UnknownAlias, reason))
         }
-        None => {
-            let reason = format!("there is no alias {name:?} in the config");
-            Err(Failure::new(FailureKind::UnknownAlias, reason))
-        }
+        None => Err(unknown_alias(table, name, may_see)),
     }
 }
 
-fn route_of<'t>(table: &'t Table, pdu: &str) -> Result<&'t Route, Failure> {
+fn route_of<'t>(
+    table: &'t Table,
+    pdu: &str,
+    may_see: impl Fn(&str) -> bool,
+) -> Result<&'t Route, Failure> {
     match table.routes.get(pdu) {
         Some(Ok(route)) => Ok(route),
         Some(Err(broken)) => {
@@ -421,10 +446,27 @@ fn route_of<'t>(table: &'t Table, pdu: &str) -> Result<&'t Route, Failure> {
             Err(Failure::new(FailureKind::BrokenSettings, reason))
         }
         None => {
-            let reason = format!("there is no PDU {pdu:?} in the config");
-            Err(Failure::new(FailureKind::UnknownPdu, reason))
+            let known = table.routes.keys();
+            Err(unknown_pdu(
+                pdu,
+                known.filter(|name| may_see(name.as_str())),
+            ))
         }
     }
+}
+
+/// The failure of a request for a PDU that is not among those `known`.
+pub fn unknown_pdu<'n>(pdu: &str, known: impl Iterator<Item = &'n PduName>) -> Failure {
+    let hint = did_you_mean(pdu, "", known.map(PduName::as_str));
+    let reason = format!("there is no PDU {pdu:?} in the config{hint}");
+    Failure::new(FailureKind::UnknownPdu, reason)
+}
+
+fn unknown_alias(table: &Table, alias: &str, may_see: impl Fn(&str) -> bool) -> Failure {
+    let known = table.aliases.keys().map(String::as_str);
+    let hint = did_you_mean(alias, "", known.filter(|name| may_see(name)));
+    let reason = format!("there is no alias {alias:?} in the config{hint}");
+    Failure::new(FailureKind::UnknownAlias, reason)
 }
 
 fn room(route: &Route, request: &Request, owner: &Arc<str>) -> Result<Place, Failure> {
@@ -583,6 +625,7 @@ mod tests {
             action: Action::Switch(Switch::On),
             delay: None,
             is_background: false,
+            may_know_names: true,
         }
     }
 

@@ -357,6 +357,7 @@ impl World {
             action: Action::State,
             delay: None,
             is_background,
+            may_know_names: false,
         };
         let reply = Box::new(move |outcome| {
             if alive.load(Ordering::Acquire) {

@@ -332,6 +332,7 @@ pub(super) fn asked() -> (Arc<Ticket>, crossbeam_channel::Receiver<Outcome>) {
         action: crate::request::Action::State,
         delay: None,
         is_background: false,
+        may_know_names: false,
     };
     let reply = Box::new(move |outcome| drop(sender.send(outcome)));
     (Book::default().open(request, reply), receiver)
@@ -354,6 +355,7 @@ mod tests {
             action: Action::Switch(Switch::On),
             delay: None,
             is_background: false,
+            may_know_names: false,
         };
         let open: Vec<_> = (0..3 * REMEMBERED)
             .map(|_| book.open(request(), Box::new(drop)))

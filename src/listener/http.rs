@@ -197,7 +197,8 @@ fn serve(request: Exchange, api: &Arc<Api>) {
     debug!(target: "pdud.http", "Handling HTTP request from {client}: {}", request.url());
     match parse(query, action, client) {
         Err(failure) => answer(request, &Err(failure)),
-        Ok(parsed) => {
+        Ok(mut parsed) => {
+            parsed.may_know_names = caller.may_everything();
             let permitted = api
                 .guard
                 .permit(&caller, &api.dispatcher, &parsed.target, action);
@@ -253,6 +254,7 @@ pub fn parse(query: &str, action: Action, client: Arc<str>) -> Result<Request, F
         action,
         delay,
         is_background: false,
+        may_know_names: false,
     })
 }
 

@@ -95,6 +95,11 @@ fn the_exit_status_of_a_driven_request_is_the_truth() {
         ),
         ("--hostname nobody --port 1 --request on", 1, "nobody"),
         ("--alias nobody --request on", 1, "nobody"),
+        (
+            "--hostname driv --port 1 --request on",
+            1,
+            "did you mean drive?",
+        ),
         ("--hostname drive --port 1;x --request on", 1, "outlet"),
         ("--hostname drive --port 1 --request toggle", 2, "--request"),
         ("--hostname drive --request on", 2, "--port"),

@@ -213,6 +213,85 @@ fn who_may_do_what_over_http() {
 }
 
 #[test]
+fn a_mistyped_name_is_mended_for_those_who_may_know_names() {
+    let lab = Lab::new();
+    let daemon = guarded(&lab);
+    let asked = |token: &str, method: &str, target: &str| {
+        let bearer = format!("Authorization: Bearer {token}");
+        ask(&daemon, STRANGER, method, target, &[&bearer])
+    };
+    for (token, target, status, hint) in [
+        (
+            ADMIN,
+            "/power/control/on?hostname=rak1&port=1",
+            503,
+            "did you mean rack1?",
+        ),
+        (
+            ADMIN,
+            "/power/control/on?alias=bord",
+            503,
+            "did you mean board?",
+        ),
+        (ADMIN, "/power/control/on?hostname=nowhere&port=1", 503, ""),
+        (ADMIN, "/api/v1/pdus/rak1", 404, "did you mean rack1?"),
+        (
+            ADMIN,
+            "/api/v1/pdus/rak1/outlets/1/state",
+            404,
+            "did you mean rack1?",
+        ),
+        (
+            ADMIN,
+            "/api/v1/pdus/rak1/outlets/1/state?last=true",
+            404,
+            "did you mean rack1?",
+        ),
+        (
+            ADMIN,
+            "/api/v1/aliases/bord/state",
+            404,
+            "did you mean board?",
+        ),
+        // It sees rack1 and rack2.
+        (LAVA, "/api/v1/pdus/rak1", 404, "did you mean rack1?"),
+        (LAVA, "/api/v1/pdus/dsk", 404, ""),
+        (LAVA, "/api/v1/pdus/desk", 404, ""),
+        (LAVA, "/power/control/on?hostname=rack11&port=1", 503, ""),
+        (LAVA, "/power/control/on?hostname=dsk&port=1", 403, ""),
+    ] {
+        let (got, text) = asked(token, "GET", target);
+        assert_eq!(got, status, "{target}: {text}");
+        match hint {
+            "" => assert!(!text.contains("did you mean"), "{target}: {text}"),
+            hint => assert!(text.contains(hint), "{target}: {text}"),
+        }
+    }
+    for (token, target, hint) in [
+        (ADMIN, "rak1:1", Some("did you mean rack1?")),
+        (ADMIN, "@bord", Some("did you mean board?")),
+        (LAVA, "rack11:1", Some("did you mean rack1?")),
+        (LAVA, "@bord", None),
+    ] {
+        let body = json!({"targets": [target], "command": "on"}).to_string();
+        let mut stream = from(STRANGER, daemon.address);
+        let head = format!(
+            "POST /api/v1/requests HTTP/1.1\r\nConnection: close\r\nHost: {}\r\nAuthorization: \
+             Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            daemon.address,
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).expect("sent");
+        let text = String::from_utf8_lossy(&read_all(&mut stream)).into_owned();
+        match hint {
+            Some(hint) => assert!(text.contains(hint), "{target}: {text}"),
+            None => assert!(!text.contains("did you mean"), "{target}: {text}"),
+        }
+    }
+    assert_eq!(lab.record(), [""; 0]);
+}
+
+#[test]
 fn who_may_do_what_by_line_and_socket() {
     let lab = Lab::new();
     let daemon = guarded(&lab);

@@ -59,6 +59,7 @@ impl Lane {
             action,
             delay: (action == Action::Reboot).then(|| "0.5".parse().expect("a delay")),
             is_background: false,
+            may_know_names: false,
         };
         let reply = move |outcome| {
             then();

@@ -137,6 +137,7 @@ fn twenty_four_queued_outlets_cost_one_login() {
             action: Action::Switch(Switch::On),
             delay: None,
             is_background: false,
+            may_know_names: false,
         };
         let reply = move |outcome| sender.send(outcome).expect("the test waits");
         dispatcher.submit(request, Box::new(reply));

@@ -21,7 +21,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("metrics", &["request"]),
     (
         "dispatch",
-        &["request", "config", "driver", "metrics", "transport"],
+        &[
+            "request",
+            "config",
+            "driver",
+            "hint",
+            "metrics",
+            "transport",
+        ],
     ),
     (
         "listener",
@@ -30,7 +37,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     ("cli", &["config", "options", "request"]),
-    ("client", &["options", "ranges", "request", "settings"]),
+    (
+        "client",
+        &["hint", "options", "ranges", "request", "settings"],
+    ),
     ("logging", &["metrics"]),
     ("docs", &["driver"]),
     ("discover", &["driver", "transport"]),

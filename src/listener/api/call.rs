@@ -112,6 +112,13 @@ impl Call {
         }
     }
 
+    /// The problem of a PDU that the caller knows nothing of.
+    pub(super) fn unknown_pdu(&self, pdu: &str) -> Problem {
+        let dispatcher = &self.api.dispatcher;
+        let failure = dispatcher.unknown_pdu(pdu, |name| self.caller.may_see(name));
+        (&failure).into()
+    }
+
     /// May the caller know of this alias: of all its PDUs?
     pub(super) fn may_see_alias(&self, alias: &Alias) -> bool {
         match alias {
@@ -147,6 +154,7 @@ impl Call {
             action,
             delay,
             is_background: false,
+            may_know_names: self.caller.may_everything(),
         };
         self.api.dispatcher.submit(request, Box::new(drop))
     }

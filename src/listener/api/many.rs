@@ -128,16 +128,22 @@ fn checked(call: &Call, body: &Body) -> Result<(Vec<Target>, Action, Option<Dela
         match target {
             Target::Outlet { pdu, outlet } => {
                 dispatcher
-                    .check(pdu, outlet)
+                    .check(pdu, outlet, |name| call.caller.may_see(name))
                     .map_err(|f| Problem::from(&f))?;
             }
             Target::Alias(alias) => {
-                if !matches!(aliases.get(alias), Some(Alias::Outlets(_))) {
-                    let reason =
-                        format!("there is no alias {alias:?} in the config, or it leads nowhere");
-                    let failure = Failure::new(FailureKind::UnknownAlias, reason);
-                    return Err((&failure).into());
-                }
+                let failure = match aliases.get(alias) {
+                    Some(Alias::Outlets(_)) => continue,
+                    Some(Alias::Dead(why)) => Failure::new(
+                        FailureKind::UnknownAlias,
+                        format!("the alias {alias:?} leads nowhere: {why}"),
+                    ),
+                    None => dispatcher.unknown_alias(alias, |name| {
+                        let named = aliases.get(name);
+                        named.is_some_and(|named| call.may_see_alias(named))
+                    }),
+                };
+                return Err((&failure).into());
             }
         }
     }

@@ -7,9 +7,7 @@ use super::views::{OutletView, PduView, state_of};
 use super::{Api, views};
 use crate::dispatch::{Dispatcher, Known, PduInfo, Progress, Source, Ticket};
 use crate::listener::exchange::Answer;
-use crate::request::{
-    Action, Delay, Failure, FailureKind, Outlet, PduName, Request, State, Switch, Target,
-};
+use crate::request::{Action, Delay, Outlet, PduName, Request, State, Switch, Target};
 use serde::Deserialize;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -77,7 +75,7 @@ pub(super) fn one(call: Call) {
     };
     let info = call.api.dispatcher.pdu(&call.part(0));
     let Some(info) = info.filter(|info| call.caller.may_see(info.name.as_str())) else {
-        let problem = unknown(&call.part(0));
+        let problem = call.unknown_pdu(&call.part(0));
         return call.problem(problem);
     };
     if let Some(age) = refresh
@@ -93,11 +91,6 @@ fn may_read(call: &Call, info: &PduInfo) -> bool {
     let outlets = info.outlets.keys();
     let outlets = outlets.map(|outlet| (info.name.as_str(), outlet));
     call.caller.may_all(outlets, Action::State)
-}
-
-fn unknown(pdu: &str) -> Problem {
-    let reason = format!("there is no PDU {pdu:?} in the config");
-    (&Failure::new(FailureKind::UnknownPdu, reason)).into()
 }
 
 fn refresh_of(query: &Query) -> Result<Option<Duration>, Problem> {
@@ -120,13 +113,16 @@ pub(super) fn state(call: Call) {
 fn last_state(call: Call) {
     let (pdu, outlet) = (call.part(0), Outlet::new(call.part(1)));
     if !call.caller.may_see(&pdu) {
-        return call.problem(unknown(&pdu));
+        let problem = call.unknown_pdu(&pdu);
+        return call.problem(problem);
     }
-    if let Err(failure) = call.api.dispatcher.check(&pdu, &outlet) {
+    let may_see = |name: &str| call.caller.may_see(name);
+    if let Err(failure) = call.api.dispatcher.check(&pdu, &outlet, may_see) {
         return call.problem(&failure);
     }
     let Some(info) = call.api.dispatcher.pdu(&pdu) else {
-        return call.problem(unknown(&pdu));
+        let problem = call.unknown_pdu(&pdu);
+        return call.problem(problem);
     };
     let name = info.outlets.get(&outlet).and_then(Option::as_deref);
     let known = info.report.outlets.get(&outlet);
@@ -348,6 +344,7 @@ impl Api {
             action: Action::State,
             delay: None,
             is_background: true,
+            may_know_names: false,
         };
         let (api, pdu) = (Arc::clone(self), pdu.clone());
         let then = Box::new(move |outcome: crate::request::Outcome| {
