@@ -20,7 +20,8 @@ pub(super) fn act(call: &Call, action: Action) -> Ending {
     let targets = match ranges::targets(&call.words) {
         Ok(targets) => targets,
         Err(error) => {
-            return Ending::complain(2, format!("pduclient: error: {error}, see --help"));
+            let hint = meant(&call.words);
+            return Ending::complain(2, format!("pduclient: error: {error}{hint}, see --help"));
         }
     };
     let command = action.to_string();
@@ -41,6 +42,26 @@ pub(super) fn act(call: &Call, action: Action) -> Ending {
             ask_as_ever(call, action, targets)
         }
         Err(trouble) => fail(call, &trouble),
+    }
+}
+
+/// What the first text that is no target probably means, when it has neither colon nor `@`.
+fn meant(words: &[String]) -> String {
+    let is_bare = |word: &String| !word.contains(':') && !word.starts_with('@');
+    let Some(at) = words
+        .iter()
+        .position(|word| ranges::targets([word]).is_err())
+    else {
+        return String::new();
+    };
+    match (words.get(at), words.get(at + 1)) {
+        (Some(pdu), Some(outlet)) if is_bare(pdu) && is_bare(outlet) => {
+            format!(", did you mean {pdu}:{outlet}?")
+        }
+        (Some(name), _) if is_bare(name) && !name.is_empty() => {
+            format!(", did you mean @{name}, or {name}:1?")
+        }
+        _ => String::new(),
     }
 }
 
@@ -69,6 +90,7 @@ fn tell(call: &Call, action: Action, answer: &Value, note: Option<String>) -> En
         Err(trouble) => return fail(call, &trouble),
     };
     let failed = results.iter().filter(|result| !result.ok).count();
+    let unknown = results.iter().filter(|result| result.is_unknown()).count();
     let is_all = answer.get("ok").and_then(Value::as_bool) != Some(false) && !results.is_empty();
     let code = if failed == 0 && is_all { 0 } else { 127 };
     let mut err: Vec<String> = note.into_iter().collect();
@@ -76,14 +98,21 @@ fn tell(call: &Call, action: Action, answer: &Value, note: Option<String>) -> En
         _ if call.json => Some(pretty(answer)),
         [one] if !one.ok => {
             err.push(format!("pduclient: {}: {}", one.shown(), one.reason()));
-            None
+            one.is_unknown().then(|| "unknown".to_owned())
         }
         [one] if action == Action::State => {
             Some(show::printable(one.state.as_deref().unwrap_or("unknown")))
         }
         all => {
-            if failed > 0 {
+            if failed > unknown {
+                let failed = failed - unknown;
                 err.push(format!("pduclient: {failed} of {} failed", all.len()));
+            }
+            if unknown > 0 {
+                let all = all.len();
+                err.push(format!(
+                    "pduclient: {unknown} of {all} are neither on nor off"
+                ));
             }
             let rows: Vec<_> = all.iter().map(|result| result.row(action)).collect();
             Some(show::table(&[], &rows, show::wants_colour()))
@@ -106,16 +135,24 @@ impl ForTarget {
         }
     }
 
+    /// Read, and neither on nor off: a group whose outlets differ, a PDU between two states.
+    fn is_unknown(&self) -> bool {
+        !self.ok && self.problem.is_none() && self.state.is_some()
+    }
+
     fn reason(&self) -> String {
-        self.problem.as_ref().map_or_else(
-            || "failed without a reason".into(),
-            |problem| problem.text(),
-        )
+        match (&self.problem, &self.detail) {
+            (Some(problem), _) => problem.text(),
+            (None, Some(detail)) => show::printable(detail),
+            (None, None) => "failed without a reason".into(),
+        }
     }
 
     fn row(&self, action: Action) -> Vec<show::Cell> {
         let result = match action {
-            _ if !self.ok => tinted(&format!("failed: {}", self.reason()), Colour::Bad),
+            _ if !self.ok && !self.is_unknown() => {
+                tinted(&format!("failed: {}", self.reason()), Colour::Bad)
+            }
             Action::State => show::state(
                 self.state.as_deref().or(Some("unknown")),
                 self.detail.as_deref(),

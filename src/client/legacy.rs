@@ -88,7 +88,7 @@ pub(super) enum Target {
 }
 
 /// The help text.
-fn help() -> String {
+pub(super) fn help() -> String {
     format!(
         "pduclient - asks a pdudaemon to switch an outlet\n\n\
          Usage: pduclient --daemon HOST --hostname PDU --port OUTLET --command on|off|reboot|get-status\n\n\
@@ -117,7 +117,7 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Result<Question, En
     let (mut daemon, mut hostname, mut port, mut alias, mut command) =
         (None, None, None, None, None);
     let (mut delay, mut timeout, mut http) = (None, None, false);
-    let mut token_file = None;
+    let (mut token_file, mut word) = (None, None);
     while let Some(arg) = parser.next()? {
         let name = match arg {
             Arg::Short(short) => OPTIONS
@@ -126,7 +126,10 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Result<Question, En
                 .map(|opt| opt.long),
             Arg::Long(name) => Some(options::find(&[OPTIONS], name)?),
             // As optparse does: further words are ignored.
-            Arg::Value(_) => continue,
+            Arg::Value(value) => {
+                word = word.or_else(|| value.string().ok());
+                continue;
+            }
         };
         let Some(name) = name else {
             return Err(arg.unexpected().into());
@@ -163,12 +166,28 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Result<Question, En
             _ => return Err(UsageError::new(format!("no such option: --{name}"))),
         }
     }
-    let missing = || Ending::say(1, "Missing option, try -h for help");
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
-    let (Some(daemon), Some(command)) = (given(daemon), given(command)) else {
+    let (daemon, command) = (given(daemon), given(command));
+    let (alias, hostname, port) = (given(alias), given(hostname), given(port));
+    let missing = {
+        let options = [
+            ("--daemon", daemon.is_some()),
+            ("--hostname", hostname.is_some() || alias.is_some()),
+            ("--port", port.is_some() || alias.is_some()),
+            ("--command", command.is_some()),
+        ];
+        let target = match (&alias, &hostname, &port) {
+            (Some(alias), ..) => format!("@{alias}"),
+            (None, Some(pdu), Some(outlet)) => format!("{pdu}:{outlet}"),
+            _ => "PDU:OUTLET".to_owned(),
+        };
+        let word = word.or_else(|| command.clone());
+        move || missing(&options, &words::meant(word.as_deref(), &target))
+    };
+    let (Some(daemon), Some(command)) = (daemon, command) else {
         return Ok(Err(missing()));
     };
-    let target = match (given(alias), given(hostname), given(port)) {
+    let target = match (alias, hostname, port) {
         (None, Some(pdu), Some(outlet)) => Target::Outlet { pdu, outlet },
         (Some(alias), None, None) if http => Target::Alias(alias),
         (Some(_), None, None) => {
@@ -203,6 +222,30 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Result<Question, En
         http,
         token,
     }))
+}
+
+/// What scripts have known for years, and on standard error which options, and what would do
+/// without them.
+fn missing(options: &[(&str, bool)], instead: &str) -> Ending {
+    let names: Vec<&str> = options
+        .iter()
+        .filter(|(_, is_given)| !is_given)
+        .map(|(name, _)| *name)
+        .collect();
+    let why = match names.as_slice() {
+        [] => "--alias stands for --hostname and --port, not beside them".to_owned(),
+        names => format!("there is no {}", names.join(", no ")),
+    };
+    let daemon = match std::env::var_os("PDUDAEMON") {
+        Some(_) if names.contains(&"--daemon") => " (PDUDAEMON counts only with a word)",
+        _ => "",
+    };
+    Ending {
+        err: Some(format!(
+            "pduclient: {why}{daemon}; did you mean pduclient {instead}?"
+        )),
+        ..Ending::say(1, "Missing option, try -h for help")
+    }
 }
 
 impl Question {

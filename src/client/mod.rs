@@ -67,7 +67,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Ending {
     let args: Vec<OsString> = args.into_iter().collect();
     match words::find(&args) {
         Some(word) => words::run(word, args),
-        None => legacy::run(args),
+        None => words::mistyped(&args).unwrap_or_else(|| legacy::run(args)),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use super::api::Api;
 use super::{Ending, act, legacy, look, token};
+use crate::hint::did_you_mean;
 use crate::options::{self, Opt, UsageError, opt};
 use crate::request::{Action, Delay, Switch};
 use lexopt::{Arg, Parser, ValueExt};
@@ -21,6 +22,8 @@ pub(super) enum Does {
     Requests,
     /// Prints names for the shell's completion.
     Complete,
+    /// Prints the help, of a word or of all.
+    Help,
 }
 
 /// One word: everything the parser and the help know about it.
@@ -146,6 +149,31 @@ const WORDS: &[Word] = &[
         examples: &[],
         options: &[],
     },
+    Word {
+        name: "help",
+        does: Does::Help,
+        takes: "[WORD]",
+        about: "",
+        more: "Prints the help, as --help does.",
+        examples: &[],
+        options: &[],
+    },
+];
+
+/// What other programs call our words.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("cycle", "reboot"),
+    ("get-status", "state"),
+    ("jobs", "requests"),
+    ("ls", "list"),
+    ("queue", "requests"),
+    ("read", "state"),
+    ("reset", "reboot"),
+    ("restart", "reboot"),
+    ("show", "list"),
+    ("start", "on"),
+    ("status", "state"),
+    ("stop", "off"),
 ];
 
 /// The options of every word, and those of some.
@@ -231,6 +259,8 @@ pub(super) fn find(args: &[OsString]) -> Option<&'static Word> {
         match name {
             // The end, or something that the word's own parser shall complain about.
             None => return word,
+            // What `list --aliases` means; it takes no value there.
+            Some("alias") if word.is_some_and(|word| word.does == Does::List) => {}
             Some("hostname" | "port" | "alias" | "command" | "http") => return None,
             Some("help" | "version") if word.is_none() => return None,
             Some(name) => {
@@ -244,6 +274,86 @@ pub(super) fn find(args: &[OsString]) -> Option<&'static Word> {
                 let _ = parser.optional_value();
             }
         }
+    }
+}
+
+/// The complaint about a command line whose first word is none of ours, and which has no option
+/// that would make it one of the old ones.
+pub(super) fn mistyped(args: &[OsString]) -> Option<Ending> {
+    let mut parser = Parser::from_args(args);
+    let mut word = None;
+    while let Ok(Some(arg)) = parser.next() {
+        let name = match arg {
+            Arg::Value(value) => {
+                word = word.or(Some(value));
+                continue;
+            }
+            Arg::Short('H' | 'h' | 'V') => return None,
+            Arg::Short(_) => continue,
+            Arg::Long(name) => options::find(&[legacy::OPTIONS, OPTIONS], name),
+        };
+        match name {
+            Ok("hostname" | "port" | "alias" | "command" | "http" | "help" | "version") => {
+                return None;
+            }
+            Ok("daemon" | "token-file" | "timeout" | "delay" | "follow" | "cancel" | "limit") => {
+                let _ = parser.value();
+            }
+            Ok(_) | Err(_) => {
+                let _ = parser.optional_value();
+            }
+        }
+    }
+    let word = word?;
+    Some(Ending::complain(
+        2,
+        format!(
+            "Usage: pduclient WORD [options]\n\npduclient: error: {}",
+            no_such(&word.to_string_lossy())
+        ),
+    ))
+}
+
+/// There is no such word; which one was meant, or which there are.
+fn no_such(word: &str) -> String {
+    let shown = || WORDS.iter().filter(|word| !word.about.is_empty());
+    let elsewhere = ELSEWHERE.iter().find(|(other, _)| *other == word);
+    let hint = match elsewhere {
+        Some((_, ours)) => format!(", did you mean {ours}?"),
+        None => did_you_mean(word, "", shown().map(|word| word.name)),
+    };
+    if !hint.is_empty() {
+        return format!("there is no word {word:?}{hint}");
+    }
+    let names: Vec<&str> = shown().map(|word| word.name).collect();
+    format!(
+        "there is no word {word:?}: expected one of {}",
+        names.join(", ")
+    )
+}
+
+/// The command line with a word that does what old options without all of them may have meant.
+pub(super) fn meant(word: Option<&str>, target: &str) -> String {
+    let ours = |name: &str| ELSEWHERE.iter().find(|(other, _)| *other == name);
+    let name = word.map(|name| ours(name).map_or(name, |(_, ours)| ours));
+    let word = WORDS
+        .iter()
+        .filter(|word| matches!(word.does, Does::Act(_)))
+        .find(|word| Some(word.name) == name);
+    match word {
+        Some(word) => format!("{} {target}", word.name),
+        None => format!("on {target}"),
+    }
+}
+
+/// `help`, and `help on`.
+fn help(words: &[String]) -> Ending {
+    let Some(asked) = words.first() else {
+        return Ending::say(0, legacy::help().trim_end());
+    };
+    match WORDS.iter().find(|word| word.name == asked) {
+        Some(word) => Ending::say(0, word.help()),
+        None => Ending::complain(2, format!("pduclient: error: {}", no_such(asked))),
     }
 }
 
@@ -264,6 +374,7 @@ pub(super) fn run(word: &'static Word, args: Vec<OsString>) -> Ending {
         Does::Act(action) => act::act(&call, action),
         Does::Requests => look::requests(&call),
         Does::Complete => look::complete(&call),
+        Does::Help => help(&call.words),
     }
 }
 
@@ -441,6 +552,8 @@ mod tests {
             "--daemon h --host p --port 1 --comm on off",
             "-H on a:1",
             "--nonsense on a:1",
+            "list --alias a --command on --http",
+            "on --alias board7",
         ] {
             assert_eq!(word(old), None, "{old}");
         }
@@ -452,6 +565,8 @@ mod tests {
             ("list -h", "list"),
             ("requests --nonsense", "requests"),
             ("reboot --delay", "reboot"),
+            ("list --alias", "list"),
+            ("help on", "help"),
             ("on -- --hostname", "on"),
         ] {
             assert_eq!(word(new), Some(expected), "{new}");
@@ -478,6 +593,17 @@ mod tests {
         for (args, told) in [
             ("on", "expected"),
             ("on rack1", r#""rack1": expected PDU:OUTLETS or @ALIAS"#),
+            ("on board7", "did you mean @board7, or board7:1?"),
+            ("off a:1 rack1 3", "did you mean rack1:3?"),
+            ("onn a:1", r#"there is no word "onn", did you mean on?"#),
+            ("--daemon h status a:1", "did you mean state?"),
+            ("statte a:1 --json", "did you mean state?"),
+            ("restart a:1", "did you mean reboot?"),
+            (
+                "frobnicate --nonsense",
+                "expected one of list, state, on, off, reboot, requests",
+            ),
+            ("help offf", "did you mean off?"),
             ("off p:3-1", "the smaller number first"),
             ("on a:1 --delay 3", "--delay does not go with on"),
             ("reboot a:1 --delay soon", "--delay: expected seconds"),
@@ -494,6 +620,18 @@ mod tests {
             let text = ending.err.unwrap_or_default();
             assert!(text.contains(told), "{args}: {text}");
             assert_eq!((ending.code, ending.out), (2, None), "{args}");
+        }
+    }
+
+    #[test]
+    fn help_is_a_word_too() {
+        for (args, told) in [
+            ("help", "pduclient --daemon HOST --hostname PDU"),
+            ("help reboot", "Usage: pduclient reboot"),
+        ] {
+            let ending = super::super::run(args.split_whitespace().map(OsString::from));
+            assert_eq!((ending.code, ending.err), (0, None), "{args}");
+            assert!(ending.out.is_some_and(|text| text.contains(told)), "{args}");
         }
     }
 }

@@ -255,6 +255,38 @@ fn one_state_is_bare_and_several_are_lines() {
 }
 
 #[test]
+fn a_state_that_is_neither_is_told_with_what_was_read() {
+    let differing = json!({
+        "target": "@dut", "alias": "dut", "ok": false, "state": "unknown",
+        "detail": "the outlets differ: on, off",
+    });
+    let one = Stub::always(
+        502,
+        json!({"ok": false, "results": [differing]}).to_string(),
+    );
+    assert_eq!(
+        told(&one.client(&["state", "@dut"])),
+        (
+            127,
+            "unknown".into(),
+            "pduclient: @dut: the outlets differ: on, off".into()
+        )
+    );
+    let two = json!({"ok": false, "results": [
+        differing, result("p", "1", true, json!({"state": "on"})),
+    ]});
+    let two = Stub::always(207, two.to_string());
+    assert_eq!(
+        told(&two.client(&["state", "@dut", "p:1"])),
+        (
+            127,
+            "@dut  unknown (the outlets differ: on, off)\np:1   on".into(),
+            "pduclient: 1 of 2 are neither on nor off".into()
+        )
+    );
+}
+
+#[test]
 fn nothing_is_asked_when_a_range_makes_no_sense() {
     let stub = Stub::always(500, "");
     for (target, reason) in [
@@ -600,31 +632,68 @@ fn help_teaches_and_old_command_lines_stay() {
         assert!(help.contains("Examples:\n  pduclient "), "{help}");
     }
     assert!(!out.contains("complete"));
-    for (args, code, text) in [
-        (&[][..], 1, "Missing option, try -h for help"),
-        (&["lst"], 1, "Missing option, try -h for help"),
-        (
-            &[
-                "on",
-                "--daemon",
-                "h",
-                "--hostname",
-                "p",
-                "--port",
-                "1",
-                "--command",
-                "toggle",
-            ],
-            1,
-            "Unknown pdu command: toggle",
-        ),
-    ] {
+    for (args, code, text) in [(
+        &[
+            "on",
+            "--daemon",
+            "h",
+            "--hostname",
+            "p",
+            "--port",
+            "1",
+            "--command",
+            "toggle",
+        ],
+        1,
+        "Unknown pdu command: toggle",
+    )] {
         assert_eq!(
             told(&client("", args, &[])),
             (code, text.into(), String::new()),
             "{args:?}"
         );
     }
+    for (args, why, instead) in [
+        (
+            &[][..],
+            "no --daemon, no --hostname, no --port, no --command",
+            "on PDU:OUTLET",
+        ),
+        (
+            &["--hostname", "p", "--port", "1", "--command", "off"],
+            "no --daemon (PDUDAEMON counts only with a word)",
+            "off p:1",
+        ),
+        (
+            &[
+                "--alias",
+                "board7",
+                "--command",
+                "status",
+                "--daemon",
+                "h",
+                "--port",
+                "1",
+                "-H",
+            ],
+            "--alias stands for --hostname and --port",
+            "state @board7",
+        ),
+        (
+            &["reboot", "--alias", "board7"],
+            "no --daemon, no --command",
+            "reboot @board7",
+        ),
+    ] {
+        let (code, out, err) = told(&client("", args, &[("PDUDAEMON", "h")]));
+        assert_eq!((code, out.as_str()), (1, "Missing option, try -h for help"));
+        assert!(err.contains(why), "{args:?}: {err}");
+        let instead = format!("did you mean pduclient {instead}?");
+        assert!(err.ends_with(&instead), "{args:?}: {err}");
+    }
+    let (code, out, err) = told(&client("", &["lst"], &[]));
+    assert_eq!((code, out.as_str()), (2, ""));
+    assert!(err.ends_with("did you mean list?"), "{err}");
     let (code, out, err) = told(&client("", &["--nonsense"], &[]));
     assert_eq!((code, out.as_str()), (2, ""));
     assert!(
