@@ -425,6 +425,129 @@ fn a_nonce_serves_the_whole_session_and_may_run_out() {
     assert_eq!(server.connections(), 1);
 }
 
+/// A server that asks for digest first, and for Basic from the `from`th request on.
+fn downgrading(from: usize) -> Server {
+    Server::replying(move |request, number| {
+        let login = request.header("Authorization").unwrap_or("");
+        if number >= from {
+            return match login.starts_with("Basic ") {
+                true => answer(200, &[], b"{}"),
+                false => answer(401, &["WWW-Authenticate: Basic realm=\"x\""], b""),
+            };
+        }
+        match login.starts_with("Digest ") {
+            true => answer(200, &[], br#"{"state": "ON"}"#),
+            false => answer(
+                401,
+                &["WWW-Authenticate: Digest realm=\"x\", nonce=\"n\""],
+                b"",
+            ),
+        }
+    })
+}
+
+#[test]
+fn whoever_asked_for_digest_does_not_get_the_password_in_clear() {
+    let sent = |server: &Server| {
+        let sent = server.headers("Authorization");
+        sent.iter().any(|login| login.starts_with("Basic "))
+    };
+    let login = |more: Value| {
+        let mut login = json!({"username": "u", "password": "p"});
+        login
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        login
+    };
+    for (name, outlet, more, from, is_sent) in [
+        // Never: such a device has digest.
+        ("shelly_gen2", "1", json!({}), 0, false),
+        (
+            "shelly_gen2",
+            "1",
+            json!({"basic_login": "always"}),
+            0,
+            true,
+        ),
+        ("esphome-http", "a", json!({}), 0, true),
+        ("esphome-http", "a", json!({}), 4, false),
+        (
+            "esphome-http",
+            "a",
+            json!({"basic_login": "always"}),
+            4,
+            true,
+        ),
+        (
+            "esphome-http",
+            "a",
+            json!({"basic_login": "never"}),
+            0,
+            false,
+        ),
+    ] {
+        let server = downgrading(from);
+        let port = json!({"port": server.port, "ip": "127.0.0.1"});
+        let mut settings = login(more.clone());
+        if name == "esphome-http" {
+            settings
+                .as_object_mut()
+                .unwrap()
+                .extend(port.as_object().unwrap().clone());
+        }
+        let address = match name {
+            "esphome-http" => "127.0.0.1".to_owned(),
+            _ => format!("127.0.0.1:{}", server.port),
+        };
+        let mut driver = build(name, address, settings);
+        let mut last = Ok(());
+        for _ in 0..4 {
+            last = switch(&mut *driver, outlet, GRACE);
+            // Nor is it forgotten with the session.
+            driver.rest(Deadline::after(GRACE));
+        }
+        assert_eq!(sent(&server), is_sent, "{name} {more} {from}: {last:?}");
+        if !is_sent {
+            assert_eq!(kind(&last), TransportErrorKind::Untrusted, "{last:?}");
+            let text = last.unwrap_err().to_string();
+            assert!(text.contains("`basic_login`"), "{text}");
+        }
+    }
+}
+
+/// PDUs that repeat what they were sent.
+#[test]
+fn logins_that_a_pdu_repeats_are_not_told() {
+    for (challenge, what) in [
+        ("Basic realm=\"x\"", "YWRtaW46aHVudGVyMnNlY3JldA"),
+        (
+            "Digest realm=\"x\", nonce=\"n\", qop=\"auth\"",
+            "response=\\\"***",
+        ),
+    ] {
+        let server = Server::replying(move |request, _| match request.header("Authorization") {
+            None => answer(401, &[&format!("WWW-Authenticate: {challenge}")], b""),
+            Some(login) => answer(500, &[], format!("you said {login}").as_bytes()),
+        });
+        let settings =
+            json!({"username": "admin", "password": "hunter2secret", "port": server.port});
+        let error = switch(
+            &mut *build("esphome-http", "127.0.0.1", settings),
+            "a",
+            GRACE,
+        );
+        let text = error.unwrap_err().to_string();
+        assert!(text.contains("you said"), "{text}");
+        assert_eq!(
+            text.contains(what),
+            challenge.starts_with("Digest"),
+            "{text}"
+        );
+        assert!(!text.contains("hunter2secret"), "{text}");
+    }
+}
+
 #[test]
 fn other_statuses_are_told_apart() {
     for (status, expected) in [

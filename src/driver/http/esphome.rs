@@ -23,6 +23,7 @@ pub(super) const SPEC: DriverSpec = DriverSpec {
         CA_FILE,
         username("none"),
         password("none"),
+        basic_login("\"until-digest\""),
         key(
             "switch_ids",
             "list",
@@ -52,7 +53,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
     }
     let keys: Keys = settings.read()?;
     let login = match settings.read::<Credentials>()?.both() {
-        Some((user, password)) => Login::Asked { user, password },
+        Some(pair) => asked(settings, pair, Basic::UntilDigest)?,
         None => Login::Open,
     };
     Ok(Box::new(Esphome {

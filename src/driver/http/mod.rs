@@ -30,7 +30,7 @@ use super::{DEVICE_TIMEOUT, DriverError, DriverSpec, HOSTNAME, IP, Key, key};
 use crate::request::{State, Switch};
 use crate::settings::{self, Address, Secret, Settings, SettingsError};
 use crate::transport;
-use crate::transport::http::{Answer, Client, Login, Origin, Request, Trust};
+use crate::transport::http::{Answer, Basic, Client, Login, Origin, Request, Trust};
 use crate::transport::kept::tried_again;
 use crate::transport::{Deadline, TransportError, TransportErrorKind};
 use serde::Deserialize;
@@ -129,6 +129,48 @@ impl Credentials {
         let password = self.password.as_ref().map_or("", Secret::reveal);
         (!user.is_empty() && !password.is_empty()).then(|| (user.to_owned(), password.to_owned()))
     }
+}
+
+/// The key of logins that are made as the PDU asks.
+const fn basic_login(default: &'static str) -> Key {
+    key(
+        "basic_login",
+        "text",
+        default,
+        "when Basic login, which shows the password to whoever listens, is the answer where the PDU \
+         asks for it: \"never\", \"until-digest\" (until the PDU has once asked for digest), \
+         \"always\"",
+    )
+}
+
+/// A login as the PDU asks for it.
+fn asked(
+    settings: &Settings,
+    (user, password): (String, String),
+    default: Basic,
+) -> Result<Login, SettingsError> {
+    #[derive(Deserialize)]
+    struct Keys {
+        #[serde(default)]
+        basic_login: Option<String>,
+    }
+    let basic = match settings.read::<Keys>()?.basic_login.as_deref() {
+        None => default,
+        Some("never") => Basic::Never,
+        Some("until-digest") => Basic::UntilDigest,
+        Some("always") => Basic::Always,
+        Some(other) => {
+            return Err(settings.error(
+                "basic_login",
+                format!("expected \"never\", \"until-digest\" or \"always\", got {other:?}"),
+            ));
+        }
+    };
+    Ok(Login::Asked {
+        user,
+        password,
+        basic,
+    })
 }
 
 fn basic((user, password): (String, String)) -> Login {

@@ -20,6 +20,7 @@ pub(super) const SPEC: DriverSpec = DriverSpec {
         CA_FILE,
         username("\"admin\""),
         password("none"),
+        basic_login("\"never\""),
     ],
     outlets: "0 to 3",
     verified_by: "simulator; success is the device's result",
@@ -35,8 +36,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
     let keys: Credentials = settings.read()?;
     let login = match &keys.password {
         Some(password) if !password.reveal().is_empty() => {
-            let (user, password) = keys.or("admin", "");
-            Login::Asked { user, password }
+            asked(settings, keys.or("admin", ""), Basic::Never)?
         }
         _ => Login::Open,
     };

@@ -163,6 +163,12 @@ impl Digest {
     }
 }
 
+/// Of an answer's value, what was made of the password.
+pub(super) fn proof(answer: &str) -> Option<&str> {
+    let (_, after) = answer.split_once(" response=\"")?;
+    after.split('"').next()
+}
+
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
@@ -295,6 +301,8 @@ mod tests {
             digest.answer("u", "p", "GET", "/"),
         );
         assert!(first.contains("nc=00000001") && second.contains("nc=00000002"));
+        assert!(proof(&first).is_some_and(|proof| proof.len() == 32));
+        assert_ne!(proof(&first), proof(&second));
     }
 
     #[test]

@@ -102,6 +102,8 @@ pub enum Login {
         user: String,
         /// Password.
         password: String,
+        /// When Basic will do.
+        basic: Basic,
     },
     /// A token (RFC 6750).
     Bearer(String),
@@ -116,6 +118,18 @@ impl fmt::Debug for Login {
             Self::Bearer(_) => "Bearer(***)",
         })
     }
+}
+
+/// When Basic, which shows the password to whoever listens, may be the answer to a server that asks
+/// for it: somebody in between may ask in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Basic {
+    /// Never.
+    Never,
+    /// Until the server has once asked for digest.
+    UntilDigest,
+    /// Whenever it is asked for.
+    Always,
 }
 
 /// A request's method.
@@ -277,6 +291,8 @@ pub struct Client {
     login: Login,
     tls: tls::Tls,
     hidden: Arc<[String]>,
+    /// Has the server ever asked for digest?
+    knows_digest: bool,
     session: Option<Session>,
 }
 
@@ -309,11 +325,15 @@ impl Client {
             login: Login::Open,
             tls: tls::Tls::new(trust),
             hidden: Arc::default(),
+            knows_digest: false,
             session: None,
         };
         match &login {
             Login::Open => {}
-            Login::Basic { password, .. } | Login::Asked { password, .. } => client.hide(password),
+            Login::Basic { user, password } | Login::Asked { user, password, .. } => {
+                client.hide(password);
+                client.hide(&basic_pair(user, password));
+            }
             Login::Bearer(token) => client.hide(token),
         }
         client.login = login;
@@ -411,7 +431,7 @@ impl Client {
         deadline: Deadline,
     ) -> Result<Answer, TransportError> {
         let answer = self.keep_alive(origin, request, deadline)?;
-        let Login::Asked { .. } = self.login else {
+        let Login::Asked { basic, .. } = self.login else {
             return Ok(answer);
         };
         if answer.status != 401 || request.anonymous {
@@ -419,6 +439,12 @@ impl Client {
         }
         // The first answer, or a nonce kept from an earlier request that has run out.
         let challenge = Challenge::strongest(answer.challenges.iter().map(String::as_str));
+        self.knows_digest |= matches!(challenge, Some(Challenge::Digest(_)));
+        if challenge == Some(Challenge::Basic)
+            && let Some(why) = self.refuses(basic)
+        {
+            return remember(answer.earlier, Err(why));
+        }
         let Some(session) = self.session.as_mut() else {
             return Ok(answer);
         };
@@ -433,6 +459,23 @@ impl Client {
             session.challenge = None;
         }
         Ok(second)
+    }
+
+    /// Why Basic, which the server asks for, is not the answer.
+    fn refuses(&self, basic: Basic) -> Option<TransportError> {
+        let why = match basic {
+            Basic::Never => "which is not allowed to show it",
+            Basic::UntilDigest if self.knows_digest => "though it has asked for digest before",
+            Basic::UntilDigest | Basic::Always => return None,
+        };
+        Some(TransportError::new(
+            TransportErrorKind::Untrusted,
+            format!(
+                "{} asks for the password in clear (Basic login), {why}: somebody may stand in \
+                 between; if not, set `basic_login` to \"always\"",
+                self.origin
+            ),
+        ))
     }
 
     /// One exchange over the kept connection, or over a new one where the server closed the kept
@@ -502,7 +545,7 @@ impl Client {
         request: &Request<'_>,
         deadline: Deadline,
     ) -> Result<Answer, Failure> {
-        let hidden = Arc::clone(&self.hidden);
+        let mut hidden = Arc::clone(&self.hidden);
         let login = self.login.clone();
         let unanswered = |error| Failure {
             error,
@@ -514,12 +557,16 @@ impl Client {
             _ if request.anonymous => None,
             (Login::Open, _) => None,
             (Login::Basic { user, password }, _)
-            | (Login::Asked { user, password }, Some(Challenge::Basic)) => {
-                let pair = BASE64_STANDARD.encode(format!("{user}:{password}"));
-                Some(format!("Basic {pair}"))
+            | (Login::Asked { user, password, .. }, Some(Challenge::Basic)) => {
+                Some(format!("Basic {}", basic_pair(user, password)))
             }
-            (Login::Asked { user, password }, Some(Challenge::Digest(digest))) => {
-                Some(digest.answer(user, password, request.method.name(), request.target))
+            (Login::Asked { user, password, .. }, Some(Challenge::Digest(digest))) => {
+                let answer = digest.answer(user, password, request.method.name(), request.target);
+                // With it passwords can be tried out.
+                let mut more = hidden.to_vec();
+                more.extend(digest::proof(&answer).map(str::to_owned));
+                hidden = more.into();
+                Some(answer)
             }
             (Login::Asked { .. }, None) => None,
             (Login::Bearer(token), _) => Some(format!("Bearer {token}")),
@@ -600,6 +647,11 @@ impl Client {
             hidden,
         })
     }
+}
+
+/// User and password as Basic sends them.
+fn basic_pair(user: &str, password: &str) -> String {
+    BASE64_STANDARD.encode(format!("{user}:{password}"))
 }
 
 /// What comes of a request of which an `earlier` copy may have been carried out: an answer
