@@ -30,7 +30,8 @@
 //!
 //! Beside the stations: [`cli`] and [`client`] are the two command lines, [`ranges`] how many
 //! targets are written as one, [`logging`] the log (it knows [`metrics`], which watch it), [`docs`] the documents made from the driver
-//! table, `vault` reads secrets that the config only refers to. A test holds every import
+//! table, `vault` reads secrets that the config only refers to,
+//! `children` starts every process and buries the orphans that process 1 inherits. A test holds every import
 //! against this.
 //!
 //! # Threads, and what each waits on
@@ -43,11 +44,13 @@
 //! | `http` | whole requests from tiny_http |
 //! | `lists` | those of them that only show something: they give way to switches |
 //! | `timers` | the ends of long polls |
+//! | `orphans` | SIGCHLD, where we are process 1 |
 //! | one per PDU, named after it | its inbox, until its next job is due; or its PDU, until the deadline |
 //! | `log` | lines, and whoever takes them |
 //! | `aside` | for one call: a host name, a USB device the kernel is busy with; the worker waits for it until its deadline |
 
 pub mod access;
+mod children;
 pub mod cli;
 pub mod client;
 pub mod config;

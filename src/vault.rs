@@ -4,8 +4,10 @@
 //! (`$CREDENTIALS_DIRECTORY`), then, as every relative name, beside the config. Objects and not
 //! marks within strings: a password may begin with anything.
 //!
-//! Invariant: the only place that reads them; what is read goes nowhere but into the answer.
+//! Invariant: the only place that reads them; what is read goes nowhere but into the answer, not
+//! even into the environment of programs that are started.
 
+use crate::children;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -71,6 +73,7 @@ impl Vault {
         match reference {
             Reference::File(name) => self.read(&name),
             Reference::Env(name) => {
+                children::withhold(&name);
                 let text = match std::env::var(&name) {
                     Ok(text) => text,
                     Err(std::env::VarError::NotPresent) => {

@@ -4,6 +4,7 @@
 mod signals;
 mod systemd;
 
+use crate::children;
 use crate::cli::Drive;
 use crate::config::{Alias, Config, DaemonConfig, Findings};
 use crate::dispatch::{self, Dispatcher, Recover, Stop};
@@ -35,6 +36,7 @@ pub fn run(mut config: Config, path: &Path, logging: &Logging) -> io::Result<()>
     info!(target: "pdud", "PDUDaemon starting up");
     let signals = signals::receive()?;
     raise_descriptor_limit();
+    children::adopt()?;
     // As written, to tell later what has changed.
     let mut written = config.daemon.clone();
     if config.daemon.state_directory.is_none() {

@@ -13,6 +13,7 @@
 
 use super::leftover::Note;
 use super::{Deadline, TransportError, TransportErrorKind, printable};
+use crate::children;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use std::fmt;
@@ -105,14 +106,13 @@ impl Program {
         if let Some((name, mark)) = note.as_ref().map(Note::variable) {
             self.command.env(name, mark);
         }
-        let mut child = self
-            .command
+        self.command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .map_err(|error| cannot_start(&self.name, &error))?;
+            .process_group(0);
+        let mut child =
+            children::start(&mut self.command).map_err(|error| cannot_start(&self.name, &error))?;
         if let Some(note) = &mut note {
             note.started(child.id());
         }
@@ -314,8 +314,7 @@ fn wait(
             break;
         }
     }
-    let status = child
-        .wait()
+    let status = children::wait(child)
         .map_err(|error| TransportError::io("waiting for the program", &error))?;
     // What it printed last is still in the pipes; whoever else holds them is not waited for.
     let grace = deadline.within(GRACE);
@@ -385,11 +384,11 @@ fn end(mut child: Child, streams: &mut [Stream; 2]) {
     let gone = has_ended
         || process.is_some_and(|process| ready(Some(&process), nothing, DYING) == Ok(true));
     if gone {
-        let _ = child.wait();
+        let _ = children::wait(&mut child);
     } else {
         let _ = std::thread::Builder::new()
             .name("reaper".into())
-            .spawn(move || child.wait());
+            .spawn(move || children::wait(&mut child));
     }
 }
 

@@ -36,6 +36,7 @@ mod listeners;
 mod logs;
 mod matrix;
 mod names;
+mod orphans;
 mod pages;
 mod peer_modbus;
 mod power;

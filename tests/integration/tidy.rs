@@ -10,10 +10,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("ranges", &["request"]),
     ("hint", &[]),
     ("options", &["hint"]),
-    ("transport", &["settings"]),
+    ("children", &[]),
+    ("transport", &["settings", "children"]),
     ("driver", &["request", "settings", "transport"]),
     ("access", &["request"]),
-    ("vault", &["settings"]),
+    ("vault", &["settings", "children"]),
     (
         "config",
         &["request", "settings", "driver", "hint", "access", "vault"],
@@ -47,7 +48,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "daemon",
         &[
-            "cli", "config", "dispatch", "listener", "logging", "request",
+            "children", "cli", "config", "dispatch", "listener", "logging", "request",
         ],
     ),
 ];
