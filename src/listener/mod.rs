@@ -25,6 +25,7 @@ mod health;
 pub mod http;
 mod link;
 mod page;
+mod private;
 mod socket;
 pub mod tcp;
 mod wire;
@@ -38,9 +39,10 @@ use guard::Guard;
 use http::HttpServer;
 use link::Underway;
 use log::{error, info};
+use private::PrivateFolder;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -75,7 +77,7 @@ impl Listeners {
         let bound = socket::bind(config)?;
         let addresses: Vec<String> = bound.iter().map(|(_, name)| name.clone()).collect();
         let private = PrivateFolder::new()?;
-        let socket = private.path.join("http");
+        let socket = private.path().join("http");
         let underway = Arc::<Underway>::default();
         let guard = Arc::new(Guard::new(&config.access, config.limits.wrong_tokens));
         let api = Arc::new(Api::start(Arc::clone(dispatcher), Arc::clone(&guard))?);
@@ -190,48 +192,6 @@ fn most_connections() -> usize {
     usize::try_from(most)
         .unwrap_or(usize::MAX)
         .clamp(16, 20_000)
-}
-
-/// A folder that only this user can enter, gone when dropped.
-#[derive(Debug)]
-struct PrivateFolder {
-    path: PathBuf,
-}
-
-impl PrivateFolder {
-    /// Under systemd's runtime directory, else under the temporary one.
-    fn new() -> io::Result<Self> {
-        let runtime = std::env::var_os("RUNTIME_DIRECTORY")
-            .map(PathBuf::from)
-            .filter(|path| path.is_dir());
-        let parent = runtime.unwrap_or_else(std::env::temp_dir);
-        let mut builder = std::fs::DirBuilder::new();
-        builder.mode(0o700);
-        for number in 0..1000u32 {
-            let path = parent.join(format!("pdudaemon-{}-{number}", std::process::id()));
-            match builder.create(&path) {
-                Ok(()) => return Ok(Self { path }),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => {
-                    let text = format!(
-                        "cannot make a private folder in {}: {error}",
-                        parent.display()
-                    );
-                    return Err(io::Error::new(error.kind(), text));
-                }
-            }
-        }
-        Err(io::Error::other(format!(
-            "cannot make a private folder in {}",
-            parent.display()
-        )))
-    }
-}
-
-impl Drop for PrivateFolder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.path);
-    }
 }
 
 /// Nobody else may open the socket.

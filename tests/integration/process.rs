@@ -1,6 +1,6 @@
 //! The daemon as a process: options, exit statuses, the log, signals, secrets.
 
-use crate::daemon::{Daemon, Lab, PDUDAEMON, run, stderr, stdout, wait_for};
+use crate::daemon::{Daemon, Lab, PDUDAEMON, http, run, stderr, stdout, wait_for};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::fs;
@@ -362,6 +362,70 @@ fn systemd_is_told() {
     daemon.signal(Signal::TERM);
     told("STOPPING=1");
     assert!(daemon.wait().0.success());
+}
+
+/// What is left of a killed daemon's private socket goes with the next start.
+#[test]
+fn a_killed_daemons_private_folder_is_removed_by_the_next_start() {
+    let lab = Lab::new();
+    let folders = || {
+        let entries = fs::read_dir(lab.path(".")).expect("the lab's folder");
+        let names = entries.map(|entry| entry.expect("an entry").file_name());
+        let mut own: Vec<String> = names
+            .map(|name| name.to_string_lossy().into_owned())
+            .filter(|name| name.starts_with("pdudaemon-"))
+            .collect();
+        own.sort();
+        own
+    };
+    let killed = lab.start(json!({}));
+    let of_killed = folders();
+    assert_eq!(of_killed.len(), 1, "{of_killed:?}");
+    // One that runs beside it is not disturbed.
+    let beside = lab.start(json!({}));
+    assert_eq!(folders().len(), 2);
+    killed.signal(Signal::KILL);
+    killed.wait();
+    let next = lab.start(json!({}));
+    assert!(
+        folders().len() == 2 && !folders().contains(&of_killed[0]),
+        "{:?}",
+        folders()
+    );
+    for daemon in [beside, next] {
+        assert_eq!(http(daemon.address, "GET", "/healthz").0, 200);
+        daemon.stop();
+    }
+    assert_eq!(folders(), [""; 0]);
+}
+
+/// A program that is started has no business with the secrets of PDUs.
+#[test]
+fn a_secret_of_the_environment_does_not_reach_programs() {
+    let lab = Lab::new();
+    let environment = lab.path("environment");
+    let write = format!("env > {}; true %s", environment.display());
+    let pdus = json!({
+        "l": {"driver": "localcmdline", "cmd_on": write},
+        "s": {"driver": "snmpv1", "community": {"env": "RACK_COMMUNITY"}, "oid": "1.2.3.*",
+              "onsetting": 1, "offsetting": 0},
+    });
+    let config = lab.config(pdus, json!({}));
+    let mut command = lab.command(PDUDAEMON);
+    command
+        .arg("--conf")
+        .arg(config)
+        .env("RACK_COMMUNITY", "open sesame")
+        .env("RACK_NAME", "blue");
+    let daemon = Daemon::spawn(command);
+    assert_eq!(daemon.get("on?hostname=l&port=1").0, 200);
+    let text = fs::read_to_string(environment).expect("written");
+    assert!(text.contains("RACK_NAME=blue"), "{text}");
+    assert!(
+        !text.contains("open sesame") && !text.contains("RACK_COMMUNITY"),
+        "{text}"
+    );
+    daemon.stop();
 }
 
 /// Keys whose values are nobody's business.
