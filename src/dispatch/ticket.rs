@@ -4,7 +4,6 @@
 use crate::metrics::Metrics;
 use crate::request::{Failure, FailureKind, Outcome, Reply, Request, Target};
 use log::{Level, log};
-use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -205,7 +204,7 @@ impl Ticket {
             ..
         } = &self.request;
         let text = format!("{client}: {target} {action}: {result}");
-        log!(target: "pdud", level, PDU = pdu, OUTLET = outlet, CLIENT = client.as_ref(); "{}", printable(&text));
+        log!(target: "pdud", level, PDU = pdu, OUTLET = outlet, CLIENT = client.as_ref(); "{text}");
     }
 }
 
@@ -220,15 +219,6 @@ fn inner_end(inner: &mut Inner, outcome: Outcome, began: Instant) -> End {
         followers: std::mem::take(&mut inner.followers),
         outcome,
         took,
-    }
-}
-
-/// What a client sends must not forge log lines.
-fn printable(text: &str) -> Cow<'_, str> {
-    if text.contains(char::is_control) {
-        text.escape_debug().to_string().into()
-    } else {
-        text.into()
     }
 }
 

@@ -11,6 +11,7 @@ use file::LogFile;
 use log::kv::{Key, Value, VisitSource};
 use log::{Level, LevelFilter, Log, Metadata, Record, error, warn};
 use queue::{Kind, Numbered, Queue};
+use std::fmt;
 use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -206,7 +207,7 @@ impl Fields {
         Self {
             level: record.level(),
             target: record.target().to_owned(),
-            text: record.args().to_string(),
+            text: shown(record.args()),
             module: record.module_path_static(),
             more: more.0,
         }
@@ -344,13 +345,41 @@ fn line(out: &mut impl Write, record: &Record<'_>) -> io::Result<()> {
         now.minute(),
         now.second(),
         now.millisecond(),
-        record.args()
+        shown(record.args())
     )
+}
+
+/// The text of a line without what forges one: what somebody else has sent may break lines, steer
+/// a terminal, or turn the direction of what follows.
+fn shown(text: &fmt::Arguments<'_>) -> String {
+    let mut shown = String::new();
+    for c in text.to_string().chars() {
+        match c {
+            '\u{061c}'
+            | '\u{200e}'
+            | '\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2066}'..='\u{2069}' => shown.extend(c.escape_unicode()),
+            c if c.is_control() => shown.extend(c.escape_default()),
+            c => shown.push(c),
+        }
+    }
+    shown
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_forges_a_line_or_turns_its_direction() {
+        assert_eq!(
+            shown(&format_args!(
+                "a\nb\x1b[2J \u{202e}no\u{2066} \u{e9}\u{5d0} \"q\" \\"
+            )),
+            "a\\nb\\u{1b}[2J \\u{202e}no\\u{2066} \u{e9}\u{5d0} \"q\" \\"
+        );
+    }
 
     #[test]
     fn a_line_looks_as_it_always_did() {
