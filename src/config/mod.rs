@@ -591,6 +591,10 @@ impl<'a> Reader<'a> {
             self.unknown_keys(value, &path, &known);
             settings.read_all(&mut wrong, |settings| spec.build.build(settings))
         });
+        if let Some((key, what)) = built.as_ref().and_then(|driver| driver.doubt()) {
+            let at = settings.error(key, "").at;
+            self.warn(at, format!("{path}.{key}: {what}"));
+        }
         if let Some(few) = common
             .as_ref()
             .map(|common| common.retries)

@@ -119,6 +119,18 @@ fn unknown_keys_duplicates_and_dead_aliases_are_warnings() {
         warned.contains("pdus.a.outlets: is there more than once"),
         "{warned}"
     );
+    let fixed = r#"{"driver": "snmpv1", "community": "x", "onsetting": 1, "offsetting": 2, "oid": "1.3.6.4"}"#;
+    let warned = warnings(&format!(
+        r#""pdus": {{"a": {fixed}, "b": {}}}"#,
+        fixed.replace(".4", ".*")
+    ));
+    assert!(
+        warned
+            .iter()
+            .any(|text| text.contains("x.conf:2:87: pdus.a.oid: has no * for the outlet"))
+            && warned.iter().all(|text| !text.contains("pdus.b.oid")),
+        "{warned:?}"
+    );
     assert!(
         warnings(r#""pdus": {"a": {"driver": "simulated", "retries": 0}}"#)
             .join("")

@@ -55,6 +55,11 @@ pub trait Driver: Send {
     fn rest(&mut self, deadline: Deadline) {
         let _ = deadline;
     }
+
+    /// What is foolish in its settings but can be lived with: the key, and a sentence.
+    fn doubt(&self) -> Option<(&'static str, String)> {
+        None
+    }
 }
 
 /// Why a driver call failed. Lower case, no full stop, expected and got.

@@ -12,6 +12,15 @@ fn lab() -> (Lab, Value, Value) {
         "tcp": lab.recorder("tcp"),
         "drive": lab.recorder("drive"),
         "drivealias": lab.recorder("drivealias"),
+        // The placeholders of upstream's sample, and what this machine or program has not.
+        "energenie": {"driver": "EG-PMS", "device": "aa:bb:cc:xx:yy"},
+        "no-mib": {"driver": "snmpv3", "username": "pdudaemon", "authpassphrase": "pdudaemon_auth",
+            "privpassphrase": "pdudaemon_priv", "mib": "NO-SUCH-MIB", "controlpoint": "outlet",
+            "onsetting": 1, "offsetting": 2},
+        "short": {"driver": "snmpv3", "username": "x", "authpassphrase": "x", "oid": "1.3.6.*",
+            "onsetting": 1, "offsetting": 2},
+        "elsewhere": {"driver": "a-python-package"},
+        "percent": {"driver": "localcmdline", "cmd_on": "date +%q %s", "cmd_off": "true"},
     });
     let aliases = json!({"aliases": {
         "aliastesthttp01": {"hostname": "httpalias", "port": 1},

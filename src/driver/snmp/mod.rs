@@ -301,6 +301,17 @@ impl Driver for SnmpPdu {
     fn rest(&mut self, _deadline: Deadline) {
         self.session.rest();
     }
+
+    fn doubt(&self) -> Option<(&'static str, String)> {
+        let Control::Pattern(pattern) = &self.control else {
+            return None;
+        };
+        (!pattern.text.contains('*')).then(|| {
+            let what = "has no * for the outlet: whichever outlet is asked for, this one object is \
+                        switched";
+            ("oid", what.to_owned())
+        })
+    }
 }
 
 /// The outlets of a text such as `1,0,-1`.
