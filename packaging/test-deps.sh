@@ -5,8 +5,8 @@ set -eu
 top=$(cd "$(dirname "$0")/.." && pwd)
 target=${CARGO_TARGET_DIR:-$top/target}
 
-"$top/packaging/need.sh" curl groff-base inetutils-telnet netcat-openbsd openssh-client openssh-server python3 python3-systemd \
-    python3-venv snmp snmpd socat
+"$top/packaging/need.sh" curl groff-base inetutils-telnet netcat-openbsd nginx-light openssh-client openssh-server \
+    python3 python3-systemd python3-venv snmp snmpd socat
 
 # The compat suite compares with these very versions.
 wanted="pdudaemon==1.1.1 pymodbus==3.16.1 schemathesis==4.32.5"

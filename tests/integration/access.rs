@@ -17,7 +17,7 @@ const ADMIN: &str = "admin-token-of-sixteen-and-more";
 const TRUSTED: &str = "127.0.0.1";
 const STRANGER: &str = "127.0.0.2";
 
-fn sha256(token: &str) -> String {
+pub(crate) fn sha256(token: &str) -> String {
     Sha256::digest(token.as_bytes())
         .iter()
         .map(|byte| format!("{byte:02x}"))
@@ -54,7 +54,7 @@ fn guarded(lab: &Lab) -> Daemon {
 }
 
 /// A connection from one of this machine's addresses.
-fn from(address: &str, to: SocketAddr) -> TcpStream {
+pub(crate) fn from(address: &str, to: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     let from: IpAddr = address.parse().expect("an address");
     socket
@@ -75,11 +75,22 @@ fn ask(
     target: &str,
     headers: &[&str],
 ) -> (u16, String) {
-    let mut stream = from(client, daemon.address);
+    ask_at(daemon.address, client, method, target, headers)
+}
+
+/// The same of whoever listens there.
+pub(crate) fn ask_at(
+    address: SocketAddr,
+    client: &str,
+    method: &str,
+    target: &str,
+    headers: &[&str],
+) -> (u16, String) {
+    let mut stream = from(client, address);
     let host = if headers.iter().any(|header| header.starts_with("Host:")) {
         String::new()
     } else {
-        format!("Host: {}\r\n", daemon.address)
+        format!("Host: {address}\r\n")
     };
     let mut request = format!("{method} {target} HTTP/1.1\r\nConnection: close\r\n{host}");
     for header in headers {

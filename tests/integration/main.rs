@@ -41,6 +41,7 @@ mod pages;
 mod peer_modbus;
 mod power;
 mod process;
+mod proxies;
 mod python_drivers;
 mod reload;
 mod service;
