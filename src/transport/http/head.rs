@@ -293,7 +293,7 @@ pub fn check(raw: &[u8]) {
         return;
     }
     let again = read(&head.text).map(|again| again.map(|again| again.text));
-    assert_eq!(again, Ok(Some(head.text)));
+    assert_eq!(again.as_ref(), Ok(&Some(head.text.clone())));
 }
 
 #[cfg(test)]
