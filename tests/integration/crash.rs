@@ -617,7 +617,7 @@ fn a_torn_or_foreign_journal_never_stops_serving() {
         assert!(journal.join(name).symlink_metadata().is_ok(), "{name}");
     }
     assert!(said.contains("pdu.4.0 is not one of our files"), "{said}");
-    assert!(said.contains("PDU gone, outlet 1: left off"), "{said}");
+    assert!(said.contains("PDU gone, outlet 1: LEFT OFF"), "{said}");
 }
 
 #[test]
