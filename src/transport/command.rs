@@ -6,12 +6,12 @@
 //! pipes still open is not waited for and is left alone, but nobody reads its output any more: the
 //! first that it prints ends it by SIGPIPE, unless it was redirected.
 //!
-//! At the deadline the whole process group
-//! gets SIGTERM, so that what has a worker in a session of its own (sudo on a terminal, ssh with one)
-//! can end that too, and [`FAREWELL`] later SIGKILL. A worker that has cut itself loose from all of
-//! that is out of reach, and may switch after the deadline.
+//! At the deadline the whole process group gets SIGTERM, so that what works for it elsewhere (sudo,
+//! ssh) can be ended by whoever started it, and [`FAREWELL`] later SIGKILL; then so does what has
+//! cut itself loose from the group. What belongs to another user, or runs on another machine, is
+//! out of reach, and may switch after the deadline.
 
-use super::leftover::Note;
+use super::leftover::Running;
 use super::{Deadline, TransportError, TransportErrorKind, printable};
 use crate::children;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -102,8 +102,8 @@ impl Program {
     #[cfg_attr(fuzzing, allow(dead_code))]
     fn carry_out(mut self, deadline: Deadline) -> Result<Ended, TransportError> {
         deadline.left("running a program")?;
-        let mut note = Note::begin();
-        if let Some((name, mark)) = note.as_ref().map(Note::variable) {
+        let mut running = Running::begin();
+        if let Some((name, mark)) = running.as_ref().map(Running::variable) {
             self.command.env(name, mark);
         }
         self.command
@@ -113,8 +113,8 @@ impl Program {
             .process_group(0);
         let mut child =
             children::start(&mut self.command).map_err(|error| cannot_start(&self.name, &error))?;
-        if let Some(note) = &mut note {
-            note.started(child.id());
+        if let Some(running) = &mut running {
+            running.started(child.id());
         }
         let mut streams = [
             Stream::new(child.stdout.take()),
@@ -122,7 +122,7 @@ impl Program {
         ];
         let status = wait(&mut child, &mut streams, deadline);
         if status.is_err() {
-            end(child, &mut streams);
+            end(child, &mut streams, running.as_ref());
         }
         let printed = streams.map(|mut stream| {
             stream.cut();
@@ -360,9 +360,9 @@ fn ready(
     Ok(ended)
 }
 
-/// Ends the whole process group: asks first, then kills. A process that even SIGKILL does not end at
+/// Ends the whole process group, and what has left it: asks first, then kills. A process that even SIGKILL does not end at
 /// once (it hangs in the kernel) is left to a thread that waits for it, so that this call comes back.
-fn end(mut child: Child, streams: &mut [Stream; 2]) {
+fn end(mut child: Child, streams: &mut [Stream; 2], running: Option<&Running>) {
     let pid = Pid::from_child(&child);
     let _ = kill_process_group(pid, Signal::TERM);
     let process = pidfd_open(pid, PidfdFlags::empty()).ok();
@@ -380,6 +380,9 @@ fn end(mut child: Child, streams: &mut [Stream; 2]) {
         }
     }
     let _ = kill_process_group(pid, Signal::KILL);
+    if let Some(running) = running {
+        running.end();
+    }
     let nothing = &mut [Stream::new(None::<OwnedFd>), Stream::new(None::<OwnedFd>)];
     let gone = has_ended
         || process.is_some_and(|process| ready(Some(&process), nothing, DYING) == Ok(true));
@@ -482,6 +485,15 @@ mod tests {
             assert_eq!(error.kind, TransportErrorKind::Timeout);
             until_dead(&error, begin);
         }
+    }
+
+    #[test]
+    fn a_worker_that_nobody_ends_is_ended_wherever_it_is() {
+        let begin = Instant::now();
+        let line = "setsid sh -c 'sleep 60' </dev/null >/dev/null 2>&1 & echo $!; sleep 60";
+        let error = sh(line, Duration::from_secs(1)).expect_err("too slow");
+        assert_eq!(error.kind, TransportErrorKind::Timeout);
+        until_dead(&error, begin);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Programs that outlive the process which ran them: whoever comes next waits for their end.
 //!
-//! While a program runs there is a note of it in a file. The note holds a mark, which the program
-//! has in its environment and hands on to all that it starts, whatever these do to their session,
-//! their group and their descriptors. It also holds the number and the start time of the first
-//! process, for one that sheds its environment or belongs to another user (`env -i`, sudo).
+//! A program has a mark in its environment, which it hands on to all that it starts, whatever these
+//! do to their session, their group and their descriptors. While it runs the mark stands in a note,
+//! a file, together with the number and the start time of its first process, for one that sheds
+//! its environment or belongs to another user (`env -i`, sudo).
 //!
 //! Invariant: no program ever gets a descriptor of the note, or of anything else that counts.
 
@@ -46,50 +46,43 @@ impl Drop for Noting {
     }
 }
 
-/// The note of one program; it goes when the program has ended.
+/// One program that runs: its mark, and the note of it, which goes when it has ended.
 #[cfg_attr(fuzzing, allow(dead_code))]
-pub(super) struct Note {
-    path: PathBuf,
-    file: File,
+pub(super) struct Running {
     mark: String,
+    note: Option<(PathBuf, File)>,
 }
 
 #[cfg_attr(fuzzing, allow(dead_code))]
-impl Note {
-    /// Made before the program starts; none where this thread's programs are not noted.
+impl Running {
+    /// Noted before the program starts, where this thread's programs are; nothing where the system
+    /// tells too little of processes to know them again.
     pub(super) fn begin() -> Option<Self> {
-        let path = NOTE.with_borrow(Clone::clone)?;
-        match Self::make(&path) {
-            Ok(note) => Some(note),
-            Err(error) => {
-                if !COMPLAINED.replace(true) {
-                    warn!(
-                        "{}: {error}; going on without it: should pdudaemon be killed while a command runs, the next start would not wait for that command's end",
-                        path.display()
-                    );
-                }
-                None
-            }
+        let mut running = Self {
+            mark: kernel("uuid").ok()?,
+            note: None,
+        };
+        if let Some(path) = NOTE.with_borrow(Clone::clone)
+            && let Err(error) = running.note_at(&path)
+            && !COMPLAINED.replace(true)
+        {
+            warn!(
+                "{}: {error}; going on without it: should pdudaemon be killed while a command runs, the next start would not wait for that command's end",
+                path.display()
+            );
         }
+        Some(running)
     }
 
-    fn make(path: &Path) -> io::Result<Self> {
-        let boot = kernel("boot_id")?;
-        let mark = kernel("uuid")?;
+    fn note_at(&mut self, path: &Path) -> io::Result<()> {
         let create = || OpenOptions::new().write(true).create_new(true).open(path);
         let file = create().or_else(|error| {
             // Of a program that is waited for no longer.
             fs::remove_file(path).map_err(|_| error)?;
             create()
         })?;
-        let mut note = Self {
-            path: path.to_owned(),
-            file,
-            mark,
-        };
-        let line = format!("{boot} {}\n", note.mark);
-        note.file.write_all(line.as_bytes())?;
-        Ok(note)
+        let (_, file) = self.note.insert((path.to_owned(), file));
+        file.write_all(format!("{} {}\n", kernel("boot_id")?, self.mark).as_bytes())
     }
 
     /// The variable that the program gets.
@@ -99,18 +92,25 @@ impl Note {
 
     /// The program runs as this process.
     pub(super) fn started(&mut self, process: u32) {
-        if let Some(start) = start_of(process) {
+        if let Some((_, file)) = &mut self.note
+            && let Some(start) = start_of(process)
+        {
             // The mark is there, at the least.
-            let _ = self
-                .file
-                .write_all(format!("{process} {start}\n").as_bytes());
+            let _ = file.write_all(format!("{process} {start}\n").as_bytes());
         }
+    }
+
+    /// Ends what is left of it, wherever it has gone.
+    pub(super) fn end(&self) {
+        Left::new(&self.mark, None).end();
     }
 }
 
-impl Drop for Note {
+impl Drop for Running {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        if let Some((path, _)) = &self.note {
+            let _ = fs::remove_file(path);
+        }
     }
 }
 
@@ -141,6 +141,13 @@ struct Left {
 }
 
 impl Left {
+    fn new(mark: &str, first: Option<(u32, u64)>) -> Self {
+        Self {
+            mark: format!("{MARK}={mark}").into_bytes(),
+            first,
+        }
+    }
+
     /// Nothing when no program can be left: there is no note, or it is from before the machine was
     /// started.
     fn read(note: &Path) -> Option<Self> {
@@ -156,10 +163,7 @@ impl Left {
         }
         let first = rest.trim_end().split_once(' ');
         let first = first.and_then(|(id, start)| Some((id.parse().ok()?, start.parse().ok()?)));
-        Some(Self {
-            mark: format!("{MARK}={mark}").into_bytes(),
-            first,
-        })
+        Some(Self::new(mark, first))
     }
 
     fn is(&self, process: u32) -> bool {
@@ -189,6 +193,40 @@ impl Left {
             })
             .collect()
     }
+
+    /// Waits for its end until the deadline; sends all of it a signal, if there is one. True when it
+    /// has ended.
+    fn has_ended(&self, deadline: Deadline, signal: Option<Signal>) -> bool {
+        loop {
+            // What has ended may have started others.
+            let left = self.find();
+            if left.is_empty() {
+                return true;
+            }
+            let Ok(wait) = deadline.left("the end of a program") else {
+                return false;
+            };
+            let mut watched = Vec::with_capacity(left.len());
+            for (_, process) in &left {
+                let _ = signal.map(|signal| pidfd_send_signal(process, signal));
+                watched.push(PollFd::new(process, PollFlags::IN));
+            }
+            let _ = poll(&mut watched, Timespec::try_from(wait).ok().as_ref());
+        }
+    }
+
+    /// Ends it: asks first, then kills. False when it cannot be ended.
+    fn end(&self) -> bool {
+        self.has_ended(Deadline::after(FAREWELL), Some(Signal::TERM))
+            || self.has_ended(Deadline::after(DYING), Some(Signal::KILL))
+    }
+
+    /// Its processes, for messages.
+    fn numbers(&self) -> String {
+        let left = self.find();
+        let numbers: Vec<String> = left.iter().map(|(number, _)| number.to_string()).collect();
+        numbers.join(", ")
+    }
 }
 
 /// Waits for the end of the program that an earlier process has left, if `note` tells of one. One
@@ -201,56 +239,27 @@ pub fn wait_for(note: &Path, deadline: Deadline) -> Result<(), TransportError> {
     let Some(left) = Left::read(note) else {
         return Ok(());
     };
-    let mut remaining = left.find();
-    if remaining.is_empty() {
-        let _ = fs::remove_file(note);
-        return Ok(());
-    }
-    let steps: [(Option<Signal>, &dyn Fn() -> Deadline); 3] = [
-        (None, &|| deadline),
-        (Some(Signal::TERM), &|| Deadline::after(FAREWELL)),
-        (Some(Signal::KILL), &|| Deadline::after(DYING)),
-    ];
-    for (signal, until) in steps {
-        let numbers = numbers(&remaining);
-        match signal {
-            None => warn!(
-                "a command of a killed pdudaemon still runs (process {numbers}): waiting for its end"
-            ),
-            Some(signal) => warn!(
-                "a command of a killed pdudaemon is past its time (process {numbers}): sending {signal:?}"
-            ),
-        }
-        let until = until();
-        while let Ok(wait) = until.left("the end of a program") {
-            for (_, process) in remaining.iter().filter(|_| signal.is_some()) {
-                let _ = signal.map(|signal| pidfd_send_signal(process, signal));
-            }
-            let watched = remaining.iter().map(|(_, process)| process);
-            let mut watched: Vec<PollFd<'_>> = watched
-                .map(|process| PollFd::new(process, PollFlags::IN))
-                .collect();
-            let _ = poll(&mut watched, Timespec::try_from(wait).ok().as_ref());
-            // What has ended may have started others meanwhile.
-            remaining = left.find();
-            if remaining.is_empty() {
-                let _ = fs::remove_file(note);
-                return Ok(());
+    let numbers = left.numbers();
+    if !numbers.is_empty() {
+        warn!(
+            "a command of a killed pdudaemon still runs (process {numbers}): waiting for its end"
+        );
+        if !left.has_ended(deadline, None) {
+            let numbers = left.numbers();
+            warn!(
+                "a command of a killed pdudaemon is past its time (process {numbers}): ending it"
+            );
+            if !left.end() {
+                let numbers = left.numbers();
+                return Err(TransportError::new(
+                    TransportErrorKind::Busy,
+                    format!("a command of a killed pdudaemon cannot be ended (process {numbers})"),
+                ));
             }
         }
     }
-    Err(TransportError::new(
-        TransportErrorKind::Busy,
-        format!(
-            "a command of a killed pdudaemon cannot be ended (process {})",
-            numbers(&remaining)
-        ),
-    ))
-}
-
-fn numbers(processes: &[(u32, OwnedFd)]) -> String {
-    let numbers: Vec<String> = processes.iter().map(|(id, _)| id.to_string()).collect();
-    numbers.join(", ")
+    let _ = fs::remove_file(note);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -262,7 +271,9 @@ mod tests {
     /// A note, and a program that it is of, both left by a process that is gone.
     fn left(folder: &Path, line: &str) -> (PathBuf, Child) {
         let path = folder.join("note");
-        let mut note = Note::make(&path).expect("a note");
+        let noting = note_at(path.clone());
+        let mut note = Running::begin().expect("a mark");
+        drop(noting);
         let (name, mark) = note.variable();
         let child = Command::new("/bin/sh")
             .args(["-c", line])

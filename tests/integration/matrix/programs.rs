@@ -10,7 +10,7 @@ use std::time::Instant;
 
 /// What a program may do instead of its work: a name, shell words, and the kinds of error that fit
 /// (none: the driver must find out in its own way, or the outcome says that nothing is known).
-const PROGRAM_FAULTS: [(&str, &str, &[TransportErrorKind]); 5] = [
+const PROGRAM_FAULTS: [(&str, &str, &[TransportErrorKind]); 6] = [
     ("silence", "exec sleep 60", &[TransportErrorKind::Timeout]),
     (
         "endless",
@@ -20,6 +20,12 @@ const PROGRAM_FAULTS: [(&str, &str, &[TransportErrorKind]); 5] = [
     (
         "drip",
         "while :; do printf .; sleep 0.2; done",
+        &[TransportErrorKind::Timeout],
+    ),
+    // Its work has left the group, and would come late.
+    (
+        "detached",
+        "setsid sleep 60 </dev/null & exec sleep 60",
         &[TransportErrorKind::Timeout],
     ),
     ("killed", "kill -9 $$", &[]),
