@@ -2,7 +2,7 @@
 //!
 //! What is known of each PDU is not counted here but looked up when somebody asks.
 
-use crate::request::{Action, FailureKind, Outcome, Outlet, PduName, State, Switch};
+use crate::request::{Action, FailureKind, Outcome, State, Switch};
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -174,8 +174,9 @@ impl Metrics {
         self.log.get().map_or_else(LogFacts::default, |log| log())
     }
 
-    /// Everything in the OpenMetrics text form, with what is known of each PDU.
-    pub fn text(&self, pdus: &[PduFacts<'_>], left_off: &[(PduName, Outlet)]) -> String {
+    /// Everything in the OpenMetrics text form, with what is known of each PDU, and the outlets
+    /// that a reboot has left off (each behind its PDU, which may be in no config any more).
+    pub fn text(&self, pdus: &[PduFacts<'_>], left_off: &[(&str, &str)]) -> String {
         let mut out = String::new();
         // Writing to a String cannot fail.
         let _ = text::encode_registry(&mut out, &self.registry);
@@ -244,7 +245,7 @@ struct ByOutlet {
     outlet: String,
 }
 
-fn registry_of(pdus: &[PduFacts<'_>], left_off: &[(PduName, Outlet)]) -> Registry {
+fn registry_of(pdus: &[PduFacts<'_>], left_off: &[(&str, &str)]) -> Registry {
     let served = Family::<ByPdu, Gauge>::default();
     let broken = Family::<ByPdu, Gauge>::default();
     let waiting = Family::<ByPdu, Gauge>::default();
@@ -284,17 +285,12 @@ fn registry_of(pdus: &[PduFacts<'_>], left_off: &[(PduName, Outlet)]) -> Registr
     let dark = Family::<ByOutlet, Gauge>::default();
     for (pdu, outlet) in left_off {
         let label = ByOutlet {
-            pdu: pdu.to_string(),
-            outlet: outlet.to_string(),
+            pdu: (*pdu).to_owned(),
+            outlet: (*outlet).to_owned(),
         };
         dark.get_or_create(&label).set(1);
     }
     let mut registry = Registry::with_prefix("pdudaemon");
-    registry.register(
-        "outlet_left_off",
-        "An unfinished reboot left the outlet off, and its PDU is not served",
-        dark,
-    );
     registry.register(
         "pdu_served",
         "Is the PDU served (1), or can its settings not work (0)",
@@ -326,6 +322,11 @@ fn registry_of(pdus: &[PduFacts<'_>], left_off: &[(PduName, Outlet)]) -> Registr
         "outlet_on",
         "The outlet's last known state: on (1) or off (0)",
         states,
+    );
+    registry.register(
+        "outlet_left_off",
+        "The outlet was switched off by a reboot and is not on again",
+        dark,
     );
     registry
 }
@@ -382,7 +383,7 @@ mod tests {
                 is_stuck: false,
                 outlets: vec![("4", true)],
             }],
-            &[(PduName::new("gone"), Outlet::new("7"))],
+            &[("gone", "7")],
         );
         for line in [
             r#"pdudaemon_requests_total{action="reboot",result="ok"} 1"#,
@@ -393,13 +394,13 @@ mod tests {
             "pdudaemon_connections_open 1",
             r#"pdudaemon_refusals_total{reason="line"} 1"#,
             r#"pdudaemon_log_lines_lost_total{kind="request"} 0"#,
-            r#"pdudaemon_outlet_left_off{pdu="gone",outlet="7"} 1"#,
             r#"pdudaemon_pdu_served{pdu="rack \"1\""} 1"#,
             r#"pdudaemon_pdu_settings_broken{pdu="rack \"1\""} 1"#,
             r#"pdudaemon_queue_depth{pdu="rack \"1\""} 3"#,
             r#"pdudaemon_pdu_reachable{pdu="rack \"1\""} 0"#,
             r#"pdudaemon_driver_errors_total{pdu="rack \"1\"",error="timeout"} 2"#,
             r#"pdudaemon_outlet_on{pdu="rack \"1\"",outlet="4"} 1"#,
+            r#"pdudaemon_outlet_left_off{pdu="gone",outlet="7"} 1"#,
             concat!(
                 r#"pdudaemon_build_info{version=""#,
                 env!("CARGO_PKG_VERSION"),

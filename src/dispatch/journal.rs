@@ -3,21 +3,27 @@
 //!
 //! One empty file per such outlet in `journal/` of the state directory; its name says which. It is
 //! made, and the folder synced, before the off is sent, and removed when the outlet is on again.
-//! There is nothing in it that could be torn. The process that made it holds a lock on it, so
+//! There is nothing in it that could be torn; but names too long for a file stand in it, and its own
+//! is their hash. A record that cannot be made is tried again while its reboot lasts; one that
+//! cannot be removed is marked as settled, and removed as soon as it can be. The process that made it holds a lock on it, so
 //! that a daemon takes over what a dead process left, when it starts and while it runs, and leaves
 //! alone what another one (`--drive`) is still at. A removal that a power cut undoes costs one
-//! more on.
+//! more on. A record that is [`OLD`] switches nothing on any more: by then somebody may have
+//! switched the outlet off on purpose, by hand or under another name. It is told until somebody
+//! switches the outlet.
 //!
 //! Only the worker of its PDU takes over a record: what it switches meanwhile cannot be overtaken
 //! by what somebody else found before.
 
 use super::plan::Ledger;
+use super::{HASHED, short};
 use crate::request::{Outlet, PduName};
-use log::{error, warn};
+use log::{error, info, warn};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirEntry, File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,6 +40,8 @@ pub(super) struct Journal {
 struct Known {
     /// This process's records, those included that it took over or cannot remove.
     ours: HashSet<PathBuf>,
+    /// Those of them that nobody is owed anything by, and that could not be removed.
+    settled: HashSet<PathBuf>,
     /// What has been complained of.
     told: HashSet<PathBuf>,
     /// When the folder had changed last, at a look that found no record of another process.
@@ -44,12 +52,23 @@ struct Known {
 /// clock of a file system (2 s).
 const TICK: Duration = Duration::from_secs(3);
 
+/// From this age on a record is told, and not acted on: a week, after which nobody still waits.
+pub(super) const OLD: Duration = Duration::from_secs(7 * 86_400);
+/// Times before this (2020) are those of a machine that does not know the time, and tell no age.
+const CLOCK_IS_SET: Duration = Duration::from_secs(1_577_836_800);
+/// The end of a record that could not be removed. No encoded name ends so.
+const SETTLED: &str = "\nsettled\n";
+/// How much of a record is read: more than names ever take.
+const MOST_READ: u64 = 1 << 20;
+
 /// One outlet that is owed its on.
 #[derive(Debug)]
 struct Record {
     path: PathBuf,
     /// Holds the lock.
-    _file: File,
+    file: File,
+    /// It is locked, and survives a crash.
+    is_safe: bool,
 }
 
 /// A record that is not this process's.
@@ -57,15 +76,29 @@ struct Record {
 pub(super) struct Found {
     pub(super) pdu: PduName,
     pub(super) outlet: Outlet,
-    path: PathBuf,
+    pub(super) path: PathBuf,
     entry: DirEntry,
 }
 
 impl Found {
+    fn made(&self) -> Option<SystemTime> {
+        self.entry.metadata().and_then(|meta| meta.modified()).ok()
+    }
+
     /// Was it made so long ago? If the clock has been set back since, it was.
     fn is_older_than(&self, age: Duration) -> bool {
-        let made = self.entry.metadata().and_then(|meta| meta.modified());
-        made.is_ok_and(|made| made.elapsed().map_or(true, |elapsed| elapsed >= age))
+        self.made()
+            .is_some_and(|made| made.elapsed().map_or(true, |elapsed| elapsed >= age))
+    }
+
+    /// May somebody have switched the outlet off on purpose since? Not by a clock that was not set.
+    pub(super) fn is_old(&self) -> bool {
+        let is_set = |made: &SystemTime| *made >= SystemTime::UNIX_EPOCH + CLOCK_IS_SET;
+        let elapsed = self
+            .made()
+            .filter(is_set)
+            .and_then(|made| made.elapsed().ok());
+        elapsed.is_some_and(|elapsed| elapsed >= OLD)
     }
 }
 
@@ -99,6 +132,7 @@ impl Journal {
 
     /// `None` when not all of the folder can be read.
     fn look(&self) -> Option<Vec<Found>> {
+        self.remove_settled();
         let read = fs::read_dir(&self.folder).and_then(|entries| entries.collect());
         let entries: Vec<DirEntry> = match read {
             Ok(entries) => entries,
@@ -120,7 +154,8 @@ impl Journal {
             // A folder or a FIFO is none of ours, whatever its name; opening it could wait.
             let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
             let name = entry.file_name();
-            let Some((pdu, outlet)) = name.to_str().filter(|_| is_file).and_then(read_name) else {
+            let of = name.to_str().filter(|_| is_file);
+            let Some((pdu, outlet)) = of.and_then(|name| read_record(name, &path)) else {
                 if self.tell(&path) {
                     warn!(
                         "journal: {} is not one of our files; left alone",
@@ -137,6 +172,19 @@ impl Journal {
             })
         });
         Some(found.collect())
+    }
+
+    /// What could not be removed perhaps can be now.
+    fn remove_settled(&self) {
+        let mut known = self.known();
+        let Known { ours, settled, .. } = &mut *known;
+        settled.retain(|path| {
+            let is_left = matches!(fs::remove_file(path), Err(error) if error.kind() != io::ErrorKind::NotFound);
+            if !is_left {
+                ours.remove(path);
+            }
+            is_left
+        });
     }
 
     /// The same, for every on and off: the folder's time tells whether there can be any record of
@@ -184,9 +232,14 @@ impl Journal {
         if self.known().ours.contains(path) || !is_still(path, &file) {
             return None;
         }
+        if text_of(path).ends_with(SETTLED) {
+            let _ = fs::remove_file(path);
+            return None;
+        }
         Some(Record {
             path: path.to_owned(),
-            _file: file,
+            file,
+            is_safe: true,
         })
     }
 
@@ -208,12 +261,63 @@ impl Journal {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Makes a record.
+    fn make(&self, pdu: &PduName, outlet: &Outlet) -> io::Result<Record> {
+        let whose = encoded(pdu, outlet);
+        let name = short(&whose);
+        let mut is_missing = false;
+        let mut number = 0;
+        loop {
+            let path = self.folder.join(format!("{name}.{number}"));
+            // Before it is there: nobody shall find it and take it for a left one.
+            let is_new = self.known().ours.insert(path.clone());
+            let made = OpenOptions::new().write(true).create_new(true).open(&path);
+            let made = made.and_then(|mut file| {
+                if name != whose {
+                    let written = file.write_all(whose.as_bytes());
+                    written.and_then(|()| file.sync_all()).inspect_err(|_| {
+                        let _ = fs::remove_file(&path);
+                    })?;
+                }
+                Ok(file)
+            });
+            if made.is_err() && is_new {
+                self.known().ours.remove(&path);
+            }
+            match made {
+                Ok(file) => {
+                    return Ok(Record {
+                        path,
+                        file,
+                        is_safe: false,
+                    });
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    number = u32::checked_add(number, 1).ok_or(error)?;
+                }
+                // Somebody has removed the folder.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !is_missing => {
+                    is_missing = true;
+                    fs::create_dir_all(&self.folder)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn make_safe(&self, record: &File) -> io::Result<()> {
+        record.try_lock()?;
+        // The name is the record: what must survive is the folder.
+        File::open(&self.folder)?.sync_all()
+    }
+
     /// The ledger of one PDU.
     pub(super) fn ledger(&self, pdu: PduName) -> PduLedger {
         PduLedger {
             journal: self.clone(),
             pdu,
             records: HashMap::new(),
+            failing: HashSet::new(),
         }
     }
 }
@@ -232,13 +336,30 @@ fn encode(text: &str) -> impl std::fmt::Display + '_ {
     utf8_percent_encode(text, NON_ALPHANUMERIC)
 }
 
-/// A record's name: PDU, outlet and a number, percent-encoded so that the dots part them.
-pub(super) fn name(pdu: &PduName, outlet: &Outlet, number: u32) -> String {
-    format!(
-        "{}.{}.{number}",
-        encode(pdu.as_str()),
-        encode(outlet.as_str())
-    )
+/// A record's name without its number: PDU and outlet, percent-encoded so that the dots part them.
+pub(super) fn encoded(pdu: &PduName, outlet: &Outlet) -> String {
+    format!("{}.{}", encode(pdu.as_str()), encode(outlet.as_str()))
+}
+
+/// Whose a record is: its name tells or, where it is a hash, what stands in it.
+fn read_record(name: &str, path: &Path) -> Option<(PduName, Outlet)> {
+    let Some((hash, number)) = name.split_once('.').filter(|_| name.starts_with(HASHED)) else {
+        return read_name(name);
+    };
+    let text = text_of(path);
+    let text = text.lines().next().unwrap_or_default();
+    (short(text) == hash)
+        .then(|| read_name(&format!("{text}.{number}")))
+        .flatten()
+}
+
+/// What stands in a record.
+fn text_of(path: &Path) -> String {
+    let mut text = String::new();
+    let file = File::open(path);
+    let read = file.and_then(|file| file.take(MOST_READ).read_to_string(&mut text));
+    // Something that is no text says nothing.
+    read.map(|_| text).unwrap_or_default()
 }
 
 pub(super) fn read_name(name: &str) -> Option<(PduName, Outlet)> {
@@ -262,52 +383,47 @@ pub(super) struct PduLedger {
     journal: Journal,
     pdu: PduName,
     records: HashMap<Outlet, Record>,
+    /// Outlets whose record could not be made, as has been told.
+    failing: HashSet<Outlet>,
 }
 
 impl PduLedger {
-    /// Makes the record. Once its file is there it is ours to remove, even if it may not survive a
-    /// crash, or cannot be locked: that is the second thing returned.
-    fn make(&self, outlet: &Outlet) -> io::Result<(Record, io::Result<()>)> {
-        let mut is_missing = false;
-        let mut number = 0;
-        loop {
-            let path = self.journal.folder.join(name(&self.pdu, outlet, number));
-            // Before it is there: nobody shall find it and take it for a left one.
-            let is_new = self.journal.known().ours.insert(path.clone());
-            let opened = OpenOptions::new().write(true).create_new(true).open(&path);
-            if opened.is_err() && is_new {
-                self.journal.known().ours.remove(&path);
+    /// Makes the record, or makes it safe. Once its file is there it is ours to remove, even if it
+    /// may not survive a crash, or cannot be locked.
+    fn record(&mut self, outlet: &Outlet) -> Result<(), String> {
+        let record = match self.records.entry(outlet.clone()) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                let made = self.journal.make(&self.pdu, outlet);
+                entry.insert(made.map_err(|error| format!("cannot be written: {error}"))?)
             }
-            match opened {
-                Ok(file) => {
-                    let safe = self.make_safe(&file);
-                    return Ok((Record { path, _file: file }, safe));
-                }
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    number = u32::checked_add(number, 1).ok_or(error)?;
-                }
-                // Somebody has removed the folder.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && !is_missing => {
-                    is_missing = true;
-                    fs::create_dir_all(&self.journal.folder)?;
-                }
-                Err(error) => return Err(error),
-            }
+        };
+        if !record.is_safe {
+            let safe = self.journal.make_safe(&record.file);
+            safe.map_err(|error| format!("is not safe: {error}"))?;
+            record.is_safe = true;
         }
+        Ok(())
     }
 
-    fn make_safe(&self, file: &File) -> io::Result<()> {
-        file.try_lock()?;
-        // The name is the record: what must survive is the folder.
-        File::open(&self.journal.folder)?.sync_all()
-    }
-
-    fn remove(&self, record: &Record) {
+    fn remove(&self, mut record: Record) {
         match fs::remove_file(&record.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => warn!(
-                "journal: {}: {error}; the next start will switch this outlet on",
-                record.path.display()
-            ),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                // Whoever finds it shall know.
+                let marked = record
+                    .file
+                    .seek(SeekFrom::End(0))
+                    .and_then(|_| record.file.write_all(SETTLED.as_bytes()))
+                    .and_then(|()| record.file.sync_all());
+                let path = record.path.display();
+                match marked {
+                    Ok(()) => warn!("journal: {path} is settled and cannot be removed: {error}"),
+                    Err(_) => {
+                        warn!("journal: {path}: {error}; the next start will switch this outlet on")
+                    }
+                }
+                self.journal.known().settled.insert(record.path);
+            }
             Ok(()) | Err(_) => {
                 self.journal.known().ours.remove(&record.path);
             }
@@ -315,9 +431,13 @@ impl PduLedger {
     }
 
     /// Takes over what dead processes left of an outlet, of what was `found`.
-    fn take_over(&self, outlet: &Outlet, found: &[Found]) -> Vec<Record> {
+    fn take_over<'f>(
+        &self,
+        outlet: &Outlet,
+        found: impl IntoIterator<Item = &'f Found>,
+    ) -> Vec<Record> {
         let left: Vec<Record> = found
-            .iter()
+            .into_iter()
             .filter(|found| found.pdu == self.pdu && found.outlet == *outlet)
             .filter_map(|found| self.journal.take_over(&found.path))
             .collect();
@@ -328,27 +448,28 @@ impl PduLedger {
 }
 
 impl Ledger for PduLedger {
-    fn owe(&mut self, outlet: &Outlet) {
-        if self.records.contains_key(outlet) {
-            return;
-        }
-        match self.make(outlet) {
-            Ok((record, safe)) => {
-                self.records.insert(outlet.clone(), record);
-                if let Err(error) = safe {
+    fn owe(&mut self, outlet: &Outlet) -> bool {
+        match self.record(outlet) {
+            Ok(()) => {
+                if self.failing.remove(outlet) {
+                    info!(
+                        "PDU {}, outlet {outlet}: the reboot under way is in the journal after all",
+                        self.pdu
+                    );
+                }
+                true
+            }
+            // Not serving would help nobody.
+            Err(why) => {
+                if self.failing.insert(outlet.clone()) {
                     error!(
-                        "PDU {}, outlet {outlet}: the journal {} is not safe: {error}; a crash during this reboot could leave the outlet off",
+                        "PDU {}, outlet {outlet}: the journal {} {why}; a crash during this reboot would leave the outlet off; trying again while it lasts",
                         self.pdu,
                         self.journal.folder.display()
                     );
                 }
+                false
             }
-            // Not serving would help nobody.
-            Err(error) => error!(
-                "PDU {}, outlet {outlet}: the journal {} cannot be written: {error}; a crash during this reboot would leave the outlet off",
-                self.pdu,
-                self.journal.folder.display()
-            ),
         }
     }
 
@@ -358,18 +479,21 @@ impl Ledger for PduLedger {
             return false;
         }
         let found = self.journal.look().unwrap_or_default();
-        let mut left = self.take_over(outlet, &found).into_iter();
+        let of_it = found.iter().filter(|found| found.outlet == *outlet);
+        let recent = of_it.filter(|found| !found.is_old());
+        let mut left = self.take_over(outlet, recent).into_iter();
         let Some(first) = left.next() else {
             return false;
         };
         self.records.insert(outlet.clone(), first);
-        left.for_each(|doubled| self.remove(&doubled));
+        left.for_each(|doubled| self.remove(doubled));
         true
     }
 
     fn withdraw(&mut self, outlet: &Outlet) {
+        self.failing.remove(outlet);
         if let Some(record) = self.records.remove(outlet) {
-            self.remove(&record);
+            self.remove(record);
         }
     }
 
@@ -377,7 +501,7 @@ impl Ledger for PduLedger {
         self.withdraw(outlet);
         let found = self.journal.look_for_news();
         for left in self.take_over(outlet, &found) {
-            self.remove(&left);
+            self.remove(left);
         }
     }
 }
@@ -426,6 +550,105 @@ mod tests {
         drop(next);
         assert_eq!(names(&open()), ["pdu.5/x 5"]);
         assert!(folder.path().join("journal/README").exists());
+    }
+
+    #[test]
+    fn names_too_long_for_a_file_are_recorded_too() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let open = || Journal::open(folder.path()).expect("opened");
+        let (long, longer) = ("電源".repeat(60), "電源".repeat(61));
+        let pdu = || PduName::new("x".repeat(300));
+        let mut ledger = open().ledger(pdu());
+        for outlet in [&*long, &*longer, "1"] {
+            assert!(ledger.owe(&Outlet::new(outlet)), "{outlet}");
+        }
+        ledger.settle(&Outlet::new("1"));
+        drop(ledger);
+        let journal = open();
+        let name = pdu();
+        assert_eq!(
+            names(&journal),
+            [format!("{name} {long}"), format!("{name} {longer}")]
+        );
+        let mut next = journal.ledger(pdu());
+        assert!(next.adopt(&Outlet::new(&*longer)));
+        next.settle(&Outlet::new(&*longer));
+        next.settle(&Outlet::new(&*long));
+        assert_eq!(
+            fs::read_dir(folder.path().join("journal"))
+                .expect("it")
+                .count(),
+            0
+        );
+        // One whose names do not fit its hash is nobody's.
+        let torn = folder
+            .path()
+            .join(format!("journal/sha256-{}.0", "0".repeat(64)));
+        fs::write(torn, "pdu.1").expect("written");
+        assert!(names(&journal).is_empty());
+    }
+
+    #[test]
+    fn an_old_record_is_told_and_switches_nothing_on() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (pdu, outlet) = (|| PduName::new("pdu"), Outlet::new("1"));
+        let path = folder.path().join("journal/pdu.1.0");
+        let journal = Journal::open(folder.path()).expect("opened");
+        let made = |at: SystemTime| {
+            let file = File::create(&path).expect("a record");
+            file.set_modified(at).expect("its time");
+        };
+        let now = SystemTime::now();
+        let day = Duration::from_secs(86_400);
+        for (at, is_old) in [
+            (now - OLD + day, false),
+            (now - OLD - day, true),
+            (now + day, false),
+            // A clock that was not set yet.
+            (SystemTime::UNIX_EPOCH + day, false),
+        ] {
+            made(at);
+            let found = journal.found(Duration::ZERO);
+            assert_eq!(
+                found.iter().map(Found::is_old).collect::<Vec<_>>(),
+                [is_old]
+            );
+            let mut ledger = journal.ledger(pdu());
+            assert_eq!(ledger.adopt(&outlet), !is_old);
+            // Whatever its age, it goes when somebody switches the outlet.
+            ledger.settle(&outlet);
+            assert!(!path.exists());
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_removed_is_marked_and_goes_as_soon_as_it_can() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let open = || Journal::open(folder.path()).expect("opened");
+        let (pdu, outlet) = (|| PduName::new("pdu"), Outlet::new("x".repeat(300)));
+        let name = encoded(&pdu(), &outlet);
+        let path = folder.path().join(format!("journal/{}.0", short(&name)));
+        let journal = open();
+        let mut ledger = journal.ledger(pdu());
+        assert!(ledger.owe(&outlet));
+        // A folder in its place cannot be removed so; what the open file says is in the other.
+        let aside = folder.path().join("aside");
+        fs::rename(&path, &aside).expect("renamed");
+        fs::create_dir(&path).expect("in its place");
+        ledger.settle(&outlet);
+        let says = fs::read_to_string(&aside).expect("there");
+        assert_eq!(says, format!("{}{SETTLED}", encoded(&pdu(), &outlet)));
+        fs::remove_dir(&path).expect("removed");
+        fs::rename(&aside, &path).expect("back");
+        assert!(names(&open()).is_empty(), "it says so to others");
+        assert!(!path.exists());
+        fs::write(&path, "").expect("back again");
+        assert!(
+            journal.found(Duration::ZERO).is_empty(),
+            "not ours to act on"
+        );
+        assert!(!path.exists(), "and removed");
+        assert!(journal.known().ours.is_empty());
     }
 
     #[test]

@@ -62,6 +62,27 @@ pub struct Health {
     pub troubles: Vec<(PduName, String)>,
 }
 
+/// An outlet that a reboot has switched off and that is not on again.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LeftOff {
+    /// Its PDU, which may not be in the config any more.
+    pub pdu: PduName,
+    /// Which.
+    pub outlet: Outlet,
+    /// Why, and what to do.
+    pub why: String,
+}
+
+impl fmt::Display for LeftOff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "outlet {}: LEFT OFF by an unfinished reboot: {}",
+            self.outlet, self.why
+        )
+    }
+}
+
 /// Are unfinished reboots of an earlier run finished at the start?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recover {
@@ -242,12 +263,6 @@ impl Dispatcher {
             .collect()
     }
 
-    /// Outlets that an unfinished reboot left off and nobody can switch on: their PDU is not in the
-    /// config, or its settings cannot work.
-    pub fn left_off(&self) -> Vec<(PduName, Outlet)> {
-        self.table().left_off()
-    }
-
     /// Is there a PDU of this name?
     pub fn has(&self, pdu: &str) -> bool {
         self.table().routes.contains_key(pdu)
@@ -297,16 +312,18 @@ impl Dispatcher {
             .iter()
             .filter_map(|(name, route)| Some((name.clone(), trouble(route)?)))
             .collect();
-        for (pdu, outlet) in table.left_off() {
-            let why = table.why_unserved(&pdu);
-            let left = format!("outlet {outlet} is left off by an unfinished reboot: {why}");
-            troubles.push((pdu, left));
-        }
+        let left_off = table.left_off().into_iter();
+        troubles.extend(left_off.map(|left| (left.pdu.clone(), left.to_string())));
         troubles.sort();
         Health {
             moves: true,
             troubles,
         }
+    }
+
+    /// Outlets that a reboot has switched off and that are not on again.
+    pub fn left_off(&self) -> Vec<LeftOff> {
+        self.table().left_off()
     }
 
     /// Gives workers whose driver call is long past its deadline a fresh driver and thread.
@@ -553,6 +570,9 @@ fn info_of(name: &PduName, route: &Result<Route, BrokenPdu>, aliased: Vec<&Outle
     }
 }
 
+/// How the hash of a name begins; no other name of a file of ours has a hyphen.
+const HASHED: &str = "sha256-";
+
 /// A name that may be too long for a file: then its hash.
 fn short(name: &str) -> Cow<'_, str> {
     // 255 bytes is the limit, and something comes before and behind it.
@@ -562,7 +582,7 @@ fn short(name: &str) -> Cow<'_, str> {
     }
     let hash = Sha256::digest(name.as_bytes());
     let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256-{hash}").into()
+    format!("{HASHED}{hash}").into()
 }
 
 /// For the fuzzer.
@@ -572,7 +592,7 @@ pub mod fuzzing {
     use crate::request::{Outlet, PduName};
 
     pub fn journal_name(pdu: &PduName, outlet: &Outlet) -> String {
-        super::journal::name(pdu, outlet, 0)
+        format!("{}.0", super::journal::encoded(pdu, outlet))
     }
 
     pub fn read_journal_name(name: &str) -> Option<(PduName, Outlet)> {

@@ -11,8 +11,8 @@
 //! * between a reboot's off and its on there is nothing else for that outlet;
 //! * every request is answered once, and not before it is over; success is what the PDU confirmed;
 //! * ons that are owed, and fail, do not keep others waiting;
-//! * an outlet that a reboot switched off is in the ledger until it is on again, and when all is
-//!   over it is on.
+//! * an outlet that a reboot switched off is in the ledger until it is on again, or as soon as the
+//!   ledger has room for it, and when all is over it is on.
 //!
 //! `PDUD_SCHEDULES` says how many schedules, `PDUD_SEED` plays one alone.
 
@@ -20,7 +20,7 @@ use super::group::Group;
 use super::job::{Answer, Job, Step};
 use super::message::{Message, Stop};
 use super::place::{Limits, Place, Places};
-use super::plan::{Call, Fault, Ledger, Next, Patience, Plan, Trouble};
+use super::plan::{Call, Fault, Ledger, Next, Patience, Plan, RECORD_AGAIN, Trouble};
 use super::ticket::{Book, Ticket};
 use crate::driver::DriverError;
 use crate::request::{
@@ -68,16 +68,23 @@ impl Dice {
 
 type Owed = Arc<Mutex<BTreeSet<Outlet>>>;
 
-/// Survives crashes.
-struct Memory(Owed);
+/// Survives crashes, and sometimes has no room for more.
+struct Memory {
+    owed: Owed,
+    has_room: Arc<AtomicBool>,
+}
 
 impl Ledger for Memory {
-    fn owe(&mut self, outlet: &Outlet) {
-        self.0.lock().expect("lock").insert(outlet.clone());
+    fn owe(&mut self, outlet: &Outlet) -> bool {
+        let mut owed = self.owed.lock().expect("lock");
+        if self.has_room.load(Ordering::Acquire) {
+            owed.insert(outlet.clone());
+        }
+        owed.contains(outlet)
     }
 
     fn adopt(&mut self, outlet: &Outlet) -> bool {
-        self.0.lock().expect("lock").contains(outlet)
+        self.owed.lock().expect("lock").contains(outlet)
     }
 
     fn withdraw(&mut self, outlet: &Outlet) {
@@ -85,7 +92,7 @@ impl Ledger for Memory {
     }
 
     fn settle(&mut self, outlet: &Outlet) {
-        self.0.lock().expect("lock").remove(outlet);
+        self.owed.lock().expect("lock").remove(outlet);
     }
 }
 
@@ -142,6 +149,8 @@ struct Socket {
     by_reboot: bool,
     /// The model's own record of what is owed.
     owed: bool,
+    /// There was no room to record it.
+    unrecorded: bool,
 }
 
 /// How a PDU does.
@@ -203,6 +212,9 @@ struct World {
     answers: Arc<Mutex<Vec<(usize, Outcome)>>>,
     alive: Arc<AtomicBool>,
     stopping: Option<Stop>,
+    /// Of the ledgers, and since when that is so.
+    has_room: Arc<AtomicBool>,
+    room_since: Instant,
     /// The step behind which the process is killed.
     crash_at: Option<u64>,
     fault: Option<Fault>,
@@ -241,6 +253,8 @@ impl World {
             answers: Arc::default(),
             alive: Arc::new(AtomicBool::new(true)),
             stopping: None,
+            has_room: Arc::new(AtomicBool::new(true)),
+            room_since: Instant::now(),
             crash_at: None,
             fault,
             figures: Figures::default(),
@@ -259,7 +273,10 @@ impl World {
 
     fn start(&self, owed: Owed, patience: Patience, sockets: [Socket; OUTLETS]) -> Pdu {
         let (sender, inbox) = unbounded();
-        let ledger = Box::new(Memory(Arc::clone(&owed)));
+        let ledger = Box::new(Memory {
+            owed: Arc::clone(&owed),
+            has_room: Arc::clone(&self.has_room),
+        });
         let mut plan = Plan::new(PduName::new("pdu"), patience, ledger, sender.clone());
         plan.fault = self.fault;
         Pdu {
@@ -299,6 +316,10 @@ impl World {
             }
         }
         self.check_ledgers();
+        // Of what there was no room to record nobody can know.
+        for socket in self.pdus.iter_mut().flat_map(|pdu| &mut pdu.sockets) {
+            socket.by_reboot &= !std::mem::take(&mut socket.unrecorded);
+        }
         let old = std::mem::take(&mut self.pdus);
         for pdu in old {
             let Pdu {
@@ -445,6 +466,9 @@ impl World {
     }
 
     fn change_mood(&mut self) {
+        if self.dice.one_in(4) {
+            return self.make_room(self.dice.0 & 64 == 0);
+        }
         let which = self.dice.roll(self.pdus.len());
         self.pdus[which].mood = match self.dice.roll(5) {
             0 => Mood::Well,
@@ -452,6 +476,12 @@ impl World {
             3 => Mood::Away(self.now + self.dice.millis(120_000), self.dice.one_in(2)),
             _ => Mood::Locked(self.dice.roll(OUTLETS)),
         };
+    }
+
+    fn make_room(&mut self, has_room: bool) {
+        if !self.has_room.swap(has_room, Ordering::AcqRel) {
+            self.room_since = self.now;
+        }
     }
 
     fn stop(&mut self, how: Stop) {
@@ -542,6 +572,8 @@ impl World {
         assert!(self.step < u64::from(MOST_STEPS), "no end");
         let next = pdu.plan.next(now);
         pdu.wake = None;
+        self.check_records(which, &next);
+        let pdu = &mut self.pdus[which];
         match next {
             Next::Call(outlet, call) => self.call_begins(which, index(&outlet), call),
             Next::Wait(until) => {
@@ -946,6 +978,27 @@ impl World {
         }
     }
 
+    /// What could not be recorded is, soon after there is room for it.
+    fn check_records(&mut self, which: usize, next: &Next) {
+        let has_room = self.has_room.load(Ordering::Acquire);
+        let is_late = has_room && self.now >= self.room_since + RECORD_AGAIN;
+        let pdu = &mut self.pdus[which];
+        let owed = pdu.owed.lock().expect("lock");
+        for (index, socket) in pdu.sockets.iter_mut().enumerate() {
+            let is_recorded = owed.contains(&outlet(index));
+            // By a reboot, or on purpose: then nothing is owed any more.
+            let goes_off =
+                matches!(next, Next::Call(of, Call::Switch(Switch::Off)) if *of == outlet(index));
+            socket.unrecorded |= goes_off && !has_room;
+            socket.unrecorded &= !is_recorded;
+            let is_dark = socket.is_off && socket.by_reboot && !goes_off;
+            assert!(
+                !(is_dark && socket.unrecorded && is_late),
+                "PDU {which}, outlet {index}: there is room for its record, and there is none"
+            );
+        }
+    }
+
     /// What a reboot has switched off is recorded, at every moment.
     fn check_ledgers(&self) {
         for (which, pdu) in self.pdus.iter().enumerate() {
@@ -953,7 +1006,7 @@ impl World {
             for (index, socket) in pdu.sockets.iter().enumerate() {
                 let is_dark = socket.is_off && socket.by_reboot;
                 assert!(
-                    !is_dark || owed.contains(&outlet(index)),
+                    !is_dark || socket.unrecorded || owed.contains(&outlet(index)),
                     "PDU {which}, outlet {index}: off by a reboot, and no record of it"
                 );
             }
@@ -984,6 +1037,7 @@ impl World {
         for pdu in &mut self.pdus {
             pdu.mood = Mood::Well;
         }
+        self.make_room(true);
         let end = self.now + SETTLED_AFTER;
         self.run_until(end);
         for (which, pdu) in self.pdus.iter().enumerate() {
@@ -1182,6 +1236,7 @@ fn seeded_bugs_are_found() {
         Fault::AnswersTwice,
         Fault::Starves,
         Fault::DelaysHold,
+        Fault::ForgetsRecord,
     ] {
         let found = (0..2000).find_map(|seed| {
             let what = try_play(seed, Some(fault), None).err()?;

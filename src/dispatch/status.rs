@@ -3,7 +3,7 @@
 
 use crate::driver::DriverError;
 use crate::request::{Outlet, State};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
@@ -44,6 +44,8 @@ pub struct Report {
     pub calls: u64,
     /// Driver calls that failed, by [`DriverError::word`].
     pub failures: BTreeMap<&'static str, u64>,
+    /// Outlets that stay off although a reboot's on was sent.
+    pub left_off: BTreeSet<Outlet>,
 }
 
 /// Most outlets remembered: a `localcmdline` takes any id a client thinks of.
@@ -65,6 +67,14 @@ impl Status {
     /// Since when a driver call has been running, and its deadline.
     pub(super) fn call(&self) -> Option<(Instant, Instant)> {
         self.lock().call
+    }
+
+    pub(super) fn left_off(&self) -> BTreeSet<Outlet> {
+        self.lock().left_off.clone()
+    }
+
+    pub(super) fn leaves_off(&self, outlets: BTreeSet<Outlet>) {
+        self.lock().left_off = outlets;
     }
 
     /// Another driver speaks to the PDU, or to another one: nothing that was read is known of it.

@@ -2,18 +2,18 @@
 //! to follow it.
 
 use super::bus::Bus;
-use super::journal::Journal;
+use super::journal::{Found, Journal, OLD};
 use super::lock::PduLock;
 use super::message::{Change, Message};
 use super::place::Places;
 use super::status::Status;
 use super::worker::{Handle, Shared, longest_turn};
-use super::{Recover, panic_failure};
+use super::{LeftOff, Recover, panic_failure};
 use crate::config::{Alias, BrokenPdu, Config, PduConfig};
 use crate::driver::Driver;
 use crate::request::{Failure, FailureKind, Outlet, PduName, count};
 use log::{error, info, warn};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -83,10 +83,10 @@ pub(super) struct Table {
     pub(super) aliases: HashMap<String, Alias>,
     place: Option<StatePlace>,
     buses: HashMap<String, Arc<Bus>>,
-    /// Outlets that an unfinished reboot left off, of PDUs to which there is no way.
-    left_off: Mutex<BTreeSet<(PduName, Outlet)>>,
     /// PDUs that have left the config and finish what they have.
     retired: Vec<Route>,
+    /// Outlets that an earlier run has left off and that nobody switches on.
+    abandoned: Mutex<Vec<LeftOff>>,
     /// No further request is taken.
     pub(super) is_stopping: bool,
 }
@@ -103,8 +103,8 @@ impl Table {
                 .as_deref()
                 .and_then(StatePlace::open),
             buses: HashMap::new(),
-            left_off: Mutex::default(),
             retired: Vec::new(),
+            abandoned: Mutex::default(),
             is_stopping: false,
         };
         for (name, pdu) in &config.pdus {
@@ -121,44 +121,70 @@ impl Table {
     }
 
     /// Tells every worker of the outlets that other processes have recorded, and not within the
-    /// last `age`: it takes over those whose process is gone. Where there is no worker they stay
-    /// off, and that is told.
+    /// last `age`: it takes over those whose process is gone. Those that have no worker are told.
     pub(super) fn take_over(&self, age: Duration) {
         let Some(place) = self.place.as_ref().filter(|_| !self.is_stopping) else {
             return;
         };
-        let mut left = BTreeSet::new();
+        let mut abandoned = Vec::new();
         for found in place.journal.found(age) {
-            match self.routes.get(&found.pdu) {
-                Some(Ok(route)) => {
-                    let _ = route.worker.inbox.send(Message::Owed(found.outlet));
+            match self.why_abandoned(&found) {
+                None => {
+                    if let Some(Ok(route)) = self.routes.get(&found.pdu) {
+                        let _ = route.worker.inbox.send(Message::Owed(found.outlet));
+                    }
                 }
-                Some(Err(_)) | None if place.journal.is_left(&found) => {
-                    left.insert((found.pdu, found.outlet));
-                }
-                Some(Err(_)) | None => {}
+                Some(why) if place.journal.is_left(&found) => abandoned.push(LeftOff {
+                    why: format!("{why}; its record is {}", found.path.display()),
+                    pdu: found.pdu,
+                    outlet: found.outlet,
+                }),
+                Some(_) => {}
             }
         }
-        let mut known = self.left_off.lock().unwrap_or_else(PoisonError::into_inner);
-        for (pdu, outlet) in left.difference(&known) {
-            let why = self.why_unserved(pdu);
-            error!("PDU {pdu}, outlet {outlet}: LEFT OFF by an unfinished reboot: {why}");
+        let mut known = self
+            .abandoned
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        for left in abandoned.iter().filter(|left| !known.contains(left)) {
+            error!("PDU {}, {left}", left.pdu);
         }
-        *known = left;
+        *known = abandoned;
     }
 
-    /// Outlets that an unfinished reboot left off and nobody can switch on.
-    pub(super) fn left_off(&self) -> Vec<(PduName, Outlet)> {
-        let known = self.left_off.lock().unwrap_or_else(PoisonError::into_inner);
-        known.iter().cloned().collect()
+    /// Why nobody switches this outlet on, and what to do, if that is so.
+    fn why_abandoned(&self, found: &Found) -> Option<String> {
+        match self.routes.get(&found.pdu) {
+            Some(Ok(_)) => {}
+            Some(Err(broken)) => return Some(broken.to_string()),
+            None => {
+                let why = "this PDU is not in the config any more; put it back, or switch the outlet on by hand and remove the record";
+                return Some(why.into());
+            }
+        }
+        found.is_old().then(|| {
+            let days = OLD.as_secs() / 86_400;
+            format!("that was more than {days} days ago, and somebody may have switched it off on purpose since; switch it on or off")
+        })
     }
 
-    /// Why there is no way to this PDU.
-    pub(super) fn why_unserved(&self, pdu: &PduName) -> String {
-        match self.routes.get(pdu) {
-            Some(Err(broken)) => broken.to_string(),
-            Some(Ok(_)) | None => "this PDU is not in the config".into(),
+    /// Outlets that a reboot has switched off and that are not on again.
+    pub(super) fn left_off(&self) -> Vec<LeftOff> {
+        let abandoned = self
+            .abandoned
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut left_off = abandoned.clone();
+        drop(abandoned);
+        for route in self.all_routes() {
+            left_off.extend(route.status.left_off().into_iter().map(|outlet| LeftOff {
+                pdu: route.pdu.name.clone(),
+                outlet,
+                why: "its on fails; it is tried again until it is on".into(),
+            }));
         }
+        left_off.sort();
+        left_off
     }
 
     /// Follows a new config: PDUs that work as before keep everything, changed ones keep their

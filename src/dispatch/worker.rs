@@ -275,6 +275,8 @@ fn run(mut worker: Box<Worker>, mut driver: Box<dyn Driver>) {
         while let Ok(message) = worker.inbox.try_recv() {
             worker.take(message, &mut driver);
         }
+        let left_off = worker.plan.left_off().cloned().collect();
+        worker.status.leaves_off(left_off);
         match worker.plan.next(Instant::now()) {
             Next::Call(outlet, call) => {
                 let result;

@@ -64,8 +64,12 @@ pub(super) fn metrics(call: Call) {
                 .collect(),
         })
         .collect();
-    let mut left_off = call.dispatcher().left_off();
-    left_off.retain(|(pdu, _)| call.caller.may_see(pdu.as_str()));
+    let left_off = call.dispatcher().left_off();
+    let left_off: Vec<(&str, &str)> = left_off
+        .iter()
+        .map(|left| (left.pdu.as_str(), left.outlet.as_str()))
+        .filter(|(pdu, _)| call.caller.may_see(pdu))
+        .collect();
     let text = call.dispatcher().metrics().text(&facts, &left_off);
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     call.answer(Answer::new(200, content_type, text.into_bytes()));

@@ -375,7 +375,7 @@ fn what_a_broken_pdu_owes_is_told_and_kept_until_it_is_mended() {
     daemon.wait_for_print("PDU pdu, outlet 3: LEFT OFF");
     let (_, health) = daemon.api("GET", "/healthz", Value::Null);
     assert!(
-        health.to_string().contains("outlet 3 is left off"),
+        health.to_string().contains("outlet 3: LEFT OFF"),
         "{health}"
     );
     let (_, metrics) = http(daemon.address, "GET", "/metrics");

@@ -809,6 +809,166 @@ fn a_reboot_is_recorded_as_soon_as_the_journal_can_be_written_again() {
     daemon.stop();
 }
 
+/// A daemon that is killed in the pause of a reboot, and the next one.
+struct Killed {
+    folder: tempfile::TempDir,
+    pdus: serde_json::Value,
+}
+
+impl Killed {
+    /// With one PDU, `pdu`.
+    fn in_a_pause_of(outlet: &str) -> Self {
+        let killed = Self::new();
+        let daemon = killed.start(0);
+        killed.reboot(daemon, outlet);
+        killed
+    }
+
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let to = |to: &str| {
+            let line = format!("echo $0 {to} >> {}", folder.path().join("log").display());
+            json!(["sh", "-c", line, "%s"])
+        };
+        let pdu = json!({"driver": "localcmdline", "cmd_on": to("on"), "cmd_off": to("off")});
+        Self {
+            pdus: json!({ "pdu": pdu }),
+            folder,
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn configure(&self) {
+        let daemon =
+            json!({"hostname": "127.0.0.1", "port": 0, "state_directory": self.path("state")});
+        let text = json!({"daemon": daemon, "pdus": self.pdus}).to_string();
+        fs::write(self.path("conf"), text).expect("the config");
+    }
+
+    fn start(&self, number: u64) -> Daemon {
+        self.configure();
+        Daemon::start(self.folder.path(), number)
+    }
+
+    /// Is killed once the outlet is off.
+    fn reboot(&self, mut daemon: Daemon, outlet: &str) {
+        let mut client = TcpStream::connect(daemon.address()).expect("a connection");
+        let request = get(&format!("hostname=pdu&port={outlet}&delay=3600"));
+        client.write_all(request.as_bytes()).expect("asked");
+        until("the off", || self.log().ends_with(" off\n").then_some(()));
+        daemon.kill();
+    }
+
+    fn log(&self) -> String {
+        read(&self.path("log"))
+    }
+
+    fn records(&self) -> usize {
+        fs::read_dir(self.path("state/journal")).map_or(0, Iterator::count)
+    }
+
+    fn until_on(&self) {
+        until("the on", || self.log().ends_with(" on\n").then_some(()));
+        until("the record to go", || (self.records() == 0).then_some(()));
+    }
+}
+
+#[test]
+fn a_name_too_long_for_a_file_is_recorded() {
+    let outlet = "a".repeat(250);
+    let killed = Killed::in_a_pause_of(&outlet);
+    assert_eq!(killed.records(), 1);
+    let next = killed.start(1);
+    killed.until_on();
+    assert_eq!(killed.log(), format!("{outlet} off\n{outlet} on\n"));
+    assert!(next.terminate().success());
+}
+
+#[test]
+fn a_reboot_is_recorded_while_it_lasts_once_there_is_room() {
+    let killed = Killed::new();
+    let daemon = killed.start(0);
+    let journal = killed.path("state/journal");
+    until("the journal", || journal.is_dir().then_some(()));
+    fs::remove_dir(&journal).expect("removed");
+    fs::write(&journal, "").expect("a file in its place");
+    let (text, log) = (daemon.log.clone(), killed.path("log"));
+    let mut daemon = daemon;
+    let mut client = TcpStream::connect(daemon.address()).expect("a connection");
+    let request = get("hostname=pdu&port=1&delay=3600");
+    client.write_all(request.as_bytes()).expect("asked");
+    until("the off", || (read(&log) == "1 off\n").then_some(()));
+    assert!(read(&text).contains("cannot be written"), "{}", read(&text));
+    fs::remove_file(&journal).expect("removed");
+    until("the record", || (killed.records() == 1).then_some(()));
+    until("to be told", || {
+        read(&text)
+            .contains("in the journal after all")
+            .then_some(())
+    });
+    daemon.kill();
+    let next = killed.start(1);
+    killed.until_on();
+    assert!(next.terminate().success());
+}
+
+#[test]
+fn an_outlet_whose_pdu_is_gone_is_told_everywhere_and_switched_on_once_it_is_back() {
+    let mut killed = Killed::in_a_pause_of("7");
+    let pdus = std::mem::replace(&mut killed.pdus, json!({"other": {"driver": "simulated"}}));
+    let mut next = killed.start(1);
+    let address = next.address();
+    let get = |path: &str| crate::daemon::http(address, "GET", path).1;
+    let health = get("/healthz");
+    for words in [
+        "degraded",
+        "outlet 7: LEFT OFF by an unfinished reboot",
+        "journal/pdu.7.0",
+    ] {
+        assert!(health.contains(words), "{words}: {health}");
+    }
+    let metric = r#"pdudaemon_outlet_left_off{pdu="pdu",outlet="7"} 1"#;
+    assert!(get("/metrics").contains(metric));
+    let told = "PDU pdu, outlet 7: LEFT OFF by an unfinished reboot";
+    assert_eq!(read(&next.log).matches(told).count(), 1);
+
+    killed.pdus = pdus;
+    killed.configure();
+    let pid = rustix::process::Pid::from_child(&next.process);
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).expect("told");
+    killed.until_on();
+    until("health", || {
+        (!get("/healthz").contains("LEFT OFF")).then_some(())
+    });
+    assert!(!get("/metrics").contains("outlet_left_off{"));
+    assert!(next.terminate().success());
+}
+
+#[test]
+fn an_old_record_is_told_and_goes_when_somebody_switches_its_outlet() {
+    let killed = Killed::in_a_pause_of("7");
+    let record = killed.path("state/journal/pdu.7.0");
+    let month = Duration::from_secs(30 * 86_400);
+    let file = File::options().write(true).open(&record).expect("a record");
+    file.set_modified(std::time::SystemTime::now() - month)
+        .expect("its time");
+    let mut next = killed.start(1);
+    let address = next.address();
+    let get = |path: &str| crate::daemon::http(address, "GET", path).1;
+    assert!(get("/healthz").contains("outlet 7: LEFT OFF by an unfinished reboot"));
+    let (status, body) = crate::daemon::get(address, "off?hostname=pdu&port=7");
+    assert_eq!(status, 200, "{body}");
+    assert_eq!(killed.records(), 0);
+    until("health", || {
+        (!get("/healthz").contains("LEFT OFF")).then_some(())
+    });
+    assert_eq!(killed.log(), "7 off\n7 off\n", "nobody has switched it on");
+    assert!(next.terminate().success());
+}
+
 /// `--drive` beside a daemon of the same config.
 struct Drive(Child);
 

@@ -500,10 +500,28 @@ fn an_on_that_fails_is_tried_until_it_is_confirmed() {
     let (status, body) = daemon.get("reboot?hostname=p&port=1&delay=0");
     assert_eq!(status, 503, "{body}");
     lab.wait_for_record(&["off 1", "on 1"]);
-    // The client has its answer; the daemon goes on.
+    // The client has its answer; the daemon goes on, and says so.
+    let is_told = |wanted: bool| {
+        let words = [
+            ("/healthz", "outlet 1: LEFT OFF by an unfinished reboot"),
+            (
+                "/metrics",
+                r#"pdudaemon_outlet_left_off{pdu="p",outlet="1"} 1"#,
+            ),
+        ];
+        wait_for("what is told of the outlet", || {
+            let told = words.map(|(path, words)| (http(daemon.address, "GET", path).1, words));
+            let is_so = told
+                .iter()
+                .all(|(text, words)| text.contains(*words) == wanted);
+            is_so.then_some(())
+        });
+    };
+    is_told(true);
     wait_for("another try", || (lab.record().len() == 3).then_some(()));
     lab.write("mended", "");
     daemon.wait_for_print("on again after an unfinished reboot");
+    is_told(false);
     let tries = lab.record().len();
     daemon.stop();
     assert_eq!(

@@ -20,6 +20,8 @@ const STOP_PAUSE: Duration = Duration::from_secs(10);
 /// Attempts of an on, and the pause between them, while stopping.
 const STOP_ATTEMPTS: u32 = 3;
 const STOP_RETRY_DELAY: Duration = Duration::from_secs(1);
+/// A record that could not be made is tried again so soon.
+pub(super) const RECORD_AGAIN: Duration = Duration::from_millis(500);
 
 /// How a PDU's commands are retried.
 #[derive(Clone, Copy, Debug)]
@@ -100,9 +102,9 @@ impl std::fmt::Display for Trouble {
 
 /// Keeps record of outlets that are owed their on where a crash does not reach it.
 pub(super) trait Ledger: Send {
-    /// `outlet` is about to be switched off by a reboot. Returns once that is safely recorded;
-    /// nothing is done if it is already.
-    fn owe(&mut self, outlet: &Outlet);
+    /// `outlet` is about to be switched off by a reboot, or has been. Returns once that is safely
+    /// recorded, or cannot be (false); nothing is done if it is already.
+    fn owe(&mut self, outlet: &Outlet) -> bool;
     /// Takes over what a dead process recorded of `outlet`; false when there is nothing new.
     fn adopt(&mut self, outlet: &Outlet) -> bool;
     /// `outlet` was not switched off after all.
@@ -113,7 +115,9 @@ pub(super) trait Ledger: Send {
 
 /// No record at all.
 impl Ledger for () {
-    fn owe(&mut self, _: &Outlet) {}
+    fn owe(&mut self, _: &Outlet) -> bool {
+        true
+    }
     fn adopt(&mut self, _: &Outlet) -> bool {
         false
     }
@@ -135,6 +139,8 @@ pub(super) enum Fault {
     Starves,
     /// A request whose delay is not over stands in the way of others.
     DelaysHold,
+    /// A record that could not be made is not tried again.
+    ForgetsRecord,
 }
 
 /// The state of one worker.
@@ -170,6 +176,10 @@ struct Owed {
     due: Option<Instant>,
     pause: Duration,
     tries: u32,
+    /// An on for it has failed.
+    has_failed: bool,
+    /// When to try again to record it, if that could not be done.
+    record_due: Option<Instant>,
 }
 
 impl Owed {
@@ -177,6 +187,8 @@ impl Owed {
         due: None,
         pause: OWED_PAUSE,
         tries: 0,
+        has_failed: false,
+        record_due: None,
     };
 }
 
@@ -349,9 +361,10 @@ impl Plan {
     /// What to do at `now`.
     pub(super) fn next(&mut self, now: Instant) -> Next {
         self.let_in(now);
+        self.record_again(now);
         if let Some(until) = self.held_until {
             if now < until {
-                return Next::Wait(Some(until));
+                return Next::Wait(self.record_due().into_iter().chain([until]).min());
             }
             self.held_until = None;
         }
@@ -407,8 +420,7 @@ impl Plan {
                     if taken.job.attempts == 0 {
                         taken.job.was_owed =
                             self.owed.insert(outlet.clone(), Owed::BY_JOB).is_some();
-                        // Owed before or not: its record may have been impossible then.
-                        self.ledger.owe(&outlet);
+                        self.record(&outlet, now);
                     }
                     Call::Switch(Switch::Off)
                 }
@@ -430,7 +442,36 @@ impl Plan {
         if is_over && self.queue.is_empty() {
             return Next::Finished;
         }
-        Next::Wait(due)
+        Next::Wait(due.into_iter().chain(self.record_due()).min())
+    }
+
+    /// Records that the outlet is owed its on; if that cannot be done, later.
+    fn record(&mut self, outlet: &Outlet, now: Instant) {
+        let is_recorded = self.ledger.owe(outlet);
+        #[cfg(test)]
+        let is_recorded = is_recorded || self.fault == Some(Fault::ForgetsRecord);
+        if let Some(owed) = self.owed.get_mut(outlet) {
+            owed.record_due = (!is_recorded).then(|| now + RECORD_AGAIN);
+        }
+    }
+
+    fn record_again(&mut self, now: Instant) {
+        let is_due = |owed: &Owed| owed.record_due.is_some_and(|due| due <= now);
+        let due = self.owed.iter().filter(|(_, owed)| is_due(owed));
+        let due: Vec<Outlet> = due.map(|(outlet, _)| outlet.clone()).collect();
+        for outlet in due {
+            self.record(&outlet, now);
+        }
+    }
+
+    fn record_due(&self) -> Option<Instant> {
+        self.owed.values().filter_map(|owed| owed.record_due).min()
+    }
+
+    /// Outlets that stay off although their on was sent.
+    pub(super) fn left_off(&self) -> impl Iterator<Item = &Outlet> {
+        let left = self.owed.iter().filter(|(_, owed)| owed.has_failed);
+        left.map(|(outlet, _)| outlet)
     }
 
     /// The end of the driver call that [`Plan::next`] asked for.
@@ -635,6 +676,7 @@ impl Plan {
             owed.due = Some(now + wait);
             owed.tries = 0;
             if !wait.is_zero() {
+                owed.has_failed = true;
                 warn!(
                     "PDU {}, outlet {outlet}: off by a reboot whose on failed; trying again until it is on",
                     self.pdu
@@ -673,6 +715,7 @@ impl Plan {
             return;
         };
         owed.tries += 1;
+        owed.has_failed = true;
         if stop_after.is_some_and(|most| owed.tries >= most) {
             owed.due = None;
             error!(
