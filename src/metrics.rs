@@ -351,7 +351,7 @@ fn registry_of_log(facts: &LogFacts) -> Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::{Done, Failure};
+    use crate::request::{Done, Failure, Proof};
 
     #[test]
     fn what_happened_is_in_the_text() {
@@ -359,12 +359,14 @@ mod tests {
         let done = Done {
             state: None,
             attempts: 2,
+            proof: Proof::State,
         };
         let took = Duration::from_millis(20);
         metrics.request_ended(Action::Reboot, &Ok(done), took);
         let unknown = Done {
             state: Some(State::Unknown("locked".into())),
             attempts: 0,
+            proof: Proof::State,
         };
         metrics.request_ended(Action::State, &Ok(unknown), took);
         let failure = Failure::new(FailureKind::Unreachable, "away");

@@ -147,6 +147,42 @@ impl From<Switch> for State {
     }
 }
 
+/// What proves that an outlet was switched, from the weakest to the strongest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Proof {
+    /// Nothing does: the command was sent.
+    None,
+    /// The PDU has answered that it took the command.
+    Reply,
+    /// The PDU shows the state that was asked for.
+    State,
+}
+
+impl FromStr for Proof {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self::None),
+            "reply" => Ok(Self::Reply),
+            "state" => Ok(Self::State),
+            _ => Err(format!(
+                "expected \"state\", \"reply\" or \"none\", got {text:?}"
+            )),
+        }
+    }
+}
+
+impl fmt::Display for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Reply => "reply",
+            Self::State => "state",
+        })
+    }
+}
+
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -324,6 +360,8 @@ pub struct Done {
     pub state: Option<State>,
     /// How many driver calls it took.
     pub attempts: u32,
+    /// What proves the weakest of its steps.
+    pub proof: Proof,
 }
 
 /// Why a request was not carried out: the classes a client can tell apart.

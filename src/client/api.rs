@@ -124,6 +124,9 @@ pub(super) struct ForTarget {
     pub(super) ok: bool,
     pub(super) state: Option<String>,
     pub(super) detail: Option<String>,
+    /// Switched, and no state of the PDU confirms it.
+    #[serde(default)]
+    pub(super) unconfirmed: bool,
     pub(super) problem: Option<Problem>,
 }
 

@@ -59,8 +59,8 @@ pub(super) fn tinted(text: &str, colour: Colour) -> Cell {
 /// A state, or what stands for none.
 pub(super) fn state(state: Option<&str>, detail: Option<&str>) -> Cell {
     match (state, detail) {
-        (Some("on"), _) => tinted("on", Colour::Good),
-        (Some("off"), _) => tinted("off", Colour::Quiet),
+        (Some("on"), None) => tinted("on", Colour::Good),
+        (Some("off"), None) => tinted("off", Colour::Quiet),
         (Some(other), Some(detail)) => tinted(&format!("{other} ({detail})"), Colour::Doubt),
         (Some(other), None) => tinted(other, Colour::Doubt),
         (None, _) => tinted("-", Colour::Quiet),

@@ -166,6 +166,8 @@ pub(super) struct PduSection {
     #[serde(default)]
     pub(super) bus: Option<String>,
     #[serde(default)]
+    pub(super) confirm: Option<String>,
+    #[serde(default)]
     pub(super) about: Option<String>,
     #[serde(default)]
     pub(super) outlet_names: std::collections::BTreeMap<String, String>,
@@ -181,6 +183,7 @@ pub(super) const PDU_KEYS: &[&str] = &[
     "client_limit",
     "delayed_limit",
     "bus",
+    "confirm",
     "about",
     "outlet_names",
 ];

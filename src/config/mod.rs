@@ -12,6 +12,7 @@ mod pdu;
 pub use error::{ConfigError, Findings};
 
 use crate::access::Access;
+use crate::driver::confirm::Confirm;
 use crate::driver::{Driver, DriverSpec, registry};
 use crate::hint::did_you_mean;
 use crate::request::{Outlet, PduName};
@@ -155,6 +156,8 @@ pub struct PduConfig {
     pub delayed_limit: usize,
     /// The wire it shares with other PDUs.
     pub bus: Option<String>,
+    /// What the success of a switch needs.
+    pub confirm: Confirm,
     /// What a person wrote about it.
     pub about: Option<String>,
     /// Names that a person gave its outlets.
@@ -604,8 +607,12 @@ impl<'a> Reader<'a> {
             let what = format!("{few} attempts would never switch anything, counts as 1");
             self.warn(at, format!("{path}.retries: {what}"));
         }
-        if let (Some(common), Some(_), []) = (common, built, wrong.as_slice()) {
-            return Ok(common.pdu(name.clone(), settings));
+        let confirm = common.as_ref().zip(built).and_then(|(common, driver)| {
+            let confirm = common.confirm(driver.proofs(), &settings);
+            confirm.map_err(|error| wrong.push(error)).ok()
+        });
+        if let (Some(common), Some(confirm), []) = (common, confirm, wrong.as_slice()) {
+            return Ok(common.pdu(name.clone(), settings, confirm));
         }
         let first = self.findings.errors.len();
         self.told_all(&path, &wrong);

@@ -2,9 +2,10 @@
 
 use super::file::PduSection;
 use super::{PduConfig, seconds};
+use crate::driver::confirm::Confirm;
 use crate::driver::{DriverSpec, registry};
 use crate::hint::did_you_mean;
-use crate::request::{Outlet, PduName};
+use crate::request::{Outlet, PduName, Proof};
 use crate::settings::{Settings, SettingsError};
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ pub(super) struct Common {
     queue_limit: usize,
     client_limit: usize,
     delayed_limit: usize,
+    /// The proof of a switch that is asked for.
+    confirm: Option<Proof>,
 }
 
 impl Common {
@@ -41,6 +44,8 @@ impl Common {
         let (quarter, most) = (queue_limit.div_ceil(4), queue_limit - queue_limit / 4);
         let client_limit = limit("client_limit", written.client_limit, most)?;
         let delayed_limit = limit("delayed_limit", written.delayed_limit, quarter)?;
+        let confirm = written.confirm.as_deref().map(str::parse).transpose();
+        let confirm = confirm.map_err(|message: String| settings.error("confirm", message))?;
         let driver = written.driver.as_deref().ok_or_else(|| {
             settings.error("driver", "missing (`pdudaemon --list-drivers` shows all)")
         })?;
@@ -54,12 +59,27 @@ impl Common {
             queue_limit,
             client_limit,
             delayed_limit,
+            confirm,
             written,
         })
     }
 
+    /// What the success of a switch needs, when the driver has these proofs.
+    pub(super) fn confirm(
+        &self,
+        proofs: &[Proof],
+        settings: &Settings,
+    ) -> Result<Confirm, SettingsError> {
+        Confirm::new(
+            self.confirm,
+            proofs,
+            Duration::from_secs(self.spec.shows_within),
+        )
+        .map_err(|message| settings.error("confirm", message))
+    }
+
     /// The PDU that has these and its driver's own `settings`.
-    pub(super) fn pdu(self, name: PduName, settings: Settings) -> PduConfig {
+    pub(super) fn pdu(self, name: PduName, settings: Settings, confirm: Confirm) -> PduConfig {
         let outlet_names = self.written.outlet_names.into_iter();
         PduConfig {
             name,
@@ -71,6 +91,7 @@ impl Common {
             queue_limit: self.queue_limit,
             client_limit: self.client_limit,
             delayed_limit: self.delayed_limit,
+            confirm,
             bus: self.written.bus.filter(|bus| !bus.is_empty()),
             about: self.written.about,
             outlet_names: outlet_names

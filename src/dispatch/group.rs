@@ -7,7 +7,7 @@
 //! dispatcher's doing: a group enters all its lanes in one step.
 
 use super::ticket::Ticket;
-use crate::request::{Done, Failure, Outcome, State};
+use crate::request::{Done, Failure, Outcome, Proof, State};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -31,6 +31,7 @@ struct Inner {
     /// Members that wait for the others, before their off or after it.
     parked: Vec<Resume>,
     attempts: u32,
+    proof: Proof,
     states: Vec<State>,
     failures: Vec<Failure>,
 }
@@ -53,6 +54,7 @@ impl Group {
             failed: false,
             parked: Vec::new(),
             attempts: 0,
+            proof: Proof::State,
             states: Vec::new(),
             failures: Vec::new(),
         };
@@ -140,6 +142,7 @@ impl Group {
         match outcome {
             Ok(done) => {
                 inner.attempts += done.attempts;
+                inner.proof = inner.proof.min(done.proof);
                 inner.states.extend(done.state);
             }
             Err(failure) => inner.failures.push(failure),
@@ -190,6 +193,7 @@ impl Inner {
         Ok(Done {
             state,
             attempts: self.attempts,
+            proof: self.proof,
         })
     }
 }
@@ -230,6 +234,7 @@ mod tests {
             group.end(Ok(Done {
                 state: None,
                 attempts: 2,
+                proof: Proof::State,
             }));
             let outcome = replied.try_recv().expect("answered");
             assert!(outcome.is_err_and(|failure| failure.kind == FailureKind::Internal));

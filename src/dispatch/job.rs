@@ -3,7 +3,7 @@
 use super::group::Group;
 use super::place::Place;
 use super::ticket::Ticket;
-use crate::request::{Failure, FailureKind, Outcome, Outlet, Switch};
+use crate::request::{Failure, FailureKind, Outcome, Outlet, Proof, Switch};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,6 +20,8 @@ pub(super) struct Job {
     pub(super) attempts: u32,
     /// Driver calls of all steps.
     pub(super) total: u32,
+    /// What proves the weakest of its steps so far.
+    pub(super) proof: Proof,
     /// The last failed attempt.
     pub(super) last: Option<Failure>,
     /// Some attempt of a reboot's off may have reached the outlet.
@@ -72,6 +74,7 @@ impl Job {
             is_background: false,
             attempts: 0,
             total: 0,
+            proof: Proof::State,
             last: None,
             maybe_dark: false,
             has_arrived: false,

@@ -604,7 +604,7 @@ pub mod fuzzing {
 mod tests {
     use super::*;
     use crate::driver::{Driver, DriverError, DriverSpec};
-    use crate::request::Switch;
+    use crate::request::{Proof, Switch};
     use crate::transport::Deadline;
 
     /// Never comes back from a switch.
@@ -615,7 +615,7 @@ mod tests {
             Ok(())
         }
 
-        fn switch(&mut self, _: &Outlet, _: Switch, _: Deadline) -> Result<(), DriverError> {
+        fn switch(&mut self, _: &Outlet, _: Switch, _: Deadline) -> Result<Proof, DriverError> {
             loop {
                 std::thread::park();
             }
@@ -632,6 +632,7 @@ mod tests {
         reads_back: false,
         verified_by: "",
         timeout: 1,
+        shows_within: 1,
         build: &|_: &_| Ok(Box::new(Deaf) as Box<dyn Driver>),
     };
 

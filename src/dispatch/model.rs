@@ -20,11 +20,11 @@ use super::group::Group;
 use super::job::{Answer, Job, Step};
 use super::message::{Message, Stop};
 use super::place::{Limits, Place, Places};
-use super::plan::{Call, Fault, Ledger, Next, Patience, Plan, RECORD_AGAIN, Trouble};
+use super::plan::{Call, Fault, Gained, Ledger, Next, Patience, Plan, RECORD_AGAIN, Trouble};
 use super::ticket::{Book, Ticket};
 use crate::driver::DriverError;
 use crate::request::{
-    Action, FailureKind, Outcome, Outlet, PduName, Request, State, Switch, Target,
+    Action, FailureKind, Outcome, Outlet, PduName, Proof, Request, State, Switch, Target,
 };
 use crate::transport::{TransportError, TransportErrorKind};
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -120,7 +120,7 @@ struct Member {
     /// When its off ended.
     dark_at: Option<Instant>,
     /// How the last call for it ended; `None` while one is under way.
-    last: Option<Result<Option<State>, Trouble>>,
+    last: Option<Result<Gained, Trouble>>,
     off_failed: bool,
     /// It was owed its on before this reboot.
     was_owed: bool,
@@ -166,14 +166,8 @@ enum Mood {
 }
 
 /// A call under way.
-type Flight = (
-    Instant,
-    Option<usize>,
-    usize,
-    Call,
-    Result<Option<State>, Trouble>,
-);
-type LastCall = (u64, Call, Option<Result<Option<State>, Trouble>>);
+type Flight = (Instant, Option<usize>, usize, Call, Result<Gained, Trouble>);
+type LastCall = (u64, Call, Option<Result<Gained, Trouble>>);
 
 struct Pdu {
     plan: Plan,
@@ -822,17 +816,12 @@ impl World {
     }
 
     /// What the PDU makes of a call, and whether it acts on it.
-    fn play(
-        &mut self,
-        which: usize,
-        index: usize,
-        call: Call,
-    ) -> (Result<Option<State>, Trouble>, bool) {
+    fn play(&mut self, which: usize, index: usize, call: Call) -> (Result<Gained, Trouble>, bool) {
         let now = self.now;
         let is_off = self.pdus[which].sockets[index].is_off;
         let well = match call {
-            Call::Switch(_) => Ok(None),
-            Call::State => Ok(Some(if is_off { State::Off } else { State::On })),
+            Call::Switch(to) => Ok(Gained::Switched(to, Proof::State)),
+            Call::State => Ok(Gained::Read(if is_off { State::Off } else { State::On })),
         };
         let refused = || Trouble::Driver(DriverError::Refused("locked".into()));
         let trouble = match self.pdus[which].mood {
@@ -875,7 +864,7 @@ impl World {
         member: Option<usize>,
         index: usize,
         call: Call,
-        result: Result<Option<State>, Trouble>,
+        result: Result<Gained, Trouble>,
     ) {
         let now = self.now;
         let pdu = &mut self.pdus[which];
@@ -919,12 +908,7 @@ impl World {
     }
 
     /// Was this the last attempt of an off?
-    fn is_given_up(
-        &self,
-        number: usize,
-        which: usize,
-        result: &Result<Option<State>, Trouble>,
-    ) -> bool {
+    fn is_given_up(&self, number: usize, which: usize, result: &Result<Gained, Trouble>) -> bool {
         let member = &self.members[number];
         let is_transient = matches!(result, Err(Trouble::Driver(error)) if error.is_transient());
         !is_transient || member.attempts >= self.pdus[which].patience.retries
@@ -967,10 +951,14 @@ impl World {
                     Step::RebootOff(_) | Step::RebootOn => Call::Switch(Switch::On),
                 };
                 match &self.pdus[member.pdu].last[member.outlet] {
-                    Some((began, call, Some(Ok(state)))) => {
+                    Some((began, call, Some(Ok(gained)))) => {
                         assert_eq!(*call, wanted, "success by another call");
                         assert!(*began > member.accepted, "success from before the request");
-                        assert_eq!(*state, done.state, "another state");
+                        let state = match gained {
+                            Gained::Read(state) => Some(state),
+                            Gained::Switched(..) => None,
+                        };
+                        assert_eq!(state, done.state.as_ref(), "another state");
                     }
                     other => panic!("success without evidence: {other:?}"),
                 }

@@ -14,6 +14,8 @@ pub enum Source {
     Read,
     /// It was switched so, and the PDU confirmed it.
     Switched,
+    /// It was switched so, and the PDU's state does not confirm it.
+    Unconfirmed,
 }
 
 /// An outlet's last known state.
@@ -126,7 +128,7 @@ impl Status {
             Err(error) => {
                 *report.failures.entry(error.word()).or_default() += 1;
                 // That there is nothing to read with is no trouble of the PDU.
-                if !matches!(error, DriverError::CannotRead) {
+                if !matches!(error, DriverError::CannotRead(_)) {
                     report.last_error = Some((now, format!("outlet {outlet}: {error}")));
                 }
                 if error.may_have_acted() {

@@ -2,7 +2,7 @@
 //! under way, and the last ones that ended.
 
 use crate::metrics::Metrics;
-use crate::request::{Failure, FailureKind, Outcome, Reply, Request, Target};
+use crate::request::{Failure, FailureKind, Outcome, Proof, Reply, Request, Target};
 use log::{Level, log};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -190,8 +190,13 @@ impl Ticket {
                     .map(|state| format!(" {state}"))
                     .unwrap_or_default();
                 let plural = if done.attempts == 1 { "" } else { "s" };
+                let doubt = match done.proof {
+                    Proof::State => "",
+                    Proof::Reply => ", unconfirmed: the PDU's answer is all there is",
+                    Proof::None => ", unconfirmed: the command was sent",
+                };
                 format!(
-                    "ok{state} ({} driver call{plural}, {took:.3} s)",
+                    "ok{state}{doubt} ({} driver call{plural}, {took:.3} s)",
                     done.attempts
                 )
             }

@@ -11,11 +11,11 @@ use super::STUCK;
 use super::bus::{Bus, Turn};
 use super::lock::PduLock;
 use super::message::{Change, Message, Stop};
-use super::plan::{Call, Ledger, Next, Patience, Plan, Trouble};
+use super::plan::{Call, Gained, Ledger, Next, Patience, Plan, Trouble};
 use super::status::{Source, Status};
 use crate::config::PduConfig;
 use crate::driver::{Driver, DriverError};
-use crate::request::{Outlet, State};
+use crate::request::{Outlet, Proof};
 use crate::transport::{Deadline, TransportError, TransportErrorKind};
 use crossbeam_channel::{Receiver, Sender};
 use log::{debug, error};
@@ -235,7 +235,7 @@ enum Session {
 }
 
 /// What a driver call gave.
-type CallResult = Result<Option<State>, Trouble>;
+type CallResult = Result<Gained, Trouble>;
 
 struct Worker {
     pdu: PduConfig,
@@ -419,14 +419,17 @@ impl Worker {
         self.calls += 1;
         let (number, desk) = (self.calls, Arc::clone(&self.desk));
         let noting = self.lock.as_ref().and_then(PduLock::note_programs);
+        let confirm = self.pdu.confirm;
         *desk.lock() = Some(Laid {
             worker: self,
             number,
             outlet: outlet.clone(),
         });
         let result = catch_unwind(AssertUnwindSafe(|| match call {
-            Call::Switch(to) => driver.switch(outlet, to, deadline).map(|()| None),
-            Call::State => driver.state(outlet, deadline).map(Some),
+            Call::Switch(to) => confirm
+                .switch(driver.as_mut(), outlet, to, deadline)
+                .map(|proof| Gained::Switched(to, proof)),
+            Call::State => driver.state(outlet, deadline).map(Gained::Read),
         }));
         drop(noting);
         let laid = desk.lock().take_if(|laid| laid.number == number);
@@ -441,16 +444,18 @@ impl Worker {
         driver: &mut Box<dyn Driver>,
         outlet: &Outlet,
         call: Call,
-        result: std::thread::Result<Result<Option<State>, DriverError>>,
+        result: std::thread::Result<Result<Gained, DriverError>>,
     ) -> CallResult {
         self.session = Session::Kept(Instant::now());
         let result = match result {
             Ok(result) => {
-                let known = match (&result, call) {
-                    (Ok(Some(state)), _) => Ok((state.clone(), Source::Read)),
-                    (Ok(None), Call::Switch(to)) => Ok((to.into(), Source::Switched)),
-                    (Ok(None), Call::State) => Err(&DriverError::CannotRead),
-                    (Err(error), _) => Err(error),
+                let known = match &result {
+                    Ok(Gained::Read(state)) => Ok((state.clone(), Source::Read)),
+                    Ok(Gained::Switched(to, Proof::State)) => Ok(((*to).into(), Source::Switched)),
+                    Ok(Gained::Switched(to, Proof::Reply | Proof::None)) => {
+                        Ok(((*to).into(), Source::Unconfirmed))
+                    }
+                    Err(error) => Err(error),
                 };
                 self.status.call_ended(outlet, known);
                 result.map_err(Trouble::Driver)
@@ -520,7 +525,7 @@ mod tests {
     use crate::dispatch::job::{Answer, Job, Step};
     use crate::dispatch::place::Place;
     use crate::dispatch::ticket::{Progress, asked};
-    use crate::request::Switch;
+    use crate::request::{State, Switch};
 
     /// Ignores its deadline until somebody lets it go.
     struct Deaf(Receiver<()>);
@@ -530,7 +535,7 @@ mod tests {
             Ok(())
         }
 
-        fn switch(&mut self, _: &Outlet, _: Switch, _: Deadline) -> Result<(), DriverError> {
+        fn switch(&mut self, _: &Outlet, _: Switch, _: Deadline) -> Result<Proof, DriverError> {
             let _ = self.0.recv();
             Err(DriverError::Refused("this is too late to be heard".into()))
         }

@@ -6,13 +6,15 @@
 //! unit tests. Models of one dialect are rows of data in the transport's table (`SPECS` in the
 //! folder's `mod.rs`), not files. A driver says what went wrong in a [`DriverError`]; which PDU
 //! and which outlet it was, retries, pauses, reboots and queueing are the worker's. It keeps a
-//! session (a login, an open port) between calls and leaves it in [`Driver::rest`]. It reports
-//! success only on evidence from the PDU.
+//! session (a login, an open port) between calls and leaves it in [`Driver::rest`]. Its `switch`
+//! sends the command and says what the PDU's answer proves; whether that is enough, and the reading
+//! of the state where it is not, is [`confirm`]'s. Its `state` changes nothing.
 //!
 //! Invariant: a driver knows `request`, `settings`, this file and `transport`; no other driver, no
 //! thread, no retry, and not its PDU's name in messages.
 
 pub mod command;
+pub mod confirm;
 pub mod http;
 pub mod registry;
 pub mod serial;
@@ -23,7 +25,7 @@ pub mod tcp;
 pub mod telnet;
 pub mod usb;
 
-use crate::request::{Outlet, State, Switch};
+use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Settings, SettingsError};
 use crate::transport::kept::Lost;
 use crate::transport::{Deadline, TransportError, TransportErrorKind};
@@ -36,18 +38,28 @@ pub trait Driver: Send {
     /// Could this PDU have such an outlet? No I/O: asked before a request is queued.
     fn check(&self, outlet: &Outlet) -> Result<(), DriverError>;
 
-    /// Puts `outlet` into the state `to`; returns once the PDU has confirmed it.
+    /// What this PDU can prove a switch with, the strongest first: a state by [`Driver::state`], a
+    /// reply by [`Driver::switch`].
+    fn proofs(&self) -> &'static [Proof] {
+        &[Proof::State, Proof::Reply]
+    }
+
+    /// Tells the PDU once to put `outlet` into the state `to`, and takes its answer, where it has
+    /// one; returns what that proves. A state only where the answer itself shows it: [`confirm`]
+    /// reads what is missing.
     fn switch(
         &mut self,
         outlet: &Outlet,
         to: Switch,
         deadline: Deadline,
-    ) -> Result<(), DriverError>;
+    ) -> Result<Proof, DriverError>;
 
-    /// Reads the outlet's state from the PDU itself, never from memory.
+    /// Reads the outlet's state from the PDU itself, never from memory, and changes nothing by it.
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
         let _ = (outlet, deadline);
-        Err(DriverError::CannotRead)
+        Err(DriverError::CannotRead(
+            "this kind of PDU does not tell it".into(),
+        ))
     }
 
     /// The queue has run dry, or another call failed: leave the session, so that others can log
@@ -70,13 +82,20 @@ pub enum DriverError {
         /// Which outlets it has, as `outlets 1 to 8`.
         expected: String,
     },
-    /// The state cannot be read from this kind of PDU.
-    CannotRead,
+    /// This PDU has nothing that tells the state; why.
+    CannotRead(String),
     /// The PDU did not accept the user or password.
     LoginRefused(String),
     /// The PDU understood and refused, or reported a failure of its own: its words.
     Refused(String),
-    /// The PDU answered something else, or the state read back is not the one asked for.
+    /// The PDU took the command, and its state is not the one asked for when the wait for it is over.
+    StillShows {
+        /// What was asked for.
+        to: Switch,
+        /// What was read last.
+        shows: State,
+    },
+    /// The PDU answered something else.
     Unexpected {
         /// What should have come.
         expected: String,
@@ -95,9 +114,10 @@ impl DriverError {
     pub fn word(&self) -> &'static str {
         match self {
             Self::NoSuchOutlet { .. } => "no-such-outlet",
-            Self::CannotRead => "cannot-read",
+            Self::CannotRead(_) => "cannot-read",
             Self::LoginRefused(_) => "login-refused",
             Self::Refused(_) => "refused",
+            Self::StillShows { .. } => "not-shown",
             Self::Unexpected { .. } => "unexpected",
             Self::Setup(_) => "setup",
             Self::Transport(error) => match error.kind {
@@ -120,11 +140,11 @@ impl DriverError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::NoSuchOutlet { .. }
-            | Self::CannotRead
+            | Self::CannotRead(_)
             | Self::LoginRefused(_)
             | Self::Refused(_)
             | Self::Setup(_) => false,
-            Self::Unexpected { .. } => true,
+            Self::StillShows { .. } | Self::Unexpected { .. } => true,
             Self::Transport(error) => error.is_transient(),
         }
     }
@@ -134,11 +154,11 @@ impl DriverError {
     pub fn may_have_acted(&self) -> bool {
         match self {
             Self::NoSuchOutlet { .. }
-            | Self::CannotRead
+            | Self::CannotRead(_)
             | Self::LoginRefused(_)
             | Self::Refused(_)
             | Self::Setup(_) => false,
-            Self::Unexpected { .. } => true,
+            Self::StillShows { .. } | Self::Unexpected { .. } => true,
             Self::Transport(error) => error.may_have_acted(),
         }
     }
@@ -160,9 +180,10 @@ impl DriverError {
         match self {
             Self::Transport(error) => error.kind != TransportErrorKind::Garbled,
             Self::NoSuchOutlet { .. }
-            | Self::CannotRead
+            | Self::CannotRead(_)
             | Self::LoginRefused(_)
             | Self::Refused(_)
+            | Self::StillShows { .. }
             | Self::Unexpected { .. }
             | Self::Setup(_) => false,
         }
@@ -196,9 +217,10 @@ impl fmt::Display for DriverError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoSuchOutlet { expected } => write!(f, "no such outlet: expected {expected}"),
-            Self::CannotRead => f.write_str("the state cannot be read from this kind of PDU"),
+            Self::CannotRead(why) => write!(f, "the state cannot be read: {why}"),
             Self::LoginRefused(words) => write!(f, "login refused: {words}"),
             Self::Refused(words) => write!(f, "the PDU refused: {words}"),
+            Self::StillShows { to, shows } => write!(f, "asked for {to}, still shows {shows}"),
             Self::Unexpected { expected, got } => write!(f, "expected {expected}, got {got}"),
             Self::Setup(what) => f.write_str(what),
             Self::Transport(error) => error.fmt(f),
@@ -283,6 +305,8 @@ pub struct DriverSpec {
     pub verified_by: &'static str,
     /// Seconds one attempt may take when the config does not say.
     pub timeout: u64,
+    /// Seconds that a new state may take to show.
+    pub shows_within: u64,
     /// Makes the driver.
     pub build: &'static dyn Build,
 }
@@ -297,6 +321,9 @@ impl fmt::Debug for DriverSpec {
 
 /// Seconds one attempt over a network, serial line or USB may take.
 pub const DEVICE_TIMEOUT: u64 = 30;
+
+/// Seconds that a new state may take to show, but for PDUs that are known to take longer.
+pub const SHOWS_WITHIN: u64 = 10;
 
 /// Seconds one attempt of a local command may take.
 pub const COMMAND_TIMEOUT: u64 = 300;

@@ -1,7 +1,7 @@
 //! A PDU that lives in the daemon: for trying the program, and a lab's scripts, without hardware.
 
-use super::{DEVICE_TIMEOUT, Driver, DriverError, DriverSpec, Key, outlet_number};
-use crate::request::{Outlet, State, Switch};
+use super::{DEVICE_TIMEOUT, Driver, DriverError, DriverSpec, Key, SHOWS_WITHIN, outlet_number};
+use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{self, Settings, SettingsError};
 use crate::transport::{Deadline, TransportError, TransportErrorKind};
 use serde::Deserialize;
@@ -62,6 +62,7 @@ pub(super) static SPECS: &[DriverSpec] = &[DriverSpec {
     reads_back: true,
     verified_by: "the test suite",
     timeout: DEVICE_TIMEOUT,
+    shows_within: SHOWS_WITHIN,
     build: &build,
 }];
 
@@ -158,7 +159,7 @@ impl Driver for Simulated {
         outlet: &Outlet,
         to: Switch,
         deadline: Deadline,
-    ) -> Result<(), DriverError> {
+    ) -> Result<Proof, DriverError> {
         let number = outlet_number(outlet, 1..=self.keys.outlets)?;
         self.work(number, deadline)?;
         if self.keys.refuse_outlets.contains(&number) {
@@ -171,7 +172,7 @@ impl Driver for Simulated {
         if self.is_each(self.keys.lose_every) {
             return Err(lost().into());
         }
-        Ok(())
+        Ok(Proof::State)
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {

@@ -79,8 +79,10 @@ impl fmt::Display for Port {
     }
 }
 
-/// How long closing a tty may take after its last deadline, in vain or not.
+/// How long closing a tty may take after its last deadline, in vain or not; and how much of that the
+/// last bytes have to leave it.
 const CLOSING: Duration = Duration::from_millis(50);
+const DRAINING: Duration = Duration::from_millis(30);
 
 const CLOSED: &str = "the serial line is closed";
 
@@ -329,9 +331,16 @@ impl Tty {
 
 impl Drop for Tty {
     fn drop(&mut self) {
-        // Closing waits (up to 30 s) for bytes that a dead device does not take. None are on
-        // their way after a command that was answered.
-        let _ = self.port.clear(ClearBuffer::Output);
+        // A command that has no answer may still be on its way.
+        let patience = Deadline::after(DRAINING);
+        while self.port.bytes_to_write().is_ok_and(|bytes| bytes > 0) {
+            if patience.left("the last bytes").is_err() {
+                // Closing would wait (up to 30 s) for bytes that a dead device does not take.
+                let _ = self.port.clear(ClearBuffer::Output);
+                return;
+            }
+            super::pause(Duration::from_millis(1));
+        }
     }
 }
 

@@ -451,7 +451,8 @@ fn a_state_is_read_in_its_place_and_from_the_device_and_equal_reads_are_one() {
         format!("until [ -e {gate} ]; do sleep 0.02; done; echo {to} > {outlet}; : %s")
     };
     let pdu = json!({
-        "driver": "localcmdline", "retries": 1,
+        // Only what is asked for is read.
+        "driver": "localcmdline", "retries": 1, "confirm": "reply",
         "cmd_on": switch("on"), "cmd_off": switch("off"),
         "cmd_status": format!("echo read >> {reads_path}; cat {outlet}; : %s"),
     });

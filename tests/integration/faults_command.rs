@@ -1,6 +1,7 @@
 //! Programs that go wrong: each ends within the deadline, in the right class, and the next call
 //! works.
 
+use crate::transcript::Confirmed;
 use pdudaemon::driver::{Driver, DriverError, registry};
 use pdudaemon::request::{Outlet, PduName, State, Switch};
 use pdudaemon::settings::{Position, Settings};
@@ -20,7 +21,7 @@ const AMPLE: Duration = Duration::from_secs(20);
 fn on(driver: &mut dyn Driver, patience: Duration) -> Result<(), DriverError> {
     let begin = Instant::now();
     let deadline = Deadline::after(patience);
-    let result = driver.switch(&Outlet::new("1"), Switch::On, deadline);
+    let result = driver.confirmed(&Outlet::new("1"), Switch::On, deadline);
     assert!(begin.elapsed() < patience + AMPLE, "{result:?}");
     result
 }

@@ -4,6 +4,7 @@
 use crate::faults_tcp::{FAULTS, build, long, under_fault};
 use crate::sim::serial_boards::{Conrad, Rly, conrad, numato};
 use crate::sim::stream::{Bench, Fault, Pdu, PduBox};
+use crate::transcript::Confirmed;
 use pdudaemon::driver::{Driver, DriverError};
 use pdudaemon::request::{Outlet, State, Switch};
 use pdudaemon::transport::{Deadline, TransportErrorKind};
@@ -80,7 +81,7 @@ fn an_unplugged_device_is_found_again_at_the_same_path() {
         let mut bench = Bench::pty(pdu);
         let outlet = Outlet::new(outlet);
         let mut driver = driver(name, &bench);
-        driver.switch(&outlet, Switch::On, long()).expect("on");
+        driver.confirmed(&outlet, Switch::On, long()).expect("on");
         // Away and back between two calls, with the line still open: the same call finds it.
         bench.plug();
         assert_eq!(driver.state(&outlet, long()), Ok(State::On), "{name}");
@@ -90,7 +91,7 @@ fn an_unplugged_device_is_found_again_at_the_same_path() {
         assert!(error.is_transient(), "{name}: {error:?}");
         driver.rest(long());
         let error = driver
-            .switch(&outlet, Switch::Off, long())
+            .confirmed(&outlet, Switch::Off, long())
             .expect_err("unplugged");
         assert!(
             matches!(&error, DriverError::Transport(error) if error.kind == TransportErrorKind::NotFound),
@@ -98,7 +99,7 @@ fn an_unplugged_device_is_found_again_at_the_same_path() {
         );
         assert!(error.to_string().contains("ttyACM0") && !error.may_have_acted());
         bench.plug();
-        driver.switch(&outlet, Switch::Off, long()).expect("off");
+        driver.confirmed(&outlet, Switch::Off, long()).expect("off");
         assert_eq!(driver.state(&outlet, long()), Ok(State::Off), "{name}");
     }
 }
@@ -112,7 +113,7 @@ fn a_prompt_that_never_comes_is_a_timeout_with_what_came() {
     let patience = Duration::from_secs(1);
     let start = Instant::now();
     let error = driver
-        .switch(&Outlet::new("8"), Switch::On, Deadline::after(patience))
+        .confirmed(&Outlet::new("8"), Switch::On, Deadline::after(patience))
         .expect_err("no prompt");
     assert!(start.elapsed() < patience + Duration::from_secs(4));
     assert!(
@@ -130,7 +131,7 @@ fn conrad_cards_are_brought_into_step() {
     let bench = Bench::pty(chain);
     let mut cards = driver("conrad197720", &bench);
     let outlet = Outlet::new("9");
-    cards.switch(&outlet, Switch::On, long()).expect("on");
+    cards.confirmed(&outlet, Switch::On, long()).expect("on");
     assert_eq!(cards.state(&outlet, long()), Ok(State::On));
 
     // For ever: an error that says so.
@@ -138,7 +139,7 @@ fn conrad_cards_are_brought_into_step() {
     chain.wrong_checksums = u32::MAX;
     let bench = Bench::pty(chain);
     let error = driver("conrad197720", &bench)
-        .switch(&Outlet::new("0"), Switch::On, long())
+        .confirmed(&Outlet::new("0"), Switch::On, long())
         .expect_err("garbled");
     assert!(error.to_string().contains("right checksum"), "{error}");
     assert!(error.is_transient());
@@ -158,7 +159,7 @@ fn conrad_cards_are_brought_into_step() {
         let mut cards = driver("conrad197720", &bench);
         let outlet = Outlet::new("7");
         cards
-            .switch(&outlet, Switch::On, long())
+            .confirmed(&outlet, Switch::On, long())
             .unwrap_or_else(|error| panic!("{stray} stray bytes: {error}"));
         assert_eq!(cards.state(&outlet, long()), Ok(State::On));
     }
@@ -175,13 +176,13 @@ fn a_line_that_echoes_is_no_device() {
     let bench = Bench::pty(Echo);
     for name in ["NumatoUSB8", "conrad197720"] {
         let error = driver(name, &bench)
-            .switch(&Outlet::new("1"), Switch::On, Deadline::after(PATIENCE))
+            .confirmed(&Outlet::new("1"), Switch::On, Deadline::after(PATIENCE))
             .expect_err("an echo");
         assert!(error.is_transient(), "{name}: {error:?}");
     }
     // Neither byte echoed is a bit pattern in which relay 8 is on.
     let error = driver("devantech_USB-RLY08B", &bench)
-        .switch(&Outlet::new("8"), Switch::On, Deadline::after(PATIENCE))
+        .confirmed(&Outlet::new("8"), Switch::On, Deadline::after(PATIENCE))
         .expect_err("an echo");
     assert!(error.is_transient(), "{error:?}");
 }
@@ -194,7 +195,7 @@ fn a_line_in_use_is_busy_and_let_go_at_rest() {
         driver("devantech_USB-RLY02", &bench),
     );
     let outlet = Outlet::new("1");
-    first.switch(&outlet, Switch::On, long()).expect("on");
+    first.confirmed(&outlet, Switch::On, long()).expect("on");
     let error = second.state(&outlet, long()).expect_err("in use");
     assert!(
         matches!(&error, DriverError::Transport(error) if error.kind == TransportErrorKind::Busy),
@@ -213,9 +214,9 @@ fn a_serial_server_is_reached_over_tcp() {
         let device = format!("socket://{}", bench.address());
         let mut driver = build(name, json!({ "device": device }));
         let outlet = Outlet::new(outlet);
-        driver.switch(&outlet, Switch::On, long()).expect("on");
+        driver.confirmed(&outlet, Switch::On, long()).expect("on");
         assert_eq!(driver.state(&outlet, long()), Ok(State::On), "{name}");
-        driver.switch(&outlet, Switch::Off, long()).expect("off");
+        driver.confirmed(&outlet, Switch::Off, long()).expect("off");
         assert_eq!(bench.control.connections(), 1, "{name}");
     }
 }
@@ -225,7 +226,7 @@ fn what_is_no_tty_is_refused_in_words() {
     let file = tempfile::NamedTempFile::new().expect("a file");
     let mut driver = build("NumatoUSB1", json!({ "device": file.path() }));
     let error = driver
-        .switch(&Outlet::new("1"), Switch::On, long())
+        .confirmed(&Outlet::new("1"), Switch::On, long())
         .expect_err("no tty");
     assert!(
         matches!(&error, DriverError::Transport(error) if error.kind == TransportErrorKind::NotFound),

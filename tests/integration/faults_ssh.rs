@@ -2,6 +2,7 @@
 
 use crate::sim::port;
 use crate::sim::sshd::{PASSWORD, Sshd, is_root};
+use crate::transcript::Confirmed;
 use pdudaemon::driver::{Driver, DriverError, registry};
 use pdudaemon::request::{Outlet, PduName, State, Switch};
 use pdudaemon::settings::{Position, Settings};
@@ -37,7 +38,7 @@ fn with(mut settings: serde_json::Value, more: serde_json::Value) -> serde_json:
 }
 
 fn on(driver: &mut dyn Driver, wait: Duration) -> Result<(), DriverError> {
-    driver.switch(&Outlet::new("1"), Switch::On, Deadline::after(wait))
+    driver.confirmed(&Outlet::new("1"), Switch::On, Deadline::after(wait))
 }
 
 fn kind(result: Result<(), DriverError>) -> TransportErrorKind {
@@ -282,6 +283,6 @@ fn the_wrong_state_read_back_is_an_error() {
     let sshd = Sshd::start(&["", "echo 0", "", "echo 1"]);
     let mut driver = build("ubntmfi8port", sshd.settings());
     let error = on(&mut *driver, LONG).expect_err("not switched");
-    assert!(matches!(error, DriverError::Unexpected { .. }), "{error:?}");
+    assert!(matches!(error, DriverError::StillShows { .. }), "{error:?}");
     on(&mut *driver, LONG).expect("switched");
 }

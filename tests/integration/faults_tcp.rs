@@ -4,6 +4,7 @@ use crate::daemon::wait_for;
 use crate::sim::pdus::{Ds, Egpms, Eth, Kasa, Modbus, ModbusRtu};
 use crate::sim::port;
 use crate::sim::stream::{Bench, Fault, Pdu, PduBox};
+use crate::transcript::Confirmed;
 use pdudaemon::driver::{Driver, DriverError, registry};
 use pdudaemon::request::{Outlet, PduName, State, Switch};
 use pdudaemon::settings::{Position, Settings};
@@ -42,10 +43,13 @@ pub(crate) fn is_right_class(fault: Fault, error: &DriverError) -> bool {
         Fault::Silent | Fault::Half | Fault::Drip => kind == Some(K::Timeout),
         Fault::Reset | Fault::ResetOnce | Fault::Dies => kind == Some(K::Closed),
         Fault::Garbage | Fault::Endless => {
-            matches!(error, DriverError::Unexpected { .. })
-                || matches!(kind, Some(K::Garbled | K::Timeout))
+            // Some bytes are a state, whatever they are.
+            matches!(
+                error,
+                DriverError::Unexpected { .. } | DriverError::StillShows { .. }
+            ) || matches!(kind, Some(K::Garbled | K::Timeout))
         }
-        Fault::Stuck => matches!(error, DriverError::Unexpected { .. }),
+        Fault::Stuck => matches!(error, DriverError::StillShows { .. }),
     }
 }
 
@@ -64,7 +68,7 @@ pub(crate) fn under_fault(
     };
     let start = Instant::now();
     let error = driver
-        .switch(outlet, Switch::On, Deadline::after(patience))
+        .confirmed(outlet, Switch::On, Deadline::after(patience))
         .expect_err("a fault");
     let took = start.elapsed();
     assert!(
@@ -77,13 +81,13 @@ pub(crate) fn under_fault(
     // A tty may still be under way to be closed.
     let is_closing = |done: &Result<(), DriverError>| matches!(done, Err(DriverError::Transport(error)) if error.kind == TransportErrorKind::Busy);
     wait_for("a device that is not busy", || {
-        let done = driver.switch(outlet, Switch::On, long());
+        let done = driver.confirmed(outlet, Switch::On, long());
         (!is_closing(&done)).then_some(done)
     })
     .unwrap_or_else(|error| panic!("after {fault:?}: {error}"));
     assert_eq!(driver.state(outlet, long()), Ok(State::On));
     driver
-        .switch(outlet, Switch::Off, long())
+        .confirmed(outlet, Switch::Off, long())
         .unwrap_or_else(|error| panic!("after {fault:?}: {error}"));
     assert_eq!(driver.state(outlet, long()), Ok(State::Off));
     driver.rest(long());
@@ -208,7 +212,7 @@ fn wrong_passwords_are_told_apart() {
         let bench = Bench::tcp(Ipv4Addr::LOCALHOST, pdu);
         let mut driver = build(name, json!({"ip": bench.address(), "password": "secrex"}));
         let error = driver
-            .switch(&Outlet::new("1"), Switch::On, long())
+            .confirmed(&Outlet::new("1"), Switch::On, long())
             .expect_err("refused");
         assert!(
             matches!(error, DriverError::LoginRefused(_)),
@@ -232,7 +236,7 @@ fn a_refused_connection_has_certainly_not_acted() {
         let mut driver = build(name, json!({"ip": address, "password": "secret"}));
         let outlet = Outlet::new("1");
         for result in [
-            driver.switch(&outlet, Switch::Off, long()),
+            driver.confirmed(&outlet, Switch::Off, long()),
             driver.state(&outlet, long()).map(drop),
         ] {
             let error = result.expect_err("nobody there");
@@ -259,16 +263,16 @@ fn a_queue_of_jobs_costs_one_connection_and_a_lost_one_is_opened_again() {
         let mut driver = build(name, json!({"ip": bench.address(), "password": "secret"}));
         let outlet = Outlet::new("5");
         for _ in 0..3 {
-            driver.switch(&outlet, Switch::On, long()).expect("on");
-            driver.switch(&outlet, Switch::Off, long()).expect("off");
+            driver.confirmed(&outlet, Switch::On, long()).expect("on");
+            driver.confirmed(&outlet, Switch::Off, long()).expect("off");
         }
         assert_eq!(bench.control.connections(), 1, "{name}");
         driver.rest(long());
-        driver.switch(&outlet, Switch::On, long()).expect("on");
+        driver.confirmed(&outlet, Switch::On, long()).expect("on");
         assert_eq!(bench.control.connections(), 2, "{name}");
         // The connection is reset at the next answer: within the call a new one is opened.
         bench.control.reset_once();
-        driver.switch(&outlet, Switch::Off, long()).expect("off");
+        driver.confirmed(&outlet, Switch::Off, long()).expect("off");
         assert_eq!(driver.state(&outlet, long()), Ok(State::Off), "{name}");
         assert_eq!(bench.control.connections(), 3, "{name}");
     }
@@ -288,7 +292,7 @@ fn an_answer_to_another_transaction_is_not_taken() {
     let bench = Bench::tcp(Ipv4Addr::LOCALHOST, Late(Modbus::default()));
     let mut driver = build("modbustcp", json!({"ip": bench.address()}));
     let error = driver
-        .switch(
+        .confirmed(
             &Outlet::new("1"),
             Switch::On,
             Deadline::after(Duration::from_secs(1)),

@@ -1,6 +1,7 @@
 //! `modbustcp` against pymodbus's server, started here on a loopback port.
 
 use crate::faults_tcp::{build, long};
+use crate::transcript::Confirmed;
 use pdudaemon::driver::DriverError;
 use pdudaemon::request::{Outlet, State, Switch};
 use pdudaemon::transport::TransportErrorKind;
@@ -95,7 +96,7 @@ fn switches_reads_back_and_refuses(framing: &str) {
         let outlet = Outlet::new(coil);
         for to in [Switch::On, Switch::Off, Switch::On] {
             driver
-                .switch(&outlet, to, long())
+                .confirmed(&outlet, to, long())
                 .unwrap_or_else(|error| panic!("coil {coil}: {error}"));
             assert_eq!(driver.state(&outlet, long()), Ok(State::from(to)));
         }
@@ -104,13 +105,13 @@ fn switches_reads_back_and_refuses(framing: &str) {
     assert_eq!(driver.state(&Outlet::new("2"), long()), Ok(State::Off));
 
     let no_coil = driver
-        .switch(&Outlet::new("64"), Switch::On, long())
+        .confirmed(&Outlet::new("64"), Switch::On, long())
         .expect_err("there are 64 coils");
     assert!(matches!(&no_coil, DriverError::Refused(words) if words.starts_with("exception 2")));
     assert!(driver.state(&Outlet::new("65535"), long()).is_err());
 
     let failed = driver
-        .switch(&Outlet::new("50"), Switch::On, long())
+        .confirmed(&Outlet::new("50"), Switch::On, long())
         .expect_err("this one fails");
     // Some versions answer with function code 0 instead of 5.
     let words = failed.to_string();
@@ -122,7 +123,7 @@ fn switches_reads_back_and_refuses(framing: &str) {
 
     let mut other = build(json!({"ip": address, "slave": 9}));
     let nobody = other
-        .switch(&Outlet::new("1"), Switch::On, long())
+        .confirmed(&Outlet::new("1"), Switch::On, long())
         .expect_err("there is no unit 9");
     assert!(
         matches!(&nobody, DriverError::Transport(error) if error.kind == TransportErrorKind::Timeout)
@@ -135,6 +136,6 @@ fn switches_reads_back_and_refuses(framing: &str) {
 
     // After all that the connection still works.
     driver
-        .switch(&Outlet::new("1"), Switch::Off, long())
+        .confirmed(&Outlet::new("1"), Switch::Off, long())
         .expect("off");
 }

@@ -4,6 +4,7 @@
 
 use crate::sim::ber::message_id;
 use crate::sim::port::{self, Waker};
+use crate::transcript::Confirmed;
 use pdudaemon::driver::{Driver, DriverError, registry};
 use pdudaemon::request::{Outlet, PduName, State, Switch};
 use pdudaemon::settings::{Position, Settings};
@@ -216,7 +217,7 @@ fn user(port: u16, keys: &serde_json::Value) -> Box<dyn Driver> {
 fn works(driver: &mut dyn Driver, outlet: &str) -> Result<(), DriverError> {
     let outlet = Outlet::new(outlet);
     for to in [Switch::On, Switch::Off, Switch::On] {
-        driver.switch(&outlet, to, soon())?;
+        driver.confirmed(&outlet, to, soon())?;
         assert_eq!(driver.state(&outlet, soon())?, State::from(to));
     }
     Ok(())
@@ -268,7 +269,7 @@ fn refusals_are_named() {
     let outlet = Outlet::new("1");
     let refusal = |name: &str, community_name: &str, oid: &str| {
         community(name, agent.port, community_name, oid)
-            .switch(&outlet, Switch::On, soon())
+            .confirmed(&outlet, Switch::On, soon())
             .expect_err("refused")
             .to_string()
     };
@@ -290,7 +291,7 @@ fn refusals_are_named() {
         "cyberpower41001",
         &serde_json::json!({"ip": format!("127.0.0.1:{}", agent.port), "community": "public"}),
     )
-    .switch(&outlet, Switch::On, soon())
+    .confirmed(&outlet, Switch::On, soon())
     .expect_err("refused");
     assert!(
         matches!(&v1, DriverError::Refused(words) if words.contains("noSuchName (2)")),
@@ -311,7 +312,7 @@ fn a_wrong_community_is_a_silence_that_says_so() {
     for name in ["snmpv1", "snmpv2c"] {
         let mut driver = community(name, agent.port, "wrong", WRITABLE);
         let error = driver
-            .switch(
+            .confirmed(
                 &Outlet::new("1"),
                 Switch::On,
                 Deadline::after(Duration::from_millis(300)),
@@ -346,7 +347,7 @@ fn pairs_work(privacy: &[(&str, &str)], is_asked: fn(&str, &str) -> bool) {
             // Several tests write the one object: only that it can be written and read.
             let outlet = Outlet::new("1");
             if let Err(error) = driver
-                .switch(&outlet, Switch::Off, soon())
+                .confirmed(&outlet, Switch::Off, soon())
                 .and_then(|()| driver.state(&outlet, soon()))
             {
                 wrong.push(format!("{auth} {privacy}: {error}"));
@@ -384,12 +385,12 @@ fn v3_works_without_privacy_and_without_authentication() {
                 "authpassphrase": AUTH_PASSPHRASE, "auth_protocol": auth_key,
             }),
         );
-        if let Err(error) = driver.switch(&outlet, Switch::On, soon()) {
+        if let Err(error) = driver.confirmed(&outlet, Switch::On, soon()) {
             panic!("{auth}: {error}");
         }
     }
     let mut driver = user(agent.port, &serde_json::json!({"username": "plain"}));
-    assert_eq!(driver.switch(&outlet, Switch::On, soon()), Ok(()));
+    assert_eq!(driver.confirmed(&outlet, Switch::On, soon()), Ok(()));
 }
 
 #[test]
@@ -423,7 +424,7 @@ fn v3_tells_what_is_wrong_with_the_user() {
     ] {
         let mut driver = user(agent.port, &keys);
         let error = driver
-            .switch(&outlet, Switch::On, Deadline::after(Duration::from_secs(5)))
+            .confirmed(&outlet, Switch::On, Deadline::after(Duration::from_secs(5)))
             .expect_err("refused");
         assert!(
             matches!(&error, DriverError::LoginRefused(said) if said.contains(words)),
@@ -439,7 +440,7 @@ fn v3_tells_what_is_wrong_with_the_user() {
         let mut driver = user(agent.port, &keys);
         let deadline = Deadline::after(Duration::from_millis(1500));
         let error = driver
-            .switch(&outlet, Switch::On, deadline)
+            .confirmed(&outlet, Switch::On, deadline)
             .expect_err("no answer");
         let text = error.to_string();
         assert!(text.contains("privacy passphrase or protocol"), "{text}");
@@ -448,7 +449,7 @@ fn v3_tells_what_is_wrong_with_the_user() {
     // A user who must sign and encrypt is not let in with less.
     let mut driver = user(agent.port, &signed("user-SHA-AES", AUTH_PASSPHRASE, "SHA"));
     let error = driver
-        .switch(&outlet, Switch::On, soon())
+        .confirmed(&outlet, Switch::On, soon())
         .expect_err("refused");
     assert!(
         error.to_string().contains("authorizationError (16)"),
@@ -456,7 +457,7 @@ fn v3_tells_what_is_wrong_with_the_user() {
     );
     let mut driver = user(agent.port, &signed("reader", AUTH_PASSPHRASE, "SHA"));
     let error = driver
-        .switch(&outlet, Switch::On, soon())
+        .confirmed(&outlet, Switch::On, soon())
         .expect_err("refused");
     assert!(error.to_string().contains("noAccess (6)"), "{error}");
     assert!(driver.state(&outlet, soon()).is_ok());
@@ -540,14 +541,17 @@ fn twenty_four_switches_cost_one_engine_discovery() {
             Switch::Off
         };
         assert_eq!(
-            driver.switch(&Outlet::new(number.to_string()), to, soon()),
+            driver.confirmed(&Outlet::new(number.to_string()), to, soon()),
             Ok(())
         );
     }
     assert_eq!(counter.discoveries.load(Ordering::SeqCst), 1);
     assert_eq!(counter.messages.load(Ordering::SeqCst), 25);
     driver.rest(soon());
-    assert_eq!(driver.switch(&Outlet::new("1"), Switch::On, soon()), Ok(()));
+    assert_eq!(
+        driver.confirmed(&Outlet::new("1"), Switch::On, soon()),
+        Ok(())
+    );
     assert_eq!(counter.discoveries.load(Ordering::SeqCst), 2);
 }
 

@@ -21,13 +21,16 @@
 //! `\r`, `\n`, `\xNN` escapes) in any mixture; a transport whose dialogue is not a byte stream
 //! (HTTP, SNMP, USB, commands) reads the lines in its own way, see its simulator. A case's first
 //! line names the outlet and `on`, `off` or `state`; further words on it are a note. Its last line
-//! is the outcome: `-- ok`, `-- on`, `-- off`, `-- unknown` or `-- error <part of the message>`.
+//! is the outcome: `-- on`, `-- off` or `-- unknown` of a reading; of a switch `-- ok` where the
+//! answer shows the new state, `-- replied` where it proves less, `-- sent` where there is none; or
+//! `-- error <part of the message>`. What confirms a switch is read by the worker, not the driver.
 //! A `settings:` line between two cases replaces the settings from there on, a `drivers:` line the
 //! drivers.
 
 use crate::sim;
+use pdudaemon::driver::confirm::Confirm;
 use pdudaemon::driver::{Driver, DriverError, registry};
-use pdudaemon::request::{Outlet, PduName, State, Switch};
+use pdudaemon::request::{Outlet, PduName, Proof, State, Switch};
 use pdudaemon::settings::{Position, Settings};
 use pdudaemon::transport::Deadline;
 use std::collections::HashSet;
@@ -221,6 +224,29 @@ pub(crate) fn driver(case: &Case, name: &str, overrides: serde_json::Value) -> B
         .unwrap_or_else(|error| panic!("{}: {error}", case.at))
 }
 
+/// A switch as a worker does it: sent by the driver, and confirmed by what the driver has. What a
+/// simulator shows it shows at once, so nothing is waited for.
+pub(crate) trait Confirmed {
+    fn confirmed(
+        &mut self,
+        outlet: &Outlet,
+        to: Switch,
+        deadline: Deadline,
+    ) -> Result<(), DriverError>;
+}
+
+impl Confirmed for dyn Driver + '_ {
+    fn confirmed(
+        &mut self,
+        outlet: &Outlet,
+        to: Switch,
+        deadline: Deadline,
+    ) -> Result<(), DriverError> {
+        let confirm = Confirm::new(None, self.proofs(), Duration::ZERO).expect("a rule");
+        confirm.switch(self, outlet, to, deadline).map(drop)
+    }
+}
+
 /// Does what the case is about; the outcome in a transcript's words.
 pub(crate) fn call(
     driver: &mut dyn Driver,
@@ -239,9 +265,13 @@ pub(crate) fn call(
             });
         }
     };
-    driver
-        .switch(&outlet, to, deadline)
-        .map(|()| "ok".to_owned())
+    let proof = driver.switch(&outlet, to, deadline)?;
+    Ok(match proof {
+        Proof::State => "ok",
+        Proof::Reply => "replied",
+        Proof::None => "sent",
+    }
+    .to_owned())
 }
 
 /// Runs one case for one of its drivers: the right bytes, and the right outcome.

@@ -4,6 +4,7 @@
 use crate::sim::usb::{Gadget, Identity, hub_bus, plug_into_hub, unplug_all, until};
 use crate::sim::usb_devices::{Adapter, Cleware4, Relays, SisPm, UsbRelay, Ykush};
 use crate::transcript;
+use crate::transcript::Confirmed;
 use pdudaemon::driver::{Driver, DriverError, registry};
 use pdudaemon::request::{Outlet, PduName, State, Switch};
 use pdudaemon::settings::{Position, Settings};
@@ -29,7 +30,7 @@ fn driver(name: &str, json: &str) -> Box<dyn Driver> {
 }
 
 fn switch(driver: &mut dyn Driver, outlet: &str, to: Switch) -> Result<(), DriverError> {
-    driver.switch(&Outlet::new(outlet), to, Deadline::after(AMPLE))
+    driver.confirmed(&Outlet::new(outlet), to, Deadline::after(AMPLE))
 }
 
 fn kind(result: Result<(), DriverError>) -> Option<TransportErrorKind> {
@@ -301,7 +302,7 @@ fn a_silent_device_is_given_up_at_the_deadline_and_asked_afresh() {
     let mut driver = driver("YKUSH", "{}");
     let begin = Instant::now();
     let patience = Deadline::after(Duration::from_secs(2));
-    let result = driver.switch(&Outlet::new("1"), Switch::On, patience);
+    let result = driver.confirmed(&Outlet::new("1"), Switch::On, patience);
     assert_eq!(
         kind(result.clone()),
         Some(TransportErrorKind::Timeout),
@@ -359,7 +360,7 @@ fn a_report_that_the_kernel_does_not_take_costs_the_deadline_and_no_more() {
         hangs.told.load(Ordering::SeqCst) > 0
     });
     let (begin, patience) = (Instant::now(), Duration::from_secs(1));
-    let result = driver.switch(&Outlet::new("1"), Switch::Off, Deadline::after(patience));
+    let result = driver.confirmed(&Outlet::new("1"), Switch::Off, Deadline::after(patience));
     let late = begin.elapsed().saturating_sub(patience);
     assert!(!kernel.is_finished(), "the kernel gave up: {result:?}");
     assert!(late < Duration::from_millis(500), "{late:?}: {result:?}");
@@ -379,7 +380,7 @@ fn a_serial_adapter_that_hangs_costs_the_deadline_and_no_more() {
     let mut relay = driver("NumatoUSB8", &settings);
     let mut call = || {
         let (begin, patience) = (Instant::now(), Duration::from_secs(1));
-        let result = relay.switch(&Outlet::new("1"), Switch::On, Deadline::after(patience));
+        let result = relay.confirmed(&Outlet::new("1"), Switch::On, Deadline::after(patience));
         let late = begin.elapsed().saturating_sub(patience);
         assert!(late < Duration::from_millis(500), "{late:?}: {result:?}");
         kind(result)
@@ -502,7 +503,7 @@ fn a_hub_that_an_earlier_request_holds_is_waited_for() {
         folder.try_lock().expect("nobody else's turn");
         let patience = Deadline::after(Duration::from_secs(1));
         let error = hub
-            .switch(&Outlet::new("1"), Switch::Off, patience)
+            .confirmed(&Outlet::new("1"), Switch::Off, patience)
             .expect_err("held up");
         assert!(error.to_string().contains("still under way"), "{error}");
         assert_eq!(error.may_have_acted(), in_doubt, "{error}");

@@ -6,7 +6,7 @@ use super::job::{Job, Step};
 use super::message::{Message, Stop};
 use super::queue::{Class, Queue, Taken};
 use crate::driver::DriverError;
-use crate::request::{Done, Failure, FailureKind, Outlet, PduName, State, Switch};
+use crate::request::{Done, Failure, FailureKind, Outlet, PduName, Proof, State, Switch};
 use crossbeam_channel::Sender;
 use log::{error, info, warn};
 use std::collections::HashMap;
@@ -50,6 +50,15 @@ pub(super) enum Call {
     State,
 }
 
+/// What a driver call gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Gained {
+    /// The outlet is switched so; what proves it.
+    Switched(Switch, Proof),
+    /// The outlet's state.
+    Read(State),
+}
+
 /// Why a driver call gave nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
@@ -85,7 +94,7 @@ impl Trouble {
             Self::Panic(_) => FailureKind::Internal,
             Self::Driver(error) if error.is_pdu_away() => FailureKind::Unreachable,
             Self::Driver(DriverError::NoSuchOutlet { .. }) => FailureKind::NoSuchOutlet,
-            Self::Driver(DriverError::CannotRead) => FailureKind::CannotRead,
+            Self::Driver(DriverError::CannotRead(_)) => FailureKind::CannotRead,
             Self::Driver(_) => FailureKind::Refused,
         }
     }
@@ -475,14 +484,14 @@ impl Plan {
     }
 
     /// The end of the driver call that [`Plan::next`] asked for.
-    pub(super) fn result(&mut self, result: Result<Option<State>, Trouble>, now: Instant) {
+    pub(super) fn result(&mut self, result: Result<Gained, Trouble>, now: Instant) {
         let away = matches!(&result, Err(trouble) if trouble.is_pdu_away());
         self.away = if away { self.away.saturating_add(1) } else { 0 };
         let running = self.running.take();
         self.owed_failed = matches!(running, Some(Running::Owed(_))) && result.is_err();
         match running {
             Some(Running::Job(taken)) => match result {
-                Ok(state) => self.succeeded(taken, state, now),
+                Ok(gained) => self.succeeded(taken, gained, now),
                 Err(trouble) => self.failed(taken, &trouble, now),
             },
             Some(Running::Owed(outlet)) => self.owed_tried(&outlet, result.err(), now),
@@ -490,10 +499,17 @@ impl Plan {
         }
     }
 
-    fn succeeded(&mut self, mut taken: Taken<Job>, state: Option<State>, now: Instant) {
+    fn succeeded(&mut self, mut taken: Taken<Job>, gained: Gained, now: Instant) {
         let job = &mut taken.job;
         job.attempts += 1;
         job.total += 1;
+        let state = match gained {
+            Gained::Read(state) => Some(state),
+            Gained::Switched(_, proof) => {
+                job.proof = job.proof.min(proof);
+                None
+            }
+        };
         match job.step {
             Step::RebootOff(pause) => return self.go_dark(taken, pause, now),
             Step::RebootOn | Step::Switch(Switch::On) => self.settle(&taken.outlet),
@@ -502,6 +518,7 @@ impl Plan {
         let done = Done {
             state,
             attempts: taken.job.total,
+            proof: taken.job.proof,
         };
         let outcome = taken.job.trouble.take().map_or(Ok(done), Err);
         self.end(taken, outcome, now);
@@ -761,6 +778,7 @@ fn dismiss(job: Job, now: Instant) {
     let nothing = Done {
         state: None,
         attempts: job.total,
+        proof: job.proof,
     };
     job.answer.send(Ok(nothing));
 }

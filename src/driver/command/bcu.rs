@@ -4,7 +4,7 @@
 //! `set gpio successfully`, and `get <gpio> level=HIGH` or `LOW` (bcu.c).
 
 use crate::driver::{Driver, DriverError};
-use crate::request::{Outlet, State, Switch};
+use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Settings, SettingsError, flag, maybe_text, text};
 use crate::transport::Deadline;
 use crate::transport::command::{Output, Program};
@@ -79,14 +79,14 @@ impl Driver for Bcu {
         Ok(())
     }
 
-    fn switch(&mut self, _: &Outlet, to: Switch, deadline: Deadline) -> Result<(), DriverError> {
+    fn switch(&mut self, _: &Outlet, to: Switch, deadline: Deadline) -> Result<Proof, DriverError> {
         let mut init = vec!["init"];
         init.extend(self.bootmode.as_deref().filter(|mode| !mode.is_empty()));
         self.run(&init, deadline)?;
         let level = if self.is_high(to) { "1" } else { "0" };
         let output = self.run(&["set_gpio", &self.reset_gpio, level], deadline)?;
         if output.text().contains("set gpio successfully") {
-            return Ok(());
+            return Ok(Proof::Reply);
         }
         Err(DriverError::Unexpected {
             expected: "\"set gpio successfully\" from bcu".into(),

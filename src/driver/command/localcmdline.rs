@@ -7,7 +7,7 @@
 //! element of the list is one argument.
 
 use crate::driver::{Driver, DriverError};
-use crate::request::{Outlet, State, Switch};
+use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Settings, SettingsError, flag};
 use crate::transport::Deadline;
 use crate::transport::command::{Output, Program};
@@ -153,6 +153,10 @@ fn no_such(expected: &str) -> DriverError {
     }
 }
 
+fn cannot_read() -> DriverError {
+    DriverError::CannotRead("the config has no cmd_status".into())
+}
+
 fn refuse_nul(text: &str) -> Result<(), String> {
     if text.contains('\0') {
         return Err("a command cannot contain a NUL character".into());
@@ -180,12 +184,22 @@ impl Driver for LocalCmdline {
             .try_for_each(|cmd| cmd.check(outlet))
     }
 
+    fn proofs(&self) -> &'static [Proof] {
+        let replies = self.on.is_some() && self.off.is_some() && !self.ignore_exit_status;
+        match (self.status.is_some(), replies) {
+            (true, true) => &[Proof::State, Proof::Reply],
+            (true, false) => &[Proof::State],
+            (false, true) => &[Proof::Reply],
+            (false, false) => &[],
+        }
+    }
+
     fn switch(
         &mut self,
         outlet: &Outlet,
         to: Switch,
         deadline: Deadline,
-    ) -> Result<(), DriverError> {
+    ) -> Result<Proof, DriverError> {
         self.check(outlet)?;
         let cmd = match to {
             Switch::On => &self.on,
@@ -203,11 +217,14 @@ impl Driver for LocalCmdline {
                      others be; this is said once"
                 );
             }
-            return Ok(());
+            return Ok(Proof::None);
         };
         let output = cmd.run(outlet, deadline)?;
-        if output.is_success() || self.ignore_exit_status {
-            return Ok(());
+        if output.is_success() {
+            return Ok(Proof::Reply);
+        }
+        if self.ignore_exit_status {
+            return Ok(Proof::None);
         }
         // Transient, and it may have switched before it failed: a command's exit status tells no more.
         Err(DriverError::Unexpected {
@@ -218,7 +235,7 @@ impl Driver for LocalCmdline {
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
         self.check(outlet)?;
-        let cmd = self.status.as_ref().ok_or(DriverError::CannotRead)?;
+        let cmd = self.status.as_ref().ok_or_else(cannot_read)?;
         let output = cmd.run(outlet, deadline)?;
         let answer = output.text().trim().to_ascii_lowercase();
         Ok(match answer.as_str() {
@@ -568,9 +585,9 @@ mod tests {
         assert!(error.is_transient() && error.may_have_acted() && !error.is_pdu_away());
         assert!(strict.switch(&outlet, Switch::Off, ample()).is_err());
         let mut lax = driver(r#"{"cmd_on": "exit 3", "ignore_exit_status": "1"}"#).expect("builds");
-        assert_eq!(lax.switch(&outlet, Switch::On, ample()), Ok(()));
+        assert_eq!(lax.switch(&outlet, Switch::On, ample()), Ok(Proof::None));
         // No such command: a success, as the Python program has it.
-        assert_eq!(lax.switch(&outlet, Switch::Off, ample()), Ok(()));
-        assert_eq!(lax.state(&outlet, ample()), Err(DriverError::CannotRead));
+        assert_eq!(lax.switch(&outlet, Switch::Off, ample()), Ok(Proof::None));
+        assert_eq!(lax.state(&outlet, ample()), Err(cannot_read()));
     }
 }

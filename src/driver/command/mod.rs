@@ -4,7 +4,7 @@ mod bcu;
 mod localcmdline;
 mod uhubctl;
 
-use super::{COMMAND_TIMEOUT, DriverError, DriverSpec, Key};
+use super::{COMMAND_TIMEOUT, DriverError, DriverSpec, Key, SHOWS_WITHIN};
 use crate::transport::command::{Output, Program};
 use crate::transport::{Deadline, TransportErrorKind};
 
@@ -53,6 +53,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
         reads_back: true,
         verified_by: "real shells and programs in the test suite",
         timeout: COMMAND_TIMEOUT,
+        shows_within: SHOWS_WITHIN,
         build: &localcmdline::build,
     },
     DriverSpec {
@@ -102,6 +103,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
         reads_back: true,
         verified_by: "a program that answers with bcu's own words; no hardware. UNVERIFIED: that every board wants `bcu init` without a boot mode (the Python program ran bcu without a command there)",
         timeout: COMMAND_TIMEOUT,
+        shows_within: SHOWS_WITHIN,
         build: &bcu::build,
     },
     DriverSpec {
@@ -127,6 +129,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
         reads_back: true,
         verified_by: "a program that answers with uhubctl's own words, and Debian's uhubctl on an emulated hub; no hardware",
         timeout: COMMAND_TIMEOUT,
+        shows_within: SHOWS_WITHIN,
         build: &uhubctl::build,
     },
 ];

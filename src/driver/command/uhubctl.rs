@@ -5,7 +5,7 @@
 //! `New status`.
 
 use crate::driver::{Driver, DriverError, outlet_number};
-use crate::request::{Outlet, State, Switch};
+use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Settings, SettingsError, text};
 use crate::transport::command::{Output, Program, find};
 use crate::transport::{Deadline, TransportErrorKind};
@@ -137,15 +137,12 @@ impl Driver for Uhubctl {
         outlet: &Outlet,
         to: Switch,
         deadline: Deadline,
-    ) -> Result<(), DriverError> {
+    ) -> Result<Proof, DriverError> {
         let port = outlet_number(outlet, 1..=MOST_PORTS)?;
         let output = self.run(port, &["--action", &to.to_string()], deadline)?;
         match new_state(&output.text(), port) {
-            Some(got) if got == to => Ok(()),
-            Some(got) => Err(DriverError::Unexpected {
-                expected: format!("port {port} {to} after switching"),
-                got: got.to_string(),
-            }),
+            Some(got) if got == to => Ok(Proof::State),
+            Some(_) => Ok(Proof::Reply),
             // Its exit status is 0 also when it could not switch the port.
             None => {
                 Err(

@@ -96,7 +96,7 @@ impl Driver for Anel {
         outlet: &Outlet,
         to: Switch,
         deadline: Deadline,
-    ) -> Result<(), DriverError> {
+    ) -> Result<Proof, DriverError> {
         let number = outlet_number(outlet, 1..=self.outlets)?;
         let target = format!("/?Sw_{to}={number},{}", self.credentials);
         let answer = ask(
@@ -107,7 +107,7 @@ impl Driver for Anel {
         if answer.text().contains("User or password error") {
             return told(&answer, DriverError::LoginRefused(answer.quote()));
         }
-        confirm(to, LAG, deadline, || self.state(outlet, deadline))
+        Ok(Proof::Reply)
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {

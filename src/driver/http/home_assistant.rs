@@ -24,12 +24,11 @@ pub(super) const SPEC: DriverSpec = DriverSpec {
     ],
     outlets: "entity ids without the switch. before them",
     verified_by: "simulator; UNVERIFIED: the empty list for an unknown entity",
+    // Integrations that poll ask their devices each 30 s.
+    shows_within: 30,
     build: &build,
     ..super::SPEC
 };
-
-/// Integrations that poll show a change late.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 struct HomeAssistant {
     client: Client,
@@ -72,16 +71,14 @@ impl Driver for HomeAssistant {
         outlet: &Outlet,
         to: Switch,
         deadline: Deadline,
-    ) -> Result<(), DriverError> {
+    ) -> Result<Proof, DriverError> {
         let entity = format!("switch.{}", named_outlet(outlet)?);
         let target = format!("/api/services/switch/turn_{to}");
         let body = format!("{{\"entity_id\": {}}}", Value::from(entity.as_str()));
         let request = Request::with_body(Method::Post, &target, "application/json", &body);
         let answer = ask(&mut self.client, &request, deadline)?;
-        if changed(&json(&answer)?, &entity) == Some(to.into()) {
-            return Ok(());
-        }
-        confirm(to, PATIENCE, deadline, || self.state(outlet, deadline))
+        let changed = changed(&json(&answer)?, &entity);
+        Ok(changed.map_or(Proof::Reply, |state| proof_of(&state, to)))
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {

@@ -53,7 +53,7 @@ impl Driver for Intellinet {
         outlet: &Outlet,
         to: Switch,
         deadline: Deadline,
-    ) -> Result<(), DriverError> {
+    ) -> Result<Proof, DriverError> {
         let number = outlet_number(outlet, 0..=7)?;
         let op = match to {
             Switch::On => 0,
@@ -64,7 +64,7 @@ impl Driver for Intellinet {
         if tells_of_401(&answer.text()) {
             return told(&answer, DriverError::LoginRefused(answer.quote()));
         }
-        confirm(to, LAG, deadline, || self.state(outlet, deadline))
+        Ok(Proof::Reply)
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {

@@ -26,16 +26,14 @@ mod shelly;
 mod tasmota;
 mod ubus;
 
-use super::{DEVICE_TIMEOUT, DriverError, DriverSpec, HOSTNAME, IP, Key, key};
-use crate::request::{State, Switch};
+use super::{DEVICE_TIMEOUT, DriverError, DriverSpec, HOSTNAME, IP, Key, SHOWS_WITHIN, key};
+use crate::request::{Proof, State, Switch};
 use crate::settings::{self, Address, Secret, Settings, SettingsError};
-use crate::transport;
 use crate::transport::http::{Answer, Basic, Client, Login, Origin, Request, Trust};
 use crate::transport::kept::tried_again;
 use crate::transport::{Deadline, TransportError, TransportErrorKind};
 use serde::Deserialize;
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// Every driver name of this transport.
 pub(super) static SPECS: &[DriverSpec] = &[
@@ -65,6 +63,7 @@ const SPEC: DriverSpec = DriverSpec {
     reads_back: true,
     verified_by: "",
     timeout: DEVICE_TIMEOUT,
+    shows_within: SHOWS_WITHIN,
     build: &no_driver,
 };
 
@@ -329,36 +328,13 @@ fn tells_of_401(page: &str) -> bool {
         .any(|word| word == "401")
 }
 
-/// Reads until the PDU tells the state that was asked for, for as long as relays and slow web
-/// pages lag behind.
-fn confirm(
-    to: Switch,
-    patience: Duration,
-    deadline: Deadline,
-    mut read: impl FnMut() -> Result<State, DriverError>,
-) -> Result<(), DriverError> {
-    let give_up = deadline.within(patience);
-    let mut pause = Duration::from_millis(50);
-    loop {
-        let state = read().map_err(DriverError::after_switching)?;
-        if state == State::from(to) {
-            return Ok(());
-        }
-        match give_up.left("the outlet to switch") {
-            Ok(left) if left > pause => transport::pause(pause),
-            _ => {
-                return Err(DriverError::Unexpected {
-                    expected: format!("the outlet {to}"),
-                    got: state.to_string(),
-                });
-            }
-        }
-        pause *= 2;
+/// What an answer proves that shows the outlet as `state`. It may show late.
+fn proof_of(state: &State, to: Switch) -> Proof {
+    match *state == State::from(to) {
+        true => Proof::State,
+        false => Proof::Reply,
     }
 }
-
-/// How long a PDU's own outlet may lag behind its web page.
-const LAG: Duration = Duration::from_secs(2);
 
 /// The state that a word of the PDU means.
 fn state_of(word: &str) -> State {

@@ -82,7 +82,7 @@ impl Driver for Netio {
         outlet: &Outlet,
         to: Switch,
         deadline: Deadline,
-    ) -> Result<(), DriverError> {
+    ) -> Result<Proof, DriverError> {
         let number = outlet_number(outlet, 1..=self.outlets)?;
         let action = match to {
             Switch::On => 1,
@@ -91,10 +91,7 @@ impl Driver for Netio {
         let body = format!("{{\"Outputs\": [{{\"ID\": {number}, \"Action\": {action}}}]}}");
         let request = Request::with_body(Method::Post, "/netio.json", "application/json", &body);
         let answer = ask(&mut self.client, &request, deadline)?;
-        if read(&answer, number)? == State::from(to) {
-            return Ok(());
-        }
-        Err(unexpected(format!("output {number} {to}"), &answer))
+        Ok(proof_of(&read(&answer, number)?, to))
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {

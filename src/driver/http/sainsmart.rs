@@ -13,8 +13,8 @@ pub(super) const SPEC: DriverSpec = DriverSpec {
     models: "SainSmart Ethernet relay boards, 30000 firmware",
     keys: &[IP, HOSTNAME, PROTOCOL, INSECURE, CA_FILE],
     outlets: "1 to 16",
-    verified_by: "simulator; success is the PDU's HTTP 200; UNVERIFIED on hardware: both ways of \
-                  reading states (each known from one other client)",
+    verified_by: "simulator; UNVERIFIED on hardware: both ways of reading states (each known from \
+                  one other client); a board that has neither is believed its HTTP 200",
     build: &build,
     ..super::SPEC
 };
@@ -80,9 +80,10 @@ impl Driver for Sainsmart {
         outlet: &Outlet,
         to: Switch,
         deadline: Deadline,
-    ) -> Result<(), DriverError> {
+    ) -> Result<Proof, DriverError> {
         let target = target(outlet_number(outlet, 1..=16)?, to);
-        ask(&mut self.client, &Request::get(&target), deadline).map(drop)
+        ask(&mut self.client, &Request::get(&target), deadline)?;
+        Ok(Proof::Reply)
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
@@ -104,8 +105,12 @@ impl Driver for Sainsmart {
             }
             answer = ask(&mut self.client, &Request::get("/30000/42"), deadline)?;
         }
-        parse_page(&answer.text(), number)
-            .ok_or_else(|| unexpected(format!("the state of Relay-{number:02}"), &answer))
+        parse_page(&answer.text(), number).ok_or_else(|| {
+            DriverError::CannotRead(format!(
+                "no page of this board shows Relay-{number:02}, the last is {}",
+                answer.quote()
+            ))
+        })
     }
 
     fn rest(&mut self, _: Deadline) {

@@ -19,8 +19,7 @@ pub(super) const SPEC: DriverSpec = DriverSpec {
         password("\"admin\""),
     ],
     outlets: "outlet ids as AA1",
-    verified_by: "simulator; success is the PDU's HTTP 204; UNVERIFIED on hardware: the letter \
-                  case of states",
+    verified_by: "simulator; UNVERIFIED on hardware: the letter case of states",
     build: &build,
     ..super::SPEC
 };
@@ -58,11 +57,12 @@ impl Driver for Servertech {
         outlet: &Outlet,
         to: Switch,
         deadline: Deadline,
-    ) -> Result<(), DriverError> {
+    ) -> Result<Proof, DriverError> {
         let target = format!("/jaws/control/outlets/{}", encode(named_outlet(outlet)?));
         let body = format!("{{\"control_action\": \"{to}\"}}");
         let request = Request::with_body(Method::Patch, &target, "application/json", &body);
-        ask(&mut self.client, &request, deadline).map(drop)
+        ask(&mut self.client, &request, deadline)?;
+        Ok(Proof::Reply)
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {

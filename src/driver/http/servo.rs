@@ -33,8 +33,8 @@ pub(super) const SPEC: DriverSpec = DriverSpec {
         ),
     ],
     outlets: "any; there is only one",
-    verified_by: "simulator and Python's XML-RPC server; success is servod's answer without a fault; UNVERIFIED: reading a \
-                  reset line back (power_state cannot be read)",
+    verified_by: "simulator and Python's XML-RPC server; UNVERIFIED: reading a reset line back (power_state \
+                  cannot be read: servod's answer without a fault counts)",
     build: &build,
     ..super::SPEC
 };
@@ -190,6 +190,13 @@ fn failure(fault: &str, control: Control) -> DriverError {
 }
 
 impl Servo {
+    /// The controls that can be read.
+    fn lines(&self) -> Vec<Control> {
+        let mut lines = self.controls.clone();
+        lines.retain(|control| *control != Control::PowerState);
+        lines
+    }
+
     /// `set`s `control` to a value, or `get`s it (without one).
     fn call(
         &mut self,
@@ -215,7 +222,14 @@ impl Driver for Servo {
         Ok(())
     }
 
-    fn switch(&mut self, _: &Outlet, to: Switch, deadline: Deadline) -> Result<(), DriverError> {
+    fn proofs(&self) -> &'static [Proof] {
+        match self.lines().is_empty() {
+            true => &[Proof::Reply],
+            false => &[Proof::State, Proof::Reply],
+        }
+    }
+
+    fn switch(&mut self, _: &Outlet, to: Switch, deadline: Deadline) -> Result<Proof, DriverError> {
         let mut has_begun = false;
         for control in self.controls.clone() {
             self.call("set", control, Some(control.value(to)), deadline)
@@ -225,14 +239,15 @@ impl Driver for Servo {
                 })?;
             has_begun = true;
         }
-        Ok(())
+        Ok(Proof::Reply)
     }
 
     fn state(&mut self, _: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let mut lines = self.controls.clone();
-        lines.retain(|control| *control != Control::PowerState);
+        let lines = self.lines();
         if lines.is_empty() {
-            return Err(DriverError::CannotRead);
+            return Err(DriverError::CannotRead(
+                "servod does not tell power_state".into(),
+            ));
         }
         // Held in reset by any of the lines, the machine is off.
         let mut state = State::On;

@@ -23,7 +23,7 @@ pub(super) const SPEC: DriverSpec = DriverSpec {
         basic_login("\"never\""),
     ],
     outlets: "0 to 3",
-    verified_by: "simulator; success is the device's result",
+    verified_by: "simulator",
     build: &build,
     ..super::SPEC
 };
@@ -101,11 +101,12 @@ impl Driver for Shelly {
         outlet: &Outlet,
         to: Switch,
         deadline: Deadline,
-    ) -> Result<(), DriverError> {
+    ) -> Result<Proof, DriverError> {
         let number = outlet_number(outlet, 0..=3)?;
         let on = to == Switch::On;
         let parameters = format!("\"id\": {number}, \"on\": {on}");
-        self.call("Switch.Set", &parameters, deadline).map(drop)
+        self.call("Switch.Set", &parameters, deadline)?;
+        Ok(Proof::Reply)
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {

@@ -1,7 +1,9 @@
 //! Tasmota firmware over its web commands: `GET /cm?cmnd=Power1+on`.
 //!
 //! The answer is the relay's new state. A device with one relay says `POWER` instead of `POWER1`
-//! unless told otherwise (SetOption26).
+//! unless told otherwise (SetOption26). States are read with `Status 11`: to firmware of 2018 to 2022 even
+//! a bare `Power1` is a command, which stops a running PulseTime and leaves the relay on for good. On
+//! and off are words that the user may replace (StateText): `Status` has them as bits.
 
 use super::*;
 use crate::driver::{Driver, outlet_number};
@@ -32,7 +34,8 @@ pub(super) const SPEC: DriverSpec = DriverSpec {
         ),
     ],
     outlets: "1 to port_count; 1; 1 to 2",
-    verified_by: "simulator; each answer shows the relay's state",
+    verified_by: "simulator; the firmware's source. A reading (Status 11) leaves a running PulseTime \
+                  alone; with MQTT on, the device publishes it",
     build: &build,
     ..super::SPEC
 };
@@ -74,24 +77,37 @@ fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
     }))
 }
 
-/// The relay's state in `{"POWER1": "ON"}`.
-fn parse(json: &Value, outlet: u32) -> Option<State> {
+/// The relay's word in `{"POWER1": "ON"}`.
+fn word_of(json: &Value, outlet: u32) -> Option<String> {
     let own = json.get(format!("POWER{outlet}"));
     let only = || json.get("POWER").filter(|_| outlet == 1);
     Some(match own.or_else(only)? {
-        Value::String(word) => state_of(word),
-        other => state_of(&other.to_string()),
+        Value::String(word) => word.clone(),
+        other => other.to_string(),
+    })
+}
+
+/// The relay's bit in `{"Status": {"Power": 1, ..}}`, which has no words of the user's: a number,
+/// from firmware 14 on its binary digits.
+fn bit_of(json: &Value, outlet: u32) -> Option<State> {
+    let relays = match json.get("Status")?.get("Power")? {
+        Value::String(digits) => u64::from_str_radix(digits, 2).ok()?,
+        number => number.as_u64()?,
+    };
+    Some(match relays.checked_shr(outlet.checked_sub(1)?)? & 1 {
+        1 => State::On,
+        _ => State::Off,
     })
 }
 
 impl Tasmota {
+    /// Sends a command; gives the answer, as JSON and as it came.
     fn command(
         &mut self,
-        outlet: u32,
-        argument: &str,
+        command: &str,
         deadline: Deadline,
-    ) -> Result<(State, Answer), DriverError> {
-        let target = format!("/cm?cmnd=Power{outlet}{argument}{}", self.login);
+    ) -> Result<(Value, Answer), DriverError> {
+        let target = format!("/cm?cmnd={command}{}", self.login);
         let answer = ask(&mut self.client, &Request::get(&target), deadline)?;
         let json = json(&answer)?;
         if json.get("WARNING").is_some() {
@@ -100,10 +116,7 @@ impl Tasmota {
         if json.get("Command").is_some() {
             return told(&answer, DriverError::Refused(answer.quote()));
         }
-        match parse(&json, outlet) {
-            Some(state) => Ok((state, answer)),
-            None => Err(unexpected(format!("POWER{outlet}"), &answer)),
-        }
+        Ok((json, answer))
     }
 }
 
@@ -117,18 +130,35 @@ impl Driver for Tasmota {
         outlet: &Outlet,
         to: Switch,
         deadline: Deadline,
-    ) -> Result<(), DriverError> {
+    ) -> Result<Proof, DriverError> {
         let number = outlet_number(outlet, 1..=self.outlets)?;
-        let (state, answer) = self.command(number, &format!("+{to}"), deadline)?;
-        if state == State::from(to) {
-            return Ok(());
+        let (json, answer) = self.command(&format!("Power{number}+{to}"), deadline)?;
+        match word_of(&json, number) {
+            Some(word) => Ok(proof_of(&state_of(&word), to)),
+            None => Err(unexpected(format!("POWER{number}"), &answer)),
         }
-        Err(unexpected(format!("POWER{number} {to}"), &answer))
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
         let number = outlet_number(outlet, 1..=self.outlets)?;
-        self.command(number, "", deadline).map(|(state, _)| state)
+        let (json, answer) = self.command("Status+11", deadline)?;
+        let word = json.get("StatusSTS").and_then(|json| word_of(json, number));
+        let word = word.ok_or_else(|| unexpected(format!("POWER{number}"), &answer))?;
+        match state_of(&word) {
+            State::Unknown(_) => {}
+            state => return Ok(state),
+        }
+        let bit = match self.command("Status", deadline) {
+            Ok((json, _)) => bit_of(&json, number),
+            Err(DriverError::Refused(_)) => None,
+            Err(error) => return Err(error),
+        };
+        bit.ok_or_else(|| {
+            let word = crate::transport::printable(word.as_bytes());
+            DriverError::CannotRead(format!(
+                "the device says {word}, a word of its StateText, and not which of on and off it is"
+            ))
+        })
     }
 
     fn rest(&mut self, _: Deadline) {
@@ -140,13 +170,35 @@ impl Driver for Tasmota {
 mod tests {
     use super::*;
 
+    fn value(text: &str) -> Value {
+        serde_json::from_str(text).expect("JSON")
+    }
+
     #[test]
     fn the_only_relay_may_have_no_number() {
-        let check = |text: &str, outlet| parse(&serde_json::from_str(text).expect("JSON"), outlet);
-        assert_eq!(check(r#"{"POWER":"ON"}"#, 1), Some(State::On));
-        assert_eq!(check(r#"{"POWER1":"OFF"}"#, 1), Some(State::Off));
+        let check = |text: &str, outlet| word_of(&value(text), outlet);
+        assert_eq!(check(r#"{"POWER":"ON"}"#, 1), Some("ON".into()));
+        assert_eq!(check(r#"{"POWER1":"OFF"}"#, 1), Some("OFF".into()));
         assert_eq!(check(r#"{"POWER":"ON"}"#, 2), None);
         assert_eq!(check(r#"{"POWER1":"ON"}"#, 2), None);
-        assert_eq!(check(r#"{"POWER2":"ON"}"#, 2), Some(State::On));
+        assert_eq!(check(r#"{"POWER2":"ON"}"#, 2), Some("ON".into()));
+    }
+
+    #[test]
+    fn relays_are_bits_of_a_number_or_its_binary_digits() {
+        let check = |power: &str, outlet| {
+            bit_of(
+                &value(&format!(r#"{{"Status":{{"Power":{power}}}}}"#)),
+                outlet,
+            )
+        };
+        for power in ["3", r#""011""#] {
+            assert_eq!(check(power, 1), Some(State::On), "{power}");
+            assert_eq!(check(power, 2), Some(State::On), "{power}");
+            assert_eq!(check(power, 3), Some(State::Off), "{power}");
+        }
+        assert_eq!(check(r#""ON""#, 1), None);
+        assert_eq!(check("1", 65), None);
+        assert_eq!(bit_of(&value("{}"), 1), None);
     }
 }

@@ -14,8 +14,8 @@ pub(super) const SPEC: DriverSpec = DriverSpec {
     models: "OpenWrt PoE switches (realtek-poe) with uhttpd-mod-ubus",
     keys: &[IP, HOSTNAME, PROTOCOL, INSECURE, CA_FILE],
     outlets: "N of the interface lanN",
-    verified_by: "simulator; success is ubus status 0; UNVERIFIED: the status object that newer \
-                  realtek-poe gives for each port",
+    verified_by: "simulator; UNVERIFIED: the status object that newer realtek-poe gives for each \
+                  port",
     build: &build,
     ..super::SPEC
 };
@@ -142,10 +142,11 @@ impl Driver for Ubus {
         outlet: &Outlet,
         to: Switch,
         deadline: Deadline,
-    ) -> Result<(), DriverError> {
+    ) -> Result<Proof, DriverError> {
         let enable = to == Switch::On;
         let arguments = format!("\"port\": \"{}\", \"enable\": {enable}", interface(outlet)?);
-        self.call("manage", &arguments, deadline).map(drop)
+        self.call("manage", &arguments, deadline)?;
+        Ok(Proof::Reply)
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {

@@ -8,11 +8,12 @@
 //! Outlets count from 0, as in the Python driver: 0 to 7 are the first card's. The bytes are that
 //! driver's (compared with release 1.1.1 on the transcripts), but the line is opened when it is
 //! first needed, every frame is checked, and the line is let go when the queue has run dry. A card
-//! that does not obey is told once more at once; Python reads its port in between.
+//! that does not obey is read until it does, and told once more by the next attempt; Python tells it
+//! again at once.
 
 use super::{IDLE, Wire, close};
 use crate::driver::{Driver, DriverError, outlet_number};
-use crate::request::{Outlet, State, Switch};
+use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Settings, SettingsError};
 use crate::transport::kept::{Kept, Lost};
 use crate::transport::serial::Line;
@@ -36,7 +37,7 @@ const RELAYS: u32 = 8;
 const FRAME_PATIENCE: Duration = Duration::from_secs(1);
 const RESYNC_PATIENCE: Duration = Duration::from_millis(300);
 
-/// How often a command is tried on a line that garbles it, or on a card that does not obey.
+/// How often a command is tried on a line that garbles it.
 const TRIES: u32 = 2;
 
 struct Conrad {
@@ -204,32 +205,22 @@ fn count_cards(line: &mut Line, deadline: Deadline) -> Result<u8, DriverError> {
     }
 }
 
-/// Switches one relay and looks at the answer; a card that does not obey is told once more.
+/// Switches one relay and looks at the answer.
 fn switch(
     line: &mut Line,
     place: Place,
     to: Switch,
     deadline: Deadline,
-) -> Result<(), DriverError> {
+) -> Result<Proof, DriverError> {
     let command = match to {
         Switch::On => SET_SINGLE,
         Switch::Off => DEL_SINGLE,
     };
     ask(line, GET_PORT, place.card, 0, deadline)?;
-    let mut relays = 0;
-    for round in 0..TRIES {
-        let told = ask(line, command, place.card, place.mask, deadline);
-        relays = match round {
-            0 => told?,
-            _ => told.map_err(DriverError::after_switching)?,
-        };
-        if state_of(relays, place) == to {
-            return Ok(());
-        }
-    }
-    Err(DriverError::Unexpected {
-        expected: format!("the relay to be {to}"),
-        got: format!("relays {relays:#010b}"),
+    let relays = ask(line, command, place.card, place.mask, deadline)?;
+    Ok(match state_of(relays, place) == to {
+        true => Proof::State,
+        false => Proof::Reply,
     })
 }
 
@@ -288,7 +279,7 @@ impl Driver for Conrad {
         outlet: &Outlet,
         to: Switch,
         deadline: Deadline,
-    ) -> Result<(), DriverError> {
+    ) -> Result<Proof, DriverError> {
         let place = place(outlet)?;
         self.call(place, deadline, |line| switch(line, place, to, deadline))
     }

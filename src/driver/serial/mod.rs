@@ -4,7 +4,7 @@ mod conrad;
 mod devantech_usb;
 mod numato;
 
-use super::{DEVICE_TIMEOUT, DriverSpec, Key};
+use super::{DEVICE_TIMEOUT, DriverSpec, Key, SHOWS_WITHIN};
 use crate::settings::{Settings, SettingsError};
 use crate::transport::kept::Kept;
 use crate::transport::serial::{Line, Port};
@@ -25,11 +25,12 @@ pub(super) static SPECS: &[DriverSpec] = &[
         }],
         outlets: "0 to 8 times the number of cards less 1; the first card has 0 to 7",
         reads_back: true,
-        verified_by: "simulator on a pty, Conrad's manual and frames of the Python driver; each \
-                      switch is confirmed by the relays that the card answers. UNVERIFIED on \
-                      hardware: that initialising anew leaves the relays as they are (done once, \
-                      and again only after an error)",
+        verified_by: "simulator on a pty, Conrad's manual and frames of the Python driver; a card's \
+                      answer to a switch shows its relays. UNVERIFIED on hardware: that \
+                      initialising anew leaves the relays as they are (the first reading or switch \
+                      does it, and the first one after an error)",
         timeout: DEVICE_TIMEOUT,
+        shows_within: SHOWS_WITHIN,
         build: &conrad::build,
     },
     devantech(
@@ -129,9 +130,10 @@ const fn devantech(
         outlets,
         reads_back: true,
         verified_by: "simulator on a pty and Devantech's manuals of USB-RLY02, RLY08B, RLY16, \
-                      RLY16L and OPTO-RLY88; each switch is confirmed by reading the relays (5B). \
-                      UNVERIFIED: that RLY82, RLY04, RLY06 and OPTO-RLY816 answer 5B as well",
+                      RLY16L and OPTO-RLY88. UNVERIFIED: that RLY82, RLY04, RLY06 and OPTO-RLY816 \
+                      answer 5B, which reads the relays",
         timeout: DEVICE_TIMEOUT,
+        shows_within: SHOWS_WITHIN,
         build: model,
     }
 }
@@ -150,10 +152,10 @@ const fn numato(
         keys: &[DEVICE],
         outlets,
         reads_back: true,
-        verified_by: "simulator on a pty and Numato's documents; each switch is confirmed by \
-                      reading the relay. UNVERIFIED: whether 16 channel modules take lower case \
+        verified_by: "simulator on a pty and Numato's documents. UNVERIFIED: whether 16 channel modules take lower case \
                       ids as well (the documented upper case is sent)",
         timeout: DEVICE_TIMEOUT,
+        shows_within: SHOWS_WITHIN,
         build: model,
     }
 }

@@ -8,8 +8,8 @@ mod named;
 mod objects;
 mod protocols;
 
-use super::{DEVICE_TIMEOUT, Driver, DriverError, DriverSpec, HOSTNAME, Key};
-use crate::request::{Outlet, State, Switch};
+use super::{DEVICE_TIMEOUT, Driver, DriverError, DriverSpec, HOSTNAME, Key, SHOWS_WITHIN};
+use crate::request::{Outlet, Proof, State, Switch};
 use crate::transport::Deadline;
 use crate::transport::snmp::{Session, SnmpError, Value, status_text};
 use control::{Control, Reading};
@@ -101,6 +101,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
                       hardware: that every model has ePDUOutletStatusTable (the control object is \
                       read where it is missing)",
         timeout: DEVICE_TIMEOUT,
+        shows_within: SHOWS_WITHIN,
         build: &fixed::build_cyberpower,
     },
     DriverSpec {
@@ -121,6 +122,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
         verified_by: "frames of the Python program; simulator. UNVERIFIED on hardware: reading the \
                       control object back (known from another program)",
         timeout: DEVICE_TIMEOUT,
+        shows_within: SHOWS_WITHIN,
         build: &fixed::build_ip9258,
     },
     DriverSpec {
@@ -147,6 +149,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
         reads_back: true,
         verified_by: VERIFIED,
         timeout: DEVICE_TIMEOUT,
+        shows_within: SHOWS_WITHIN,
         build: &named::build_v1,
     },
     DriverSpec {
@@ -171,6 +174,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
         reads_back: true,
         verified_by: VERIFIED,
         timeout: DEVICE_TIMEOUT,
+        shows_within: SHOWS_WITHIN,
         build: &named::build_v2c,
     },
     DriverSpec {
@@ -231,6 +235,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
                       announce messages larger than 65507 bytes, agents that keep their boot \
                       counter at 0",
         timeout: DEVICE_TIMEOUT,
+        shows_within: SHOWS_WITHIN,
         build: &named::build_v3,
     },
 ];
@@ -257,7 +262,7 @@ impl Driver for SnmpPdu {
         outlet: &Outlet,
         to: Switch,
         deadline: Deadline,
-    ) -> Result<(), DriverError> {
+    ) -> Result<Proof, DriverError> {
         let plan = self.control.plan(outlet)?;
         let (oid, value) = match to {
             Switch::On => plan.on,
@@ -272,7 +277,8 @@ impl Driver for SnmpPdu {
                 Value::Text(list.join(",").into_bytes())
             }
         };
-        Ok(self.session.set(&oid, &value, deadline)?)
+        self.session.set(&oid, &value, deadline)?;
+        Ok(Proof::Reply)
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
@@ -292,8 +298,8 @@ impl Driver for SnmpPdu {
                 }
             }
         }
-        Err(DriverError::Refused(format!(
-            "it has no object that tells this outlet's state ({})",
+        Err(DriverError::CannotRead(format!(
+            "the PDU has no object that tells it ({})",
             missing.unwrap_or("none is known")
         )))
     }

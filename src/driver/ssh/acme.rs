@@ -2,7 +2,7 @@
 
 use super::{Defaults, client};
 use crate::driver::{Driver, DriverError, outlet_number};
-use crate::request::{Outlet, Switch};
+use crate::request::{Outlet, Proof, Switch};
 use crate::settings::{Settings, SettingsError};
 use crate::transport::Deadline;
 use crate::transport::ssh::{Client, HostKey};
@@ -35,16 +35,20 @@ impl Driver for Acme {
         outlet_number(outlet, OUTLETS).map(drop)
     }
 
+    fn proofs(&self) -> &'static [Proof] {
+        &[Proof::Reply]
+    }
+
     fn switch(
         &mut self,
         outlet: &Outlet,
         to: Switch,
         deadline: Deadline,
-    ) -> Result<(), DriverError> {
+    ) -> Result<Proof, DriverError> {
         let number = outlet_number(outlet, OUTLETS)?;
         let answer = self.0.run(&command(number, to), deadline)?;
         match answer.status {
-            0 => Ok(()),
+            0 => Ok(Proof::Reply),
             // It may have switched before it failed.
             _ => Err(DriverError::Unexpected {
                 expected: "exit status 0".into(),

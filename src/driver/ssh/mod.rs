@@ -3,7 +3,7 @@
 mod acme;
 mod mfi;
 
-use super::{DEVICE_TIMEOUT, DriverError, DriverSpec, HOSTNAME, IP, Key, key};
+use super::{DEVICE_TIMEOUT, DriverError, DriverSpec, HOSTNAME, IP, Key, SHOWS_WITHIN, key};
 use crate::settings::{self, Secret, Settings, SettingsError};
 use crate::transport::ssh::{Client, HostKey, SshError, Target};
 use serde::Deserialize;
@@ -75,6 +75,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
         verified_by: "OpenSSH's sshd with a recorded shell. UNVERIFIED on hardware: that \
                       dut-switch-on and dut-switch-off tell a failure by their exit status",
         timeout: DEVICE_TIMEOUT,
+        shows_within: SHOWS_WITHIN,
         build: &acme::build,
     },
     DriverSpec {
@@ -89,6 +90,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
                       ssh-rsa and aes128-cbc. UNVERIFIED on hardware: that old firmware needs no \
                       other algorithms",
         timeout: DEVICE_TIMEOUT,
+        shows_within: SHOWS_WITHIN,
         build: &mfi::build,
     },
 ];

@@ -9,7 +9,7 @@
 
 use super::{IDLE, connect, required_address};
 use crate::driver::{Build, Driver, DriverError, outlet_number};
-use crate::request::{Outlet, State, Switch};
+use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Address, Secret, Settings, SettingsError};
 use crate::transport::kept::Kept;
 use crate::transport::tcp::Connection;
@@ -176,7 +176,7 @@ impl Driver for Eth {
         outlet: &Outlet,
         to: Switch,
         deadline: Deadline,
-    ) -> Result<(), DriverError> {
+    ) -> Result<Proof, DriverError> {
         let command = switch_command(self.number(outlet)?, self.logic.is_active(to));
         self.session.call(
             || Session::open(&self.address, deadline),
@@ -185,7 +185,7 @@ impl Driver for Eth {
                     session.login(password, deadline)?;
                 }
                 match session.ask(&command, deadline)? {
-                    0 => Ok(()),
+                    0 => Ok(Proof::Reply),
                     1 => Err(DriverError::Refused("answer 01, command failed".into())),
                     other => Err(unexpected("00 or 01 as answer to the switching", &[other])),
                 }

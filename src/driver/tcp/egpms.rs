@@ -11,10 +11,10 @@
 
 use super::{connect, required_address};
 use crate::driver::{Driver, DriverError, outlet_number};
-use crate::request::{Outlet, State, Switch};
+use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Address, Secret, Settings, SettingsError};
 use crate::transport::tcp::Connection;
-use crate::transport::{Deadline, TransportErrorKind, printable};
+use crate::transport::{Deadline, TransportErrorKind};
 use serde::Deserialize;
 use std::time::Duration;
 
@@ -199,7 +199,7 @@ impl Driver for Egpms {
         outlet: &Outlet,
         to: Switch,
         deadline: Deadline,
-    ) -> Result<(), DriverError> {
+    ) -> Result<Proof, DriverError> {
         let number = outlet_number(outlet, OUTLETS)?;
         let mut session = self.open(deadline)?;
         let challenge = session.challenge;
@@ -209,13 +209,10 @@ impl Driver for Egpms {
         let status = session.connection.receive_exact(deadline)?;
         // Ends the session, so that the next need not wait for 4 s.
         let _ = session.connection.send(HELLO, deadline);
-        match self.key.state(challenge, status, number) {
-            state if state == State::from(to) => Ok(()),
-            state => Err(DriverError::Unexpected {
-                expected: format!("the outlet to be {to}"),
-                got: format!("{state} in {}", printable(&status)),
-            }),
-        }
+        Ok(match self.key.state(challenge, status, number) {
+            state if state == State::from(to) => Proof::State,
+            _ => Proof::Reply,
+        })
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {

@@ -6,7 +6,7 @@ mod egpms;
 mod modbus;
 mod tplink;
 
-use super::{DEVICE_TIMEOUT, DriverSpec, HOSTNAME, IP, Key};
+use super::{DEVICE_TIMEOUT, DriverSpec, HOSTNAME, IP, Key, SHOWS_WITHIN};
 use crate::settings::{Address, Settings, SettingsError};
 use crate::transport::Deadline;
 use crate::transport::TransportError;
@@ -78,10 +78,11 @@ pub(super) static SPECS: &[DriverSpec] = &[
         ],
         outlets: "1 to 4",
         reads_back: true,
-        verified_by: "simulator, and frames of the Python driver; each switch is confirmed by the \
-                      state that the PDU answers. UNVERIFIED on hardware: the state codes of \
+        verified_by: "simulator, and frames of the Python driver; its answer to a switch shows \
+                      the state. UNVERIFIED on hardware: the state codes of \
                       protocol 2.1 and WLAN (from egctl)",
         timeout: DEVICE_TIMEOUT,
+        shows_within: SHOWS_WITHIN,
         build: &egpms::build,
     },
     DriverSpec {
@@ -118,9 +119,10 @@ pub(super) static SPECS: &[DriverSpec] = &[
         ],
         outlets: "0 to 65535, the coil's address as on the wire",
         reads_back: true,
-        verified_by: "pymodbus as server, exception replies included; each switch is confirmed by \
-                      the server's echo of the write (FC 05), states are read with FC 01",
+        verified_by: "pymodbus as server, exception replies included; written with FC 05, read with \
+                      FC 01 (a relay that has no FC 01 is believed its echo of the write)",
         timeout: DEVICE_TIMEOUT,
+        shows_within: SHOWS_WITHIN,
         build: &modbus::build,
     },
     DriverSpec {
@@ -133,11 +135,11 @@ pub(super) static SPECS: &[DriverSpec] = &[
         outlets: "a strip's outlet by its alias in the Kasa app or its place from 1; a single \
                   plug is 1 or its alias",
         reads_back: true,
-        verified_by: "simulator, and frames of the Python driver; each switch is confirmed by \
-                      err_code 0. UNVERIFIED on hardware: two-digit child ids (KP400), which are \
+        verified_by: "simulator, and frames of the Python driver. UNVERIFIED on hardware: two-digit child ids (KP400), which are \
                       sent with the device's id before them; firmware that has given up the \
                       unauthenticated protocol cannot be switched",
         timeout: DEVICE_TIMEOUT,
+        shows_within: SHOWS_WITHIN,
         build: &tplink::build,
     },
 ];
@@ -185,10 +187,11 @@ const fn devantech_eth(
         ],
         outlets,
         reads_back: true,
-        verified_by: "simulator, frames of the Python driver and Devantech's manual; each switch \
-                      is confirmed by the module's answer 0. UNVERIFIED: the length of ETH484's \
+        verified_by: "simulator, frames of the Python driver and Devantech's manual. \
+                      UNVERIFIED: the length of ETH484's \
                       and ETH0621's state answer (the first byte counts)",
         timeout: DEVICE_TIMEOUT,
+        shows_within: SHOWS_WITHIN,
         build: model,
     }
 }
@@ -217,10 +220,10 @@ const fn devantech_ds(
         ],
         outlets,
         reads_back: true,
-        verified_by: "simulator and Devantech's manual; each switch is confirmed by reading the \
-                      relay (GR). UNVERIFIED: line ends and the words of the answer to SR, which \
+        verified_by: "simulator and Devantech's manual. UNVERIFIED: line ends and the words of the answer to SR, which \
                       therefore count for nothing unless they say that it failed",
         timeout: DEVICE_TIMEOUT,
+        shows_within: SHOWS_WITHIN,
         build: model,
     }
 }

@@ -11,7 +11,7 @@
 
 use super::{IDLE, address, connect};
 use crate::driver::{Driver, DriverError, outlet_number};
-use crate::request::{Outlet, State, Switch};
+use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{self, Address, Settings, SettingsError};
 use crate::transport::kept::Kept;
 use crate::transport::tcp::Connection;
@@ -143,6 +143,8 @@ fn exception(function: u8, answer: &[u8]) -> Option<DriverError> {
         6 => transport(TransportErrorKind::Busy),
         10 => transport(TransportErrorKind::NoConnection),
         11 => transport(TransportErrorKind::Timeout),
+        // Relays that can only be written.
+        1 if function == READ_COILS => DriverError::CannotRead(words),
         _ => DriverError::Refused(words),
     })
 }
@@ -314,11 +316,11 @@ impl Driver for Modbus {
         outlet: &Outlet,
         to: Switch,
         deadline: Deadline,
-    ) -> Result<(), DriverError> {
+    ) -> Result<Proof, DriverError> {
         let request = write_coil(coil(outlet)?, to);
         let answer = self.ask(&request, deadline)?;
         if answer == request {
-            return Ok(());
+            return Ok(Proof::Reply);
         }
         self.session.take();
         Err(DriverError::Unexpected {

@@ -9,7 +9,7 @@
 //! not when the daemon starts; err_code counts.
 
 use crate::driver::{Driver, DriverError};
-use crate::request::{Outlet, State, Switch};
+use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Address, Settings, SettingsError};
 use crate::transport::tcp::Connection;
 use crate::transport::{Deadline, TransportError, TransportErrorKind, printable};
@@ -247,7 +247,7 @@ impl Driver for Tplink {
         outlet: &Outlet,
         to: Switch,
         deadline: Deadline,
-    ) -> Result<(), DriverError> {
+    ) -> Result<Proof, DriverError> {
         // Taken, not lent: after any error the device is asked again.
         let known = match self.known.take() {
             Some(known) => known,
@@ -257,12 +257,15 @@ impl Driver for Tplink {
         let command = set_relay(relay.child.as_deref(), to);
         self.ask(&command, "set_relay_state", deadline)?;
         self.known = Some(known);
-        Ok(())
+        Ok(Proof::Reply)
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
         self.known = None;
-        Ok(self.sysinfo(deadline)?.relay(outlet)?.state)
+        let fresh = self.sysinfo(deadline)?;
+        let relay = fresh.relay(outlet)?;
+        self.known = Some(fresh);
+        Ok(relay.state)
     }
 
     fn rest(&mut self, _deadline: Deadline) {

@@ -4,7 +4,7 @@
 use super::apc_menu::log_in;
 use super::{Account, Console, Kept, PROMPT_PATIENCE, state_of, unexpected};
 use crate::driver::{Driver, DriverError};
-use crate::request::{State, Switch};
+use crate::request::{Proof, State, Switch};
 use crate::settings::{Settings, SettingsError};
 use crate::transport::Deadline;
 use crate::transport::expect::Pattern::Ends;
@@ -37,12 +37,13 @@ impl Console for Cli {
         outlet: u32,
         to: Switch,
         deadline: Deadline,
-    ) -> Result<(), DriverError> {
+    ) -> Result<Proof, DriverError> {
         let verb = match to {
             Switch::On => "olOn",
             Switch::Off => "olOff",
         };
-        ask(session, &format!("{verb} {outlet}"), deadline).map(drop)
+        ask(session, &format!("{verb} {outlet}"), deadline)?;
+        Ok(Proof::Reply)
     }
 
     fn state(

@@ -8,7 +8,7 @@
 
 use super::{Account, Console, Kept, PROMPT_PATIENCE, says_busy, state_of, unexpected};
 use crate::driver::{Driver, DriverError};
-use crate::request::{State, Switch};
+use crate::request::{Proof, State, Switch};
 use crate::settings::{Settings, SettingsError};
 use crate::transport::expect::Pattern::{Ends, Prompt, Text};
 use crate::transport::telnet::Session;
@@ -159,7 +159,7 @@ impl Console for Menu {
         outlet: u32,
         to: Switch,
         deadline: Deadline,
-    ) -> Result<(), DriverError> {
+    ) -> Result<Proof, DriverError> {
         switch(self, session, outlet, to, deadline)
     }
 
@@ -495,7 +495,7 @@ fn switch(
     outlet: u32,
     to: Switch,
     deadline: Deadline,
-) -> Result<(), DriverError> {
+) -> Result<Proof, DriverError> {
     let list = to_list(menu, session, outlet, deadline)?;
     let mut screen = to_outlet(session, &list, outlet, deadline)?;
     let mut steps = 0;
@@ -534,14 +534,9 @@ fn switch(
     // On the screen that follows, outlets' names may say anything.
     let words = words.split("-------").next().unwrap_or(words);
     match said(words) {
-        Said::Success => Ok(()),
+        Said::Success => Ok(Proof::Reply),
         Said::Failure => Err(DriverError::Refused(session.screen.words(words))),
-        Said::Nothing => {
-            match state(menu, session, outlet, deadline).map_err(DriverError::after_switching)? {
-                state if state == State::from(to) => Ok(()),
-                _ => Err(unexpected(session, "success", words)),
-            }
-        }
+        Said::Nothing => Ok(Proof::None),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::{Console, Kept, PROMPT_PATIENCE, state_of, unexpected};
 use crate::driver::{Driver, DriverError};
-use crate::request::{State, Switch};
+use crate::request::{Proof, State, Switch};
 use crate::settings::{Settings, SettingsError};
 use crate::transport::Deadline;
 use crate::transport::telnet::Session;
@@ -34,14 +34,14 @@ impl Console for Open {
         outlet: u32,
         to: Switch,
         deadline: Deadline,
-    ) -> Result<(), DriverError> {
+    ) -> Result<Proof, DriverError> {
         let value = u8::from(to == Switch::On);
         match ask(
             session,
             &format!("port {outlet} state set {value}"),
             deadline,
         )? {
-            Answer::Ok => Ok(()),
+            Answer::Ok => Ok(Proof::Reply),
             other => Err(unexpected(session, "OK.", &format!("{other:?}"))),
         }
     }

@@ -7,9 +7,10 @@ mod netio;
 mod synaccess;
 
 use super::{
-    DEVICE_TIMEOUT, Driver, DriverError, DriverSpec, HOSTNAME, IP, Key, key, outlet_number,
+    DEVICE_TIMEOUT, Driver, DriverError, DriverSpec, HOSTNAME, IP, Key, SHOWS_WITHIN, key,
+    outlet_number,
 };
-use crate::request::{Outlet, State, Switch};
+use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{self, Address, Secret, Settings, SettingsError};
 use crate::transport::kept::{Lost, tried_again};
 use crate::transport::telnet::Session;
@@ -63,10 +64,10 @@ pub(super) static SPECS: &[DriverSpec] = &[
         reads_back: true,
         verified_by: "a simulator with firmware 2, firmware 3, AP9210 and AP9606 screens, pagers, \
                       24 outlets and a single login. UNVERIFIED on hardware: the wording after YES \
-                      of every firmware (without the word success the state is read back), the \
-                      words of a PDU that has another user logged in, the master screen of the \
+                      of every firmware, the words of a PDU that has another user logged in, the master screen of the \
                       AP9210 as the place of its states",
         timeout: DEVICE_TIMEOUT,
+        shows_within: SHOWS_WITHIN,
         build: &apc_menu::build,
     },
     DriverSpec {
@@ -81,6 +82,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
                       the codes (E101 to E104 are taken for refusals, any other but E000 leaves \
                       the command in doubt)",
         timeout: DEVICE_TIMEOUT,
+        shows_within: SHOWS_WITHIN,
         build: &apc_cli::build,
     },
     DriverSpec {
@@ -95,6 +97,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
                       answer to `state show` (ON, OFF, 1 and 0 are understood), the prompts of a \
                       console with login",
         timeout: DEVICE_TIMEOUT,
+        shows_within: SHOWS_WITHIN,
         build: &gude::build,
     },
     DriverSpec {
@@ -109,6 +112,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
                       firmware greets with 100 (one that is silent for two seconds is sent an \
                       empty line, as the Python program does)",
         timeout: DEVICE_TIMEOUT,
+        shows_within: SHOWS_WITHIN,
         build: &netio::build,
     },
     DriverSpec {
@@ -120,9 +124,9 @@ pub(super) static SPECS: &[DriverSpec] = &[
         outlets: "1 to 99",
         reads_back: true,
         verified_by: "transcripts on a simulated console. UNVERIFIED on hardware: the table that \
-                      pshow prints (a switch is checked against it where it can be read), the \
-                      words of a refused login",
+                      pshow prints (where it cannot be read, the prompt is believed), the words of a refused login",
         timeout: DEVICE_TIMEOUT,
+        shows_within: SHOWS_WITHIN,
         build: &synaccess::build,
     },
 ];
@@ -183,7 +187,7 @@ trait Console {
         outlet: u32,
         to: Switch,
         deadline: Deadline,
-    ) -> Result<(), DriverError>;
+    ) -> Result<Proof, DriverError>;
     fn state(
         &self,
         session: &mut Session,
@@ -282,7 +286,7 @@ impl<C: Console + Send> Driver for Kept<C> {
         outlet: &Outlet,
         to: Switch,
         deadline: Deadline,
-    ) -> Result<(), DriverError> {
+    ) -> Result<Proof, DriverError> {
         let number = outlet_number(outlet, C::OUTLETS)?;
         self.call(deadline, |console, session, deadline| {
             console.switch(session, number, to, deadline)

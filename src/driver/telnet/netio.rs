@@ -3,7 +3,7 @@
 
 use super::{Account, Console, Kept, PROMPT_PATIENCE, busy, says_busy, unexpected};
 use crate::driver::{Driver, DriverError};
-use crate::request::{State, Switch};
+use crate::request::{Proof, State, Switch};
 use crate::settings::{Settings, SettingsError};
 use crate::transport::telnet::Session;
 use crate::transport::{Deadline, TransportErrorKind};
@@ -114,9 +114,10 @@ impl Console for Kshell {
         outlet: u32,
         to: Switch,
         deadline: Deadline,
-    ) -> Result<(), DriverError> {
+    ) -> Result<Proof, DriverError> {
         let value = u8::from(to == Switch::On);
-        ask(session, &format!("port {outlet} {value}"), deadline).map(drop)
+        ask(session, &format!("port {outlet} {value}"), deadline)?;
+        Ok(Proof::Reply)
     }
 
     fn state(

@@ -3,7 +3,7 @@
 
 use super::{Account, Console, Kept, PROMPT_PATIENCE, busy, says_busy, state_of, unexpected};
 use crate::driver::{Driver, DriverError};
-use crate::request::{State, Switch};
+use crate::request::{Proof, State, Switch};
 use crate::settings::{Settings, SettingsError};
 use crate::transport::Deadline;
 use crate::transport::expect::Pattern::{Ends, Prompt};
@@ -93,22 +93,13 @@ impl Console for NetBooter {
         outlet: u32,
         to: Switch,
         deadline: Deadline,
-    ) -> Result<(), DriverError> {
+    ) -> Result<Proof, DriverError> {
         let value = u8::from(to == Switch::On);
         let answer = ask(session, &format!("pset {outlet} {value}"), deadline)?;
         if complains(&answer) {
             return Err(DriverError::Refused(session.screen.words(&answer)));
         }
-        let table = ask(session, "pshow", deadline).map_err(DriverError::after_switching)?;
-        match state_in(&table, outlet) {
-            // A table of a form unknown to us proves nothing against the prompt.
-            None => Ok(()),
-            Some(state) if state == State::from(to) => Ok(()),
-            Some(state) => Err(DriverError::Unexpected {
-                expected: format!("outlet {to}"),
-                got: format!("outlet {state}"),
-            }),
-        }
+        Ok(Proof::Reply)
     }
 
     fn state(
@@ -118,10 +109,13 @@ impl Console for NetBooter {
         deadline: Deadline,
     ) -> Result<State, DriverError> {
         let table = ask(session, "pshow", deadline)?;
-        Ok(
-            state_in(&table, outlet)
-                .unwrap_or_else(|| State::Unknown(session.screen.words(&table))),
-        )
+        // A table of a form unknown to us says nothing against the prompt.
+        state_in(&table, outlet).ok_or_else(|| {
+            DriverError::CannotRead(format!(
+                "pshow has no line of outlet {outlet}: {}",
+                session.screen.words(&table)
+            ))
+        })
     }
 }
 

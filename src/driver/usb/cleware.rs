@@ -1,16 +1,17 @@
 //! Cleware USB-Switch 4 and USB-Switch 8.
 //!
 //! Switching is one output report without an answer. The state comes after a feature report that
-//! asks for it (clewarecontrol); whether every firmware answers that way is not verified, so
-//! switching does not depend on it.
+//! asks for it (clewarecontrol); whether every firmware answers that way is not verified, so one that
+//! is silent is taken for a device that cannot be read.
 
 use super::{Choice, Kept, Model, unexpected};
 use crate::driver::{Driver, DriverError};
-use crate::request::{Outlet, State, Switch};
+use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Settings, SettingsError};
 use crate::transport::usb::{Attached, Device, FEATURE_REPORT, SET_REPORT, Setup};
 use crate::transport::{Deadline, TransportError, TransportErrorKind};
 use nusb::transfer::{ControlType, Recipient};
+use std::time::Duration;
 
 pub(super) const SWITCH4: Model = Model {
     names: &["ClewareUsbSwitch4"],
@@ -157,15 +158,20 @@ impl Driver for Cleware {
         self.device.outlet(outlet).map(drop)
     }
 
+    fn proofs(&self) -> &'static [Proof] {
+        &[Proof::State]
+    }
+
     fn switch(
         &mut self,
         outlet: &Outlet,
         to: Switch,
         deadline: Deadline,
-    ) -> Result<(), DriverError> {
+    ) -> Result<Proof, DriverError> {
         let report = switch_report(self.device.choice.model, self.device.outlet(outlet)?, to);
         self.device.with(deadline, |device| {
-            Ok(device.write_report(&report, deadline)?)
+            device.write_report(&report, deadline)?;
+            Ok(Proof::None)
         })
     }
 
@@ -176,7 +182,14 @@ impl Driver for Cleware {
         self.device.with(deadline, |device| {
             device.drop_stale_reports(REPORT, deadline)?;
             device.control_out(ASK, &request, deadline)?;
-            let report = device.read_report(REPORT, deadline)?;
+            let report = device
+                .read_report(REPORT, deadline.within(REPORT_PATIENCE))
+                .map_err(|error| match error.kind {
+                    TransportErrorKind::Timeout if deadline.left("a state report").is_ok() => {
+                        DriverError::CannotRead("the device does not answer with a report".into())
+                    }
+                    _ => error.into(),
+                })?;
             state_of(model, device.attached().release(), number, &report)
         })
     }
@@ -186,8 +199,9 @@ impl Driver for Cleware {
     }
 }
 
-/// The length of its state reports.
+/// The length of its state reports, and how long one is waited for: it is sent at once.
 const REPORT: usize = 6;
+const REPORT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The feature report that asks for a state report.
 const ASK: Setup = Setup {

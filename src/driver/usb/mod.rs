@@ -8,8 +8,8 @@ mod ykush;
 
 pub use hub::switchable_ports;
 
-use super::{DEVICE_TIMEOUT, DriverError, DriverSpec, Key, outlet_number};
-use crate::request::{Outlet, State, Switch};
+use super::{DEVICE_TIMEOUT, DriverError, DriverSpec, Key, SHOWS_WITHIN, outlet_number};
+use crate::request::Outlet;
 use crate::settings::{Settings, SettingsError};
 use crate::transport::usb::{Attached, Device, Session, Wanted};
 use crate::transport::{Deadline, TransportError, TransportErrorKind, pause};
@@ -183,22 +183,6 @@ fn small_outlet(outlet: &Outlet, most: u32) -> Result<u8, DriverError> {
     })
 }
 
-/// Holds what was `read` after switching against what was asked for.
-fn switched(
-    outlet: &Outlet,
-    to: Switch,
-    read: Result<State, DriverError>,
-) -> Result<(), DriverError> {
-    let got = read.map_err(DriverError::after_switching)?;
-    if got == State::from(to) {
-        return Ok(());
-    }
-    Err(DriverError::Unexpected {
-        expected: format!("outlet {outlet} {to} after switching"),
-        got: got.to_string(),
-    })
-}
-
 /// The error of an answer that should have been something else.
 fn unexpected(expected: impl Into<String>, got: &[u8]) -> DriverError {
     let hex: Vec<String> = got
@@ -253,6 +237,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
         reads_back: true,
         verified_by: "an emulated device behind a real Linux USB stack (frames of ykushcmd); no hardware",
         timeout: DEVICE_TIMEOUT,
+        shows_within: SHOWS_WITHIN,
         build: &ykush::build,
     },
     DriverSpec {
@@ -265,6 +250,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
         reads_back: true,
         verified_by: "an emulated device behind a real Linux USB stack (frames of ykushcmd); no hardware",
         timeout: DEVICE_TIMEOUT,
+        shows_within: SHOWS_WITHIN,
         build: &ykush::build,
     },
     DriverSpec {
@@ -277,6 +263,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
         reads_back: true,
         verified_by: "an emulated device behind a real Linux USB stack; no hardware. UNVERIFIED: the state report (from clewarecontrol)",
         timeout: DEVICE_TIMEOUT,
+        shows_within: SHOWS_WITHIN,
         build: &cleware::build,
     },
     DriverSpec {
@@ -289,6 +276,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
         reads_back: true,
         verified_by: "an emulated device behind a real Linux USB stack; no hardware. UNVERIFIED: the state report (from clewarecontrol), and command 03 on hardware with serial 63813 (the vendor's library sends 0b there)",
         timeout: DEVICE_TIMEOUT,
+        shows_within: SHOWS_WITHIN,
         build: &cleware::build,
     },
     DriverSpec {
@@ -310,6 +298,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
         reads_back: true,
         verified_by: "an emulated device behind a real Linux USB stack, with usbrelay as second opinion; no hardware",
         timeout: DEVICE_TIMEOUT,
+        shows_within: SHOWS_WITHIN,
         build: &vusbhid::build,
     },
     DriverSpec {
@@ -330,6 +319,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
         reads_back: true,
         verified_by: "an emulated device behind a real Linux USB stack, with sispmctl as second opinion; no hardware. UNVERIFIED: the one-outlet 04b4:fd10, whose outlet 1 is sent as report 0",
         timeout: DEVICE_TIMEOUT,
+        shows_within: SHOWS_WITHIN,
         build: &sispm::build,
     },
     hub::SPEC,

@@ -4,11 +4,11 @@
 //! Python program does. The answer is one report: byte 0 is 01 when the command was taken; the
 //! answer to a state has `1N` or `0N` in byte 1 (ykushcmd, the vendor's tool, which looks at its upper
 //! half alone: so one that does not name the port is believed). What byte 1 of the other answers says
-//! is not known, so the state is asked for after switching.
+//! is not known, so they show no state.
 
-use super::{Choice, Kept, Model, own_serial, switched, unexpected};
+use super::{Choice, Kept, Model, own_serial, unexpected};
 use crate::driver::{Driver, DriverError};
-use crate::request::{Outlet, State, Switch};
+use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Settings, SettingsError};
 use crate::transport::usb::Device;
 use crate::transport::{Deadline, TransportError};
@@ -120,11 +120,11 @@ impl Driver for Ykush {
         outlet: &Outlet,
         to: Switch,
         deadline: Deadline,
-    ) -> Result<(), DriverError> {
+    ) -> Result<Proof, DriverError> {
         let port = self.device.outlet(outlet)?;
         self.device.with(deadline, |device| {
             accepted(&exchange(device, switch_command(port, to), deadline)?)?;
-            switched(outlet, to, read(device, port, deadline))
+            Ok(Proof::Reply)
         })
     }
 

@@ -9,7 +9,7 @@ use crate::config::Alias;
 use crate::dispatch::{Progress, Ticket};
 use crate::listener::exchange::Answer;
 use crate::ranges::targets_among;
-use crate::request::{Action, Delay, Failure, FailureKind, Target};
+use crate::request::{Action, Delay, Failure, FailureKind, Proof, Target};
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -38,6 +38,8 @@ struct Ending {
     state: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    unconfirmed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<Problem>,
 }
@@ -170,6 +172,7 @@ fn result(ticket: &Ticket) -> Ending {
         result.ok = is_ok(&outcome);
         match outcome {
             Ok(done) => {
+                result.unconfirmed = done.proof < Proof::State;
                 if let Some(state) = &done.state {
                     let (word, detail) = state_of(state);
                     (result.state, result.detail) = (word, detail.map(str::to_owned));

@@ -2,7 +2,7 @@
 
 use super::problem::Problem;
 use crate::dispatch::{Known, PduInfo, Progress, Source, Ticket};
-use crate::request::{Outcome, Outlet, State, Target};
+use crate::request::{Outcome, Outlet, Proof, State, Target};
 use serde::Serialize;
 use std::cmp::Ordering;
 use std::time::SystemTime;
@@ -61,6 +61,7 @@ impl<'a> OutletView<'a> {
             source: known.map(|known| match known.source {
                 Source::Read => "read",
                 Source::Switched => "switched",
+                Source::Unconfirmed => "unconfirmed",
             }),
             at: known.map(|known| when(known.at)),
             age: known.map(|known| seconds(known.at.elapsed().unwrap_or_default())),
@@ -159,6 +160,9 @@ pub(super) struct RequestView {
     detail: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     attempts: Option<u32>,
+    /// Switched, and the PDU's state does not confirm it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    unconfirmed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<Problem>,
 }
@@ -179,6 +183,7 @@ impl RequestView {
             state: None,
             detail: None,
             attempts: None,
+            unconfirmed: false,
             problem: None,
         };
         match ticket.progress() {
@@ -191,6 +196,7 @@ impl RequestView {
                 match outcome {
                     Ok(done) => {
                         view.attempts = Some(done.attempts);
+                        view.unconfirmed = done.proof < Proof::State;
                         if let Some(state) = &done.state {
                             let (word, detail) = state_of(state);
                             (view.state, view.detail) = (word, detail.map(str::to_owned));

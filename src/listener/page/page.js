@@ -264,7 +264,8 @@ async function act(line, pdu, outlet, command, delay) {
     }
     const done = { on: "switched on", off: "switched off", reboot: "rebooted" }[command];
     if (request.ok) {
-      finish(line, "good", `✓ ${done} in ${lasting(request.took)}`);
+      const doubt = request.unconfirmed ? ", unconfirmed" : "";
+      finish(line, "good", `✓ ${done}${doubt} in ${lasting(request.took)}`);
     } else {
       // The row says which outlet it is.
       const about = `PDU ${pdu}, outlet ${outlet}: ${command}: `;

@@ -81,7 +81,7 @@ const GARBAGE: &[u8] = b"\xfe\xff\x7f SSH-2.0-nonsense\r\n{]\x1b[2J\xf0\x9f\x92\
 const SPOILT_HERE: [&str; 6] = ["tcp", "telnet", "http", "serial", "snmp", "ssh"];
 
 fn ends_well(case: &Case) -> bool {
-    ["ok", "on", "off"].contains(&case.outcome.as_str())
+    ["ok", "replied", "sent", "on", "off"].contains(&case.outcome.as_str())
 }
 
 fn is_spoilt_here(case: &Case) -> bool {
@@ -455,7 +455,11 @@ fn judge(
         _ => false,
     };
     match result {
-        Ok(outcome) if outcome == "unknown" => return Ok(outcome.clone()),
+        // Neither is taken for evidence of a state.
+        Ok(outcome) if outcome == "unknown" || outcome == "sent" => return Ok(outcome.clone()),
+        Ok(outcome) if outcome == "replied" && matches!(fault, Fault::Opposite(_)) => {
+            return Ok(outcome.clone());
+        }
         Ok(outcome) if no_evidence => return Err(format!("taken for {outcome}")),
         Ok(outcome) => {
             let is_told = match fault {

@@ -1,0 +1,277 @@
+//! When a switch counts as done: the one rule for every driver.
+//!
+//! A driver sends the command, and says what the PDU's own answer proves. What is missing to the
+//! proof that is wanted is read here: at once, and then again with growing pauses, until the state
+//! shows or the wait is over. The command is not sent again meanwhile.
+
+use super::{Driver, DriverError};
+use crate::request::{Outlet, Proof, State, Switch};
+use crate::transport::{self, Deadline};
+use std::time::Duration;
+
+/// The pauses between two readings: the first, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// What the success of a switch needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Confirm {
+    wanted: Proof,
+    /// Nobody has asked for this proof: a PDU that turns out to have nothing to be read is believed.
+    is_default: bool,
+    wait: Duration,
+}
+
+impl Confirm {
+    /// The rule for a driver that has these `proofs`, the strongest first: the one that is `asked`
+    /// for, or the strongest. A state may take as long as `wait` to show. Fails with a sentence when
+    /// the driver does not have what is asked for.
+    pub fn new(asked: Option<Proof>, proofs: &[Proof], wait: Duration) -> Result<Self, String> {
+        if let Some(asked) = asked
+            && asked != Proof::None
+            && !proofs.contains(&asked)
+        {
+            let has: Vec<String> = proofs
+                .iter()
+                .chain([&Proof::None])
+                .map(|proof| format!("\"{proof}\""))
+                .collect();
+            let why = match asked {
+                Proof::State => "this PDU's states cannot be read",
+                Proof::Reply | Proof::None => "this PDU does not answer commands",
+            };
+            return Err(format!(
+                "expected {}, got \"{asked}\": {why}",
+                has.join(" or ")
+            ));
+        }
+        let strongest = proofs.first().copied().unwrap_or(Proof::None);
+        Ok(Self {
+            wanted: asked.unwrap_or(strongest),
+            is_default: asked.is_none(),
+            wait,
+        })
+    }
+
+    /// Switches, and returns the proof once there is enough of it. After the command has gone out
+    /// every failure leaves it in doubt.
+    pub fn switch(
+        &self,
+        driver: &mut dyn Driver,
+        outlet: &Outlet,
+        to: Switch,
+        deadline: Deadline,
+    ) -> Result<Proof, DriverError> {
+        let replied = driver.switch(outlet, to, deadline)?;
+        if replied >= self.wanted {
+            return Ok(replied);
+        }
+        if self.wanted == Proof::Reply {
+            return Err(DriverError::Unexpected {
+                expected: "an answer to the command".into(),
+                got: "none".into(),
+            });
+        }
+        match self.wait_for(driver, outlet, to, deadline) {
+            Ok(()) => Ok(Proof::State),
+            Err(DriverError::CannotRead(why)) if self.is_default => {
+                log::debug!("outlet {outlet}: {to} is not confirmed by a state: {why}");
+                Ok(replied)
+            }
+            Err(error) => Err(error.after_switching()),
+        }
+    }
+
+    /// Reads until the PDU shows the state that was asked for.
+    fn wait_for(
+        &self,
+        driver: &mut dyn Driver,
+        outlet: &Outlet,
+        to: Switch,
+        deadline: Deadline,
+    ) -> Result<(), DriverError> {
+        let over = deadline.within(self.wait);
+        let (mut pause, mut seen) = (FIRST_PAUSE, None);
+        loop {
+            let shows = match (driver.state(outlet, deadline), seen.take()) {
+                (Ok(state), _) if state == State::from(to) => return Ok(()),
+                (Ok(state), _) => state,
+                // The attempt's time has ended in the middle of a question.
+                (Err(_), Some(seen)) if deadline.left("reading the state").is_err() => seen,
+                (Err(error), _) => return Err(error),
+            };
+            let Ok(left) = over.left("the state to show") else {
+                return Err(DriverError::StillShows { to, shows });
+            };
+            transport::pause(pause.min(left));
+            pause = (pause * 3 / 2).min(LONGEST_PAUSE);
+            seen = Some(shows);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::{TransportError, TransportErrorKind};
+    use std::collections::VecDeque;
+
+    /// Answers as it is told, and counts.
+    struct Scripted {
+        reply: Result<Proof, DriverError>,
+        states: VecDeque<Result<State, DriverError>>,
+        commands: u32,
+        reads: u32,
+    }
+
+    impl Scripted {
+        fn new(
+            reply: Result<Proof, DriverError>,
+            states: impl IntoIterator<Item = Result<State, DriverError>>,
+        ) -> Self {
+            Self {
+                reply,
+                states: states.into_iter().collect(),
+                commands: 0,
+                reads: 0,
+            }
+        }
+    }
+
+    impl Driver for Scripted {
+        fn check(&self, _: &Outlet) -> Result<(), DriverError> {
+            Ok(())
+        }
+
+        fn switch(&mut self, _: &Outlet, _: Switch, _: Deadline) -> Result<Proof, DriverError> {
+            self.commands += 1;
+            self.reply.clone()
+        }
+
+        fn state(&mut self, _: &Outlet, _: Deadline) -> Result<State, DriverError> {
+            self.reads += 1;
+            // The last one stays.
+            match self.states.len() {
+                1 => self.states[0].clone(),
+                _ => self.states.pop_front().expect("a state"),
+            }
+        }
+    }
+
+    const ALL: &[Proof] = &[Proof::State, Proof::Reply];
+
+    fn off(
+        driver: &mut Scripted,
+        asked: Option<Proof>,
+        wait: Duration,
+    ) -> Result<Proof, DriverError> {
+        let confirm = Confirm::new(asked, ALL, wait).expect("a rule");
+        let deadline = Deadline::after(Duration::from_secs(30));
+        confirm.switch(driver, &Outlet::new("1"), Switch::Off, deadline)
+    }
+
+    fn timeout() -> DriverError {
+        TransportError::new(TransportErrorKind::Timeout, "no answer").into()
+    }
+
+    #[test]
+    fn a_driver_is_asked_for_what_it_has_and_no_more() {
+        let wanted = |asked, proofs| {
+            Confirm::new(asked, proofs, Duration::ZERO).map(|confirm| confirm.wanted)
+        };
+        assert_eq!(wanted(None, ALL), Ok(Proof::State));
+        assert_eq!(wanted(None, &[Proof::Reply]), Ok(Proof::Reply));
+        assert_eq!(wanted(None, &[]), Ok(Proof::None));
+        assert_eq!(wanted(Some(Proof::Reply), ALL), Ok(Proof::Reply));
+        assert_eq!(wanted(Some(Proof::None), &[Proof::State]), Ok(Proof::None));
+        assert_eq!(
+            wanted(Some(Proof::State), &[Proof::Reply]),
+            Err(
+                "expected \"reply\" or \"none\", got \"state\": this PDU's states cannot be read"
+                    .into()
+            )
+        );
+        assert_eq!(
+            wanted(Some(Proof::Reply), &[Proof::State]),
+            Err(
+                "expected \"state\" or \"none\", got \"reply\": this PDU does not answer commands"
+                    .into()
+            )
+        );
+    }
+
+    #[test]
+    fn a_state_that_shows_late_is_waited_for_and_the_command_sent_once() {
+        let pending = State::Unknown("pending off".into());
+        let states = [Ok(State::On), Ok(pending), Ok(State::On), Ok(State::Off)];
+        let mut driver = Scripted::new(Ok(Proof::Reply), states);
+        let wait = Duration::from_secs(10);
+        assert_eq!(off(&mut driver, None, wait), Ok(Proof::State));
+        assert_eq!((driver.commands, driver.reads), (1, 4));
+    }
+
+    #[test]
+    fn a_state_that_does_not_show_is_told_once_the_wait_is_over() {
+        let mut driver = Scripted::new(Ok(Proof::Reply), [Ok(State::On)]);
+        let error = off(&mut driver, None, Duration::from_millis(120)).expect_err("not shown");
+        assert_eq!(error.to_string(), "asked for off, still shows on");
+        assert!(error.may_have_acted() && error.is_transient());
+        assert!(driver.commands == 1 && driver.reads >= 2);
+    }
+
+    #[test]
+    fn nothing_is_read_where_the_proof_is_there_or_not_wanted() {
+        for (replied, asked) in [
+            (Proof::State, None),
+            (Proof::Reply, Some(Proof::Reply)),
+            (Proof::None, Some(Proof::None)),
+            (Proof::State, Some(Proof::None)),
+        ] {
+            let mut driver = Scripted::new(Ok(replied), [Ok(State::On)]);
+            let proof = off(&mut driver, asked, Duration::ZERO);
+            assert_eq!((proof, driver.reads), (Ok(replied), 0));
+        }
+        let mut silent = Scripted::new(Ok(Proof::None), [Ok(State::Off)]);
+        let error = off(&mut silent, Some(Proof::Reply), Duration::ZERO).expect_err("no reply");
+        assert!(error.may_have_acted());
+    }
+
+    #[test]
+    fn a_reading_that_fails_leaves_the_command_in_doubt() {
+        for error in [
+            timeout(),
+            DriverError::Refused("no".into()),
+            DriverError::LoginRefused("who?".into()),
+            TransportError::new(TransportErrorKind::NoConnection, "refused").into(),
+        ] {
+            let mut driver = Scripted::new(Ok(Proof::Reply), [Ok(State::On), Err(error)]);
+            let told = off(&mut driver, None, Duration::from_secs(5)).expect_err("failed");
+            assert!(told.may_have_acted(), "{told:?}");
+        }
+        // Before it, what the driver says holds.
+        let refused = Err(DriverError::Refused("locked".into()));
+        let mut driver = Scripted::new(refused, [Ok(State::On)]);
+        let told = off(&mut driver, None, Duration::ZERO).expect_err("refused");
+        assert!(!told.may_have_acted() && driver.reads == 0);
+    }
+
+    #[test]
+    fn a_pdu_with_nothing_to_read_is_believed_unless_its_state_was_asked_for() {
+        let unreadable = || Err(DriverError::CannotRead("there is no such object".into()));
+        let mut driver = Scripted::new(Ok(Proof::Reply), [unreadable()]);
+        assert_eq!(off(&mut driver, None, Duration::ZERO), Ok(Proof::Reply));
+        let told = off(&mut driver, Some(Proof::State), Duration::ZERO).expect_err("unreadable");
+        assert!(told.may_have_acted() && told.to_string().contains("no such object"));
+    }
+
+    #[test]
+    fn an_attempt_that_ends_while_reading_tells_what_was_seen() {
+        let mut driver = Scripted::new(Ok(Proof::Reply), [Ok(State::On), Err(timeout())]);
+        let confirm = Confirm::new(None, ALL, Duration::from_secs(10)).expect("a rule");
+        let deadline = Deadline::after(Duration::from_millis(20));
+        let told = confirm.switch(&mut driver, &Outlet::new("1"), Switch::Off, deadline);
+        let shows = State::On;
+        let to = Switch::Off;
+        assert_eq!(told, Err(DriverError::StillShows { to, shows }));
+    }
+}
