@@ -307,6 +307,30 @@ impl fmt::Display for Target {
     }
 }
 
+/// The most bytes a name of a PDU, an outlet or an alias may have in a request.
+pub const LONGEST_NAME: usize = 1024;
+
+impl Target {
+    /// Cuts names that are too long to be any, so that no more than that is kept of them; was
+    /// there one?
+    pub fn cut(&mut self) -> bool {
+        let cut = |name: &str| {
+            let end = name.floor_char_boundary(LONGEST_NAME);
+            name.get(..end).unwrap_or_default().to_owned()
+        };
+        let is_long = |name: &str| name.len() > LONGEST_NAME;
+        match self {
+            Self::Outlet { pdu, outlet } if is_long(pdu) || is_long(outlet.as_str()) => {
+                *pdu = cut(pdu);
+                *outlet = Outlet::new(cut(outlet.as_str()));
+            }
+            Self::Alias(alias) if is_long(alias) => *alias = cut(alias),
+            Self::Outlet { .. } | Self::Alias(_) => return false,
+        }
+        true
+    }
+}
+
 /// One request, as a listener hands it to the dispatcher.
 #[derive(Clone, Debug)]
 pub struct Request {

@@ -310,7 +310,7 @@ pub struct Caller {
     rights: Rights,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Rights {
     All,
     Some(Vec<Rule>),
@@ -327,6 +327,11 @@ impl Caller {
     /// Where it is.
     pub fn origin(&self) -> Origin {
         self.origin
+    }
+
+    /// Has it the same rights as the other, so that both see the same?
+    pub fn sees_as(&self, other: &Self) -> bool {
+        self.rights == other.rights
     }
 
     /// May it give this command for this outlet?

@@ -20,13 +20,13 @@ mod worker;
 
 pub use message::Stop;
 pub use status::{Known, Report, Source};
-pub use ticket::{Follower, Progress, Ticket};
+pub use ticket::{Follower, Presence, Progress, Ticket};
 
 use crate::config::{Alias, BrokenPdu, Config};
 use crate::hint::did_you_mean;
 use crate::metrics::Metrics;
 use crate::request::{
-    Action, Delay, Failure, FailureKind, Outlet, PduName, Reply, Request, Target,
+    Action, Delay, Failure, FailureKind, LONGEST_NAME, Outlet, PduName, Reply, Request, Target,
 };
 use group::Group;
 use job::{Answer, Job, Step};
@@ -165,15 +165,20 @@ impl Dispatcher {
 
     /// Hands a request to its PDU's queue, or refuses it; never blocks. `reply` is called exactly
     /// once: from a worker, or from here on a refusal.
-    pub fn submit(&self, request: Request, reply: Reply) -> Arc<Ticket> {
+    pub fn submit(&self, mut request: Request, reply: Reply) -> Arc<Ticket> {
         if request.delay.is_some() && matches!(request.action, Action::Switch(_)) {
             warn!("delay parameter is deprecated for on/off commands");
         }
+        let is_too_long = request.target.cut();
         if request.delay.is_some_and(Delay::was_negative) {
             let Request { client, target, .. } = &request;
             warn!("{client}: {target}: a delay below 0 counts as 0");
         }
         let ticket = self.book.open(request, reply);
+        if is_too_long {
+            ticket.end(Err(too_long()));
+            return ticket;
+        }
         let table = self.table();
         match place(&table, &ticket.request) {
             Err(failure) => ticket.end(Err(failure)),
@@ -358,6 +363,9 @@ impl Dispatcher {
         outlet: &Outlet,
         may_see: impl Fn(&str) -> bool,
     ) -> Result<(), Failure> {
+        if pdu.len().max(outlet.as_str().len()) > LONGEST_NAME {
+            return Err(too_long());
+        }
         route_of(&self.table(), pdu, may_see)?.check(outlet)
     }
 
@@ -484,6 +492,12 @@ fn unknown_alias(table: &Table, alias: &str, may_see: impl Fn(&str) -> bool) -> 
     let hint = did_you_mean(alias, "", known.filter(|name| may_see(name)));
     let reason = format!("there is no alias {alias:?} in the config{hint}");
     Failure::new(FailureKind::UnknownAlias, reason)
+}
+
+/// Nothing can have such a name, and nobody shall make the daemon remember it.
+fn too_long() -> Failure {
+    let reason = format!("a name is longer than {LONGEST_NAME} bytes");
+    Failure::new(FailureKind::BadRequest, reason)
 }
 
 fn room(route: &Route, request: &Request, owner: &Arc<str>) -> Result<Place, Failure> {

@@ -4,16 +4,20 @@
 use crate::metrics::Metrics;
 use crate::request::{Failure, FailureKind, Outcome, Proof, Reply, Request, Target};
 use log::{Level, log};
+use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 /// How many requests the book holds before it forgets the oldest that ended.
 const REMEMBERED: usize = 1000;
 /// How many of them it looks at for each new one.
 const LOOKS: usize = 2;
+
+/// Fewer followers of a request than this are not looked through for those that are gone.
+const MANY: usize = 16;
 
 /// How far a request is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,16 +52,21 @@ pub struct Ticket {
 /// What is done when a request has ended: from a worker's thread, so it must not block.
 pub type Follower = Box<dyn FnOnce(&Ticket) + Send>;
 
+/// Exists as long as somebody is there.
+pub type Presence = Weak<dyn Any + Send + Sync>;
+
 struct Inner {
     progress: Progress,
     reply: Option<Reply>,
-    followers: Vec<Follower>,
+    followers: Vec<(Option<Presence>, Follower)>,
+    /// With so many followers those whose client is gone are looked for.
+    many: usize,
 }
 
 /// What is to be done outside the lock.
 struct End {
     reply: Option<Reply>,
-    followers: Vec<Follower>,
+    followers: Vec<(Option<Presence>, Follower)>,
     outcome: Outcome,
     took: Duration,
 }
@@ -91,13 +100,37 @@ impl Ticket {
 
     /// Calls `then` once it has ended, or at once when that is so already.
     pub fn follow(&self, then: Follower) {
+        self.add_follower(None, then);
+    }
+
+    /// The same for a client, and only as long as it is there: however many come and go, little
+    /// more is kept than of those that wait.
+    pub fn follow_for(&self, client: Presence, then: Follower) {
+        self.add_follower(Some(client), then);
+    }
+
+    fn add_follower(&self, client: Option<Presence>, then: Follower) {
         let mut inner = self.lock();
         if matches!(inner.progress, Progress::Ended { .. }) {
             drop(inner);
-            then(self);
-        } else {
-            inner.followers.push(then);
+            return then(self);
         }
+        inner.followers.push((client, then));
+        if inner.followers.len() < inner.many {
+            return;
+        }
+        let is_there = |client: &Option<Presence>| match client {
+            None => true,
+            Some(client) => client.strong_count() > 0,
+        };
+        let (kept, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut inner.followers)
+            .into_iter()
+            .partition(|(client, _)| is_there(client));
+        inner.many = MANY.max(2 * kept.len());
+        inner.followers = kept;
+        drop(inner);
+        // Not under the lock: whoever is dropped may ask for it.
+        drop(gone);
     }
 
     /// Its first driver call is due; false when it was cancelled.
@@ -167,7 +200,7 @@ impl Ticket {
         if let Some(reply) = reply {
             reply(outcome);
         }
-        for follower in followers {
+        for (_, follower) in followers {
             follower(self);
         }
         if let Some(outcome) = line {
@@ -287,6 +320,7 @@ impl Book {
                 progress: Progress::Waiting,
                 reply: Some(reply),
                 followers: Vec::new(),
+                many: MANY,
             }),
             changed: Condvar::new(),
             metrics: Arc::clone(&self.metrics),
@@ -337,6 +371,26 @@ pub(super) fn asked() -> (Arc<Ticket>, crossbeam_channel::Receiver<Outcome>) {
 mod tests {
     use super::*;
     use crate::request::{Action, Outlet, Switch};
+
+    #[test]
+    fn followers_whose_client_is_gone_are_not_kept() {
+        let (ticket, _outcomes) = asked();
+        let (called, calls) = crossbeam_channel::unbounded();
+        let follow = |client: Presence, name: &'static str| {
+            let called = called.clone();
+            let then = Box::new(move |_: &Ticket| called.send(name).expect("sent"));
+            ticket.follow_for(client, then);
+        };
+        let waits: Arc<dyn Any + Send + Sync> = Arc::new(());
+        follow(Arc::downgrade(&waits), "waits");
+        for _ in 0..1000 {
+            let left: Arc<dyn Any + Send + Sync> = Arc::new(());
+            follow(Arc::downgrade(&left), "left");
+        }
+        assert!(ticket.lock().followers.len() <= MANY);
+        assert!(ticket.cancel());
+        assert_eq!(calls.iter().next(), Some("waits"), "the first, and kept");
+    }
 
     #[test]
     fn the_book_forgets_what_ended_and_nothing_else() {

@@ -1,14 +1,16 @@
 //! One HTTP request and its one answer, whichever thread gives it: neither `http` nor a worker ever
 //! waits for a client.
 
-use super::head::CLIENT_HEADER;
-use super::link::{Asker, Underway};
-use super::wire::Output;
+use super::head::{CLIENT_HEADER, Head};
+use super::link::Underway;
+use super::wire::{Output, Wire};
 use crate::access::Peer;
 use log::debug;
 use serde::Serialize;
+use std::any::Any;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Instant;
 use tiny_http::{HTTPVersion, Header, Method, Response, StatusCode};
 
 /// A body up to this size goes out together with its head.
@@ -94,15 +96,15 @@ fn origin_form(target: &str) -> &str {
     }
 }
 
-/// One request, until it is answered.
+/// One request, until it is understood: then only its asker is kept, so that what waits for an
+/// answer is small however much was sent.
+#[derive(Debug)]
 pub(super) struct Exchange {
     method: Method,
     url: String,
     headers: Vec<Header>,
     body: io::Result<Vec<u8>>,
-    /// `None` once it is answered.
-    asker: Option<Asker>,
-    peer: Peer,
+    asker: Asker,
 }
 
 impl Exchange {
@@ -128,8 +130,7 @@ impl Exchange {
             url,
             headers,
             body,
-            peer: asker.peer,
-            asker: Some(asker),
+            asker,
         })
     }
 
@@ -156,12 +157,62 @@ impl Exchange {
 
     /// The other end of the connection it came over.
     pub(super) fn peer(&self) -> Peer {
-        self.peer
+        self.asker.peer
     }
 
     /// The body.
     pub(super) fn body(&mut self) -> io::Result<Vec<u8>> {
         std::mem::replace(&mut self.body, Ok(Vec::new()))
+    }
+
+    /// All that is needed once the request is understood.
+    pub(super) fn into_asker(self) -> Asker {
+        self.asker
+    }
+
+    /// Answers at once.
+    pub(super) fn send(self, answer: Answer) {
+        self.asker.send(answer);
+    }
+}
+
+/// Who asks, and the way back: answered once, by whichever thread has the answer. It keeps neither
+/// the request nor the connection.
+pub(super) struct Asker {
+    wire: Weak<Wire>,
+    /// Where it comes from.
+    peer: Peer,
+    version: HTTPVersion,
+    wants_head: bool,
+    is_answered: bool,
+}
+
+impl Asker {
+    pub(super) fn new(wire: &Arc<Wire>, peer: Peer, head: &Head) -> Self {
+        Self {
+            wire: Arc::downgrade(wire),
+            peer,
+            version: HTTPVersion(1, u8::from(!head.is_old)),
+            wants_head: head.wants_head,
+            is_answered: false,
+        }
+    }
+
+    /// Has the client left?
+    pub(super) fn is_gone(&self) -> bool {
+        self.wire.strong_count() == 0
+    }
+
+    /// Exists as long as the client is connected.
+    pub(super) fn presence(&self) -> Weak<dyn Any + Send + Sync> {
+        self.wire.clone()
+    }
+
+    /// At the latest at `until` the client gets an answer: `late` gives it then.
+    pub(super) fn answer_by(&self, until: Instant, late: impl FnOnce() + Send + 'static) {
+        if let Some(wire) = self.wire.upgrade() {
+            wire.answer_by(until, Box::new(late));
+        }
     }
 
     /// Sends the answer; never waits for the client.
@@ -170,19 +221,14 @@ impl Exchange {
     }
 
     fn answer(&mut self, answer: Answer) {
-        let Some(asker) = self.asker.take() else {
-            return;
-        };
-        let to_head = self.method == Method::Head;
-        let sent =
-            asker
-                .wire
-                .upgrade()
-                .is_some_and(|wire| match answer.print(asker.version, to_head) {
-                    Ok(output) => wire.answer(output),
-                    // Nothing that is written into memory fails.
-                    Err(_) => false,
-                });
+        self.is_answered = true;
+        let sent = self.wire.upgrade().is_some_and(|wire| {
+            match answer.print(self.version.clone(), self.wants_head) {
+                Ok(output) => wire.answer(output),
+                // Nothing that is written into memory fails.
+                Err(_) => false,
+            }
+        });
         if !sent {
             // The client is gone; its job was done all the same.
             debug!(target: "pdud.http", "an answer found no client: {}", self.peer.origin);
@@ -190,18 +236,18 @@ impl Exchange {
     }
 }
 
-impl Drop for Exchange {
+impl Drop for Asker {
     /// Nobody waits for ever.
     fn drop(&mut self) {
-        if self.asker.is_some() {
+        if !self.is_answered {
             self.answer(Answer::text(500, "Internal Server Error\n"));
         }
     }
 }
 
-impl std::fmt::Debug for Exchange {
+impl std::fmt::Debug for Asker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Exchange").finish_non_exhaustive()
+        f.debug_struct("Asker").finish_non_exhaustive()
     }
 }
 

@@ -8,6 +8,9 @@ use std::fmt;
 /// Up to so many headers are read without asking for memory.
 const FEW_HEADERS: usize = 100;
 
+/// What a header takes up beside its bytes once it is read.
+const HEADER: usize = 128;
+
 /// The header that tells tiny_http's side whose request it is. From clients it is refused.
 pub(super) const CLIENT_HEADER: &str = "X-Pdudaemon-Client";
 
@@ -89,6 +92,12 @@ pub struct Head {
     pub length: usize,
     /// Bytes of the body behind it.
     pub body: usize,
+    /// The body is handed on; that of a GET or HEAD has no meaning and is not.
+    pub is_body_used: bool,
+    /// The client wants the head of the answer only.
+    pub wants_head: bool,
+    /// The memory it takes until it is understood.
+    pub size: usize,
     /// The client speaks HTTP/1.0.
     pub is_old: bool,
     /// The client may send further requests on this connection.
@@ -243,12 +252,18 @@ pub fn request(bytes: &[u8], limits: &Limits) -> Result<Option<Head>, Refusal> {
         }
     }
     let body = body.unwrap_or(0);
-    if body > 0 {
+    let wants_head = method == "HEAD";
+    let is_body_used = body > 0 && !wants_head && method != "GET";
+    if is_body_used {
         add(&[b"Content-Length: ", body.to_string().as_bytes(), b"\r\n"]);
     }
+    let used = if is_body_used { body } else { 0 };
     Ok(Some(Head {
         length,
         body,
+        is_body_used,
+        wants_head,
+        size: lines.len() + used + parsed.headers.len() * HEADER,
         is_old,
         keeps_alive: keeps_alive && !closes,
         expects_continue,
@@ -353,6 +368,20 @@ mod tests {
         let head = read(full).expect("fine").expect("complete");
         assert_eq!((head.length, head.body, head.keeps_alive), (28, 0, true));
         assert_eq!(head.lines, b"GET /x HTTP/1.1\r\nHost: h\r\n");
+        assert_eq!(head.size, head.lines.len() + HEADER);
+        // A body that means nothing goes no further.
+        for (method, is_body_used) in [("GET", false), ("HEAD", false), ("DELETE", true)] {
+            let text = format!("{method} /x HTTP/1.1\r\nContent-Length: 5\r\n\r\nstuff");
+            let head = read(text.as_bytes()).expect("fine").expect("complete");
+            assert_eq!(
+                (head.body, head.is_body_used),
+                (5, is_body_used),
+                "{method}"
+            );
+            assert_eq!(head.wants_head, method == "HEAD");
+            let lines = String::from_utf8(head.lines).expect("text");
+            assert_eq!(lines.contains("Content-Length: 5"), is_body_used, "{lines}");
+        }
         assert_eq!(read(b"GET /x HTTP/1.1\r\nHost"), Ok(None));
         let status = |text: &str| read(text.as_bytes()).expect_err("refused").0;
         assert_eq!(status("GET /\r\n\r\n"), 400);

@@ -11,7 +11,6 @@ use crate::access::{Denied, DeniedKind};
 use crate::request::{
     Action, Delay, Failure, FailureKind, Outcome, Outlet, Request, State, Target,
 };
-use crossbeam_channel::Sender;
 use log::{debug, error};
 use std::io;
 use std::os::unix::net::UnixListener;
@@ -26,7 +25,6 @@ pub(super) struct HttpServer {
     thread: Option<JoinHandle<()>>,
     wanted: Arc<AtomicU64>,
     beat: Arc<AtomicU64>,
-    lists: Lists,
 }
 
 /// The beat that asks the thread to end.
@@ -45,8 +43,6 @@ impl HttpServer {
         let requests = Arc::clone(&server);
         let (beat, wanted) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let (beaten, asked) = (Arc::clone(&beat), Arc::clone(&wanted));
-        let lists = Lists::start(Arc::clone(&api))?;
-        let aside = lists.inbox.clone();
         let thread = std::thread::Builder::new()
             .name("http".into())
             .spawn(move || {
@@ -55,14 +51,11 @@ impl HttpServer {
                     // Whatever waits in line before a question for a sign of life: this is one.
                     beaten.store(asked.load(Ordering::Acquire), Ordering::Release);
                     match served {
-                        Ok(request) => match Exchange::take(request, &underway) {
-                            Some(request) if gives_way(&request) => {
-                                // Nobody to receive it: it answers itself when it is dropped.
-                                let _ = aside.send(Aside::Serve(request));
+                        Ok(request) => {
+                            if let Some(request) = Exchange::take(request, &underway) {
+                                serve(request, &api);
                             }
-                            Some(request) => serve(request, &api),
-                            None => {}
-                        },
+                        }
                         // `unblock`: to end, or for a sign of life.
                         Err(_) if asked.load(Ordering::Acquire) == END => break,
                         Err(_) => {}
@@ -74,22 +67,18 @@ impl HttpServer {
             thread: Some(thread),
             wanted,
             beat,
-            lists,
         })
     }
 
-    /// Asks both threads for a sign of life.
+    /// Asks the thread for a sign of life.
     pub(super) fn ask(&self, beat: u64) {
         self.wanted.store(beat, Ordering::Release);
         self.server.unblock();
-        self.lists.wanted.store(beat, Ordering::Release);
-        let _ = self.lists.inbox.send(Aside::Look);
     }
 
-    /// The last sign of life asked for that both gave.
+    /// The last sign of life asked for that came.
     pub(super) fn beat(&self) -> u64 {
-        let beats = [&self.beat, &self.lists.beat].map(|beat| beat.load(Ordering::Acquire));
-        beats.into_iter().min().unwrap_or_default()
+        self.beat.load(Ordering::Acquire)
     }
 
     /// Takes no further requests; what was taken is answered by its worker.
@@ -103,55 +92,6 @@ impl HttpServer {
         {
             error!("the HTTP listener ended in a panic: this is a bug");
         }
-    }
-}
-
-/// What is shown and switches nothing: the page, lists, metrics. However many ask for it, and
-/// however long it takes to write down, no switch waits for it.
-fn gives_way(request: &Exchange) -> bool {
-    let target = request.url();
-    matches!(request.method(), Method::Get | Method::Head)
-        && !target.starts_with("/power/")
-        && !target.starts_with("/healthz")
-}
-
-/// The thread that serves what gives way.
-struct Lists {
-    inbox: Sender<Aside>,
-    wanted: Arc<AtomicU64>,
-    beat: Arc<AtomicU64>,
-}
-
-enum Aside {
-    Serve(Exchange),
-    /// Are you there?
-    Look,
-}
-
-impl Lists {
-    /// Starts the thread, which ends with its last sender.
-    fn start(api: Arc<Api>) -> io::Result<Self> {
-        // At most one request of each connection waits here.
-        let (inbox, messages) = crossbeam_channel::unbounded();
-        let (beat, wanted) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-        let (beaten, asked) = (Arc::clone(&beat), Arc::clone(&wanted));
-        std::thread::Builder::new()
-            .name("lists".into())
-            .spawn(move || {
-                for message in messages {
-                    // As in `http`: there may be many lists before the question.
-                    beaten.store(asked.load(Ordering::Acquire), Ordering::Release);
-                    match message {
-                        Aside::Serve(request) => serve(request, &api),
-                        Aside::Look => {}
-                    }
-                }
-            })?;
-        Ok(Self {
-            inbox,
-            wanted,
-            beat,
-        })
     }
 }
 
@@ -196,7 +136,7 @@ fn serve(request: Exchange, api: &Arc<Api>) {
     let client = Arc::clone(caller.client());
     debug!(target: "pdud.http", "Handling HTTP request from {client}: {}", request.url());
     match parse(query, action, client) {
-        Err(failure) => answer(request, &Err(failure)),
+        Err(failure) => request.send(answer(&Err(failure))),
         Ok(mut parsed) => {
             parsed.may_know_names = caller.may_everything();
             let permitted = api
@@ -204,10 +144,12 @@ fn serve(request: Exchange, api: &Arc<Api>) {
                 .permit(&caller, &api.dispatcher, &parsed.target, action);
             match permitted {
                 Err(denied) => refuse(request, "/power/", &denied),
-                Ok(()) => drop(
-                    api.dispatcher
-                        .submit(parsed, Box::new(move |outcome| answer(request, &outcome))),
-                ),
+                Ok(()) => {
+                    // All that is left of the request is who asks.
+                    let asker = request.into_asker();
+                    let reply = Box::new(move |outcome| asker.send(answer(&outcome)));
+                    drop(api.dispatcher.submit(parsed, reply));
+                }
             }
         }
     }
@@ -259,19 +201,16 @@ pub fn parse(query: &str, action: Action, client: Arc<str>) -> Result<Request, F
 }
 
 /// 200 for what was carried out, 503 for anything else, with the reason.
-fn answer(request: Exchange, outcome: &Outcome) {
+fn answer(outcome: &Outcome) -> Answer {
+    let refused = |why: String| Answer::text(503, &format!("Invalid request: {why}\n"));
     match outcome {
         Ok(done) => match &done.state {
-            None => respond(request, 200, "OK - accepted request\n"),
-            Some(State::On) => respond(request, 200, "on\n"),
-            Some(State::Off) => respond(request, 200, "off\n"),
-            Some(unknown @ State::Unknown(_)) => respond(
-                request,
-                503,
-                &format!("Invalid request: the state is {unknown}\n"),
-            ),
+            None => Answer::text(200, "OK - accepted request\n"),
+            Some(State::On) => Answer::text(200, "on\n"),
+            Some(State::Off) => Answer::text(200, "off\n"),
+            Some(unknown @ State::Unknown(_)) => refused(format!("the state is {unknown}")),
         },
-        Err(failure) => respond(request, 503, &format!("Invalid request: {failure}\n")),
+        Err(failure) => refused(failure.to_string()),
     }
 }
 

@@ -1,45 +1,50 @@
 //! The private connection to tiny_http: it carries the requests of all clients, one behind the
 //! other, and nothing comes back on it. Answers go to the clients' sockets.
 
-use super::wire::Wire;
-use crate::access::Peer;
+use super::exchange::Asker;
 use rustix::event::epoll;
 use rustix::fd::OwnedFd;
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tiny_http::HTTPVersion;
 
 /// How long tiny_http may take to accept the connection.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Requests of one round of the front go out together, but not more than this at a time.
 const FULL: usize = 8 * 1024;
 
-/// Who asks.
-#[derive(Clone, Debug)]
-pub(super) struct Asker {
-    /// The connection; gone when the client is.
-    pub(super) wire: Weak<Wire>,
-    /// Where it comes from.
-    pub(super) peer: Peer,
-    pub(super) version: HTTPVersion,
+/// The requests on their way through tiny_http: who asked, by the numbers of their connections.
+#[derive(Debug, Default)]
+pub(super) struct Underway(Mutex<Askers>);
+
+#[derive(Debug, Default)]
+struct Askers {
+    askers: HashMap<u64, (Asker, usize)>,
+    /// What they all take up.
+    size: usize,
 }
 
-/// The askers of the requests on their way through tiny_http, by their connections' numbers.
-#[derive(Debug, Default)]
-pub(super) struct Underway(Mutex<HashMap<u64, Asker>>);
-
 impl Underway {
-    fn askers(&self) -> MutexGuard<'_, HashMap<u64, Asker>> {
+    fn lock(&self) -> MutexGuard<'_, Askers> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A request that takes up so much is on its way.
+    fn add(&self, number: u64, asker: Asker, size: usize) {
+        let mut all = self.lock();
+        all.size += size;
+        all.askers.insert(number, (asker, size));
     }
 
     /// The asker of the request that has arrived.
     pub(super) fn take(&self, number: u64) -> Option<Asker> {
-        self.askers().remove(&number)
+        let mut all = self.lock();
+        let (asker, size) = all.askers.remove(&number)?;
+        all.size -= size;
+        Some(asker)
     }
 }
 
@@ -68,21 +73,23 @@ impl Link {
         }
     }
 
-    /// Bytes that tiny_http has not taken yet.
-    pub(super) fn waiting(&self) -> usize {
-        self.output.len()
+    /// The memory of the requests that tiny_http or the server has not taken yet, be their clients
+    /// here or gone.
+    pub(super) fn size(&self) -> usize {
+        self.underway.lock().size
     }
 
-    /// Takes a request; it is on its way at the latest after the next `flush`. Even when that fails
+    /// Takes a request of this size in memory; it is on its way at the latest after the next `flush`. Even when that fails
     /// it is one of those that `cut` tells.
     pub(super) fn send(
         &mut self,
         epoll: &OwnedFd,
         number: u64,
         asker: Asker,
+        size: usize,
         request: [&[u8]; 3],
     ) -> io::Result<()> {
-        self.underway.askers().insert(number, asker);
+        self.underway.add(number, asker, size);
         if self.stream.is_none() {
             let stream = connect(&self.socket)?;
             let data = epoll::EventData::new_u64(self.token);
@@ -125,14 +132,15 @@ impl Link {
         Ok(())
     }
 
-    /// Gives the connection up; the next request makes another. The numbers whose requests were
-    /// lost with it: the server does not find them any more.
-    pub(super) fn cut(&mut self) -> Vec<u64> {
+    /// Gives the connection up; the next request makes another. The numbers and the askers whose
+    /// requests were lost with it: the server does not find them any more.
+    pub(super) fn cut(&mut self) -> Vec<(u64, Asker)> {
         self.stream = None;
         self.output.clear();
         self.waits_for_room = false;
-        let lost = std::mem::take(&mut *self.underway.askers());
-        lost.into_keys().collect()
+        let lost = std::mem::take(&mut *self.underway.lock()).askers;
+        let lost = lost.into_iter();
+        lost.map(|(number, (asker, _))| (number, asker)).collect()
     }
 }
 

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Requests that only show something (the page, lists, metrics) go from `http` to a thread of
-//! their own, `lists`: no switch waits behind them.
+//! their own, `lists`: no switch waits behind them. Once a request is understood only its asker is
+//! kept: what waits for an answer is small, and what is shown is dropped when its client is gone.
 //!
 //! The private socket carries one whole request behind the other, of all clients. Each answer goes
 //! to its client's socket at once; what that does not take is left to the front (see `wire`).
@@ -136,7 +137,7 @@ impl Listeners {
         let beats = [
             ("the listeners", self.remote.beat()),
             ("HTTP", self.http.beat()),
-            ("the timers", self.api.timers().beat()),
+            ("lists", self.api.lists().beat()),
         ];
         let mut stuck: Vec<&str> = beats
             .into_iter()
@@ -149,7 +150,7 @@ impl Listeners {
         self.beat += 1;
         self.remote.tell(Command::Beat(self.beat));
         self.http.ask(self.beat);
-        self.api.timers().ask(self.beat);
+        self.api.lists().ask(self.beat);
         stuck
     }
 

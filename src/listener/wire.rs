@@ -82,14 +82,19 @@ impl Output {
     }
 }
 
+/// Gives the answer that there is when the client has waited long enough.
+pub(super) type Late = Box<dyn FnOnce() + Send>;
+
 /// Whose turn it is on a connection.
-#[derive(Debug)]
 enum Turn {
     /// The client's: nothing is asked.
     Client,
     /// The server's. The front wants to hear of the answer at once, or not before it has another
-    /// reason to look.
-    Server { wakes: bool },
+    /// reason to look; at the latest at the given time it has one given.
+    Server {
+        wakes: bool,
+        late: Option<(Instant, Late)>,
+    },
     /// The front's: this was answered, with what the client has not taken yet.
     Front { at: Instant, rest: Output },
 }
@@ -99,14 +104,13 @@ enum Turn {
 pub(super) enum Found {
     /// Nothing was asked.
     Nothing,
-    /// The answer has not come.
-    Waiting,
+    /// The answer has not come; one is to be given at the latest then, see [`Wire::late`].
+    Waiting(Option<Instant>),
     /// It came then, and this of it is still to be sent.
     Answered(Instant, Output),
 }
 
 /// One client's connection.
-#[derive(Debug)]
 pub(super) struct Wire {
     id: u64,
     /// Never blocks.
@@ -131,12 +135,33 @@ impl Wire {
 
     /// A request goes to the server.
     pub(super) fn ask(&self, wakes: bool) {
-        *self.turn() = Turn::Server { wakes };
+        *self.turn() = Turn::Server { wakes, late: None };
     }
 
     /// From now on no answer is taken.
     pub(super) fn give_up(&self) {
-        *self.turn() = Turn::Client;
+        let before = std::mem::replace(&mut *self.turn(), Turn::Client);
+        // Not under the lock: what is dropped may hold the last of an asker.
+        drop(before);
+    }
+
+    /// The client's patience: `late` gives the answer at `until`. It goes with the answer, or with
+    /// the client.
+    pub(super) fn answer_by(&self, until: Instant, answer: Late) {
+        if let Turn::Server { late, .. } = &mut *self.turn() {
+            *late = Some((until, answer));
+        }
+        self.waker.wake(self.id);
+    }
+
+    /// What is to give the answer now.
+    pub(super) fn late(&self, now: Instant) -> Option<Late> {
+        match &mut *self.turn() {
+            Turn::Server { late, .. } => late
+                .take_if(|(until, _)| *until <= now)
+                .map(|(_, late)| late),
+            Turn::Client | Turn::Front { .. } => None,
+        }
     }
 
     /// Takes what the answer left to do; when it has not come, it shall wake the front.
@@ -144,9 +169,9 @@ impl Wire {
         let mut turn = self.turn();
         match &mut *turn {
             Turn::Client => Found::Nothing,
-            Turn::Server { wakes } => {
+            Turn::Server { wakes, late } => {
                 *wakes |= shall_wake;
-                Found::Waiting
+                Found::Waiting(late.as_ref().map(|(until, _)| *until))
             }
             Turn::Front { at, rest } => {
                 let found = Found::Answered(*at, std::mem::take(rest));
@@ -159,7 +184,7 @@ impl Wire {
     /// Gives the answer that is waited for; false when nobody does.
     pub(super) fn answer(&self, mut output: Output) -> bool {
         let mut turn = self.turn();
-        let Turn::Server { wakes } = *turn else {
+        let Turn::Server { wakes, .. } = *turn else {
             return false;
         };
         // Under the lock: a client may ask again as soon as it has the last byte, and the front
@@ -167,15 +192,23 @@ impl Wire {
         let taken = output.write_to(&self.stream, usize::MAX);
         let wakes = wakes || !output.is_empty();
         let fine = taken.is_ok();
-        *turn = Turn::Front {
+        let answered = Turn::Front {
             at: Instant::now(),
             rest: output,
         };
+        let before = std::mem::replace(&mut *turn, answered);
         drop(turn);
+        drop(before);
         if wakes {
             self.waker.wake(self.id);
         }
         fine
+    }
+}
+
+impl std::fmt::Debug for Wire {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wire").finish_non_exhaustive()
     }
 }
 
@@ -235,7 +268,7 @@ mod tests {
         let output = || Output::new(b"head ".to_vec(), b"body".as_slice().into());
         assert!(!wire.answer(output()), "nothing was asked");
         wire.ask(false);
-        assert!(matches!(wire.look(false), Found::Waiting));
+        assert!(matches!(wire.look(false), Found::Waiting(None)));
         assert!(wire.answer(output()));
         assert!(!wire.answer(output()), "answered twice");
         assert!(waker.woken().is_empty(), "nothing is left to do");
@@ -252,6 +285,40 @@ mod tests {
         let mut read = String::new();
         theirs.read_to_string(&mut read).expect("read");
         assert_eq!(read, "head bodyhead body");
+    }
+
+    #[test]
+    fn an_answer_that_takes_too_long_is_given_when_patience_is_over() {
+        let (wire, _theirs, waker) = wire();
+        let now = Instant::now();
+        let until = now + std::time::Duration::from_secs(9);
+        let is_held = Arc::new(());
+        let answer_by = |wire: &Wire| {
+            let held = Arc::clone(&is_held);
+            wire.answer_by(until, Box::new(move || drop(held)));
+        };
+        wire.ask(false);
+        answer_by(&wire);
+        assert_eq!(waker.woken(), [7], "the front has to know");
+        assert!(matches!(wire.look(false), Found::Waiting(Some(at)) if at == until));
+        assert!(wire.late(now).is_none());
+        wire.late(until).expect("it is time")();
+        assert!(wire.late(until).is_none(), "once");
+        // It goes with an answer, with a refusal, and with the client.
+        for end in [
+            |wire: &Wire| assert!(wire.answer(Output::default())),
+            Wire::give_up,
+        ] {
+            wire.ask(false);
+            answer_by(&wire);
+            assert_eq!(Arc::strong_count(&is_held), 2);
+            end(&wire);
+            assert_eq!(Arc::strong_count(&is_held), 1);
+        }
+        wire.ask(false);
+        answer_by(&wire);
+        drop(wire);
+        assert_eq!(Arc::strong_count(&is_held), 1);
     }
 
     #[test]

@@ -2,12 +2,14 @@
 
 use super::call::Call;
 use super::pdus::{alias_read, reboot_target, switch_target};
+use super::problem::Problem;
 use crate::config::Alias;
+use crate::listener::exchange::Answer;
 use crate::request::{Action, Target};
 use serde_json::json;
 
 /// `GET /api/v1/aliases`
-pub(super) fn list(call: Call) {
+pub(super) fn list(call: &Call) -> Result<Answer, Problem> {
     let aliases = call.api.dispatcher.aliases();
     let aliases: Vec<_> = aliases
         .iter()
@@ -23,7 +25,7 @@ pub(super) fn list(call: Call) {
             Alias::Dead(why) => json!({"alias": name, "outlets": [], "broken": why}),
         })
         .collect();
-    call.json(200, &json!({"aliases": aliases}));
+    Ok(Answer::json(200, &json!({"aliases": aliases})))
 }
 
 /// `GET …/state`

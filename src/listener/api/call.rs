@@ -5,15 +5,18 @@ use super::problem::{self, Problem};
 use crate::access::Caller;
 use crate::config::Alias;
 use crate::dispatch::{Dispatcher, Ticket};
-use crate::listener::exchange::{Answer, Exchange};
-use crate::request::{Action, Delay, Outlet, Request, Target};
+use crate::listener::exchange::{Answer, Asker};
+use crate::request::{Action, Delay, LONGEST_NAME, Outlet, Request, Target};
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+/// The longest part of a path, and value of a parameter, as they were sent.
+const LONGEST: usize = 3 * LONGEST_NAME;
 /// The longest a client may wait for a request's end.
 pub(super) const MAX_WAIT: u64 = 60;
 
@@ -21,25 +24,32 @@ pub(super) const MAX_WAIT: u64 = 60;
 #[derive(Debug)]
 pub(in crate::listener) struct Call {
     pub(super) api: Arc<Api>,
-    pub(super) exchange: Exchange,
+    pub(super) asker: Asker,
+    /// What the client sent with it, until it is read.
+    pub(super) body: Body,
     /// Who asks, and what they may do.
     pub(in crate::listener) caller: Caller,
+    /// The path as the routing table has it.
+    pub(super) route: &'static str,
     /// The parts of the path that stand for `{…}`, in their order.
     pub(super) path: Vec<String>,
     pub(super) query: Query,
 }
 
+/// What a client sends with a call.
+#[derive(Debug)]
+pub(super) struct Body {
+    pub(super) content_type: Option<String>,
+    pub(super) bytes: io::Result<Vec<u8>>,
+}
+
 impl Call {
     pub(in crate::listener) fn answer(self, answer: Answer) {
-        self.exchange.send(answer);
+        self.asker.send(answer);
     }
 
     pub(in crate::listener) fn dispatcher(&self) -> &Dispatcher {
         &self.api.dispatcher
-    }
-
-    pub(in crate::listener) fn timers_run(&self) -> bool {
-        self.api.timers.is_alive()
     }
 
     pub(super) fn json(self, status: u16, body: &impl Serialize) {
@@ -66,14 +76,16 @@ impl Call {
     /// The body as `T`; an empty one is `{}` where `may_be_empty`.
     pub(super) fn body<T: DeserializeOwned>(&mut self, may_be_empty: bool) -> Result<T, Problem> {
         let bad = |why: String| Problem::new(problem::BAD_VALUE, format!("body: {why}"));
-        let content_type = self.exchange.header("Content-Type").map(|value| {
+        let nothing = Body {
+            content_type: None,
+            bytes: Ok(Vec::new()),
+        };
+        let body = std::mem::replace(&mut self.body, nothing);
+        let content_type = body.content_type.map(|value| {
             let value = value.split(';').next().unwrap_or_default();
             value.trim().to_ascii_lowercase()
         });
-        let body = self
-            .exchange
-            .body()
-            .map_err(|error| bad(error.to_string()))?;
+        let body = body.bytes.map_err(|error| bad(error.to_string()))?;
         if body.is_empty() && may_be_empty {
             return serde_json::from_str("{}").map_err(|error| bad(error.to_string()));
         }
@@ -166,33 +178,32 @@ impl Call {
         patience: Option<Duration>,
         make: fn(&Ticket) -> Answer,
     ) {
-        let api = Arc::clone(&self.api);
-        let waiting = Arc::new(Mutex::new(Some(self)));
-        // Whoever comes first takes the call.
-        let take = |waiting: &Mutex<Option<Self>>| {
-            waiting
+        let presence = self.asker.presence();
+        let waiting = Arc::new(Mutex::new(Some(self.asker)));
+        // Whoever comes first takes the asker.
+        let answer = move |waiting: &Mutex<Option<Asker>>, ticket: &Ticket| {
+            let asker = waiting
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .take()
+                .take();
+            if let Some(asker) = asker {
+                asker.send(make(ticket));
+            }
         };
         if let Some(patience) = patience {
-            let (late, ticket) = (Arc::downgrade(&waiting), Arc::clone(ticket));
-            api.timers.at(Instant::now() + patience, move || {
-                if let Some(call) = late.upgrade().and_then(|waiting| take(&waiting)) {
-                    call.answer(make(&ticket));
-                }
-            });
-        }
-        ticket.follow(Box::new(move |ticket| {
-            if let Some(call) = take(&waiting) {
-                call.answer(make(ticket));
+            let (late, ticket) = (Arc::clone(&waiting), Arc::clone(ticket));
+            let until = Instant::now() + patience;
+            let asker = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(asker) = asker.as_ref() {
+                asker.answer_by(until, move || answer(&late, &ticket));
             }
-        }));
+        }
+        ticket.follow_for(presence, Box::new(move |ticket| answer(&waiting, ticket)));
     }
 }
 
 /// The query's parameters, each at most once.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
@@ -209,6 +220,9 @@ impl Query {
                 return Err(bad(format!(
                     "{name}: unknown parameter, expected {expected}"
                 )));
+            }
+            if value.len() > LONGEST {
+                return Err(bad(format!("{name}: is longer than {LONGEST} bytes")));
             }
             if all.iter().any(|(other, _)| *other == name) {
                 return Err(bad(format!("{name}: is there more than once")));
@@ -256,6 +270,10 @@ impl Query {
 
 /// A part of a path, decoded.
 pub(super) fn decoded(part: &str) -> Result<String, Problem> {
+    if part.len() > LONGEST {
+        let why = format!("the path: a part is longer than {LONGEST} bytes");
+        return Err(Problem::new(problem::BAD_VALUE, why));
+    }
     percent_decode_str(part)
         .decode_utf8()
         .map(Cow::into_owned)

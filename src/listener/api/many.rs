@@ -7,7 +7,7 @@ use super::problem::{self, Problem};
 use super::views::{is_ok, state_of};
 use crate::config::Alias;
 use crate::dispatch::{Progress, Ticket};
-use crate::listener::exchange::Answer;
+use crate::listener::exchange::{Answer, Asker};
 use crate::ranges::targets_among;
 use crate::request::{Action, Delay, Failure, FailureKind, Proof, Target};
 use serde::{Deserialize, Serialize};
@@ -50,11 +50,11 @@ struct Results {
     results: Vec<Ending>,
 }
 
-/// The ends gathered so far, and the call that waits for all of them.
+/// The ends gathered so far, and who waits for all of them.
 struct Gather {
     results: Vec<Option<Ending>>,
     left: usize,
-    call: Option<Call>,
+    asker: Option<Asker>,
 }
 
 /// `POST /api/v1/requests`
@@ -73,7 +73,7 @@ pub(super) fn post(mut call: Call) {
     let gather = Arc::new(Mutex::new(Gather {
         results: vec![None; tickets.len()],
         left: tickets.len(),
-        call: Some(call),
+        asker: Some(call.asker),
     }));
     for (index, ticket) in tickets.iter().enumerate() {
         let gather = Arc::clone(&gather);
@@ -84,10 +84,10 @@ pub(super) fn post(mut call: Call) {
             }
             gather.left = gather.left.saturating_sub(1);
             if gather.left == 0
-                && let Some(call) = gather.call.take()
+                && let Some(asker) = gather.asker.take()
             {
                 let results = std::mem::take(&mut gather.results);
-                call.answer(answer(results.into_iter().flatten().collect()));
+                asker.send(answer(results.into_iter().flatten().collect()));
             }
         }));
     }

@@ -1,23 +1,25 @@
 //! The API under `/api/v1`, beside it the page, `/healthz` and `/metrics`.
 //!
 //! ```text
-//!   http ──> ROUTES ──> handler(Call) ──> Dispatcher::submit ──> Ticket
-//!                          │                                        │ follow
-//!                          └── answers at once            worker ───┴──> answers
+//!   http ──> ROUTES ─┬─> handler(Call) ──> Dispatcher::submit ──> Ticket
+//!                    │      │                                        │ follow
+//!                    │      └── answers at once            worker ───┴──> answers
+//!                    └─> lists ── shows, and answers
 //! ```
 //!
-//! A handler runs on the `http` thread and never waits: it answers, or leaves its call to a
-//! ticket's follower (the worker's thread) and to `timers`, whichever comes first.
+//! A handler runs on the `http` thread and never waits: it answers, or leaves its asker to a
+//! ticket's follower (the worker's thread) and to the front's clock, whichever comes first. What
+//! only shows something is left to the thread `lists`.
 //!
 //! Invariant: nothing under `/api` switches by GET.
 
 mod aliases;
 mod call;
+mod lists;
 mod many;
 mod pdus;
 mod problem;
 mod requests;
-mod timers;
 mod views;
 
 pub(super) use call::Call;
@@ -28,11 +30,12 @@ use super::guard::Guard;
 use super::{health, page};
 use crate::access::Caller;
 use crate::dispatch::Dispatcher;
-use call::{Query, decoded};
+use call::{Body, Query, decoded};
+use lists::{Lists, Show};
 use serde_json::json;
 use std::io;
 use std::sync::Arc;
-use timers::Timers;
+use std::time::Duration;
 
 /// The document that describes all this; a test holds the routes against it.
 pub const OPENAPI: &str = include_str!("../../../share/openapi.json");
@@ -41,12 +44,9 @@ pub const OPENAPI: &str = include_str!("../../../share/openapi.json");
 pub(super) struct Api {
     pub(super) dispatcher: Arc<Dispatcher>,
     pub(super) guard: Arc<Guard>,
-    timers: Timers,
-    list: pdus::List,
+    lists: Lists,
     refresher: pdus::Refresher,
 }
-
-type Handler = fn(Call);
 
 /// A path, and what its methods do; each knows its query parameters. HEAD is allowed beside GET.
 struct Route {
@@ -54,53 +54,78 @@ struct Route {
     methods: &'static [Method],
 }
 
-type Method = (&'static str, &'static [&'static str], Handler);
+type Method = (&'static str, &'static [&'static str], Does);
+
+/// What a method does: it is carried out at once, or shown by the thread for that.
+#[derive(Clone, Copy)]
+enum Does {
+    Now(fn(Call)),
+    Shows(Show),
+}
+
+use Does::Now;
+
+/// Shows what is when it is asked for.
+const fn shows(make: fn(&Call) -> Result<Answer, Problem>) -> Does {
+    shows_of(Duration::ZERO, make)
+}
+
+/// Shows what was at most so long before it is asked for.
+const fn shows_of(age: Duration, make: fn(&Call) -> Result<Answer, Problem>) -> Does {
+    Does::Shows(Show { make, age })
+}
 
 static ROUTES: &[Route] = &[
-    route("/", &[("GET", &[], page::index)]),
-    route("/page.js", &[("GET", &[], page::script)]),
-    route("/page.css", &[("GET", &[], page::style)]),
-    route("/healthz", &[("GET", &[], health::healthz)]),
-    route("/metrics", &[("GET", &[], health::metrics)]),
-    route("/api/v1", &[("GET", &[], root)]),
-    route("/api/v1/openapi.json", &[("GET", &[], openapi)]),
-    route("/api/v1/pdus", &[("GET", &["refresh"], pdus::list)]),
-    route("/api/v1/pdus/{pdu}", &[("GET", &["refresh"], pdus::one)]),
+    route("/", &[("GET", &[], shows(page::index))]),
+    route("/page.js", &[("GET", &[], shows(page::script))]),
+    route("/page.css", &[("GET", &[], shows(page::style))]),
+    route("/healthz", &[("GET", &[], Now(health::healthz))]),
+    route("/metrics", &[("GET", &[], shows(health::metrics))]),
+    route("/api/v1", &[("GET", &[], shows(root))]),
+    route("/api/v1/openapi.json", &[("GET", &[], shows(openapi))]),
+    route(
+        "/api/v1/pdus",
+        &[("GET", &["refresh"], shows_of(pdus::FRESH, pdus::list))],
+    ),
+    route(
+        "/api/v1/pdus/{pdu}",
+        &[("GET", &["refresh"], shows(pdus::one))],
+    ),
     route(
         "/api/v1/pdus/{pdu}/outlets/{outlet}/state",
         &[
-            ("GET", &["last"], pdus::state),
-            ("PUT", &["wait"], pdus::switch),
+            ("GET", &["last"], Now(pdus::state)),
+            ("PUT", &["wait"], Now(pdus::switch)),
         ],
     ),
     route(
         "/api/v1/pdus/{pdu}/outlets/{outlet}/reboot",
-        &[("POST", &["wait"], pdus::reboot)],
+        &[("POST", &["wait"], Now(pdus::reboot))],
     ),
-    route("/api/v1/aliases", &[("GET", &[], aliases::list)]),
+    route("/api/v1/aliases", &[("GET", &[], shows(aliases::list))]),
     route(
         "/api/v1/aliases/{alias}/state",
         &[
-            ("GET", &[], aliases::state),
-            ("PUT", &["wait"], aliases::switch),
+            ("GET", &[], Now(aliases::state)),
+            ("PUT", &["wait"], Now(aliases::switch)),
         ],
     ),
     route(
         "/api/v1/aliases/{alias}/reboot",
-        &[("POST", &["wait"], aliases::reboot)],
+        &[("POST", &["wait"], Now(aliases::reboot))],
     ),
     route(
         "/api/v1/requests",
         &[
-            ("GET", &["limit"], requests::list),
-            ("POST", &[], many::post),
+            ("GET", &["limit"], shows(requests::list)),
+            ("POST", &[], Now(many::post)),
         ],
     ),
     route(
         "/api/v1/requests/{id}",
         &[
-            ("GET", &["wait"], requests::one),
-            ("DELETE", &[], requests::cancel),
+            ("GET", &["wait"], Now(requests::one)),
+            ("DELETE", &[], Now(requests::cancel)),
         ],
     ),
 ];
@@ -128,20 +153,19 @@ impl Route {
 }
 
 impl Api {
-    /// Starts the timers.
+    /// Starts the thread that shows things.
     pub(super) fn start(dispatcher: Arc<Dispatcher>, guard: Arc<Guard>) -> io::Result<Self> {
         Ok(Self {
             dispatcher,
             guard,
-            timers: Timers::start()?,
-            list: pdus::List::default(),
+            lists: Lists::start()?,
             refresher: pdus::Refresher::default(),
         })
     }
 
-    /// The thread that ends long polls.
-    pub(super) fn timers(&self) -> &Timers {
-        &self.timers
+    /// The thread that shows things.
+    pub(super) fn lists(&self) -> &Lists {
+        &self.lists
     }
 
     /// Serves the request, or gives it back when its path is none of these.
@@ -167,16 +191,15 @@ impl Api {
 
     fn call(
         self: &Arc<Self>,
-        route: &Route,
+        route: &'static Route,
         parts: &[&str],
         query: &str,
         method: &str,
-        exchange: Exchange,
+        mut exchange: Exchange,
         caller: &Caller,
     ) {
         let wanted = if method == "HEAD" { "GET" } else { method };
-        let Some((_, known, handler)) = route.methods.iter().find(|(name, ..)| *name == wanted)
-        else {
+        let Some((_, known, does)) = route.methods.iter().find(|(name, ..)| *name == wanted) else {
             let mut allow: Vec<&str> = route.methods.iter().map(|(name, ..)| *name).collect();
             if allow.contains(&"GET") {
                 allow.push("HEAD");
@@ -186,15 +209,29 @@ impl Api {
             return exchange.send(problem.answer().with("Allow", allow));
         };
         let path: Result<Vec<String>, Problem> = parts.iter().map(|part| decoded(part)).collect();
-        match (path, Query::read(query, known)) {
-            (Ok(path), Ok(query)) => handler(Call {
-                api: Arc::clone(self),
-                exchange,
-                caller: caller.clone(),
-                path,
-                query,
-            }),
-            (Err(problem), _) | (_, Err(problem)) => exchange.send(problem.answer()),
+        let (path, query) = match (path, Query::read(query, known)) {
+            (Ok(path), Ok(query)) => (path, query),
+            (Err(problem), _) | (_, Err(problem)) => return exchange.send(problem.answer()),
+        };
+        let content_type = || exchange.header("Content-Type").map(str::to_owned);
+        let content_type = (wanted != "GET").then(content_type).flatten();
+        let body = Body {
+            content_type,
+            bytes: exchange.body(),
+        };
+        // From here on only what is needed is kept.
+        let call = Call {
+            api: Arc::clone(self),
+            asker: exchange.into_asker(),
+            body,
+            caller: caller.clone(),
+            route: route.path,
+            path,
+            query,
+        };
+        match does {
+            Now(handler) => handler(call),
+            Does::Shows(show) => self.lists.show(call, *show),
         }
     }
 }
@@ -205,7 +242,7 @@ impl std::fmt::Debug for Api {
     }
 }
 
-fn root(call: Call) {
+fn root(_: &Call) -> Result<Answer, Problem> {
     let body = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "links": {
@@ -217,11 +254,11 @@ fn root(call: Call) {
             "metrics": "/metrics",
         },
     });
-    call.json(200, &body);
+    Ok(Answer::json(200, &body))
 }
 
-fn openapi(call: Call) {
-    call.answer(Answer::new(200, "application/json", OPENAPI.as_bytes()));
+fn openapi(_: &Call) -> Result<Answer, Problem> {
+    Ok(Answer::new(200, "application/json", OPENAPI.as_bytes()))
 }
 
 /// Every path of the API with its methods, to be held against the document.

@@ -5,7 +5,7 @@ use super::problem::{self, Problem};
 use super::requests::{ended, switched};
 use super::views::{OutletView, PduView, state_of};
 use super::{Api, views};
-use crate::dispatch::{Dispatcher, Known, PduInfo, Progress, Source, Ticket};
+use crate::dispatch::{Known, PduInfo, Progress, Source, Ticket};
 use crate::listener::exchange::Answer;
 use crate::request::{Action, Delay, Outlet, PduName, Request, State, Switch, Target};
 use serde::Deserialize;
@@ -14,76 +14,48 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 /// A list this young is good enough for everybody: pollers share one.
-const FRESH: Duration = Duration::from_millis(100);
+pub(super) const FRESH: Duration = Duration::from_millis(100);
 /// How often lists look for states that are to be read again.
 const LOOK: Duration = Duration::from_millis(500);
 /// How long a PDU whose reading failed is left in peace by lists.
 const SORE: Duration = Duration::from_secs(15);
 
-/// The rendered list, while it is fresh.
-#[derive(Debug, Default)]
-pub(super) struct List(Mutex<Option<(Instant, Arc<[u8]>)>>);
-
-impl List {
-    fn body(&self, dispatcher: &Dispatcher) -> Arc<[u8]> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, body)) = kept.as_ref().filter(|(made, _)| made.elapsed() < FRESH) {
-            return Arc::clone(body);
-        }
-        let pdus = dispatcher.pdus();
-        let views: Vec<PduView<'_>> = pdus.iter().map(PduView::new).collect();
-        let body: Arc<[u8]> = serde_json::to_vec(&HashMap::from([("pdus", views)]))
-            .unwrap_or_default()
-            .into();
-        *kept = Some((Instant::now(), Arc::clone(&body)));
-        body
-    }
-}
-
 /// `GET /api/v1/pdus`
-pub(super) fn list(call: Call) {
-    let refresh = match refresh_of(&call.query) {
-        Ok(refresh) => refresh,
-        Err(problem) => return call.problem(problem),
-    };
-    if !call.caller.may_everything() {
+pub(super) fn list(call: &Call) -> Result<Answer, Problem> {
+    let refresh = refresh_of(&call.query)?;
+    let mut pdus = call.api.dispatcher.pdus();
+    if call.caller.may_everything() {
+        if let Some(age) = refresh {
+            call.api.refresh_all(&pdus, age);
+        }
+    } else {
         // One that may see a part gets a list of its own, made of what it may see.
-        let mut pdus = call.api.dispatcher.pdus();
         pdus.retain(|info| call.caller.may_see(info.name.as_str()));
         for info in &pdus {
             if let Some(age) = refresh
-                && may_read(&call, info)
+                && may_read(call, info)
             {
                 call.api.refresh(info, age);
             }
         }
-        let views: Vec<PduView<'_>> = pdus.iter().map(PduView::new).collect();
-        return call.json(200, &HashMap::from([("pdus", views)]));
     }
-    if let Some(age) = refresh {
-        call.api.refresh_all(age);
-    }
-    let body = call.api.list.body(&call.api.dispatcher);
-    call.answer(Answer::new(200, "application/json", body).with("Cache-Control", "no-store"));
+    let views: Vec<PduView<'_>> = pdus.iter().map(PduView::new).collect();
+    Ok(Answer::json(200, &HashMap::from([("pdus", views)])))
 }
 
 /// `GET /api/v1/pdus/{pdu}`
-pub(super) fn one(call: Call) {
-    let refresh = match refresh_of(&call.query) {
-        Ok(refresh) => refresh,
-        Err(problem) => return call.problem(problem),
-    };
+pub(super) fn one(call: &Call) -> Result<Answer, Problem> {
+    let refresh = refresh_of(&call.query)?;
     let info = call.api.dispatcher.pdu(&call.part(0));
-    let Some(info) = info.filter(|info| call.caller.may_see(info.name.as_str())) else {
-        let problem = call.unknown_pdu(&call.part(0));
-        return call.problem(problem);
-    };
+    let info = info
+        .filter(|info| call.caller.may_see(info.name.as_str()))
+        .ok_or_else(|| call.unknown_pdu(&call.part(0)))?;
     if let Some(age) = refresh
-        && may_read(&call, &info)
+        && may_read(call, &info)
     {
         call.api.refresh(&info, age);
     }
-    call.json(200, &PduView::new(&info));
+    Ok(Answer::json(200, &PduView::new(&info)))
 }
 
 /// May the caller have all of its states read?
@@ -285,7 +257,7 @@ impl Refresher {
 }
 
 impl Api {
-    fn refresh_all(self: &Arc<Self>, age: Duration) {
+    fn refresh_all(self: &Arc<Self>, pdus: &[PduInfo], age: Duration) {
         {
             let looked = &self.refresher.looked;
             let mut looked = looked.lock().unwrap_or_else(PoisonError::into_inner);
@@ -294,8 +266,8 @@ impl Api {
             }
             *looked = Some(Instant::now());
         }
-        for info in self.dispatcher.pdus() {
-            self.refresh(&info, age);
+        for info in pdus {
+            self.refresh(info, age);
         }
     }
 

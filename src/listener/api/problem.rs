@@ -28,6 +28,8 @@ pub(super) const UNAUTHORIZED: Kind = Kind("unauthorized", 401, "A token is need
 pub(super) const FORBIDDEN: Kind = Kind("forbidden", 403, "You may not do this");
 pub(super) const TOO_MANY: Kind = Kind("too-many-failures", 429, "Too many wrong tokens");
 
+pub(super) const BUSY: Kind = Kind("busy", 503, "The daemon is busy");
+
 /// The kind of problem a failure is.
 pub(super) fn kind_of(failure: FailureKind) -> Kind {
     match failure {

@@ -15,11 +15,9 @@ const LISTED: u64 = 100;
 const MOST_LISTED: u64 = 1000;
 
 /// `GET /api/v1/requests`
-pub(super) fn list(call: Call) {
-    let limit = match call.query.number("limit", 1, MOST_LISTED) {
-        Ok(limit) => usize::try_from(limit.unwrap_or(LISTED)).unwrap_or(usize::MAX),
-        Err(problem) => return call.problem(problem),
-    };
+pub(super) fn list(call: &Call) -> Result<Answer, Problem> {
+    let limit = call.query.number("limit", 1, MOST_LISTED)?;
+    let limit = usize::try_from(limit.unwrap_or(LISTED)).unwrap_or(usize::MAX);
     let all = call.api.dispatcher.requests();
     let newest = all
         .iter()
@@ -27,7 +25,7 @@ pub(super) fn list(call: Call) {
         .filter(|ticket| call.may_see(&ticket.request.target))
         .take(limit);
     let views: Vec<RequestView> = newest.map(|ticket| RequestView::new(ticket)).collect();
-    call.json(200, &json!({"requests": views}));
+    Ok(Answer::json(200, &json!({"requests": views})))
 }
 
 /// `GET /api/v1/requests/{id}`

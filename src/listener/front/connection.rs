@@ -48,6 +48,8 @@ pub(super) struct Connection {
     pub(super) invited: bool,
     /// A request is with the server, or its answer was not looked at yet.
     pub(super) asked: bool,
+    /// When the answer that is waited for is to be given at the latest.
+    pub(super) late: Option<Instant>,
     /// Further requests may follow the last one.
     pub(super) keeps_alive: bool,
     /// Its idle time runs from here: the begin, or the last bytes.
@@ -79,6 +81,7 @@ impl Connection {
             closing: false,
             invited: false,
             asked: false,
+            late: None,
             keeps_alive: true,
             idle_since: Instant::now(),
             rest_since: None,
@@ -94,7 +97,10 @@ impl Connection {
     pub(super) fn settle(&mut self, shall_wake: bool) -> bool {
         if self.asked {
             match self.wire.look(shall_wake) {
-                Found::Waiting => return false,
+                Found::Waiting(late) => {
+                    self.late = late;
+                    return false;
+                }
                 Found::Nothing => {}
                 Found::Answered(at, rest) => {
                     self.idle_since = self.idle_since.max(at);
@@ -120,7 +126,10 @@ impl Connection {
     pub(super) fn next_look(&self, is_answered: bool, now: Instant, limits: &Limits) -> Instant {
         match is_answered {
             true => self.time_end(limits),
-            false => now + limits.idle,
+            false => {
+                let look = now + limits.idle;
+                self.late.map_or(look, |late| look.min(late))
+            }
         }
     }
 

@@ -2,19 +2,25 @@
 
 use super::Front;
 use super::connection::{Phase, SMALL};
+use crate::listener::exchange::Asker;
 use crate::listener::head::{self, CLIENT_HEADER, refusal};
-use crate::listener::link::Asker;
 use log::error;
 use rustix::event::epoll;
 use std::io;
-use std::sync::Arc;
-use tiny_http::HTTPVersion;
+use std::time::Instant;
 
 impl Front {
     /// An answer has left something to do.
     pub(super) fn answered(&mut self, id: u64) {
-        let client = self.clients.get_mut(&id);
-        if !client.is_some_and(|client| client.settle(true)) || !self.flush(id) {
+        let Some(client) = self.clients.get_mut(&id) else {
+            return;
+        };
+        if !client.settle(true) {
+            // Nothing yet, but it is known how long it may take at most.
+            let due = client.next_look(false, Instant::now(), &self.bounds.limits);
+            return client.set_due(&mut self.timers, Some(due));
+        }
+        if !self.flush(id) {
             return;
         }
         let Some(client) = self.clients.get(&id) else {
@@ -73,14 +79,10 @@ impl Front {
             }
             return;
         };
-        if self.link.waiting() > limits.buffered {
+        if self.link.size() + head.size > limits.buffered {
             return self.refuse(id, &refusal(503, "too many requests are under way"));
         }
-        let asker = Asker {
-            wire: Arc::downgrade(&client.wire),
-            peer: client.peer,
-            version: HTTPVersion(1, u8::from(!head.is_old)),
-        };
+        let asker = Asker::new(&client.wire, client.peer, &head);
         let more = client.input.len() > head.length + head.body;
         client.asked = true;
         client.invited = false;
@@ -91,8 +93,9 @@ impl Front {
             .wire
             .ask(more || client.ended || !client.keeps_alive || self.draining);
         let number = format!("{CLIENT_HEADER}: {id}\r\n\r\n");
+        let body = if head.is_body_used { body } else { &[] };
         let request = [head.lines.as_slice(), number.as_bytes(), body];
-        let sent = self.link.send(&self.epoll, id, asker, request);
+        let sent = self.link.send(&self.epoll, id, asker, head.size, request);
         client.input.drain(..head.length + head.body);
         if client.input.capacity() > SMALL.max(2 * client.input.len()) {
             client.input.shrink_to_fit();
@@ -116,7 +119,8 @@ impl Front {
     /// The private socket failed: whose request was on it gets told so.
     pub(super) fn link_lost(&mut self, error: &io::Error) {
         error!(target: "pdud.http", "the connection to the HTTP server is lost: {error}");
-        for id in self.link.cut() {
+        for (id, _asker) in self.link.cut() {
+            // From here on the asker finds nobody who waits.
             self.refuse(id, &refusal(502, "the HTTP server gave no answer"));
         }
     }

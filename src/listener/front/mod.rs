@@ -272,6 +272,9 @@ impl Front {
             };
             client.due = None;
             if matches!(client.phase, Phase::Sniffing | Phase::Http) {
+                if let Some(answer) = client.wire.late(now) {
+                    answer();
+                }
                 let is_answered = client.settle(false);
                 let due = client.next_look(is_answered, now, &self.bounds.limits);
                 if due > now {
