@@ -7,8 +7,8 @@
 //! first that it prints ends it by SIGPIPE, unless it was redirected.
 //!
 //! At the deadline the whole process group gets SIGTERM, so that what works for it elsewhere (sudo,
-//! ssh) can be ended by whoever started it, and [`FAREWELL`] later SIGKILL; then so does what has
-//! cut itself loose from the group. What belongs to another user, or runs on another machine, is
+//! ssh) can be ended by whoever started it, and so does what has cut itself loose from the group;
+//! [`FAREWELL`] later SIGKILL. What belongs to another user, or runs on another machine, is
 //! out of reach, and may switch after the deadline.
 
 use super::leftover::Running;
@@ -365,6 +365,9 @@ fn ready(
 fn end(mut child: Child, streams: &mut [Stream; 2], running: Option<&Running>) {
     let pid = Pid::from_child(&child);
     let _ = kill_process_group(pid, Signal::TERM);
+    if let Some(running) = running {
+        running.ask_detached(pid);
+    }
     let process = pidfd_open(pid, PidfdFlags::empty()).ok();
     // The first process may be gone at once while another of the group still passes the signal on:
     // whoever holds the pipes has not ended. The first is not buried yet, so the group's number

@@ -11,7 +11,7 @@ use super::command::{DYING, FAREWELL};
 use super::{Deadline, TransportError, TransportErrorKind};
 use log::warn;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, getpgid, pidfd_open, pidfd_send_signal};
 use std::cell::{Cell, RefCell};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -97,6 +97,16 @@ impl Running {
         {
             // The mark is there, at the least.
             let _ = file.write_all(format!("{process} {start}\n").as_bytes());
+        }
+    }
+
+    /// Asks what has left the program's process group to end.
+    pub(super) fn ask_detached(&self, group: Pid) {
+        for (process, handle) in Left::new(&self.mark, None).find() {
+            let pid = i32::try_from(process).ok().and_then(Pid::from_raw);
+            if getpgid(pid) != Ok(group) {
+                let _ = pidfd_send_signal(handle, Signal::TERM);
+            }
         }
     }
 
