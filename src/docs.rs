@@ -57,7 +57,7 @@ pub fn markdown_table<'a>(specs: impl Iterator<Item = &'a DriverSpec>) -> String
             spec.models.to_owned(),
             spec.transport.to_owned(),
             keys.join(", "),
-            spec.outlets.to_owned(),
+            spec.outlets.to_string(),
             if spec.reads_back { "yes" } else { "no" }.to_owned(),
             spec.verified_by.to_owned(),
         ];

@@ -3,6 +3,7 @@
 //! Invariant: imports nothing of ours.
 
 use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv6Addr};
@@ -40,40 +41,63 @@ impl fmt::Display for PduName {
 
 /// An outlet id as the client wrote it: often a number, sometimes a name.
 ///
-/// Two ids are the same outlet when they are equal after the leading zeros of an all-digit id
-/// are dropped, so `4`, `04` and the JSON number 4 compare (and hash) equal.
+/// Two ids are the same outlet when their keys are equal. A key is the id itself without the
+/// leading zeros of an all-digit one, so `4`, `04` and the JSON number 4 compare (and hash) equal;
+/// a PDU whose outlets have several names gives them one key ([`Outlet::known_as`]).
 #[derive(Clone, Debug)]
-pub struct Outlet(Arc<str>);
+pub struct Outlet {
+    text: Arc<str>,
+    key: Option<Arc<str>>,
+}
 
 impl Outlet {
-    /// Wraps an outlet id; what a PDU can have is asked of its driver.
+    /// Wraps an outlet id; what a PDU can have, its driver's outlets tell.
     pub fn new(id: impl Into<Arc<str>>) -> Self {
-        Self(id.into())
+        Self {
+            text: id.into(),
+            key: None,
+        }
+    }
+
+    /// The same id, for the outlet that others know as `key`.
+    #[must_use]
+    pub fn known_as(mut self, key: impl Into<Arc<str>>) -> Self {
+        self.key = Some(key.into());
+        self
     }
 
     /// The id as given.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 
-    /// The id by which outlets are compared: digits without leading zeros, other ids as given.
+    /// The key that the PDU gave it, where it gave one.
+    pub fn other_key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
+    /// The id by which outlets are compared: digits without leading zeros, other ids as given,
+    /// unless the PDU knows this outlet by another.
     pub fn key(&self) -> &str {
-        if !self.0.is_empty() && self.0.bytes().all(|b| b.is_ascii_digit()) {
-            let digits = self.0.trim_start_matches('0');
-            // "000" is outlet 0; `get` of the last byte cannot fail on a non-empty text.
-            if digits.is_empty() { "0" } else { digits }
-        } else {
-            &self.0
+        match &self.key {
+            Some(key) => key,
+            None => self.digits().unwrap_or(&self.text),
         }
+    }
+
+    /// An id of digits alone, without leading zeros.
+    fn digits(&self) -> Option<&str> {
+        if self.text.is_empty() || !self.text.bytes().all(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        let digits = self.text.trim_start_matches('0');
+        // "000" is outlet 0.
+        Some(if digits.is_empty() { "0" } else { digits })
     }
 
     /// The id as a number, when it is all digits and fits.
     pub fn number(&self) -> Option<u32> {
-        let key = self.key();
-        key.bytes()
-            .all(|b| b.is_ascii_digit())
-            .then(|| key.parse().ok())
-            .flatten()
+        self.digits()?.parse().ok()
     }
 }
 
@@ -86,14 +110,44 @@ impl PartialEq for Outlet {
 impl Eq for Outlet {}
 
 impl PartialOrd for Outlet {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
 impl Ord for Outlet {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.key().cmp(other.key())
+    /// As people count: numbers by value wherever they stand, so outlet 10 comes after outlet 9
+    /// and `AA10` after `AA9`.
+    fn cmp(&self, other: &Self) -> Ordering {
+        natural(self.key(), other.key())
+    }
+}
+
+fn natural(left: &str, right: &str) -> Ordering {
+    /// The digits in front without leading zeros, and what is behind them.
+    fn number(text: &str) -> Option<(&str, &str)> {
+        let end = text
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(text.len());
+        let (digits, rest) = text.split_at(end);
+        (!digits.is_empty()).then(|| (digits.trim_start_matches('0'), rest))
+    }
+    let (mut one, mut other) = (left, right);
+    loop {
+        if let (Some((a, a_rest)), Some((b, b_rest))) = (number(one), number(other)) {
+            match a.len().cmp(&b.len()).then(a.cmp(b)) {
+                Ordering::Equal => (one, other) = (a_rest, b_rest),
+                order => return order,
+            }
+            continue;
+        }
+        let (mut a, mut b) = (one.chars(), other.chars());
+        match (a.next(), b.next()) {
+            (Some(left), Some(right)) if left == right => (one, other) = (a.as_str(), b.as_str()),
+            // Equal but for leading zeros.
+            (None, None) => return left.cmp(right),
+            (left, right) => return left.cmp(&right),
+        }
     }
 }
 
@@ -105,7 +159,7 @@ impl Hash for Outlet {
 
 impl fmt::Display for Outlet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 

@@ -13,7 +13,7 @@ pub use error::{ConfigError, Findings};
 
 use crate::access::Access;
 use crate::driver::confirm::Confirm;
-use crate::driver::{Driver, DriverSpec, registry};
+use crate::driver::{Driver, DriverSpec, Outlets, registry};
 use crate::hint::did_you_mean;
 use crate::request::{Outlet, PduName};
 use crate::settings::{Position, SECRET_KEYS, Settings, SettingsError, keys_of};
@@ -142,6 +142,8 @@ pub struct PduConfig {
     pub spec: &'static DriverSpec,
     /// Its own settings.
     pub settings: Settings,
+    /// The outlets that it can have.
+    pub outlets: Outlets,
     /// Attempts per command, at least 1.
     pub retries: u32,
     /// Pause between attempts.
@@ -188,7 +190,7 @@ impl PduConfig {
 
     /// A new driver for it: at the start, and again after a panic.
     pub fn build(&self) -> Result<Box<dyn Driver>, SettingsError> {
-        self.spec.build.build(&self.settings)
+        self.spec.make(&self.settings).map(|(driver, _)| driver)
     }
 }
 
@@ -592,9 +594,9 @@ impl<'a> Reader<'a> {
             let known = PDU_KEYS.iter().copied();
             let known: Vec<&str> = known.chain(spec.keys.iter().map(|key| key.name)).collect();
             self.unknown_keys(value, &path, &known);
-            settings.read_all(&mut wrong, |settings| spec.build.build(settings))
+            settings.read_all(&mut wrong, |settings| spec.make(settings))
         });
-        if let Some((key, what)) = built.as_ref().and_then(|driver| driver.doubt()) {
+        if let Some((key, what)) = built.as_ref().and_then(|(driver, _)| driver.doubt()) {
             let at = settings.error(key, "").at;
             self.warn(at, format!("{path}.{key}: {what}"));
         }
@@ -607,12 +609,21 @@ impl<'a> Reader<'a> {
             let what = format!("{few} attempts would never switch anything, counts as 1");
             self.warn(at, format!("{path}.retries: {what}"));
         }
-        let confirm = common.as_ref().zip(built).and_then(|(common, driver)| {
-            let confirm = common.confirm(driver.proofs(), &settings);
-            confirm.map_err(|error| wrong.push(error)).ok()
-        });
-        if let (Some(common), Some(confirm), []) = (common, confirm, wrong.as_slice()) {
-            return Ok(common.pdu(name.clone(), settings, confirm));
+        let confirm = common
+            .as_ref()
+            .zip(built.as_ref())
+            .and_then(|(common, (driver, _))| {
+                let confirm = common.confirm(driver.proofs(), &settings);
+                confirm.map_err(|error| wrong.push(error)).ok()
+            });
+        if let (Some(common), Some((_, outlets)), Some(confirm), []) =
+            (common, built, confirm, wrong.as_slice())
+        {
+            for (id, error) in common.strange_names(&outlets) {
+                let at = settings.error("outlet_names", "").at;
+                self.warn(at, format!("{path}.outlet_names.{id}: {error}"));
+            }
+            return Ok(common.pdu(name.clone(), settings, outlets, confirm));
         }
         let first = self.findings.errors.len();
         self.told_all(&path, &wrong);
@@ -814,14 +825,15 @@ fn resolve_alias(
         let (name, pdu) = pdus
             .get_key_value(hostname.as_str())
             .ok_or_else(|| format!("there is no PDU {hostname:?}"))?;
-        let outlet = Outlet::new(port);
+        let written = Outlet::new(port);
         // Which outlets a broken one could have is not known: a request tells what is wrong.
-        if let Ok(pdu) = pdu {
-            pdu.build()
-                .map_err(|error| error.to_string())?
-                .check(&outlet)
-                .map_err(|error| format!("PDU {hostname}, outlet {outlet}: {error}"))?;
-        }
+        let outlet = match pdu {
+            Ok(pdu) => pdu
+                .outlets
+                .parse(&written)
+                .map_err(|error| format!("PDU {hostname}, outlet {written}: {error}"))?,
+            Err(_) => written,
+        };
         if found
             .iter()
             .any(|known| known.0 == *name && known.1 == outlet)

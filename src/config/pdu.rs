@@ -3,7 +3,7 @@
 use super::file::PduSection;
 use super::{PduConfig, seconds};
 use crate::driver::confirm::Confirm;
-use crate::driver::{DriverSpec, registry};
+use crate::driver::{DriverError, DriverSpec, Outlets, registry};
 use crate::hint::did_you_mean;
 use crate::request::{Outlet, PduName, Proof};
 use crate::settings::{Settings, SettingsError};
@@ -78,9 +78,28 @@ impl Common {
         .map_err(|message| settings.error("confirm", message))
     }
 
+    /// The ids under `outlet_names` that are no outlets, and why.
+    pub(super) fn strange_names(&self, outlets: &Outlets) -> Vec<(String, DriverError)> {
+        let ids = self.written.outlet_names.keys();
+        ids.filter_map(|id| {
+            let error = outlets.parse(&Outlet::new(id.as_str())).err()?;
+            Some((id.clone(), error))
+        })
+        .collect()
+    }
+
     /// The PDU that has these and its driver's own `settings`.
-    pub(super) fn pdu(self, name: PduName, settings: Settings, confirm: Confirm) -> PduConfig {
-        let outlet_names = self.written.outlet_names.into_iter();
+    pub(super) fn pdu(
+        self,
+        name: PduName,
+        settings: Settings,
+        outlets: Outlets,
+        confirm: Confirm,
+    ) -> PduConfig {
+        let named = self.written.outlet_names.into_iter();
+        let outlet_names = named
+            .filter_map(|(id, name)| Some((outlets.parse(&Outlet::new(id)).ok()?, name)))
+            .collect();
         PduConfig {
             name,
             spec: self.spec,
@@ -94,9 +113,8 @@ impl Common {
             confirm,
             bus: self.written.bus.filter(|bus| !bus.is_empty()),
             about: self.written.about,
-            outlet_names: outlet_names
-                .map(|(id, name)| (Outlet::new(id), name))
-                .collect(),
+            outlet_names,
+            outlets,
         }
     }
 }

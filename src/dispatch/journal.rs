@@ -337,8 +337,13 @@ fn encode(text: &str) -> impl std::fmt::Display + '_ {
 }
 
 /// A record's name without its number: PDU and outlet, percent-encoded so that the dots part them.
+/// Where the outlet's key is not its id, it follows the id after a `=`.
 pub(super) fn encoded(pdu: &PduName, outlet: &Outlet) -> String {
-    format!("{}.{}", encode(pdu.as_str()), encode(outlet.as_str()))
+    let (pdu, id) = (encode(pdu.as_str()), encode(outlet.as_str()));
+    match outlet.other_key() {
+        None => format!("{pdu}.{id}"),
+        Some(key) => format!("{pdu}.{id}={}", encode(key)),
+    }
 }
 
 /// Whose a record is: its name tells or, where it is a hash, what stands in it.
@@ -374,7 +379,11 @@ pub(super) fn read_name(name: &str) -> Option<(PduName, Outlet)> {
             .ok()
             .map(String::from)
     };
-    Some((PduName::new(decode(pdu)?), Outlet::new(decode(outlet)?)))
+    let outlet = match outlet.split_once('=') {
+        None => Outlet::new(decode(outlet)?),
+        Some((id, key)) => Outlet::new(decode(id)?).known_as(decode(key)?),
+    };
+    Some((PduName::new(decode(pdu)?), outlet))
 }
 
 /// One PDU's part of the journal.
@@ -438,13 +447,18 @@ impl PduLedger {
     ) -> Vec<Record> {
         let left: Vec<Record> = found
             .into_iter()
-            .filter(|found| found.pdu == self.pdu && found.outlet == *outlet)
+            .filter(|found| found.pdu == self.pdu && is_same(&found.outlet, outlet))
             .filter_map(|found| self.journal.take_over(&found.path))
             .collect();
         let paths = left.iter().map(|record| record.path.clone());
         self.journal.known().ours.extend(paths);
         left
     }
+}
+
+/// A record may be of other settings, with which the outlet had another key.
+fn is_same(found: &Outlet, outlet: &Outlet) -> bool {
+    found == outlet || found.as_str() == outlet.as_str()
 }
 
 impl Ledger for PduLedger {
@@ -479,7 +493,7 @@ impl Ledger for PduLedger {
             return false;
         }
         let found = self.journal.look().unwrap_or_default();
-        let of_it = found.iter().filter(|found| found.outlet == *outlet);
+        let of_it = found.iter().filter(|found| is_same(&found.outlet, outlet));
         let recent = of_it.filter(|found| !found.is_old());
         let mut left = self.take_over(outlet, recent).into_iter();
         let Some(first) = left.next() else {

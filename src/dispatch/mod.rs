@@ -356,17 +356,18 @@ impl Dispatcher {
         self.table().take_over(table::YOUNG);
     }
 
-    /// Could this PDU have such an outlet? `may_see` says which names the client may be told.
-    pub fn check(
+    /// The outlet that a client means, if this PDU can have it. `may_see` says which names the
+    /// client may be told.
+    pub fn outlet(
         &self,
         pdu: &str,
         outlet: &Outlet,
         may_see: impl Fn(&str) -> bool,
-    ) -> Result<(), Failure> {
+    ) -> Result<Outlet, Failure> {
         if pdu.len().max(outlet.as_str().len()) > LONGEST_NAME {
             return Err(too_long());
         }
-        route_of(&self.table(), pdu, may_see)?.check(outlet)
+        route_of(&self.table(), pdu, may_see)?.outlet(outlet)
     }
 
     /// The failure of a request for a PDU that the client knows nothing of, be it in the config or
@@ -417,26 +418,25 @@ fn place<'t>(
     let may_see = |_: &str| request.may_know_names;
     if let Target::Outlet { pdu, outlet } = &request.target {
         let route = route_of(table, pdu, may_see)?;
-        route.check(outlet)?;
+        let outlet = route.outlet(outlet)?;
         let place = if request.is_background {
             // Not counted: whoever submits such has few of them, and clients need the room.
             Place::uncounted()
         } else {
             room(route, request, &request.owner())?
         };
-        return Ok(vec![(route, outlet.clone(), place)]);
+        return Ok(vec![(route, outlet, place)]);
     }
     let outlets = outlets_of(table, &request.target, may_see)?;
     let owner = request.owner();
     let mut routes = Vec::with_capacity(outlets.len());
     for (pdu, outlet) in outlets {
         let route = route_of(table, pdu.as_str(), may_see)?;
-        route.check(outlet)?;
-        routes.push((route, outlet));
+        routes.push((route, route.outlet(outlet)?));
     }
     routes
         .into_iter()
-        .map(|(route, outlet)| Ok((route, outlet.clone(), room(route, request, &owner)?)))
+        .map(|(route, outlet)| Ok((route, outlet, room(route, request, &owner)?)))
         .collect()
 }
 
@@ -524,14 +524,6 @@ fn room(route: &Route, request: &Request, owner: &Arc<str>) -> Result<Place, Fai
     })
 }
 
-fn panic_failure(pdu: &PduName, outlet: &Outlet, panic: &(dyn std::any::Any + Send)) -> Failure {
-    let reason = format!(
-        "PDU {pdu}, outlet {outlet}: the driver failed, this is a bug: {}",
-        worker::panic_text(panic)
-    );
-    Failure::new(FailureKind::Internal, reason)
-}
-
 /// What the aliases name.
 fn aliased_outlets(table: &Table) -> impl Iterator<Item = (&PduName, &Outlet)> {
     let outlets = table.aliases.values().flat_map(|alias| match alias {
@@ -560,12 +552,18 @@ fn info_of(name: &PduName, route: &Result<Route, BrokenPdu>, aliased: Vec<&Outle
     };
     let report = route.status.report();
     let pdu = &route.pdu;
-    let known = route
-        .countable()
+    let all = pdu.outlets.all();
+    let known = all
         .iter()
+        .chain(pdu.outlet_names.keys())
         .chain(aliased)
-        .chain(report.outlets.keys())
-        .chain(pdu.outlet_names.keys());
+        .chain(report.outlets.keys());
+    let mut outlets = BTreeMap::new();
+    for outlet in known {
+        // The name by which it is listed is the first.
+        let name = || pdu.outlet_names.get(outlet).cloned();
+        outlets.entry(outlet.clone()).or_insert_with(name);
+    }
     PduInfo {
         name: pdu.name.clone(),
         driver: pdu.settings.driver().to_owned(),
@@ -577,9 +575,7 @@ fn info_of(name: &PduName, route: &Result<Route, BrokenPdu>, aliased: Vec<&Outle
             .as_ref()
             .map(|broken| broken.error.to_string()),
         waiting: route.places.taken(),
-        outlets: known
-            .map(|outlet| (outlet.clone(), pdu.outlet_names.get(outlet).cloned()))
-            .collect(),
+        outlets,
         report,
     }
 }
@@ -617,7 +613,7 @@ pub mod fuzzing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::driver::{Driver, DriverError, DriverSpec};
+    use crate::driver::{Driver, DriverError, DriverSpec, Has};
     use crate::request::{Proof, Switch};
     use crate::transport::Deadline;
 
@@ -625,10 +621,6 @@ mod tests {
     struct Deaf;
 
     impl Driver for Deaf {
-        fn check(&self, _: &Outlet) -> Result<(), DriverError> {
-            Ok(())
-        }
-
         fn switch(&mut self, _: &Outlet, _: Switch, _: Deadline) -> Result<Proof, DriverError> {
             loop {
                 std::thread::park();
@@ -642,7 +634,7 @@ mod tests {
         models: "",
         transport: "",
         keys: &[],
-        outlets: "",
+        outlets: Has::Numbers(1, 1),
         reads_back: false,
         verified_by: "",
         timeout: 1,

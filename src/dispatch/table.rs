@@ -1,6 +1,8 @@
 //! The PDUs that are served: one route each, and what they share. Made from the config, and made
 //! to follow it.
 
+use super::LeftOff;
+use super::Recover;
 use super::bus::Bus;
 use super::journal::{Found, Journal, OLD};
 use super::lock::PduLock;
@@ -8,16 +10,14 @@ use super::message::{Change, Message};
 use super::place::Places;
 use super::status::Status;
 use super::worker::{Handle, Shared, longest_turn};
-use super::{LeftOff, Recover, panic_failure};
 use crate::config::{Alias, BrokenPdu, Config, PduConfig};
 use crate::driver::Driver;
 use crate::request::{Failure, FailureKind, Outlet, PduName, count};
 use log::{error, info, warn};
 use std::collections::HashMap;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// The way to one PDU.
@@ -26,49 +26,16 @@ pub(super) struct Route {
     /// What the config has for it now, when that cannot work: it goes on with what it had.
     pub(super) unfollowed: Option<BrokenPdu>,
     pub(super) worker: Handle,
-    /// A second driver that is only ever asked which outlets there can be.
-    checker: Mutex<Box<dyn Driver>>,
     pub(super) places: Arc<Places>,
     pub(super) status: Arc<Status>,
-    countable: OnceLock<Vec<Outlet>>,
 }
 
-/// Outlets are counted up to here, for lists.
-const COUNTED: u32 = 256;
-/// A PDU that takes this outlet takes any number: there is nothing to count.
-const UNCOUNTABLE: &str = "100000";
-
 impl Route {
-    /// Could this PDU have such an outlet?
-    pub(super) fn check(&self, outlet: &Outlet) -> Result<(), Failure> {
-        let checker = self.checker.lock().unwrap_or_else(PoisonError::into_inner);
-        let pdu = &self.pdu.name;
-        match catch_unwind(AssertUnwindSafe(|| checker.check(outlet))) {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => {
-                let reason = format!("PDU {pdu}, outlet {outlet}: {error}");
-                Err(Failure::new(FailureKind::NoSuchOutlet, reason))
-            }
-            Err(panic) => Err(panic_failure(pdu, outlet, panic.as_ref())),
-        }
-    }
-
-    /// Its settings have changed.
-    fn renew(&mut self, checker: Box<dyn Driver>) {
-        self.checker = Mutex::new(checker);
-        self.countable = OnceLock::new();
-    }
-
-    /// The outlets it has, where the driver knows a last one; found by asking it for each number.
-    pub(super) fn countable(&self) -> &[Outlet] {
-        self.countable.get_or_init(|| {
-            if self.check(&Outlet::new(UNCOUNTABLE)).is_ok() {
-                return Vec::new();
-            }
-            let numbers = (0..=COUNTED).map(|number| Outlet::new(number.to_string()));
-            numbers
-                .filter(|outlet| self.check(outlet).is_ok())
-                .collect()
+    /// The outlet that a client means, if this PDU can have it.
+    pub(super) fn outlet(&self, written: &Outlet) -> Result<Outlet, Failure> {
+        self.pdu.outlets.parse(written).map_err(|error| {
+            let reason = format!("PDU {}, outlet {written}: {error}", self.pdu.name);
+            Failure::new(FailureKind::NoSuchOutlet, reason)
         })
     }
 }
@@ -131,7 +98,10 @@ impl Table {
             match self.why_abandoned(&found) {
                 None => {
                     if let Some(Ok(route)) = self.routes.get(&found.pdu) {
-                        let _ = route.worker.inbox.send(Message::Owed(found.outlet));
+                        // One that the settings do not let through any more is for the log to tell.
+                        let parsed = route.pdu.outlets.parse(&found.outlet);
+                        let outlet = parsed.unwrap_or(found.outlet);
+                        let _ = route.worker.inbox.send(Message::Owed(outlet));
                     }
                 }
                 Some(why) if place.journal.is_left(&found) => abandoned.push(LeftOff {
@@ -196,9 +166,9 @@ impl Table {
         for pdu in config.pdus.values().flatten() {
             match self.routes.get(&pdu.name) {
                 Some(Ok(route)) if route.pdu.works_like(pdu) => {}
-                Some(Ok(_)) => changes.push((pdu, build(pdu)?, build(pdu)?)),
+                Some(Ok(_)) => changes.push((pdu, build(pdu)?)),
                 Some(Err(_)) | None if self.retired_index(&pdu.name).is_some() => {
-                    back.push((pdu, build(pdu)?, build(pdu)?));
+                    back.push((pdu, build(pdu)?));
                 }
                 Some(Err(_)) | None => added.push(pdu),
             }
@@ -209,15 +179,14 @@ impl Table {
             fresh.push(self.route(pdu, None)?);
         }
         let mut revived = Vec::with_capacity(back.len());
-        for (pdu, driver, checker) in back {
+        for (pdu, driver) in back {
             let change = self.change(pdu, driver);
             let Some(index) = self.retired_index(&pdu.name) else {
                 continue;
             };
             // One that is back goes on where it was: with its queue, and with what it owes.
-            let mut route = self.retired.swap_remove(index);
+            let route = self.retired.swap_remove(index);
             if route.worker.revive(change) {
-                route.renew(checker);
                 revived.push(route);
                 continue;
             }
@@ -237,11 +206,10 @@ impl Table {
                 }
             }
         }
-        for (pdu, driver, checker) in changes {
+        for (pdu, driver) in changes {
             let change = self.change(pdu, driver);
-            if let Some(Ok(route)) = self.routes.get_mut(&pdu.name) {
+            if let Some(Ok(route)) = self.routes.get(&pdu.name) {
                 let _ = route.worker.inbox.send(Message::Change(change));
-                route.renew(checker);
             }
         }
         for route in fresh.into_iter().chain(revived) {
@@ -329,16 +297,13 @@ impl Table {
             status: Arc::clone(&status),
             predecessor,
         };
-        let checker = Mutex::new(build(pdu)?);
         let worker = Handle::start(pdu.clone(), build(pdu)?, shared)?;
         Ok(Route {
-            checker,
             worker,
             pdu: pdu.clone(),
             unfollowed: None,
             places: Arc::default(),
             status,
-            countable: OnceLock::new(),
         })
     }
 

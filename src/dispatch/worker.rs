@@ -420,6 +420,8 @@ impl Worker {
         let (number, desk) = (self.calls, Arc::clone(&self.desk));
         let noting = self.lock.as_ref().and_then(PduLock::note_programs);
         let confirm = self.pdu.confirm;
+        // One that is owed its on may be of other settings.
+        let known = self.pdu.outlets.parse(outlet);
         *desk.lock() = Some(Laid {
             worker: self,
             number,
@@ -427,9 +429,9 @@ impl Worker {
         });
         let result = catch_unwind(AssertUnwindSafe(|| match call {
             Call::Switch(to) => confirm
-                .switch(driver.as_mut(), outlet, to, deadline)
+                .switch(driver.as_mut(), &known?, to, deadline)
                 .map(|proof| Gained::Switched(to, proof)),
-            Call::State => driver.state(outlet, deadline).map(Gained::Read),
+            Call::State => driver.state(&known?, deadline).map(Gained::Read),
         }));
         drop(noting);
         let laid = desk.lock().take_if(|laid| laid.number == number);
@@ -531,10 +533,6 @@ mod tests {
     struct Deaf(Receiver<()>);
 
     impl Driver for Deaf {
-        fn check(&self, _: &Outlet) -> Result<(), DriverError> {
-            Ok(())
-        }
-
         fn switch(&mut self, _: &Outlet, _: Switch, _: Deadline) -> Result<Proof, DriverError> {
             let _ = self.0.recv();
             Err(DriverError::Refused("this is too late to be heard".into()))

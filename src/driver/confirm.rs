@@ -139,10 +139,6 @@ mod tests {
     }
 
     impl Driver for Scripted {
-        fn check(&self, _: &Outlet) -> Result<(), DriverError> {
-            Ok(())
-        }
-
         fn switch(&mut self, _: &Outlet, _: Switch, _: Deadline) -> Result<Proof, DriverError> {
             self.commands += 1;
             self.reply.clone()

@@ -8,7 +8,9 @@
 //! and which outlet it was, retries, pauses, reboots and queueing are the worker's. It keeps a
 //! session (a login, an open port) between calls and leaves it in [`Driver::rest`]. Its `switch`
 //! sends the command and says what the PDU's answer proves; whether that is enough, and the reading
-//! of the state where it is not, is [`confirm`]'s. Its `state` changes nothing.
+//! of the state where it is not, is [`confirm`]'s. Its `state` changes nothing. Which outlets there can
+//! be is no question to the driver: its row says it ([`Has`]), or building it gives [`Outlets`], and
+//! nobody asks for others.
 //!
 //! Invariant: a driver knows `request`, `settings`, this file and `transport`; no other driver, no
 //! thread, no retry, and not its PDU's name in messages.
@@ -16,6 +18,7 @@
 pub mod command;
 pub mod confirm;
 pub mod http;
+mod outlets;
 pub mod registry;
 pub mod serial;
 pub mod simulated;
@@ -25,26 +28,24 @@ pub mod tcp;
 pub mod telnet;
 pub mod usb;
 
+pub use outlets::{Has, Outlets, named, outlet_number};
+
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Settings, SettingsError};
 use crate::transport::kept::Lost;
 use crate::transport::{Deadline, TransportError, TransportErrorKind};
 use std::fmt;
-use std::ops::RangeInclusive;
 
 /// One PDU's driver. It is built by its [`DriverSpec`], owned by one worker thread, and asked one
 /// thing at a time.
 pub trait Driver: Send {
-    /// Could this PDU have such an outlet? No I/O: asked before a request is queued.
-    fn check(&self, outlet: &Outlet) -> Result<(), DriverError>;
-
     /// What this PDU can prove a switch with, the strongest first: a state by [`Driver::state`], a
     /// reply by [`Driver::switch`].
     fn proofs(&self) -> &'static [Proof] {
         &[Proof::State, Proof::Reply]
     }
 
-    /// Tells the PDU once to put `outlet` into the state `to`, and takes its answer, where it has
+    /// Tells the PDU once to put `outlet`, one of its [`Outlets`], into the state `to`, and takes its answer, where it has
     /// one; returns what that proves. A state only where the answer itself shows it: [`confirm`]
     /// reads what is missing.
     fn switch(
@@ -234,15 +235,50 @@ impl std::error::Error for DriverError {}
 /// on a machine without PDUs and a dead PDU never stops the daemon from starting.
 pub trait Build: Sync {
     /// Builds the driver, or says which key is wrong.
-    fn build(&self, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError>;
+    fn build(&self, settings: &Settings) -> Result<Built, SettingsError>;
 }
 
-impl<F> Build for F
+impl<F, B> Build for F
 where
-    F: Fn(&Settings) -> Result<Box<dyn Driver>, SettingsError> + Sync,
+    F: Fn(&Settings) -> Result<B, SettingsError> + Sync,
+    B: Into<Built>,
 {
-    fn build(&self, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
-        self(settings)
+    fn build(&self, settings: &Settings) -> Result<Built, SettingsError> {
+        self(settings).map(B::into)
+    }
+}
+
+/// What a [`Build`] makes.
+pub struct Built {
+    /// The driver.
+    pub driver: Box<dyn Driver>,
+    /// The PDU's outlets, where its settings say more than its row of the table.
+    pub outlets: Option<Outlets>,
+}
+
+impl fmt::Debug for Built {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Built")
+            .field("outlets", &self.outlets)
+            .finish_non_exhaustive()
+    }
+}
+
+impl From<Box<dyn Driver>> for Built {
+    fn from(driver: Box<dyn Driver>) -> Self {
+        Self {
+            driver,
+            outlets: None,
+        }
+    }
+}
+
+impl From<(Box<dyn Driver>, Outlets)> for Built {
+    fn from((driver, outlets): (Box<dyn Driver>, Outlets)) -> Self {
+        Self {
+            driver,
+            outlets: Some(outlets),
+        }
     }
 }
 
@@ -297,8 +333,8 @@ pub struct DriverSpec {
     pub transport: &'static str,
     /// The keys it reads beside those every PDU has (`ip` and `hostname` included where read).
     pub keys: &'static [Key],
-    /// Which outlet ids it takes, as `1 to 8`.
-    pub outlets: &'static str,
+    /// Which outlets its PDUs have, unless the settings say more.
+    pub outlets: Has,
     /// Can it read states?
     pub reads_back: bool,
     /// How it was verified: real peer, simulator, captured frames; and every remaining doubt.
@@ -309,6 +345,15 @@ pub struct DriverSpec {
     pub shows_within: u64,
     /// Makes the driver.
     pub build: &'static dyn Build,
+}
+
+impl DriverSpec {
+    /// A driver for a PDU with these settings, and the PDU's outlets.
+    pub fn make(&self, settings: &Settings) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
+        let built = self.build.build(settings)?;
+        let outlets = built.outlets.unwrap_or_else(|| self.outlets.outlets());
+        Ok((built.driver, outlets))
+    }
 }
 
 impl fmt::Debug for DriverSpec {
@@ -327,17 +372,3 @@ pub const SHOWS_WITHIN: u64 = 10;
 
 /// Seconds one attempt of a local command may take.
 pub const COMMAND_TIMEOUT: u64 = 300;
-
-/// The outlet as a number within `range`, or the error that names the range.
-pub fn outlet_number(outlet: &Outlet, range: RangeInclusive<u32>) -> Result<u32, DriverError> {
-    outlet
-        .number()
-        .filter(|number| range.contains(number))
-        .ok_or_else(|| DriverError::NoSuchOutlet {
-            expected: if range.start() == range.end() {
-                format!("outlet {}", range.start())
-            } else {
-                format!("outlets {} to {}", range.start(), range.end())
-            },
-        })
-}

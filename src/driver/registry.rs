@@ -46,7 +46,8 @@ mod tests {
                 };
                 assert!(seen.insert(folded), "{name} is there twice");
             }
-            for text in [spec.models, spec.transport, spec.outlets, spec.verified_by] {
+            let outlets = spec.outlets.to_string();
+            for text in [spec.models, spec.transport, &outlets, spec.verified_by] {
                 assert!(!text.is_empty(), "{:?} lacks documentation", spec.names);
             }
             assert!(spec.timeout > 0);

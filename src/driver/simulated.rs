@@ -1,6 +1,8 @@
 //! A PDU that lives in the daemon: for trying the program, and a lab's scripts, without hardware.
 
-use super::{DEVICE_TIMEOUT, Driver, DriverError, DriverSpec, Key, SHOWS_WITHIN, outlet_number};
+use super::{
+    DEVICE_TIMEOUT, Driver, DriverError, DriverSpec, Has, Key, Outlets, SHOWS_WITHIN, outlet_number,
+};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{self, Settings, SettingsError};
 use crate::transport::{Deadline, TransportError, TransportErrorKind};
@@ -58,7 +60,7 @@ pub(super) static SPECS: &[DriverSpec] = &[DriverSpec {
             about: "every n-th answer is lost: switched, but not confirmed",
         },
     ],
-    outlets: "1 to `outlets`",
+    outlets: Has::Told("1 to `outlets`"),
     reads_back: true,
     verified_by: "the test suite",
     timeout: DEVICE_TIMEOUT,
@@ -104,7 +106,7 @@ struct Simulated {
     commands: u64,
 }
 
-fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+fn build(settings: &Settings) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
     let keys: Keys = settings.read()?;
     let start = match keys.start.as_str() {
         "on" => Switch::On,
@@ -118,13 +120,15 @@ fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
     };
     let latency = Duration::try_from_secs_f64(keys.latency)
         .map_err(|_| settings.error("latency", "expected seconds, 0 or more"))?;
-    Ok(Box::new(Simulated {
+    let outlets = Outlets::Range(1..=keys.outlets);
+    let driver = Simulated {
         keys,
         latency,
         start,
         states: HashMap::new(),
         commands: 0,
-    }))
+    };
+    Ok((Box::new(driver), outlets))
 }
 
 impl Simulated {
@@ -150,17 +154,13 @@ fn lost() -> TransportError {
 }
 
 impl Driver for Simulated {
-    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
-        outlet_number(outlet, 1..=self.keys.outlets).map(drop)
-    }
-
     fn switch(
         &mut self,
         outlet: &Outlet,
         to: Switch,
         deadline: Deadline,
     ) -> Result<Proof, DriverError> {
-        let number = outlet_number(outlet, 1..=self.keys.outlets)?;
+        let number = outlet_number(outlet)?;
         self.work(number, deadline)?;
         if self.keys.refuse_outlets.contains(&number) {
             return Err(DriverError::Refused("outlet is locked (simulated)".into()));
@@ -176,7 +176,7 @@ impl Driver for Simulated {
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let number = outlet_number(outlet, 1..=self.keys.outlets)?;
+        let number = outlet_number(outlet)?;
         self.work(number, deadline)?;
         Ok(self
             .states

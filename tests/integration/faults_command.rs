@@ -12,7 +12,7 @@ fn driver(name: &str, settings: serde_json::Value) -> Box<dyn Driver> {
     let at = Position { line: 1, column: 1 };
     let settings = Settings::new(PduName::new("pdu"), name, settings.to_string(), at);
     let spec = registry::find(name).expect("a driver");
-    spec.build.build(&settings).expect("builds")
+    spec.make(&settings).expect("builds").0
 }
 
 const AMPLE: Duration = Duration::from_secs(20);

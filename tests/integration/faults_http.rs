@@ -131,7 +131,7 @@ fn build(name: &str, address: impl ToString, more: Value) -> Box<dyn Driver> {
     let start = Position { line: 1, column: 1 };
     let settings = Settings::new(PduName::new("pdu"), name, settings.to_string(), start);
     let spec = registry::find(name).unwrap();
-    spec.build.build(&settings).unwrap()
+    spec.make(&settings).unwrap().0
 }
 
 fn driver(name: &str, server: &Server) -> Box<dyn Driver> {

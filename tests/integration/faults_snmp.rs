@@ -143,7 +143,7 @@ fn driver_at(name: &str, address: &str) -> Box<dyn Driver> {
         Position { line: 1, column: 1 },
     );
     let spec = registry::find(name).expect("a driver");
-    spec.build.build(&settings).expect("builds")
+    spec.make(&settings).expect("builds").0
 }
 
 /// The SET alone, without the reading behind it.

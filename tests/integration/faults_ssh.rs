@@ -28,7 +28,7 @@ fn build(name: &str, settings: serde_json::Value) -> Box<dyn Driver> {
         settings.to_string(),
         Position { line: 1, column: 1 },
     );
-    spec.build.build(&settings).expect("settings that work")
+    spec.make(&settings).expect("settings that work").0
 }
 
 fn with(mut settings: serde_json::Value, more: serde_json::Value) -> serde_json::Value {

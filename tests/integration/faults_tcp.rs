@@ -22,9 +22,9 @@ pub(crate) fn build(name: &str, settings: Value) -> Box<dyn Driver> {
     let settings = Settings::new(PduName::new("pdu"), name, settings.to_string(), at);
     registry::find(name)
         .expect("a driver")
-        .build
-        .build(&settings)
+        .make(&settings)
         .expect("good settings")
+        .0
 }
 
 pub(crate) fn long() -> Deadline {

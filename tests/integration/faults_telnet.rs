@@ -32,7 +32,7 @@ fn build(name: &str, port: u16, settings: serde_json::Value) -> Box<dyn Driver> 
         Position { line: 1, column: 1 },
     );
     let spec = registry::find(name).expect("a driver");
-    spec.build.build(&settings).expect("settings that work")
+    spec.make(&settings).expect("settings that work").0
 }
 
 fn apc(pdu: &ApcPdu) -> Box<dyn Driver> {
@@ -418,8 +418,7 @@ fn settings_that_cannot_be_typed_are_refused() {
         );
         registry::find(name)
             .expect("a driver")
-            .build
-            .build(&settings)
+            .make(&settings)
             .map(drop)
     };
     for (name, text, key) in [

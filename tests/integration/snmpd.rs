@@ -189,9 +189,9 @@ fn driver(name: &str, settings: &serde_json::Value) -> Box<dyn Driver> {
         Position { line: 1, column: 1 },
     );
     let spec = registry::find(name).expect("a driver");
-    spec.build
-        .build(&settings)
+    spec.make(&settings)
         .unwrap_or_else(|error| panic!("{name}: {error}"))
+        .0
 }
 
 fn community(name: &str, port: u16, community: &str, oid: &str) -> Box<dyn Driver> {

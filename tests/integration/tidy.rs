@@ -61,7 +61,11 @@ const DRIVER_CONTRACT: &[&str] = &[
     "Driver",
     "DriverError",
     "DriverSpec",
+    "Built",
+    "Has",
     "Key",
+    "Outlets",
+    "named",
     "outlet_number",
 ];
 

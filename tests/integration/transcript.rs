@@ -29,7 +29,7 @@
 
 use crate::sim;
 use pdudaemon::driver::confirm::Confirm;
-use pdudaemon::driver::{Driver, DriverError, registry};
+use pdudaemon::driver::{Driver, DriverError, Outlets, registry};
 use pdudaemon::request::{Outlet, PduName, Proof, State, Switch};
 use pdudaemon::settings::{Position, Settings};
 use pdudaemon::transport::Deadline;
@@ -206,6 +206,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The driver of a case, with the simulator's address merged into its settings.
 pub(crate) fn driver(case: &Case, name: &str, overrides: serde_json::Value) -> Box<dyn Driver> {
+    made(case, name, overrides).0
+}
+
+fn made(case: &Case, name: &str, overrides: serde_json::Value) -> (Box<dyn Driver>, Outlets) {
     let mut settings = case.settings.clone();
     settings.insert("driver".into(), name.into());
     if let serde_json::Value::Object(overrides) = overrides {
@@ -219,8 +223,7 @@ pub(crate) fn driver(case: &Case, name: &str, overrides: serde_json::Value) -> B
         text,
         Position { line: 1, column: 1 },
     );
-    spec.build
-        .build(&settings)
+    spec.make(&settings)
         .unwrap_or_else(|error| panic!("{}: {error}", case.at))
 }
 
@@ -277,11 +280,11 @@ pub(crate) fn call(
 /// Runs one case for one of its drivers: the right bytes, and the right outcome.
 pub(crate) fn check(case: &Case, name: &str) -> Result<(), String> {
     let simulator = sim::start(case);
-    let mut driver = driver(case, name, simulator.overrides());
+    let (mut driver, outlets) = made(case, name, simulator.overrides());
     let outlet = Outlet::new(case.outlet.as_str());
-    let result = driver
-        .check(&outlet)
-        .and_then(|()| call(driver.as_mut(), case, PATIENCE));
+    let result = outlets
+        .parse(&outlet)
+        .and_then(|_| call(driver.as_mut(), case, PATIENCE));
     driver.rest(Deadline::after(PATIENCE));
     drop(driver);
     let dialogue = simulator.finish();

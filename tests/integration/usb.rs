@@ -26,7 +26,7 @@ fn driver(name: &str, json: &str) -> Box<dyn Driver> {
     let at = Position { line: 1, column: 1 };
     let settings = Settings::new(PduName::new("pdu"), name, json, at);
     let spec = registry::find(name).expect("a driver");
-    spec.build.build(&settings).expect("builds")
+    spec.make(&settings).expect("builds").0
 }
 
 fn switch(driver: &mut dyn Driver, outlet: &str, to: Switch) -> Result<(), DriverError> {

@@ -74,11 +74,6 @@ impl Bcu {
 }
 
 impl Driver for Bcu {
-    /// There is one reset line: the outlet is not looked at, as in the Python program.
-    fn check(&self, _: &Outlet) -> Result<(), DriverError> {
-        Ok(())
-    }
-
     fn switch(&mut self, _: &Outlet, to: Switch, deadline: Deadline) -> Result<Proof, DriverError> {
         let mut init = vec!["init"];
         init.extend(self.bootmode.as_deref().filter(|mode| !mode.is_empty()));

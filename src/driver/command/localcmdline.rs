@@ -6,7 +6,7 @@
 //! part of one, wherever the template puts it. In the list form there is no shell, and each
 //! element of the list is one argument.
 
-use crate::driver::{Driver, DriverError};
+use crate::driver::{Driver, DriverError, Outlets};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Settings, SettingsError, flag};
 use crate::transport::Deadline;
@@ -14,6 +14,7 @@ use crate::transport::command::{Output, Program};
 use serde::Deserialize;
 use std::iter::Peekable;
 use std::str::Chars;
+use std::sync::Arc;
 
 #[derive(Deserialize)]
 struct Keys {
@@ -46,29 +47,70 @@ enum Cmd {
     Plain(String, Vec<Template>),
 }
 
-struct LocalCmdline {
+/// The commands that the config has.
+struct Commands {
     on: Option<Cmd>,
     off: Option<Cmd>,
     status: Option<Cmd>,
+}
+
+impl Commands {
+    /// Can every command be given this outlet? The error says what was expected.
+    fn check(&self, outlet: &Outlet) -> Result<(), String> {
+        let text = outlet.as_str();
+        if text.is_empty() {
+            return Err("an outlet that is not empty".into());
+        }
+        // It would be read as an option of the program.
+        if text.starts_with('-') {
+            return Err("an outlet that does not begin with -".into());
+        }
+        // It would lead a command's file name out of its folder.
+        if text.split('/').any(|part| part == "..") {
+            return Err("an outlet without .. between slashes".into());
+        }
+        [&self.on, &self.off, &self.status]
+            .into_iter()
+            .flatten()
+            .try_for_each(|cmd| cmd.check(outlet))
+    }
+
+    /// Nobody asks for another outlet; but this is what stands between a client and the shell.
+    fn guard(&self, outlet: &Outlet) -> Result<(), DriverError> {
+        self.check(outlet)
+            .map_err(|expected| DriverError::NoSuchOutlet { expected })
+    }
+}
+
+struct LocalCmdline {
+    commands: Arc<Commands>,
     ignore_exit_status: bool,
     /// It was logged that there is no `cmd_on`, no `cmd_off`.
     told_on: bool,
     told_off: bool,
 }
 
-pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+pub(super) fn build(settings: &Settings) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
     let keys: Keys = settings.read()?;
     let cmd = |key: &str, written: Option<Written>| {
         Cmd::new(written).map_err(|message| settings.error(key, message))
     };
-    Ok(Box::new(LocalCmdline {
+    let commands = Arc::new(Commands {
         on: cmd("cmd_on", keys.cmd_on)?,
         off: cmd("cmd_off", keys.cmd_off)?,
         status: cmd("cmd_status", keys.cmd_status)?,
+    });
+    let driver = LocalCmdline {
+        commands: Arc::clone(&commands),
         ignore_exit_status: keys.ignore_exit_status,
         told_on: false,
         told_off: false,
-    }))
+    };
+    let outlets = Outlets::rule(move |outlet| {
+        commands.check(outlet)?;
+        Ok(outlet.clone())
+    });
+    Ok((Box::new(driver), outlets))
 }
 
 impl Cmd {
@@ -104,7 +146,7 @@ impl Cmd {
     }
 
     /// Can this command be given this outlet?
-    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
+    fn check(&self, outlet: &Outlet) -> Result<(), String> {
         let (needs_number, is_fit, expected) = match self {
             Self::Shell(line) => (
                 line.needs_number(),
@@ -118,18 +160,15 @@ impl Cmd {
             ),
         };
         if needs_number && outlet.number().is_none() {
-            return Err(no_such(
-                "a number as outlet, for the command's % conversion",
-            ));
+            return Err("a number as outlet, for the command's % conversion".into());
         }
         if !is_fit {
-            return Err(no_such(expected));
+            return Err(expected.into());
         }
         Ok(())
     }
 
     fn run(&self, outlet: &Outlet, deadline: Deadline) -> Result<Output, DriverError> {
-        self.check(outlet)?;
         let program = match self {
             Self::Shell(line) => Program::shell(&line.fill(outlet)),
             Self::Plain(program, args) => {
@@ -147,12 +186,6 @@ fn is_plain(c: char) -> bool {
     c.is_ascii_alphanumeric() || "._:/@+-".contains(c)
 }
 
-fn no_such(expected: &str) -> DriverError {
-    DriverError::NoSuchOutlet {
-        expected: expected.to_owned(),
-    }
-}
-
 fn cannot_read() -> DriverError {
     DriverError::CannotRead("the config has no cmd_status".into())
 }
@@ -165,28 +198,10 @@ fn refuse_nul(text: &str) -> Result<(), String> {
 }
 
 impl Driver for LocalCmdline {
-    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
-        let text = outlet.as_str();
-        if text.is_empty() {
-            return Err(no_such("an outlet that is not empty"));
-        }
-        // It would be read as an option of the program.
-        if text.starts_with('-') {
-            return Err(no_such("an outlet that does not begin with -"));
-        }
-        // It would lead a command's file name out of its folder.
-        if text.split('/').any(|part| part == "..") {
-            return Err(no_such("an outlet without .. between slashes"));
-        }
-        [&self.on, &self.off, &self.status]
-            .into_iter()
-            .flatten()
-            .try_for_each(|cmd| cmd.check(outlet))
-    }
-
     fn proofs(&self) -> &'static [Proof] {
-        let replies = self.on.is_some() && self.off.is_some() && !self.ignore_exit_status;
-        match (self.status.is_some(), replies) {
+        let replies =
+            self.commands.on.is_some() && self.commands.off.is_some() && !self.ignore_exit_status;
+        match (self.commands.status.is_some(), replies) {
             (true, true) => &[Proof::State, Proof::Reply],
             (true, false) => &[Proof::State],
             (false, true) => &[Proof::Reply],
@@ -200,10 +215,10 @@ impl Driver for LocalCmdline {
         to: Switch,
         deadline: Deadline,
     ) -> Result<Proof, DriverError> {
-        self.check(outlet)?;
+        self.commands.guard(outlet)?;
         let cmd = match to {
-            Switch::On => &self.on,
-            Switch::Off => &self.off,
+            Switch::On => &self.commands.on,
+            Switch::Off => &self.commands.off,
         };
         let Some(cmd) = cmd else {
             // As the Python program does it: configs with one of the two commands rely on it.
@@ -234,8 +249,8 @@ impl Driver for LocalCmdline {
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        self.check(outlet)?;
-        let cmd = self.status.as_ref().ok_or_else(cannot_read)?;
+        self.commands.guard(outlet)?;
+        let cmd = self.commands.status.as_ref().ok_or_else(cannot_read)?;
         let output = cmd.run(outlet, deadline)?;
         let answer = output.text().trim().to_ascii_lowercase();
         Ok(match answer.as_str() {
@@ -408,7 +423,7 @@ mod tests {
     use crate::settings::Position;
     use std::time::Duration;
 
-    fn driver(json: &str) -> Result<Box<dyn Driver>, SettingsError> {
+    fn driver(json: &str) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
         build(&Settings::new(
             PduName::new("pdu"),
             "localcmdline",
@@ -497,11 +512,11 @@ mod tests {
         ] {
             let line = format!("{{ {template}\n}} > {log}");
             let json = serde_json::json!({ "cmd_on": line, "cmd_off": line, "cmd_status": line });
-            let mut driver = driver(&json.to_string()).expect("builds");
+            let (mut driver, outlets) = driver(&json.to_string()).expect("builds");
             for attack in &attacks {
                 let outlet = Outlet::new(attack.as_str());
                 assert!(
-                    driver.check(&outlet).is_err(),
+                    outlets.parse(&outlet).is_err(),
                     "{attack:?} passed the check"
                 );
                 assert!(driver.switch(&outlet, Switch::On, ample()).is_err());
@@ -521,7 +536,7 @@ mod tests {
             "printf %%s. `echo %s`",
         ] {
             let json = serde_json::json!({ "cmd_status": template });
-            let mut driver = driver(&json.to_string()).expect("builds");
+            let (mut driver, _) = driver(&json.to_string()).expect("builds");
             for outlet in ["04", "a_B.c:d/e@f+g-h", "1-1.4.2:3", "/dev/x", "...", ".a"] {
                 let State::Unknown(read) =
                     driver.state(&Outlet::new(outlet), ample()).expect("runs")
@@ -538,7 +553,8 @@ mod tests {
 
     #[test]
     fn a_list_runs_without_a_shell() {
-        let mut driver = driver(r#"{"cmd_status": ["printf", "[%%s]", "a %s"]}"#).expect("builds");
+        let (mut driver, outlets) =
+            driver(r#"{"cmd_status": ["printf", "[%%s]", "a %s"]}"#).expect("builds");
         for outlet in [
             "1;touch x",
             "$(touch x)",
@@ -557,22 +573,22 @@ mod tests {
             assert!(read.contains(&expected), "{read}");
         }
         for outlet in ["-x", "1\n2", "1\0", ""] {
-            assert!(driver.check(&Outlet::new(outlet)).is_err(), "{outlet:?}");
+            assert!(outlets.parse(&Outlet::new(outlet)).is_err(), "{outlet:?}");
         }
     }
 
     #[test]
     fn conversions_of_numbers_need_a_number() {
-        let driver = driver(r#"{"cmd_on": "relay %02d"}"#).expect("builds");
-        assert_eq!(driver.check(&Outlet::new("04")), Ok(()));
-        let error = driver.check(&Outlet::new("left")).expect_err("no number");
+        let (_, outlets) = driver(r#"{"cmd_on": "relay %02d"}"#).expect("builds");
+        assert!(outlets.parse(&Outlet::new("04")).is_ok());
+        let error = outlets.parse(&Outlet::new("left")).expect_err("no number");
         assert!(error.to_string().contains("a number"), "{error}");
-        assert!(driver.check(&Outlet::new("99999999999")).is_err());
+        assert!(outlets.parse(&Outlet::new("99999999999")).is_err());
     }
 
     #[test]
     fn the_exit_status_is_obeyed_unless_told_otherwise() {
-        let mut strict =
+        let (mut strict, _) =
             driver(r#"{"cmd_on": "echo no relay; exit 3", "cmd_off": ["false"]}"#).expect("builds");
         let outlet = Outlet::new("1");
         let error = strict
@@ -584,7 +600,8 @@ mod tests {
         );
         assert!(error.is_transient() && error.may_have_acted() && !error.is_pdu_away());
         assert!(strict.switch(&outlet, Switch::Off, ample()).is_err());
-        let mut lax = driver(r#"{"cmd_on": "exit 3", "ignore_exit_status": "1"}"#).expect("builds");
+        let (mut lax, _) =
+            driver(r#"{"cmd_on": "exit 3", "ignore_exit_status": "1"}"#).expect("builds");
         assert_eq!(lax.switch(&outlet, Switch::On, ample()), Ok(Proof::None));
         // No such command: a success, as the Python program has it.
         assert_eq!(lax.switch(&outlet, Switch::Off, ample()), Ok(Proof::None));

@@ -4,7 +4,7 @@ mod bcu;
 mod localcmdline;
 mod uhubctl;
 
-use super::{COMMAND_TIMEOUT, DriverError, DriverSpec, Key, SHOWS_WITHIN};
+use super::{COMMAND_TIMEOUT, DriverError, DriverSpec, Has, Key, SHOWS_WITHIN};
 use crate::transport::command::{Output, Program};
 use crate::transport::{Deadline, TransportErrorKind};
 
@@ -49,7 +49,9 @@ pub(super) static SPECS: &[DriverSpec] = &[
                 about: "a command that ends with a failing status has switched all the same",
             },
         ],
-        outlets: "any text of letters, digits and . _ : / @ + - (in the list form any text), not beginning with -; a number where the command has %d",
+        outlets: Has::Told(
+            "any text of letters, digits and . _ : / @ + - (in the list form any text), not beginning with -; a number where the command has %d",
+        ),
         reads_back: true,
         verified_by: "real shells and programs in the test suite",
         timeout: COMMAND_TIMEOUT,
@@ -99,7 +101,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
                 about: "the boot mode to set before",
             },
         ],
-        outlets: "any: there is one reset line",
+        outlets: Has::One,
         reads_back: true,
         verified_by: "a program that answers with bcu's own words; no hardware. UNVERIFIED: that every board wants `bcu init` without a boot mode (the Python program ran bcu without a command there)",
         timeout: COMMAND_TIMEOUT,
@@ -125,7 +127,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
                 about: "the program, by name (also looked for in the sbin folders) or path",
             },
         ],
-        outlets: "1 to the number of the hub's ports",
+        outlets: Has::Within(1, 127),
         reads_back: true,
         verified_by: "a program that answers with uhubctl's own words, and Debian's uhubctl on an emulated hub; no hardware",
         timeout: COMMAND_TIMEOUT,

@@ -15,7 +15,6 @@ use serde::Deserialize;
 const SBIN: &[&str] = &["/sbin", "/usr/sbin", "/usr/local/sbin"];
 
 /// Ports a hub could have at most.
-const MOST_PORTS: u32 = 127;
 
 #[derive(Deserialize)]
 struct Uhubctl {
@@ -128,17 +127,13 @@ fn new_state(output: &str, port: u32) -> Option<Switch> {
 }
 
 impl Driver for Uhubctl {
-    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
-        outlet_number(outlet, 1..=MOST_PORTS).map(drop)
-    }
-
     fn switch(
         &mut self,
         outlet: &Outlet,
         to: Switch,
         deadline: Deadline,
     ) -> Result<Proof, DriverError> {
-        let port = outlet_number(outlet, 1..=MOST_PORTS)?;
+        let port = outlet_number(outlet)?;
         let output = self.run(port, &["--action", &to.to_string()], deadline)?;
         match new_state(&output.text(), port) {
             Some(got) if got == to => Ok(Proof::State),
@@ -156,7 +151,7 @@ impl Driver for Uhubctl {
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let port = outlet_number(outlet, 1..=MOST_PORTS)?;
+        let port = outlet_number(outlet)?;
         let output = self.run(port, &[], deadline)?;
         match state_of(&output.text(), port) {
             Some(state) => Ok(state.into()),

@@ -11,14 +11,20 @@ use crate::driver::{Driver, outlet_number};
 use crate::request::Outlet;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
+pub(super) const HOME: DriverSpec = DriverSpec {
+    names: &["anel_netpwrctrlhome"],
+    models: "ANEL NET-PwrCtrl HOME",
+    outlets: Has::Numbers(1, 3),
+    ..SPEC
+};
+
 pub(super) const SPEC: DriverSpec = DriverSpec {
     names: &[
-        "anel_netpwrctrlhome",
         "anel_netpwrctrladv",
         "anel_netpwrctrlio",
         "anel_netpwrctrlpro",
     ],
-    models: "ANEL NET-PwrCtrl HOME (3 outlets), ADV, IO, PRO (8)",
+    models: "ANEL NET-PwrCtrl ADV, IO, PRO",
     keys: &[
         IP,
         HOSTNAME,
@@ -28,7 +34,7 @@ pub(super) const SPEC: DriverSpec = DriverSpec {
         username("\"admin\""),
         password("\"anel\""),
     ],
-    outlets: "1 to 3 (HOME), 1 to 8",
+    outlets: Has::Numbers(1, 8),
     verified_by: "simulator; UNVERIFIED on hardware: the ADV and IO layout of /strg.cfg \
                   (known from one other client), and that a switched outlet shows there at once",
     build: &build,
@@ -38,7 +44,6 @@ pub(super) const SPEC: DriverSpec = DriverSpec {
 struct Anel {
     client: Client,
     credentials: String,
-    outlets: u32,
 }
 
 fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
@@ -49,10 +54,6 @@ fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
     Ok(Box::new(Anel {
         client,
         credentials,
-        outlets: match settings.driver() {
-            "anel_netpwrctrlhome" => 3,
-            _ => 8,
-        },
     }))
 }
 
@@ -87,17 +88,13 @@ fn parse(text: &str, outlet: u32) -> Option<State> {
 }
 
 impl Driver for Anel {
-    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
-        outlet_number(outlet, 1..=self.outlets).map(drop)
-    }
-
     fn switch(
         &mut self,
         outlet: &Outlet,
         to: Switch,
         deadline: Deadline,
     ) -> Result<Proof, DriverError> {
-        let number = outlet_number(outlet, 1..=self.outlets)?;
+        let number: u32 = outlet_number(outlet)?;
         let target = format!("/?Sw_{to}={number},{}", self.credentials);
         let answer = ask(
             &mut self.client,
@@ -111,7 +108,7 @@ impl Driver for Anel {
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let number = outlet_number(outlet, 1..=self.outlets)?;
+        let number: u32 = outlet_number(outlet)?;
         let answer = ask(&mut self.client, &Request::get("/strg.cfg"), deadline)?;
         parse(&answer.text(), number)
             .ok_or_else(|| unexpected("the fields of strg.cfg up to \"end\"", &answer))

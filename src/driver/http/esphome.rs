@@ -7,9 +7,10 @@
 //! The answer comes before the relay moves, and proves nothing of it.
 
 use super::*;
-use crate::driver::Driver;
+use crate::driver::{Driver, Outlets, named};
 use crate::request::Outlet;
 use crate::transport::http::encode;
+use std::sync::Arc;
 
 pub(super) const SPEC: DriverSpec = DriverSpec {
     names: &["esphome-http"],
@@ -31,9 +32,11 @@ pub(super) const SPEC: DriverSpec = DriverSpec {
             "switches that outlets 1, 2, ... stand for, each as an outlet is written",
         ),
     ],
-    outlets: "a switch's name as in the node's YAML, Desk Lamp, after the name of its sub-device \
-              where it is on one, Kitchen/Desk Lamp (firmware before 2026.1: its object id, \
-              desk_lamp); or 1 to the number of switch_ids",
+    outlets: Has::Told(
+        "a switch's name as in the node's YAML, Desk Lamp, after the name of its sub-device \
+         where it is on one, Kitchen/Desk Lamp (firmware before 2026.1: its object id, \
+         desk_lamp); or 1 to the number of switch_ids",
+    ),
     verified_by: "simulator, its digest login by hand with CherryPy; names and sub-devices as in \
                   ESPHome's source of 2026; UNVERIFIED on hardware",
     build: &build,
@@ -42,10 +45,10 @@ pub(super) const SPEC: DriverSpec = DriverSpec {
 
 struct Esphome {
     client: Client,
-    switch_ids: Vec<String>,
+    switch_ids: Arc<[String]>,
 }
 
-fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+fn build(settings: &Settings) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
     #[derive(Deserialize)]
     struct Keys {
         #[serde(default)]
@@ -56,31 +59,52 @@ fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
         Some(pair) => asked(settings, pair, Basic::UntilDigest)?,
         None => Login::Open,
     };
-    Ok(Box::new(Esphome {
+    let switch_ids: Arc<[String]> = keys.switch_ids.into();
+    let driver = Esphome {
         client: client(settings, PortKey::Or(80), login)?,
-        switch_ids: keys.switch_ids,
-    }))
+        switch_ids: Arc::clone(&switch_ids),
+    };
+    let outlets = Outlets::rule(move |outlet| find(&switch_ids, outlet));
+    Ok((Box::new(driver), outlets))
+}
+
+/// The switch that an outlet's number in `switch_ids` stands for, or that the outlet names.
+fn switch_of<'a>(switch_ids: &'a [String], outlet: &'a Outlet) -> &'a str {
+    let index = outlet
+        .number()
+        .and_then(|number| usize::try_from(number.checked_sub(1)?).ok());
+    let listed = index.and_then(|index| switch_ids.get(index));
+    listed.map_or(outlet.as_str(), String::as_str)
+}
+
+/// A switch is one outlet under its number, its name and its object id.
+fn find(switch_ids: &[String], outlet: &Outlet) -> Result<Outlet, String> {
+    let switch = switch_of(switch_ids, outlet);
+    let expected = "a switch's name, or a number from 1 that switch_ids has";
+    let mut parts = switch.splitn(2, '/');
+    parts.try_for_each(|part| named(&Outlet::new(part), expected).map(drop))?;
+    Ok(outlet.clone().known_as(object_id(switch)))
+}
+
+/// A switch's object id, made of its name as the firmware makes it.
+fn object_id(name: &str) -> String {
+    name.chars()
+        .map(|c| match c {
+            'A'..='Z' => c.to_ascii_lowercase(),
+            'a'..='z' | '0'..='9' | '-' | '_' | '/' => c,
+            _ => '_',
+        })
+        .collect()
 }
 
 impl Esphome {
-    fn path(&self, outlet: &Outlet) -> Result<String, DriverError> {
-        let listed = outlet
-            .number()
-            .and_then(|number| usize::try_from(number.checked_sub(1)?).ok())
-            .and_then(|index| self.switch_ids.get(index))
-            .map(|id| Outlet::new(id.as_str()));
-        let outlet = listed.as_ref().unwrap_or(outlet);
-        let name = outlet.as_str();
-        let (device, switch) = match name.split_once('/') {
-            Some((device, switch)) => (Some(device), switch),
-            None => (None, name),
-        };
+    fn path(&self, outlet: &Outlet) -> String {
         let mut path = String::from("/switch");
-        for part in device.into_iter().chain([switch]) {
+        for part in switch_of(&self.switch_ids, outlet).splitn(2, '/') {
             path.push('/');
-            path.push_str(&encode(named_outlet(&Outlet::new(part))?));
+            path.push_str(&encode(part));
         }
-        Ok(path)
+        path
     }
 
     fn ask(&mut self, request: &Request<'_>, deadline: Deadline) -> Result<Answer, DriverError> {
@@ -97,23 +121,19 @@ impl Esphome {
 }
 
 impl Driver for Esphome {
-    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
-        self.path(outlet).map(drop)
-    }
-
     fn switch(
         &mut self,
         outlet: &Outlet,
         to: Switch,
         deadline: Deadline,
     ) -> Result<Proof, DriverError> {
-        let target = format!("{}/turn_{to}", self.path(outlet)?);
+        let target = format!("{}/turn_{to}", self.path(outlet));
         self.ask(&Request::post_empty(&target), deadline)?;
         Ok(Proof::Reply)
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let target = self.path(outlet)?;
+        let target = self.path(outlet);
         let answer = self.ask(&Request::get(&target), deadline)?;
         parse(&json(&answer)?).ok_or_else(|| unexpected("a switch's value or state", &answer))
     }

@@ -5,7 +5,7 @@
 //! so, that list is empty. So what the list does not show is read.
 
 use super::*;
-use crate::driver::Driver;
+use crate::driver::{Driver, Outlets, named};
 use crate::request::Outlet;
 use crate::transport::http::{Method, encode};
 use serde_json::Value;
@@ -22,7 +22,7 @@ pub(super) const SPEC: DriverSpec = DriverSpec {
         CA_FILE,
         key("api_key", "text", "none", "long-lived access token"),
     ],
-    outlets: "entity ids without the switch. before them",
+    outlets: Has::Told("entity ids without the switch. before them"),
     verified_by: "simulator; UNVERIFIED: the empty list for an unknown entity",
     // Integrations that poll ask their devices each 30 s.
     shows_within: 30,
@@ -34,7 +34,7 @@ struct HomeAssistant {
     client: Client,
 }
 
-fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+fn build(settings: &Settings) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
     #[derive(Deserialize)]
     struct Keys {
         #[serde(default)]
@@ -49,9 +49,16 @@ fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
         Some(token) => Login::Bearer(token.reveal().to_owned()),
         None => Login::Open,
     };
-    Ok(Box::new(HomeAssistant {
+    let driver = HomeAssistant {
         client: client(settings, PortKey::Or(80), login)?,
-    }))
+    };
+    // Home Assistant takes them in any letter case.
+    let outlets = Outlets::rule(|outlet| {
+        let entity = named(outlet, "an entity id without the switch. before it")?;
+        let key = entity.as_str().to_ascii_lowercase();
+        Ok(entity.known_as(key))
+    });
+    Ok((Box::new(driver), outlets))
 }
 
 /// What the answered list says about `entity`.
@@ -62,17 +69,13 @@ fn changed(json: &Value, entity: &str) -> Option<State> {
 }
 
 impl Driver for HomeAssistant {
-    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
-        named_outlet(outlet).map(drop)
-    }
-
     fn switch(
         &mut self,
         outlet: &Outlet,
         to: Switch,
         deadline: Deadline,
     ) -> Result<Proof, DriverError> {
-        let entity = format!("switch.{}", named_outlet(outlet)?);
+        let entity = format!("switch.{}", outlet);
         let target = format!("/api/services/switch/turn_{to}");
         let body = format!("{{\"entity_id\": {}}}", Value::from(entity.as_str()));
         let request = Request::with_body(Method::Post, &target, "application/json", &body);
@@ -82,7 +85,7 @@ impl Driver for HomeAssistant {
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let target = format!("/api/states/switch.{}", encode(named_outlet(outlet)?));
+        let target = format!("/api/states/switch.{}", encode(outlet.as_str()));
         let answer = ask(&mut self.client, &Request::get(&target), deadline)?;
         let json = json(&answer)?;
         let word = json.get("state").and_then(Value::as_str);

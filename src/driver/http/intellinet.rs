@@ -20,7 +20,7 @@ pub(super) const SPEC: DriverSpec = DriverSpec {
         username("\"admin\""),
         password("\"admin\""),
     ],
-    outlets: "0 to 7",
+    outlets: Has::Numbers(0, 7),
     verified_by: "simulator, with a captured status.xml; UNVERIFIED on hardware",
     build: &build,
     ..super::SPEC
@@ -44,17 +44,13 @@ fn parse(page: &str, outlet: u32) -> Option<State> {
 }
 
 impl Driver for Intellinet {
-    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
-        outlet_number(outlet, 0..=7).map(drop)
-    }
-
     fn switch(
         &mut self,
         outlet: &Outlet,
         to: Switch,
         deadline: Deadline,
     ) -> Result<Proof, DriverError> {
-        let number = outlet_number(outlet, 0..=7)?;
+        let number: u32 = outlet_number(outlet)?;
         let op = match to {
             Switch::On => 0,
             Switch::Off => 1,
@@ -68,7 +64,7 @@ impl Driver for Intellinet {
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let number = outlet_number(outlet, 0..=7)?;
+        let number: u32 = outlet_number(outlet)?;
         let answer = ask(&mut self.client, &Request::get("/status.xml"), deadline)?;
         parse(&answer.text(), number)
             .ok_or_else(|| unexpected(format!("<outletStat{number}>"), &answer))

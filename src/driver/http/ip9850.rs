@@ -20,7 +20,7 @@ pub(super) const SPEC: DriverSpec = DriverSpec {
         username("none"),
         password("none"),
     ],
-    outlets: "1 to 4",
+    outlets: Has::Numbers(1, 4),
     verified_by: "simulator; UNVERIFIED on hardware: the echo's exact form",
     build: &build,
     ..super::SPEC
@@ -72,17 +72,13 @@ impl Ip9850 {
 }
 
 impl Driver for Ip9850 {
-    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
-        outlet_number(outlet, 1..=4).map(drop)
-    }
-
     fn switch(
         &mut self,
         outlet: &Outlet,
         to: Switch,
         deadline: Deadline,
     ) -> Result<Proof, DriverError> {
-        let number = outlet_number(outlet, 1..=4)?;
+        let number = outlet_number(outlet)?;
         let value = match to {
             Switch::On => 1,
             Switch::Off => 0,
@@ -98,7 +94,7 @@ impl Driver for Ip9850 {
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let number = outlet_number(outlet, 1..=4)?;
+        let number = outlet_number(outlet)?;
         let answer = self.command("getpower", deadline)?;
         parse(&answer.text(), number).ok_or_else(|| unexpected(format!("p6{number}="), &answer))
     }

@@ -9,7 +9,7 @@ use crate::request::Outlet;
 
 pub(super) const SPEC: DriverSpec = DriverSpec {
     names: &["LindyIPowerClassic8"],
-    models: "Lindy IPower Classic 8 (32657), DigiPower",
+    models: "Lindy IPower Classic 8 (32657), DigiPower; outlet 1 is A",
     keys: &[
         IP,
         HOSTNAME,
@@ -20,7 +20,7 @@ pub(super) const SPEC: DriverSpec = DriverSpec {
         password("none"),
         key("port", "number", "none", "not used: the port is always 80"),
     ],
-    outlets: "1 to 8 (1 is outlet A)",
+    outlets: Has::Numbers(1, 8),
     verified_by: "simulator; UNVERIFIED on hardware",
     build: &build,
     ..super::SPEC
@@ -57,23 +57,19 @@ fn parse(page: &str, outlet: u32) -> Option<State> {
 }
 
 impl Driver for Lindy {
-    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
-        outlet_number(outlet, 1..=8).map(drop)
-    }
-
     fn switch(
         &mut self,
         outlet: &Outlet,
         to: Switch,
         deadline: Deadline,
     ) -> Result<Proof, DriverError> {
-        let target = target(outlet_number(outlet, 1..=8)?, to);
+        let target = target(outlet_number(outlet)?, to);
         ask(&mut self.client, &Request::get(&target), deadline)?;
         Ok(Proof::Reply)
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let number = outlet_number(outlet, 1..=8)?;
+        let number = outlet_number(outlet)?;
         let answer = ask(&mut self.client, &Request::get("/status.xml"), deadline)?;
         parse(&answer.text(), number)
             .ok_or_else(|| unexpected("the outlets in status.xml", &answer))

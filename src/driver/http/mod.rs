@@ -26,7 +26,7 @@ mod shelly;
 mod tasmota;
 mod ubus;
 
-use super::{DEVICE_TIMEOUT, DriverError, DriverSpec, HOSTNAME, IP, Key, SHOWS_WITHIN, key};
+use super::{DEVICE_TIMEOUT, DriverError, DriverSpec, HOSTNAME, Has, IP, Key, SHOWS_WITHIN, key};
 use crate::request::{Proof, State, Switch};
 use crate::settings::{self, Address, Secret, Settings, SettingsError};
 use crate::transport::http::{Answer, Basic, Client, Login, Origin, Request, Trust};
@@ -37,6 +37,7 @@ use std::path::PathBuf;
 
 /// Every driver name of this transport.
 pub(super) static SPECS: &[DriverSpec] = &[
+    anel::HOME,
     anel::SPEC,
     esphome::SPEC,
     home_assistant::SPEC,
@@ -48,7 +49,9 @@ pub(super) static SPECS: &[DriverSpec] = &[
     servertech::SPEC,
     servo::SPEC,
     shelly::SPEC,
-    tasmota::SPEC,
+    tasmota::ANY,
+    tasmota::BRENNENSTUHL,
+    tasmota::SONOFF_S20,
     ubus::SPEC,
 ];
 
@@ -59,7 +62,7 @@ const SPEC: DriverSpec = DriverSpec {
     models: "",
     transport: "http",
     keys: &[],
-    outlets: "",
+    outlets: Has::Told(""),
     reads_back: true,
     verified_by: "",
     timeout: DEVICE_TIMEOUT,
@@ -345,21 +348,10 @@ fn state_of(word: &str) -> State {
     }
 }
 
-/// An outlet id that goes into a path as one component of it.
-fn named_outlet(outlet: &crate::request::Outlet) -> Result<&str, DriverError> {
-    let id = outlet.as_str();
-    if id.is_empty() || id == "." || id == ".." || id.chars().any(char::is_control) {
-        return Err(DriverError::NoSuchOutlet {
-            expected: "an outlet id of the PDU's own".into(),
-        });
-    }
-    Ok(id)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::{Outlet, PduName};
+    use crate::request::PduName;
     use crate::settings::Position;
 
     pub(super) fn settings(driver: &str, text: &str) -> Settings {
@@ -441,14 +433,6 @@ mod tests {
                 let key = built.err().and_then(|error| error.key);
                 assert_eq!(key.as_deref(), Some("port"), "{name} {text}");
             }
-        }
-    }
-
-    #[test]
-    fn an_outlet_id_cannot_leave_its_place_in_the_path() {
-        assert!(named_outlet(&Outlet::new("Lamp 1/a")).is_ok());
-        for id in ["", ".", "..", "a\r\nb"] {
-            assert!(named_outlet(&Outlet::new(id)).is_err(), "{id:?}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! NETIO PDUs over their JSON API (`/netio.json`), which answers with the outlets' new states.
 
 use super::*;
-use crate::driver::{Driver, outlet_number};
+use crate::driver::{Driver, Outlets, outlet_number};
 use crate::request::Outlet;
 use crate::transport::http::Method;
 use serde_json::Value;
@@ -25,7 +25,7 @@ pub(super) const SPEC: DriverSpec = DriverSpec {
             "how many outlets it has",
         ),
     ],
-    outlets: "1 to number_of_outputs",
+    outlets: Has::Told("1 to number_of_outputs"),
     verified_by: "simulator; each answer shows the outlet's state",
     build: &build,
     ..super::SPEC
@@ -33,10 +33,9 @@ pub(super) const SPEC: DriverSpec = DriverSpec {
 
 struct Netio {
     client: Client,
-    outlets: u32,
 }
 
-fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+fn build(settings: &Settings) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
     #[derive(Deserialize)]
     struct Keys {
         #[serde(default = "four", deserialize_with = "settings::number")]
@@ -50,10 +49,11 @@ fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
         return Err(settings.error("number_of_outputs", "expected 1 or more, got 0"));
     }
     let login = basic(settings.read::<Credentials>()?.or("admin", "admin"));
-    Ok(Box::new(Netio {
+    let driver = Netio {
         client: client(settings, PortKey::Or(80), login)?,
-        outlets: keys.number_of_outputs,
-    }))
+    };
+    let outlets = Outlets::Range(1..=keys.number_of_outputs);
+    Ok((Box::new(driver), outlets))
 }
 
 /// The outlet's `State` in `{"Outputs": [{"ID": 1, "State": 1, ...}, ...]}`.
@@ -73,17 +73,13 @@ fn read(answer: &Answer, outlet: u32) -> Result<State, DriverError> {
 }
 
 impl Driver for Netio {
-    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
-        outlet_number(outlet, 1..=self.outlets).map(drop)
-    }
-
     fn switch(
         &mut self,
         outlet: &Outlet,
         to: Switch,
         deadline: Deadline,
     ) -> Result<Proof, DriverError> {
-        let number = outlet_number(outlet, 1..=self.outlets)?;
+        let number = outlet_number(outlet)?;
         let action = match to {
             Switch::On => 1,
             Switch::Off => 0,
@@ -95,7 +91,7 @@ impl Driver for Netio {
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let number = outlet_number(outlet, 1..=self.outlets)?;
+        let number = outlet_number(outlet)?;
         let answer = ask(&mut self.client, &Request::get("/netio.json"), deadline)?;
         read(&answer, number)
     }

@@ -12,7 +12,7 @@ pub(super) const SPEC: DriverSpec = DriverSpec {
     names: &["sainsmart"],
     models: "SainSmart Ethernet relay boards, 30000 firmware",
     keys: &[IP, HOSTNAME, PROTOCOL, INSECURE, CA_FILE],
-    outlets: "1 to 16",
+    outlets: Has::Numbers(1, 16),
     verified_by: "simulator; UNVERIFIED on hardware: both ways of reading states (each known from \
                   one other client); a board that has neither is believed its HTTP 200",
     build: &build,
@@ -71,23 +71,19 @@ fn parse_page(page: &str, outlet: u32) -> Option<State> {
 }
 
 impl Driver for Sainsmart {
-    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
-        outlet_number(outlet, 1..=16).map(drop)
-    }
-
     fn switch(
         &mut self,
         outlet: &Outlet,
         to: Switch,
         deadline: Deadline,
     ) -> Result<Proof, DriverError> {
-        let target = target(outlet_number(outlet, 1..=16)?, to);
+        let target = target(outlet_number(outlet)?, to);
         ask(&mut self.client, &Request::get(&target), deadline)?;
         Ok(Proof::Reply)
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let number = outlet_number(outlet, 1..=16)?;
+        let number = outlet_number(outlet)?;
         match ask(&mut self.client, &Request::get("/30000/99"), deadline) {
             Ok(answer) => {
                 if let Some(state) = parse_digits(&answer.text(), number) {

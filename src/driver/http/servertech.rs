@@ -1,7 +1,7 @@
 //! Server Technology PRO2 over JAWS, its JSON API. Outlets have names such as `AA1`, `BA35`.
 
 use super::*;
-use crate::driver::Driver;
+use crate::driver::{Driver, Outlets, named};
 use crate::request::Outlet;
 use crate::transport::http::{Method, encode};
 use serde_json::Value;
@@ -18,7 +18,7 @@ pub(super) const SPEC: DriverSpec = DriverSpec {
         username("\"admin\""),
         password("\"admin\""),
     ],
-    outlets: "outlet ids as AA1",
+    outlets: Has::Told("outlet ids as AA1"),
     verified_by: "simulator; UNVERIFIED on hardware: the letter case of states",
     build: &build,
     ..super::SPEC
@@ -28,11 +28,17 @@ struct Servertech {
     client: Client,
 }
 
-fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+fn build(settings: &Settings) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
     let login = basic(settings.read::<Credentials>()?.or("admin", "admin"));
-    Ok(Box::new(Servertech {
+    let driver = Servertech {
         client: client(settings, PortKey::Unread, login)?,
-    }))
+    };
+    let outlets = Outlets::rule(|outlet| {
+        let outlet = named(outlet, "an outlet id as AA1")?;
+        let key = outlet.as_str().to_ascii_uppercase();
+        Ok(outlet.known_as(key))
+    });
+    Ok((Box::new(driver), outlets))
 }
 
 /// The outlet's `state`, from its object or from a list with it.
@@ -48,17 +54,13 @@ fn parse(json: &Value, outlet: &str) -> Option<State> {
 }
 
 impl Driver for Servertech {
-    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
-        named_outlet(outlet).map(drop)
-    }
-
     fn switch(
         &mut self,
         outlet: &Outlet,
         to: Switch,
         deadline: Deadline,
     ) -> Result<Proof, DriverError> {
-        let target = format!("/jaws/control/outlets/{}", encode(named_outlet(outlet)?));
+        let target = format!("/jaws/control/outlets/{}", encode(outlet.as_str()));
         let body = format!("{{\"control_action\": \"{to}\"}}");
         let request = Request::with_body(Method::Patch, &target, "application/json", &body);
         ask(&mut self.client, &request, deadline)?;
@@ -66,7 +68,7 @@ impl Driver for Servertech {
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let id = named_outlet(outlet)?;
+        let id = outlet.as_str();
         let target = format!("/jaws/monitor/outlets/{}", encode(id));
         let answer = ask(&mut self.client, &Request::get(&target), deadline)?;
         parse(&json(&answer)?, id).ok_or_else(|| unexpected("the outlet's state", &answer))

@@ -32,7 +32,7 @@ pub(super) const SPEC: DriverSpec = DriverSpec {
             "controls to set, in order: power_state, warm_reset, cold_reset; or one of them",
         ),
     ],
-    outlets: "any; there is only one",
+    outlets: Has::One,
     verified_by: "simulator and Python's XML-RPC server; UNVERIFIED: reading a reset line back (power_state \
                   cannot be read: servod's answer without a fault counts)",
     build: &build,
@@ -218,10 +218,6 @@ impl Servo {
 }
 
 impl Driver for Servo {
-    fn check(&self, _: &Outlet) -> Result<(), DriverError> {
-        Ok(())
-    }
-
     fn proofs(&self) -> &'static [Proof] {
         match self.lines().is_empty() {
             true => &[Proof::Reply],

@@ -22,7 +22,7 @@ pub(super) const SPEC: DriverSpec = DriverSpec {
         password("none"),
         basic_login("\"never\""),
     ],
-    outlets: "0 to 3",
+    outlets: Has::Numbers(0, 3),
     verified_by: "simulator",
     build: &build,
     ..super::SPEC
@@ -92,17 +92,13 @@ impl Shelly {
 }
 
 impl Driver for Shelly {
-    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
-        outlet_number(outlet, 0..=3).map(drop)
-    }
-
     fn switch(
         &mut self,
         outlet: &Outlet,
         to: Switch,
         deadline: Deadline,
     ) -> Result<Proof, DriverError> {
-        let number = outlet_number(outlet, 0..=3)?;
+        let number: u32 = outlet_number(outlet)?;
         let on = to == Switch::On;
         let parameters = format!("\"id\": {number}, \"on\": {on}");
         self.call("Switch.Set", &parameters, deadline)?;
@@ -110,7 +106,7 @@ impl Driver for Shelly {
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let number = outlet_number(outlet, 0..=3)?;
+        let number: u32 = outlet_number(outlet)?;
         let (result, answer) =
             self.call("Switch.GetStatus", &format!("\"id\": {number}"), deadline)?;
         match result.get("output") {

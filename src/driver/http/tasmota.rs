@@ -6,18 +6,14 @@
 //! and off are words that the user may replace (StateText): `Status` has them as bits.
 
 use super::*;
-use crate::driver::{Driver, outlet_number};
+use crate::driver::{Driver, Outlets, outlet_number};
 use crate::request::Outlet;
 use form_urlencoded::byte_serialize;
 use serde_json::Value;
 
-pub(super) const SPEC: DriverSpec = DriverSpec {
-    names: &[
-        "tasmota",
-        "sonoff_s20_tasmota",
-        "brennenstuhl_wspl01_tasmota",
-    ],
-    models: "any Tasmota device; Sonoff S20 (1 outlet), Brennenstuhl WSPL01 (2)",
+pub(super) const ANY: DriverSpec = DriverSpec {
+    names: &["tasmota"],
+    models: "any Tasmota device",
     keys: &[
         IP,
         HOSTNAME,
@@ -26,14 +22,33 @@ pub(super) const SPEC: DriverSpec = DriverSpec {
         CA_FILE,
         username("none"),
         password("none"),
-        key(
-            "port_count",
-            "number",
-            "1",
-            "how many relays it has (driver tasmota)",
-        ),
+        key("port_count", "number", "1", "how many relays it has"),
     ],
-    outlets: "1 to port_count; 1; 1 to 2",
+    outlets: Has::Told("1 to port_count"),
+    build: &build_counted,
+    ..SONOFF_S20
+};
+
+pub(super) const BRENNENSTUHL: DriverSpec = DriverSpec {
+    names: &["brennenstuhl_wspl01_tasmota"],
+    models: "Brennenstuhl WSPL01 with Tasmota",
+    outlets: Has::Numbers(1, 2),
+    ..SONOFF_S20
+};
+
+pub(super) const SONOFF_S20: DriverSpec = DriverSpec {
+    names: &["sonoff_s20_tasmota"],
+    models: "Sonoff S20 with Tasmota",
+    keys: &[
+        IP,
+        HOSTNAME,
+        PROTOCOL,
+        INSECURE,
+        CA_FILE,
+        username("none"),
+        password("none"),
+    ],
+    outlets: Has::Numbers(1, 1),
     verified_by: "simulator; the firmware's source. A reading (Status 11) leaves a running PulseTime \
                   alone; with MQTT on, the device publishes it",
     build: &build,
@@ -42,25 +57,24 @@ pub(super) const SPEC: DriverSpec = DriverSpec {
 
 struct Tasmota {
     client: Client,
-    outlets: u32,
     /// `&user=..&password=..`, where both are given.
     login: String,
 }
 
-fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+fn build_counted(settings: &Settings) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
     #[derive(Deserialize)]
     struct Keys {
         #[serde(default, deserialize_with = "settings::maybe_number")]
         port_count: Option<u32>,
     }
-    let outlets = match settings.driver() {
-        "sonoff_s20_tasmota" => 1,
-        "brennenstuhl_wspl01_tasmota" => 2,
-        _ => match settings.read::<Keys>()?.port_count {
-            Some(0) => return Err(settings.error("port_count", "expected 1 or more, got 0")),
-            count => count.unwrap_or(1),
-        },
+    let outlets = match settings.read::<Keys>()?.port_count {
+        Some(0) => return Err(settings.error("port_count", "expected 1 or more, got 0")),
+        count => Outlets::Range(1..=count.unwrap_or(1)),
     };
+    Ok((build(settings)?, outlets))
+}
+
+fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
     let mut client = client(settings, PortKey::Unread, Login::Open)?;
     let login = match settings.read::<Credentials>()?.both() {
         Some((user, password)) => {
@@ -70,11 +84,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
         }
         None => String::new(),
     };
-    Ok(Box::new(Tasmota {
-        client,
-        outlets,
-        login,
-    }))
+    Ok(Box::new(Tasmota { client, login }))
 }
 
 /// The relay's word in `{"POWER1": "ON"}`.
@@ -121,17 +131,13 @@ impl Tasmota {
 }
 
 impl Driver for Tasmota {
-    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
-        outlet_number(outlet, 1..=self.outlets).map(drop)
-    }
-
     fn switch(
         &mut self,
         outlet: &Outlet,
         to: Switch,
         deadline: Deadline,
     ) -> Result<Proof, DriverError> {
-        let number = outlet_number(outlet, 1..=self.outlets)?;
+        let number: u32 = outlet_number(outlet)?;
         let (json, answer) = self.command(&format!("Power{number}+{to}"), deadline)?;
         match word_of(&json, number) {
             Some(word) => Ok(proof_of(&state_of(&word), to)),
@@ -140,7 +146,7 @@ impl Driver for Tasmota {
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let number = outlet_number(outlet, 1..=self.outlets)?;
+        let number: u32 = outlet_number(outlet)?;
         let (json, answer) = self.command("Status+11", deadline)?;
         let word = json.get("StatusSTS").and_then(|json| word_of(json, number));
         let word = word.ok_or_else(|| unexpected(format!("POWER{number}"), &answer))?;

@@ -4,7 +4,7 @@
 //! 6 is "permission denied", see ubus's list of status codes.
 
 use super::*;
-use crate::driver::Driver;
+use crate::driver::{Driver, Outlets};
 use crate::request::Outlet;
 use crate::transport::http::Method;
 use serde_json::Value;
@@ -13,7 +13,7 @@ pub(super) const SPEC: DriverSpec = DriverSpec {
     names: &["ubus"],
     models: "OpenWrt PoE switches (realtek-poe) with uhttpd-mod-ubus",
     keys: &[IP, HOSTNAME, PROTOCOL, INSECURE, CA_FILE],
-    outlets: "N of the interface lanN",
+    outlets: Has::Told("N of the interface lanN"),
     verified_by: "simulator; UNVERIFIED: the status object that newer realtek-poe gives for each \
                   port",
     build: &build,
@@ -27,14 +27,15 @@ struct Ubus {
     client: Client,
 }
 
-fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
-    Ok(Box::new(Ubus {
+fn build(settings: &Settings) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
+    let driver = Ubus {
         client: client(settings, PortKey::Unread, Login::Open)?,
-    }))
+    };
+    Ok((Box::new(driver), Outlets::rule(port)))
 }
 
-/// The interface of an outlet: a number, or the rest of a name.
-fn interface(outlet: &Outlet) -> Result<String, DriverError> {
+/// The outlet of an interface: a number, or the rest of a name.
+fn port(outlet: &Outlet) -> Result<Outlet, String> {
     let id = outlet.key();
     let fits = !id.is_empty()
         && id.len() <= 12
@@ -42,11 +43,13 @@ fn interface(outlet: &Outlet) -> Result<String, DriverError> {
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
     if !fits {
-        return Err(DriverError::NoSuchOutlet {
-            expected: "N of an interface lanN".into(),
-        });
+        return Err("N of an interface lanN".into());
     }
-    Ok(format!("lan{id}"))
+    Ok(outlet.clone())
+}
+
+fn interface(outlet: &Outlet) -> String {
+    format!("lan{}", outlet.key())
 }
 
 /// ubus's names for its status codes.
@@ -133,10 +136,6 @@ impl Ubus {
 }
 
 impl Driver for Ubus {
-    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
-        interface(outlet).map(drop)
-    }
-
     fn switch(
         &mut self,
         outlet: &Outlet,
@@ -144,13 +143,13 @@ impl Driver for Ubus {
         deadline: Deadline,
     ) -> Result<Proof, DriverError> {
         let enable = to == Switch::On;
-        let arguments = format!("\"port\": \"{}\", \"enable\": {enable}", interface(outlet)?);
+        let arguments = format!("\"port\": \"{}\", \"enable\": {enable}", interface(outlet));
         self.call("manage", &arguments, deadline)?;
         Ok(Proof::Reply)
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let interface = interface(outlet)?;
+        let interface = interface(outlet);
         let (data, answer) = self.call("info", "", deadline)?;
         port_state(&data, &interface)
             .ok_or_else(|| unexpected(format!("port {interface} in poe info"), &answer))
@@ -201,8 +200,10 @@ mod tests {
 
     #[test]
     fn outlets_are_numbers_or_names() {
-        assert_eq!(interface(&Outlet::new("04")), Ok("lan4".into()));
-        assert_eq!(interface(&Outlet::new("-office")), Ok("lan-office".into()));
-        assert!(interface(&Outlet::new("1\", \"x")).is_err());
+        for (id, wanted) in [("04", "lan4"), ("-office", "lan-office")] {
+            let outlet = port(&Outlet::new(id)).expect("an outlet");
+            assert_eq!(interface(&outlet), wanted);
+        }
+        assert!(port(&Outlet::new("1\", \"x")).is_err());
     }
 }

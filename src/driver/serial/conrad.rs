@@ -30,7 +30,6 @@ const DEL_SINGLE: u8 = 7;
 /// The inverted command of a card that did not understand.
 const ERROR: u8 = 0xff;
 
-const MOST_CARDS: u32 = 255;
 const RELAYS: u32 = 8;
 
 /// A card answers within milliseconds; a chain hands its frames on one by one.
@@ -63,7 +62,7 @@ struct Place {
 }
 
 fn place(outlet: &Outlet) -> Result<Place, DriverError> {
-    let number = outlet_number(outlet, 0..=MOST_CARDS * RELAYS - 1)?;
+    let number: u32 = outlet_number(outlet)?;
     Ok(Place {
         card: u8::try_from(number / RELAYS + 1).unwrap_or(u8::MAX),
         mask: 1 << (number % RELAYS),
@@ -270,10 +269,6 @@ impl Conrad {
 }
 
 impl Driver for Conrad {
-    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
-        place(outlet).map(drop)
-    }
-
     fn switch(
         &mut self,
         outlet: &Outlet,

@@ -8,7 +8,7 @@
 //! after it is ours.
 
 use super::{IDLE, Wire, close};
-use crate::driver::{Build, Driver, DriverError, outlet_number};
+use crate::driver::{Build, Built, Driver, DriverError, outlet_number};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Settings, SettingsError};
 use crate::transport::Deadline;
@@ -21,18 +21,17 @@ pub(super) struct Model(pub(super) u8);
 const READ: u8 = 0x5b;
 
 impl Build for Model {
-    fn build(&self, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
-        Ok(Box::new(Rly {
+    fn build(&self, settings: &Settings) -> Result<Built, SettingsError> {
+        let driver: Box<dyn Driver> = Box::new(Rly {
             wire: Wire::new(settings, "/dev/ttyACM0", 9600)?,
-            relays: self.0,
             line: Kept::new(IDLE),
-        }))
+        });
+        Ok(driver.into())
     }
 }
 
 struct Rly {
     wire: Wire,
-    relays: u8,
     line: Kept<Line>,
 }
 
@@ -45,7 +44,10 @@ fn switch_command(number: u8, to: Switch) -> u8 {
 }
 
 fn state_of(relays: u8, number: u8) -> Switch {
-    let bit = relays.checked_shr(u32::from(number) - 1).unwrap_or(0) & 1;
+    let bit = relays
+        .checked_shr(u32::from(number).wrapping_sub(1))
+        .unwrap_or(0)
+        & 1;
     if bit == 1 { Switch::On } else { Switch::Off }
 }
 
@@ -56,18 +58,7 @@ fn read(line: &mut Line, number: u8, deadline: Deadline) -> Result<Switch, Drive
     Ok(state_of(relays, number))
 }
 
-impl Rly {
-    fn number(&self, outlet: &Outlet) -> Result<u8, DriverError> {
-        let number = outlet_number(outlet, 1..=u32::from(self.relays))?;
-        Ok(u8::try_from(number).unwrap_or(self.relays))
-    }
-}
-
 impl Driver for Rly {
-    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
-        self.number(outlet).map(drop)
-    }
-
     fn proofs(&self) -> &'static [Proof] {
         &[Proof::State]
     }
@@ -78,7 +69,7 @@ impl Driver for Rly {
         to: Switch,
         deadline: Deadline,
     ) -> Result<Proof, DriverError> {
-        let number = self.number(outlet)?;
+        let number = outlet_number(outlet)?;
         self.line.call(
             || Ok(self.wire.open(deadline)?),
             |line| {
@@ -89,7 +80,7 @@ impl Driver for Rly {
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let number = self.number(outlet)?;
+        let number = outlet_number(outlet)?;
         self.line
             .call(
                 || Ok(self.wire.open(deadline)?),

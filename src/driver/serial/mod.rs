@@ -4,7 +4,7 @@ mod conrad;
 mod devantech_usb;
 mod numato;
 
-use super::{DEVICE_TIMEOUT, DriverSpec, Key, SHOWS_WITHIN};
+use super::{DEVICE_TIMEOUT, DriverSpec, Has, Key, SHOWS_WITHIN};
 use crate::settings::{Settings, SettingsError};
 use crate::transport::kept::Kept;
 use crate::transport::serial::{Line, Port};
@@ -17,13 +17,14 @@ pub(super) static SPECS: &[DriverSpec] = &[
     DriverSpec {
         names: &["conrad197720"],
         any_case: false,
-        models: "Conrad 197720 and 197730 relay cards, up to 255 in a chain",
+        models: "Conrad 197720 and 197730 relay cards, up to 255 in a chain; the first has the \
+                 outlets 0 to 7, the next 8 to 15",
         transport: "serial",
         keys: &[Key {
             default: "\"/dev/ttyUSB0\"",
             ..DEVICE
         }],
-        outlets: "0 to 8 times the number of cards less 1; the first card has 0 to 7",
+        outlets: Has::Within(0, 2039),
         reads_back: true,
         verified_by: "simulator on a pty, Conrad's manual and frames of the Python driver; a card's \
                       answer to a switch shows its relays. UNVERIFIED on hardware: that \
@@ -36,19 +37,16 @@ pub(super) static SPECS: &[DriverSpec] = &[
     devantech(
         &["devantech_USB-RLY02", "devantech_USB-RLY82"],
         "USB-RLY02, USB-RLY82",
-        "1 to 2",
         &devantech_usb::Model(2),
     ),
     devantech(
         &["devantech_USB-RLY04"],
         "USB-RLY04",
-        "1 to 4",
         &devantech_usb::Model(4),
     ),
     devantech(
         &["devantech_USB-RLY06"],
         "USB-RLY06",
-        "1 to 6",
         &devantech_usb::Model(6),
     ),
     devantech(
@@ -60,49 +58,41 @@ pub(super) static SPECS: &[DriverSpec] = &[
             "devantech_USB-OPTO-RLY816",
         ],
         "USB-RLY08B, USB-RLY16, USB-RLY16L, USB-OPTO-RLY88, USB-OPTO-RLY816",
-        "1 to 8",
         &devantech_usb::Model(8),
     ),
     numato(
         &["NumatoUSB1"],
         "Numato Lab 1 channel USB relay module",
-        "1",
         &numato::Model(1),
     ),
     numato(
         &["NumatoUSB2"],
         "Numato Lab 2 channel USB relay module",
-        "1 to 2",
         &numato::Model(2),
     ),
     numato(
         &["NumatoUSB4"],
         "Numato Lab 4 channel USB relay module",
-        "1 to 4",
         &numato::Model(4),
     ),
     numato(
         &["NumatoUSB8"],
         "Numato Lab 8 channel USB relay module",
-        "1 to 8",
         &numato::Model(8),
     ),
     numato(
         &["NumatoUSB16"],
         "Numato Lab 16 channel USB relay module",
-        "1 to 16",
         &numato::Model(16),
     ),
     numato(
         &["NumatoUSB32"],
         "Numato Lab 32 channel USB relay module",
-        "1 to 32",
         &numato::Model(32),
     ),
     numato(
         &["NumatoUSB64"],
         "Numato Lab 64 channel USB relay module",
-        "1 to 64",
         &numato::Model(64),
     ),
 ];
@@ -118,7 +108,6 @@ const DEVICE: Key = Key {
 const fn devantech(
     names: &'static [&'static str],
     models: &'static str,
-    outlets: &'static str,
     model: &'static devantech_usb::Model,
 ) -> DriverSpec {
     DriverSpec {
@@ -127,7 +116,7 @@ const fn devantech(
         models,
         transport: "serial",
         keys: &[DEVICE],
-        outlets,
+        outlets: Has::Numbers(1, model.0 as u32),
         reads_back: true,
         verified_by: "simulator on a pty and Devantech's manuals of USB-RLY02, RLY08B, RLY16, \
                       RLY16L and OPTO-RLY88. UNVERIFIED: that RLY82, RLY04, RLY06 and OPTO-RLY816 \
@@ -141,7 +130,6 @@ const fn devantech(
 const fn numato(
     names: &'static [&'static str],
     models: &'static str,
-    outlets: &'static str,
     model: &'static numato::Model,
 ) -> DriverSpec {
     DriverSpec {
@@ -150,7 +138,7 @@ const fn numato(
         models,
         transport: "serial",
         keys: &[DEVICE],
-        outlets,
+        outlets: Has::Numbers(1, model.0),
         reads_back: true,
         verified_by: "simulator on a pty and Numato's documents. UNVERIFIED: whether 16 channel modules take lower case \
                       ids as well (the documented upper case is sent)",
@@ -197,18 +185,18 @@ fn close(line: &mut Kept<Line>, deadline: Deadline) {
 #[cfg(test)]
 mod tests {
     use super::SPECS;
-    use crate::driver::Driver;
+    use crate::driver::Outlets;
     use crate::request::{Outlet, PduName};
     use crate::settings::{Position, Settings, SettingsError};
 
-    fn build(name: &str, text: &str) -> Result<Box<dyn Driver>, SettingsError> {
+    fn build(name: &str, text: &str) -> Result<Outlets, SettingsError> {
         let at = Position { line: 1, column: 1 };
         SPECS
             .iter()
             .find(|spec| spec.names.contains(&name))
             .unwrap_or_else(|| panic!("no driver {name}"))
-            .build
-            .build(&Settings::new(PduName::new("pdu1"), name, text, at))
+            .make(&Settings::new(PduName::new("pdu1"), name, text, at))
+            .map(|(_, outlets)| outlets)
     }
 
     #[test]
@@ -232,17 +220,16 @@ mod tests {
             ("NumatoUSB32", "32", "33"),
             ("NumatoUSB64", "64", "65"),
         ] {
-            let driver = build(name, "{}").expect("builds");
+            let outlets = build(name, "{}").expect("builds");
             for outlet in good.split(' ') {
-                assert_eq!(
-                    driver.check(&Outlet::new(outlet)),
-                    Ok(()),
+                assert!(
+                    outlets.parse(&Outlet::new(outlet)).is_ok(),
                     "{name} {outlet}"
                 );
             }
             for outlet in bad.split(' ') {
                 assert!(
-                    driver.check(&Outlet::new(outlet)).is_err(),
+                    outlets.parse(&Outlet::new(outlet)).is_err(),
                     "{name} {outlet}"
                 );
             }

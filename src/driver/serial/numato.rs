@@ -10,7 +10,7 @@
 //! 1.1.1 on the transcripts, these two are all the differences in bytes.
 
 use super::{IDLE, Wire, close};
-use crate::driver::{Build, Driver, DriverError, outlet_number};
+use crate::driver::{Build, Built, Driver, DriverError, outlet_number};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Settings, SettingsError};
 use crate::transport::kept::Kept;
@@ -24,12 +24,13 @@ pub(super) struct Model(pub(super) u32);
 const MOST: usize = 1024;
 
 impl Build for Model {
-    fn build(&self, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
-        Ok(Box::new(Numato {
+    fn build(&self, settings: &Settings) -> Result<Built, SettingsError> {
+        let driver: Box<dyn Driver> = Box::new(Numato {
             wire: Wire::new(settings, "/dev/ttyACM0", 9600)?,
             channels: self.0,
             line: Kept::new(IDLE),
-        }))
+        });
+        Ok(driver.into())
     }
 }
 
@@ -97,16 +98,12 @@ fn read(line: &mut Line, id: &str, deadline: Deadline) -> Result<State, DriverEr
 
 impl Numato {
     fn id(&self, outlet: &Outlet) -> Result<String, DriverError> {
-        let number = outlet_number(outlet, 1..=self.channels)?;
+        let number = outlet_number(outlet)?;
         Ok(relay_id(self.channels, number))
     }
 }
 
 impl Driver for Numato {
-    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
-        self.id(outlet).map(drop)
-    }
-
     fn switch(
         &mut self,
         outlet: &Outlet,

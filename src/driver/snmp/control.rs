@@ -1,11 +1,10 @@
 //! From an outlet to the objects that switch it and tell its state: pure, no I/O.
 
 use super::objects::{self, Object, Place, Status};
-use crate::driver::{DriverError, outlet_number};
+use crate::driver::{DriverError, Outlets, outlet_number};
 use crate::request::Outlet;
 use crate::transport::snmp::Oid;
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 
 /// How a PDU's control objects are named.
 #[derive(Debug)]
@@ -26,8 +25,6 @@ pub(super) struct Pattern {
     pub(super) text: String,
     /// The values that switch on and off.
     pub(super) values: (i64, i64),
-    /// The outlets it has; `None` leaves that to the PDU, and takes dotted ones.
-    pub(super) range: Option<RangeInclusive<u32>>,
 }
 
 /// A column of a table.
@@ -80,6 +77,20 @@ pub(super) struct Reading {
 }
 
 impl Control {
+    /// The outlet that a client means; its key is that of the objects, whatever they are called.
+    pub(super) fn find(&self, outlet: &Outlet) -> Result<Outlet, String> {
+        let plan = self.plan(outlet).map_err(|error| match error {
+            DriverError::NoSuchOutlet { expected } => expected,
+            other => other.to_string(),
+        })?;
+        let outlet = outlet.clone();
+        Ok(match self {
+            // A list's outlets share one object; a number has one form.
+            Self::List { .. } => outlet,
+            _ => outlet.known_as(plan.on.0.to_string()),
+        })
+    }
+
     /// The objects of `outlet`.
     pub(super) fn plan(&self, outlet: &Outlet) -> Result<Plan, DriverError> {
         match self {
@@ -120,10 +131,11 @@ impl Control {
                 plan((oid.clone(), oid), scalars.values)
             }
             Self::List { oid, values } => {
-                let number = outlet_number(outlet, 1..=LONGEST_LIST)?;
+                let outlet = Outlets::Range(1..=LONGEST_LIST).parse(outlet)?;
+                let number: u32 = outlet_number(&outlet)?;
                 let scalar = [oid.as_slice(), &[0]].concat();
                 Ok(Plan {
-                    item: usize::try_from(number - 1).ok(),
+                    item: usize::try_from(number.saturating_sub(1)).ok(),
                     ..plan((scalar.clone(), scalar), *values)?
                 })
             }
@@ -136,9 +148,6 @@ const LONGEST_LIST: u32 = 128;
 
 impl Pattern {
     fn fill(&self, outlet: &Outlet) -> Result<Vec<u32>, DriverError> {
-        if let Some(range) = &self.range {
-            outlet_number(outlet, range.clone())?;
-        }
         if !self.text.contains('*') {
             return parse(&self.text).ok_or_else(numbers);
         }

@@ -6,6 +6,7 @@ use crate::driver::Driver;
 use crate::settings::{Secret, Settings, SettingsError};
 use crate::transport::snmp::{Access, Community, PORT, Session, Version};
 use serde::Deserialize;
+use std::sync::Arc;
 
 #[derive(Deserialize)]
 struct Keys {
@@ -21,7 +22,6 @@ pub(super) fn build_cyberpower(settings: &Settings) -> Result<Box<dyn Driver>, S
         Pattern {
             text: "1.3.6.1.4.1.3808.1.1.3.3.3.1.1.4.*".into(),
             values: (1, 2),
-            range: Some(1..=u32::MAX),
         },
     )
 }
@@ -34,7 +34,6 @@ pub(super) fn build_ip9258(settings: &Settings) -> Result<Box<dyn Driver>, Setti
         Pattern {
             text: "1.3.6.1.4.1.92.58.2.*.0".into(),
             values: (1, 0),
-            range: Some(1..=4),
         },
     )
 }
@@ -56,6 +55,6 @@ fn build(
             address.port,
             Access::Community(Community::new(community.reveal(), &[Version::V1])),
         ),
-        control: Control::Pattern(pattern),
+        control: Arc::new(Control::Pattern(pattern)),
     }))
 }

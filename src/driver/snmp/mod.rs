@@ -8,11 +8,14 @@ mod named;
 mod objects;
 mod protocols;
 
-use super::{DEVICE_TIMEOUT, Driver, DriverError, DriverSpec, HOSTNAME, Key, SHOWS_WITHIN};
+use super::{
+    DEVICE_TIMEOUT, Driver, DriverError, DriverSpec, HOSTNAME, Has, Key, Outlets, SHOWS_WITHIN,
+};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::transport::Deadline;
 use crate::transport::snmp::{Session, SnmpError, Value, status_text};
 use control::{Control, Reading};
+use std::sync::Arc;
 
 const IP: Key = Key {
     about: "address or host name, with :port when it is not 161",
@@ -95,7 +98,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
                 ..COMMUNITY
             },
         ],
-        outlets: "1 and up, as the PDU has them",
+        outlets: Has::Within(1, u32::MAX),
         reads_back: true,
         verified_by: "frames of the Python program; simulator; snmpd as agent. UNVERIFIED on \
                       hardware: that every model has ePDUOutletStatusTable (the control object is \
@@ -117,7 +120,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
                 ..COMMUNITY
             },
         ],
-        outlets: "1 to 4",
+        outlets: Has::Numbers(1, 4),
         reads_back: true,
         verified_by: "frames of the Python program; simulator. UNVERIFIED on hardware: reading the \
                       control object back (known from another program)",
@@ -145,7 +148,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
             STATIC_ENDING,
             MIB_PATH,
         ],
-        outlets: OUTLETS,
+        outlets: Has::Told(OUTLETS),
         reads_back: true,
         verified_by: VERIFIED,
         timeout: DEVICE_TIMEOUT,
@@ -170,7 +173,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
             STATIC_ENDING,
             MIB_PATH,
         ],
-        outlets: OUTLETS,
+        outlets: Has::Told(OUTLETS),
         reads_back: true,
         verified_by: VERIFIED,
         timeout: DEVICE_TIMEOUT,
@@ -228,7 +231,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
             STATIC_ENDING,
             MIB_PATH,
         ],
-        outlets: OUTLETS,
+        outlets: Has::Told(OUTLETS),
         reads_back: true,
         verified_by: "net-snmp's snmpd with every pair of authentication and privacy protocols; \
                       simulator. Not offered: 3DES. UNVERIFIED: Cisco's key extension, agents that \
@@ -249,14 +252,22 @@ const VERIFIED: &str = "frames of the Python program; net-snmp's snmpd; simulato
 /// A PDU whose outlets are SNMP objects.
 struct SnmpPdu {
     session: Session,
-    control: Control,
+    control: Arc<Control>,
+}
+
+impl SnmpPdu {
+    fn new(session: Session, control: Control) -> (Box<dyn Driver>, Outlets) {
+        let control = Arc::new(control);
+        let driver = Self {
+            session,
+            control: Arc::clone(&control),
+        };
+        let outlets = Outlets::rule(move |outlet| control.find(outlet));
+        (Box::new(driver), outlets)
+    }
 }
 
 impl Driver for SnmpPdu {
-    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
-        self.control.plan(outlet).map(drop)
-    }
-
     fn switch(
         &mut self,
         outlet: &Outlet,
@@ -309,7 +320,7 @@ impl Driver for SnmpPdu {
     }
 
     fn doubt(&self) -> Option<(&'static str, String)> {
-        let Control::Pattern(pattern) = &self.control else {
+        let Control::Pattern(pattern) = &*self.control else {
             return None;
         };
         (!pattern.text.contains('*')).then(|| {

@@ -6,7 +6,7 @@ use super::control::{Column, Control, Pattern, PerOutlet, Scalars, parse};
 use super::mibs::{Mibs, SYSTEM_FOLDERS};
 use super::objects::{self, Place};
 use super::protocols::{self, Privacy};
-use crate::driver::Driver;
+use crate::driver::{Driver, Outlets};
 use crate::settings::{self, Secret, Settings, SettingsError};
 use crate::transport::snmp::{
     Access, AuthProtocol, Cipher, Community, KeyExtension, PORT, Session, User, Version,
@@ -65,7 +65,7 @@ struct UserKeys {
     priv_protocol: Option<String>,
 }
 
-pub(super) fn build_v1(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+pub(super) fn build_v1(settings: &Settings) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
     let keys: CommunityKeys = settings.read()?;
     let version = keys.version.as_deref().map(str::to_ascii_lowercase);
     let versions: &[Version] = match version.as_deref().map(|v| v.trim_start_matches('v')) {
@@ -79,7 +79,7 @@ pub(super) fn build_v1(settings: &Settings) -> Result<Box<dyn Driver>, SettingsE
     build(settings, community(settings, keys, versions)?)
 }
 
-pub(super) fn build_v2c(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+pub(super) fn build_v2c(settings: &Settings) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
     let keys: CommunityKeys = settings.read()?;
     build(settings, community(settings, keys, &[Version::V2c])?)
 }
@@ -97,7 +97,7 @@ fn community(
     }
 }
 
-pub(super) fn build_v3(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+pub(super) fn build_v3(settings: &Settings) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
     let keys: UserKeys = settings.read()?;
     build(settings, Access::User(user(settings, &keys)?))
 }
@@ -155,13 +155,13 @@ fn user(settings: &Settings, keys: &UserKeys) -> Result<User, SettingsError> {
     }
 }
 
-fn build(settings: &Settings, access: Access) -> Result<Box<dyn Driver>, SettingsError> {
+fn build(settings: &Settings, access: Access) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
     let keys: Keys = settings.read()?;
     let address = settings.address(PORT)?;
-    Ok(Box::new(SnmpPdu {
-        session: Session::new(address.host, address.port, access),
-        control: control(settings, &keys)?,
-    }))
+    Ok(SnmpPdu::new(
+        Session::new(address.host, address.port, access),
+        control(settings, &keys)?,
+    ))
 }
 
 fn control(settings: &Settings, keys: &Keys) -> Result<Control, SettingsError> {
@@ -180,7 +180,6 @@ fn control(settings: &Settings, keys: &Keys) -> Result<Control, SettingsError> {
             Ok(Control::Pattern(Pattern {
                 text: oid.clone(),
                 values,
-                range: None,
             }))
         }
         (None, Some(mib), Some(name)) if is_true(&keys.inside_number) => {
@@ -487,7 +486,7 @@ mod tests {
             keys[key] = value;
             settings(keys)
         };
-        let key = |result: Result<Box<dyn Driver>, SettingsError>| match result {
+        let key = |result: Result<(Box<dyn Driver>, Outlets), SettingsError>| match result {
             Ok(_) => "none".to_owned(),
             Err(error) => error.key.unwrap_or(error.message),
         };

@@ -7,8 +7,6 @@ use crate::settings::{Settings, SettingsError};
 use crate::transport::Deadline;
 use crate::transport::ssh::{Client, HostKey};
 
-const OUTLETS: std::ops::RangeInclusive<u32> = 1..=8;
-
 struct Acme(Client);
 
 pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
@@ -31,10 +29,6 @@ fn command(number: u32, to: Switch) -> String {
 }
 
 impl Driver for Acme {
-    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
-        outlet_number(outlet, OUTLETS).map(drop)
-    }
-
     fn proofs(&self) -> &'static [Proof] {
         &[Proof::Reply]
     }
@@ -45,7 +39,7 @@ impl Driver for Acme {
         to: Switch,
         deadline: Deadline,
     ) -> Result<Proof, DriverError> {
-        let number = outlet_number(outlet, OUTLETS)?;
+        let number = outlet_number(outlet)?;
         let answer = self.0.run(&command(number, to), deadline)?;
         match answer.status {
             0 => Ok(Proof::Reply),

@@ -30,7 +30,6 @@ fn yes() -> bool {
 
 struct Mfi {
     client: Client,
-    outlets: u32,
 }
 
 pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
@@ -49,12 +48,7 @@ pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsErro
             options: if keys.legacy_algorithms { LEGACY } else { &[] },
         },
     )?;
-    let outlets = match settings.driver() {
-        "ubntmfi3port" => 3,
-        "ubntmfi6port" => 6,
-        _ => 8,
-    };
-    Ok(Box::new(Mfi { client, outlets }))
+    Ok(Box::new(Mfi { client }))
 }
 
 fn write(number: u32, to: Switch) -> String {
@@ -90,23 +84,19 @@ impl Mfi {
 }
 
 impl Driver for Mfi {
-    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
-        outlet_number(outlet, 1..=self.outlets).map(drop)
-    }
-
     fn switch(
         &mut self,
         outlet: &Outlet,
         to: Switch,
         deadline: Deadline,
     ) -> Result<Proof, DriverError> {
-        let number = outlet_number(outlet, 1..=self.outlets)?;
+        let number = outlet_number(outlet)?;
         self.ask(&write(number, to), deadline)?;
         Ok(Proof::Reply)
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let number = outlet_number(outlet, 1..=self.outlets)?;
+        let number = outlet_number(outlet)?;
         Ok(state_from(&self.ask(&read(number), deadline)?))
     }
 

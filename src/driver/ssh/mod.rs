@@ -3,7 +3,7 @@
 mod acme;
 mod mfi;
 
-use super::{DEVICE_TIMEOUT, DriverError, DriverSpec, HOSTNAME, IP, Key, SHOWS_WITHIN, key};
+use super::{DEVICE_TIMEOUT, DriverError, DriverSpec, HOSTNAME, Has, IP, Key, SHOWS_WITHIN, key};
 use crate::settings::{self, Secret, Settings, SettingsError};
 use crate::transport::ssh::{Client, HostKey, SshError, Target};
 use serde::Deserialize;
@@ -70,7 +70,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
         models: "BayLibre ACME power switches",
         transport: "ssh",
         keys: &ACME_KEYS,
-        outlets: "1 to 8",
+        outlets: Has::Numbers(1, 8),
         reads_back: false,
         verified_by: "OpenSSH's sshd with a recorded shell. UNVERIFIED on hardware: that \
                       dut-switch-on and dut-switch-off tell a failure by their exit status",
@@ -78,13 +78,19 @@ pub(super) static SPECS: &[DriverSpec] = &[
         shows_within: SHOWS_WITHIN,
         build: &acme::build,
     },
+    mfi(&["ubntmfi3port"], "Ubiquiti mFi mPower, 3 outlets", 3),
+    mfi(&["ubntmfi6port"], "Ubiquiti mFi mPower, 6 outlets", 6),
+    mfi(&["ubntmfi8port"], "Ubiquiti mFi mPower, 8 outlets", 8),
+];
+
+const fn mfi(names: &'static [&'static str], models: &'static str, outlets: u32) -> DriverSpec {
     DriverSpec {
-        names: &["ubntmfi3port", "ubntmfi6port", "ubntmfi8port"],
+        names,
         any_case: false,
-        models: "Ubiquiti mFi mPower with 3, 6 and 8 outlets",
+        models,
         transport: "ssh",
         keys: &MFI_KEYS,
-        outlets: "1 to 3, 6 or 8",
+        outlets: Has::Numbers(1, outlets),
         reads_back: true,
         verified_by: "OpenSSH's sshd with a recorded shell, also one limited to group1-sha1, \
                       ssh-rsa and aes128-cbc. UNVERIFIED on hardware: that old firmware needs no \
@@ -92,8 +98,8 @@ pub(super) static SPECS: &[DriverSpec] = &[
         timeout: DEVICE_TIMEOUT,
         shows_within: SHOWS_WITHIN,
         build: &mfi::build,
-    },
-];
+    }
+}
 
 /// The keys of all of these drivers.
 #[derive(Deserialize)]

@@ -7,7 +7,7 @@
 //! reading; here the answer is awaited for a moment, and proves little. It also refuses the dS2824's outlets 9 to 24.
 
 use super::{IDLE, address, connect};
-use crate::driver::{Build, Driver, DriverError, outlet_number};
+use crate::driver::{Build, Built, Driver, DriverError, outlet_number};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Address, Settings, SettingsError};
 use crate::transport::kept::Kept;
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 /// What one model has.
 pub(super) struct Model {
-    relays: u32,
+    pub(super) relays: u32,
 }
 
 pub(super) static DS2824: Model = Model { relays: 24 };
@@ -30,18 +30,17 @@ const SET_PATIENCE: Duration = Duration::from_secs(1);
 const MOST: usize = 256;
 
 impl Build for Model {
-    fn build(&self, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
-        Ok(Box::new(Ds {
+    fn build(&self, settings: &Settings) -> Result<Built, SettingsError> {
+        let driver: Box<dyn Driver> = Box::new(Ds {
             address: address(settings, Some("dS2824"), 17123)?,
-            relays: self.relays,
             session: Kept::new(IDLE),
-        }))
+        });
+        Ok(driver.into())
     }
 }
 
 struct Ds {
     address: Address,
-    relays: u32,
     session: Kept<Connection>,
 }
 
@@ -125,17 +124,13 @@ fn closed(detail: &str) -> TransportError {
 }
 
 impl Driver for Ds {
-    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
-        outlet_number(outlet, 1..=self.relays).map(drop)
-    }
-
     fn switch(
         &mut self,
         outlet: &Outlet,
         to: Switch,
         deadline: Deadline,
     ) -> Result<Proof, DriverError> {
-        let number = outlet_number(outlet, 1..=self.relays)?;
+        let number = outlet_number(outlet)?;
         self.session.call(
             || Ok(connect(&self.address, deadline)?),
             |connection| set(connection, number, to, deadline),
@@ -143,7 +138,7 @@ impl Driver for Ds {
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let number = outlet_number(outlet, 1..=self.relays)?;
+        let number = outlet_number(outlet)?;
         self.session
             .call(
                 || Ok(connect(&self.address, deadline)?),

@@ -8,7 +8,7 @@
 //! the login is kept while the queue has work, where Python opens a connection for each job.
 
 use super::{IDLE, connect, required_address};
-use crate::driver::{Build, Driver, DriverError, outlet_number};
+use crate::driver::{Build, Built, Driver, DriverError, outlet_number};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Address, Secret, Settings, SettingsError};
 use crate::transport::kept::Kept;
@@ -18,7 +18,7 @@ use serde::Deserialize;
 
 /// What one model has.
 pub(super) struct Model {
-    relays: u8,
+    pub(super) relays: u8,
     /// How many bytes answer 24h, where that is documented.
     state_bytes: Option<usize>,
 }
@@ -79,16 +79,16 @@ fn password<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<
 }
 
 impl Build for Model {
-    fn build(&self, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+    fn build(&self, settings: &Settings) -> Result<Built, SettingsError> {
         let keys: Keys = settings.read()?;
-        Ok(Box::new(Eth {
+        let driver: Box<dyn Driver> = Box::new(Eth {
             address: required_address(settings, 17494)?,
             password: keys.password,
             logic: keys.logic,
-            relays: self.relays,
             state_bytes: self.state_bytes,
             session: Kept::new(IDLE),
-        }))
+        });
+        Ok(driver.into())
     }
 }
 
@@ -96,7 +96,6 @@ struct Eth {
     address: Address,
     password: Option<Secret>,
     logic: Logic,
-    relays: u8,
     state_bytes: Option<usize>,
     session: Kept<Session>,
 }
@@ -159,25 +158,14 @@ fn unexpected(expected: &str, got: &[u8]) -> DriverError {
     }
 }
 
-impl Eth {
-    fn number(&self, outlet: &Outlet) -> Result<u8, DriverError> {
-        let number = outlet_number(outlet, 1..=u32::from(self.relays))?;
-        Ok(u8::try_from(number).unwrap_or(self.relays))
-    }
-}
-
 impl Driver for Eth {
-    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
-        self.number(outlet).map(drop)
-    }
-
     fn switch(
         &mut self,
         outlet: &Outlet,
         to: Switch,
         deadline: Deadline,
     ) -> Result<Proof, DriverError> {
-        let command = switch_command(self.number(outlet)?, self.logic.is_active(to));
+        let command = switch_command(outlet_number(outlet)?, self.logic.is_active(to));
         self.session.call(
             || Session::open(&self.address, deadline),
             |session| {
@@ -194,7 +182,7 @@ impl Driver for Eth {
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let number = self.number(outlet)?;
+        let number = outlet_number(outlet)?;
         let answer = self.session.call(
             || Session::open(&self.address, deadline),
             |session| {

@@ -25,8 +25,6 @@ const MOST_HELLOS: u32 = 5;
 /// A device answers a right password at once and drops the session after 4 s.
 const LOGIN_PATIENCE: Duration = Duration::from_secs(4);
 
-const OUTLETS: std::ops::RangeInclusive<u32> = 1..=4;
-
 #[derive(Deserialize)]
 struct Keys {
     #[serde(default)]
@@ -190,17 +188,13 @@ fn closed(detail: &str) -> DriverError {
 }
 
 impl Driver for Egpms {
-    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
-        outlet_number(outlet, OUTLETS).map(drop)
-    }
-
     fn switch(
         &mut self,
         outlet: &Outlet,
         to: Switch,
         deadline: Deadline,
     ) -> Result<Proof, DriverError> {
-        let number = outlet_number(outlet, OUTLETS)?;
+        let number = outlet_number(outlet)?;
         let mut session = self.open(deadline)?;
         let challenge = session.challenge;
         let control = self.key.control(challenge, number, to);
@@ -216,7 +210,7 @@ impl Driver for Egpms {
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let number = outlet_number(outlet, OUTLETS)?;
+        let number = outlet_number(outlet)?;
         let mut session = self.open(deadline)?;
         let _ = session.connection.send(HELLO, deadline);
         Ok(self.key.state(session.challenge, session.status, number))

@@ -6,7 +6,7 @@ mod egpms;
 mod modbus;
 mod tplink;
 
-use super::{DEVICE_TIMEOUT, DriverSpec, HOSTNAME, IP, Key, SHOWS_WITHIN};
+use super::{DEVICE_TIMEOUT, DriverSpec, HOSTNAME, Has, IP, Key, SHOWS_WITHIN};
 use crate::settings::{Address, Settings, SettingsError};
 use crate::transport::Deadline;
 use crate::transport::TransportError;
@@ -19,43 +19,36 @@ pub(super) static SPECS: &[DriverSpec] = &[
     devantech_eth(
         &["devantech_eth002"],
         "Devantech ETH002",
-        "1 to 2",
         &devantech_eth::ETH002,
     ),
     devantech_eth(
         &["devantech_eth0621"],
         "Devantech ETH0621",
-        "1 to 2",
         &devantech_eth::ETH0621,
     ),
     devantech_eth(
         &["devantech_eth484"],
         "Devantech ETH484",
-        "1 to 4",
         &devantech_eth::ETH484,
     ),
     devantech_eth(
         &["devantech_eth008"],
         "Devantech ETH008",
-        "1 to 8",
         &devantech_eth::ETH008,
     ),
     devantech_eth(
         &["devantech_eth8020"],
         "Devantech ETH8020",
-        "1 to 20",
         &devantech_eth::ETH8020,
     ),
     devantech_ds(
         &["devantech_ds2824"],
         "Devantech dS2824",
-        "1 to 24",
         &devantech_ds::DS2824,
     ),
     devantech_ds(
         &["devantech_ds378"],
         "Devantech dS378",
-        "1 to 8",
         &devantech_ds::DS378,
     ),
     DriverSpec {
@@ -76,7 +69,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
                 about: "the PDU's password; its first 8 bytes count",
             },
         ],
-        outlets: "1 to 4",
+        outlets: Has::Numbers(1, 4),
         reads_back: true,
         verified_by: "simulator, and frames of the Python driver; its answer to a switch shows \
                       the state. UNVERIFIED on hardware: the state codes of \
@@ -88,7 +81,8 @@ pub(super) static SPECS: &[DriverSpec] = &[
     DriverSpec {
         names: &["modbustcp"],
         any_case: false,
-        models: "any relay with Modbus coils, over Modbus TCP or RTU over TCP",
+        models: "any relay with Modbus coils, over Modbus TCP or RTU over TCP; an outlet is a \
+                 coil's address as on the wire",
         transport: "tcp",
         keys: &[
             IP,
@@ -117,7 +111,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
                         that passes the bytes on to a serial line, which wants unit 1 to 247",
             },
         ],
-        outlets: "0 to 65535, the coil's address as on the wire",
+        outlets: Has::Within(0, 65_535),
         reads_back: true,
         verified_by: "pymodbus as server, exception replies included; written with FC 05, read with \
                       FC 01 (a relay that has no FC 01 is believed its echo of the write)",
@@ -132,8 +126,10 @@ pub(super) static SPECS: &[DriverSpec] = &[
                  HS103, HS105, HS110, KP105 ...) with the local protocol on port 9999",
         transport: "tcp",
         keys: &[IP, HOSTNAME],
-        outlets: "a strip's outlet by its alias in the Kasa app or its place from 1; a single \
-                  plug is 1 or its alias",
+        outlets: Has::Told(
+            "a strip's outlet by its alias in the Kasa app or its place from 1; a single plug is \
+             1 or its alias",
+        ),
         reads_back: true,
         verified_by: "simulator, and frames of the Python driver. UNVERIFIED on hardware: two-digit child ids (KP400), which are \
                       sent with the device's id before them; firmware that has given up the \
@@ -154,7 +150,6 @@ const PORT: Key = Key {
 const fn devantech_eth(
     names: &'static [&'static str],
     models: &'static str,
-    outlets: &'static str,
     model: &'static devantech_eth::Model,
 ) -> DriverSpec {
     DriverSpec {
@@ -185,7 +180,7 @@ const fn devantech_eth(
                 about: "which contact feeds the outlet: NO (on is relay active) or NC",
             },
         ],
-        outlets,
+        outlets: Has::Numbers(1, model.relays as u32),
         reads_back: true,
         verified_by: "simulator, frames of the Python driver and Devantech's manual. \
                       UNVERIFIED: the length of ETH484's \
@@ -199,7 +194,6 @@ const fn devantech_eth(
 const fn devantech_ds(
     names: &'static [&'static str],
     models: &'static str,
-    outlets: &'static str,
     model: &'static devantech_ds::Model,
 ) -> DriverSpec {
     DriverSpec {
@@ -218,7 +212,7 @@ const fn devantech_ds(
                 ..PORT
             },
         ],
-        outlets,
+        outlets: Has::Numbers(1, model.relays),
         reads_back: true,
         verified_by: "simulator and Devantech's manual. UNVERIFIED: line ends and the words of the answer to SR, which \
                       therefore count for nothing unless they say that it failed",
@@ -279,19 +273,19 @@ fn connect(address: &Address, deadline: Deadline) -> Result<Connection, Transpor
 #[cfg(test)]
 mod tests {
     use super::SPECS;
-    use crate::driver::Driver;
+    use crate::driver::Outlets;
     use crate::request::{Outlet, PduName};
     use crate::settings::{Position, Settings, SettingsError};
 
     /// Builds a driver, to ask what it says about settings and outlets.
-    fn build(name: &str, text: &str) -> Result<Box<dyn Driver>, SettingsError> {
+    fn build(name: &str, text: &str) -> Result<Outlets, SettingsError> {
         let at = Position { line: 1, column: 1 };
         SPECS
             .iter()
             .find(|spec| spec.names.contains(&name))
             .expect("a driver")
-            .build
-            .build(&Settings::new(PduName::new("pdu1"), name, text, at))
+            .make(&Settings::new(PduName::new("pdu1"), name, text, at))
+            .map(|(_, outlets)| outlets)
     }
 
     #[test]
@@ -308,17 +302,16 @@ mod tests {
             ("egpms", "1 4", "0 5 a"),
             ("modbustcp", "0 1 65535", "65536 -1 x"),
         ] {
-            let driver = build(name, ip).expect("builds");
+            let outlets = build(name, ip).expect("builds");
             for outlet in good.split(' ') {
-                assert_eq!(
-                    driver.check(&Outlet::new(outlet)),
-                    Ok(()),
+                assert!(
+                    outlets.parse(&Outlet::new(outlet)).is_ok(),
                     "{name} {outlet}"
                 );
             }
             for outlet in bad.split(' ') {
                 assert!(
-                    driver.check(&Outlet::new(outlet)).is_err(),
+                    outlets.parse(&Outlet::new(outlet)).is_err(),
                     "{name} {outlet}"
                 );
             }

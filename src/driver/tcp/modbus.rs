@@ -301,23 +301,14 @@ impl Modbus {
     }
 }
 
-fn coil(outlet: &Outlet) -> Result<u16, DriverError> {
-    let number = outlet_number(outlet, 0..=u32::from(u16::MAX))?;
-    Ok(u16::try_from(number).unwrap_or(u16::MAX))
-}
-
 impl Driver for Modbus {
-    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
-        coil(outlet).map(drop)
-    }
-
     fn switch(
         &mut self,
         outlet: &Outlet,
         to: Switch,
         deadline: Deadline,
     ) -> Result<Proof, DriverError> {
-        let request = write_coil(coil(outlet)?, to);
+        let request = write_coil(outlet_number(outlet)?, to);
         let answer = self.ask(&request, deadline)?;
         if answer == request {
             return Ok(Proof::Reply);
@@ -330,7 +321,7 @@ impl Driver for Modbus {
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let answer = self.ask(&request(READ_COILS, coil(outlet)?, 1), deadline)?;
+        let answer = self.ask(&request(READ_COILS, outlet_number(outlet)?, 1), deadline)?;
         if let [READ_COILS, 1, bits] = answer.as_slice() {
             return Ok(match bits & 1 {
                 1 => State::On,

@@ -232,16 +232,6 @@ impl Tplink {
 }
 
 impl Driver for Tplink {
-    /// Which outlets there are is the device's to say; an empty id is none.
-    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
-        if outlet.as_str().is_empty() {
-            return Err(DriverError::NoSuchOutlet {
-                expected: "a number from 1 or an outlet's alias".into(),
-            });
-        }
-        Ok(())
-    }
-
     fn switch(
         &mut self,
         outlet: &Outlet,

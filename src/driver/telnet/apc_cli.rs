@@ -9,7 +9,6 @@ use crate::settings::{Settings, SettingsError};
 use crate::transport::Deadline;
 use crate::transport::expect::Pattern::Ends;
 use crate::transport::telnet::Session;
-use std::ops::RangeInclusive;
 
 const PROMPT: &str = "apc>";
 
@@ -21,8 +20,6 @@ pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsErro
 }
 
 impl Console for Cli {
-    const OUTLETS: RangeInclusive<u32> = 1..=99;
-
     fn login(&self, session: &mut Session, deadline: Deadline) -> Result<(), DriverError> {
         log_in(&self.0, session, PROMPT, deadline)
     }

@@ -14,7 +14,6 @@ use crate::transport::expect::Pattern::{Ends, Prompt, Text};
 use crate::transport::telnet::Session;
 use crate::transport::{Deadline, TransportError, TransportErrorKind};
 use std::cell::Cell;
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// How long a PDU may be silent before it is sent a Return to wake it.
@@ -140,8 +139,6 @@ pub(super) fn log_in(
 }
 
 impl Console for Menu {
-    const OUTLETS: RangeInclusive<u32> = 1..=99;
-
     fn login(&self, session: &mut Session, deadline: Deadline) -> Result<(), DriverError> {
         self.escape.set(Escape::Unknown);
         log_in(&self.account, session, ">", deadline)

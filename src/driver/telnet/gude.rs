@@ -7,7 +7,6 @@ use crate::request::{Proof, State, Switch};
 use crate::settings::{Settings, SettingsError};
 use crate::transport::Deadline;
 use crate::transport::telnet::Session;
-use std::ops::RangeInclusive;
 
 /// A console without login.
 struct Open;
@@ -18,8 +17,6 @@ pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsErro
 }
 
 impl Console for Open {
-    const OUTLETS: RangeInclusive<u32> = 1..=99;
-
     fn login(&self, _: &mut Session, _: Deadline) -> Result<(), DriverError> {
         Ok(())
     }

@@ -7,7 +7,7 @@ mod netio;
 mod synaccess;
 
 use super::{
-    DEVICE_TIMEOUT, Driver, DriverError, DriverSpec, HOSTNAME, IP, Key, SHOWS_WITHIN, key,
+    DEVICE_TIMEOUT, Driver, DriverError, DriverSpec, HOSTNAME, Has, IP, Key, SHOWS_WITHIN, key,
     outlet_number,
 };
 use crate::request::{Outlet, Proof, State, Switch};
@@ -16,7 +16,6 @@ use crate::transport::kept::{Lost, tried_again};
 use crate::transport::telnet::Session;
 use crate::transport::{Deadline, TransportError, TransportErrorKind};
 use serde::Deserialize;
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// How long a PDU may take for one prompt, as in the Python program.
@@ -60,7 +59,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
                  AP7952, AP9210, AP9218, AP9606 and others with AOS 2 or 3",
         transport: "telnet",
         keys: &APC_KEYS,
-        outlets: "1 to 99, and in the PDU's own list of outlets",
+        outlets: Has::Within(1, 99),
         reads_back: true,
         verified_by: "a simulator with firmware 2, firmware 3, AP9210 and AP9606 screens, pagers, \
                       24 outlets and a single login. UNVERIFIED on hardware: the wording after YES \
@@ -76,7 +75,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
         models: "APC rack PDUs with the command line of AOS 5 and later: AP8959 and others",
         transport: "telnet",
         keys: &APC_KEYS,
-        outlets: "1 to 99",
+        outlets: Has::Within(1, 99),
         reads_back: true,
         verified_by: "transcripts on a simulated console. UNVERIFIED on hardware: the meaning of \
                       the codes (E101 to E104 are taken for refusals, any other but E000 leaves \
@@ -91,7 +90,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
         models: "Gude Expert Power Control 1202 and others with the same console, set to no login",
         transport: "telnet",
         keys: &GUDE_KEYS,
-        outlets: "1 to 99",
+        outlets: Has::Within(1, 99),
         reads_back: true,
         verified_by: "transcripts on a simulated console. UNVERIFIED on hardware: the text of the \
                       answer to `state show` (ON, OFF, 1 and 0 are understood), the prompts of a \
@@ -106,7 +105,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
         models: "NETIO 4, NETIO 230B and others with the KSHELL protocol",
         transport: "telnet",
         keys: &NETIO_KEYS,
-        outlets: "1 to 4",
+        outlets: Has::Numbers(1, 4),
         reads_back: true,
         verified_by: "transcripts on a simulated console. UNVERIFIED on hardware: whether every \
                       firmware greets with 100 (one that is silent for two seconds is sent an \
@@ -121,7 +120,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
         models: "Synaccess netBooter, B series",
         transport: "telnet",
         keys: &SYNACCESS_KEYS,
-        outlets: "1 to 99",
+        outlets: Has::Within(1, 99),
         reads_back: true,
         verified_by: "transcripts on a simulated console. UNVERIFIED on hardware: the table that \
                       pshow prints (where it cannot be read, the prompt is believed), the words of a refused login",
@@ -177,8 +176,6 @@ fn account(
 
 /// One dialect: how it logs in and out, and what it does between the two.
 trait Console {
-    const OUTLETS: RangeInclusive<u32>;
-
     fn login(&self, session: &mut Session, deadline: Deadline) -> Result<(), DriverError>;
     fn logout(&self, session: &mut Session, deadline: Deadline) -> Result<(), DriverError>;
     fn switch(
@@ -277,24 +274,20 @@ impl<C: Console> Kept<C> {
 }
 
 impl<C: Console + Send> Driver for Kept<C> {
-    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
-        outlet_number(outlet, C::OUTLETS).map(drop)
-    }
-
     fn switch(
         &mut self,
         outlet: &Outlet,
         to: Switch,
         deadline: Deadline,
     ) -> Result<Proof, DriverError> {
-        let number = outlet_number(outlet, C::OUTLETS)?;
+        let number = outlet_number(outlet)?;
         self.call(deadline, |console, session, deadline| {
             console.switch(session, number, to, deadline)
         })
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let number = outlet_number(outlet, C::OUTLETS)?;
+        let number = outlet_number(outlet)?;
         self.call(deadline, |console, session, deadline| {
             console.state(session, number, deadline)
         })

@@ -7,7 +7,6 @@ use crate::request::{Proof, State, Switch};
 use crate::settings::{Settings, SettingsError};
 use crate::transport::telnet::Session;
 use crate::transport::{Deadline, TransportErrorKind};
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// How long to wait for the greeting of a firmware that may have none.
@@ -71,8 +70,6 @@ fn ask(session: &mut Session, command: &str, deadline: Deadline) -> Result<Strin
 }
 
 impl Console for Kshell {
-    const OUTLETS: RangeInclusive<u32> = 1..=4;
-
     fn login(&self, session: &mut Session, deadline: Deadline) -> Result<(), DriverError> {
         session.screen.hide(self.0.password.reveal());
         let greeting = deadline.within(GREETING_PATIENCE);

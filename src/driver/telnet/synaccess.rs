@@ -8,7 +8,6 @@ use crate::settings::{Settings, SettingsError};
 use crate::transport::Deadline;
 use crate::transport::expect::Pattern::{Ends, Prompt};
 use crate::transport::telnet::Session;
-use std::ops::RangeInclusive;
 
 struct NetBooter(Account);
 
@@ -53,8 +52,6 @@ fn ask(session: &mut Session, command: &str, deadline: Deadline) -> Result<Strin
 }
 
 impl Console for NetBooter {
-    const OUTLETS: RangeInclusive<u32> = 1..=99;
-
     fn login(&self, session: &mut Session, deadline: Deadline) -> Result<(), DriverError> {
         session.screen.hide(self.0.password.reveal());
         let patience = || deadline.within(PROMPT_PATIENCE);

@@ -154,10 +154,6 @@ fn is_meant(wanted: &str, found: &str) -> bool {
 }
 
 impl Driver for Cleware {
-    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
-        self.device.outlet(outlet).map(drop)
-    }
-
     fn proofs(&self) -> &'static [Proof] {
         &[Proof::State]
     }

@@ -9,7 +9,7 @@
 
 use super::unexpected;
 use crate::driver::{
-    DEVICE_TIMEOUT, Driver, DriverError, DriverSpec, Key, SHOWS_WITHIN, outlet_number,
+    DEVICE_TIMEOUT, Driver, DriverError, DriverSpec, Has, Key, Outlets, SHOWS_WITHIN, outlet_number,
 };
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Settings, SettingsError, flag, maybe_text};
@@ -48,16 +48,13 @@ pub(super) const SPEC: DriverSpec = DriverSpec {
             about: "switch although the hub says that it cannot switch its ports one by one",
         },
     ],
-    outlets: "1 to the number of the hub's ports",
+    outlets: Has::Within(1, 127),
     reads_back: true,
     verified_by: "emulated USB 2 and USB 3 root hubs of a real Linux kernel; no hardware. Many hubs claim to switch and leave the power on: try with a lamp",
     timeout: DEVICE_TIMEOUT,
     shows_within: SHOWS_WITHIN,
     build: &build,
 };
-
-/// Ports a hub could have at most (bNbrPorts of any hub on the market is far below).
-const MOST_PORTS: u32 = 127;
 
 /// How long the kernel may take to power a port again.
 const SETTLE: Duration = Duration::from_millis(300);
@@ -279,14 +276,9 @@ fn peer_of(name: &str) -> Option<(String, u8)> {
 impl UsbHub {
     /// Both halves of a port (one, on a USB 2 hub), after checking that the hub can switch it.
     fn halves(&self, outlet: &Outlet, deadline: Deadline) -> Result<Vec<Half>, DriverError> {
-        let number = outlet_number(outlet, 1..=MOST_PORTS)?;
-        let first = Half::open(
-            &self.0.location,
-            u8::try_from(number).unwrap_or(u8::MAX),
-            deadline,
-        )?;
+        let first = Half::open(&self.0.location, outlet_number(outlet)?, deadline)?;
         let ports = first.abilities(deadline)?.ports;
-        outlet_number(outlet, 1..=u32::from(ports))?;
+        Outlets::Range(1..=u32::from(ports)).parse(outlet)?;
         let peer = match &self.0.companion {
             Some(location) => Some((location.clone(), first.port)),
             None => first.peer(),
@@ -349,10 +341,6 @@ fn hold_off(halves: &[Half], deadline: Deadline) -> Result<Proof, DriverError> {
 }
 
 impl Driver for UsbHub {
-    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
-        outlet_number(outlet, 1..=MOST_PORTS).map(drop)
-    }
-
     fn switch(
         &mut self,
         outlet: &Outlet,

@@ -8,7 +8,9 @@ mod ykush;
 
 pub use hub::switchable_ports;
 
-use super::{DEVICE_TIMEOUT, DriverError, DriverSpec, Key, SHOWS_WITHIN, outlet_number};
+use super::{
+    DEVICE_TIMEOUT, DriverError, DriverSpec, Has, Key, Outlets, SHOWS_WITHIN, outlet_number,
+};
 use crate::request::Outlet;
 use crate::settings::{Settings, SettingsError};
 use crate::transport::usb::{Attached, Device, Session, Wanted};
@@ -177,10 +179,7 @@ impl Kept {
 
 /// The outlet as a number from 1 to `most`.
 fn small_outlet(outlet: &Outlet, most: u32) -> Result<u8, DriverError> {
-    let number = outlet_number(outlet, 1..=most)?;
-    u8::try_from(number).map_err(|_| DriverError::NoSuchOutlet {
-        expected: format!("outlets 1 to {most}"),
-    })
+    outlet_number(&Outlets::Range(1..=most).parse(outlet)?)
 }
 
 /// The error of an answer that should have been something else.
@@ -233,7 +232,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
         models: "Yepkit YKUSH and YKUSH3 switchable USB hubs",
         transport: "usb",
         keys: &[YKUSH_SERIAL, PATH],
-        outlets: "1 to 3",
+        outlets: Has::Numbers(1, 3),
         reads_back: true,
         verified_by: "an emulated device behind a real Linux USB stack (frames of ykushcmd); no hardware",
         timeout: DEVICE_TIMEOUT,
@@ -246,7 +245,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
         models: "Yepkit YKUSH XS switchable USB port",
         transport: "usb",
         keys: &[YKUSH_SERIAL, PATH],
-        outlets: "1",
+        outlets: Has::Numbers(1, 1),
         reads_back: true,
         verified_by: "an emulated device behind a real Linux USB stack (frames of ykushcmd); no hardware",
         timeout: DEVICE_TIMEOUT,
@@ -259,7 +258,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
         models: "Cleware USB-Switch 4",
         transport: "usb",
         keys: &[CLEWARE_SERIAL, PATH],
-        outlets: "1 to 4",
+        outlets: Has::Numbers(1, 4),
         reads_back: true,
         verified_by: "an emulated device behind a real Linux USB stack; no hardware. UNVERIFIED: the state report (from clewarecontrol)",
         timeout: DEVICE_TIMEOUT,
@@ -272,7 +271,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
         models: "Cleware USB-Switch 8 (Contact00)",
         transport: "usb",
         keys: &[CLEWARE_SERIAL, PATH],
-        outlets: "1 to 8",
+        outlets: Has::Numbers(1, 8),
         reads_back: true,
         verified_by: "an emulated device behind a real Linux USB stack; no hardware. UNVERIFIED: the state report (from clewarecontrol), and command 03 on hardware with serial 63813 (the vendor's library sends 0b there)",
         timeout: DEVICE_TIMEOUT,
@@ -294,7 +293,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
                 about: "the load is wired to the normally closed contact: on is a released relay",
             },
         ],
-        outlets: "1 to the number in the device's name, at most 8",
+        outlets: Has::Within(1, 8),
         reads_back: true,
         verified_by: "an emulated device behind a real Linux USB stack, with usbrelay as second opinion; no hardware",
         timeout: DEVICE_TIMEOUT,
@@ -315,7 +314,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
             },
             PATH,
         ],
-        outlets: "1 to 4",
+        outlets: Has::Numbers(1, 4),
         reads_back: true,
         verified_by: "an emulated device behind a real Linux USB stack, with sispmctl as second opinion; no hardware. UNVERIFIED: the one-outlet 04b4:fd10, whose outlet 1 is sent as report 0",
         timeout: DEVICE_TIMEOUT,

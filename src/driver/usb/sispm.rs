@@ -117,10 +117,6 @@ fn read(device: &Device, report: u8, deadline: Deadline) -> Result<State, Driver
 }
 
 impl Driver for SisPm {
-    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
-        self.device.outlet(outlet).map(drop)
-    }
-
     fn switch(
         &mut self,
         outlet: &Outlet,

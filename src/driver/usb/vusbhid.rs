@@ -117,10 +117,6 @@ fn read(
 }
 
 impl Driver for VusbHid {
-    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
-        self.device.outlet(outlet).map(drop)
-    }
-
     fn switch(
         &mut self,
         outlet: &Outlet,

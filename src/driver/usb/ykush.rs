@@ -111,10 +111,6 @@ fn read(device: &mut Device, port: u8, deadline: Deadline) -> Result<State, Driv
 }
 
 impl Driver for Ykush {
-    fn check(&self, outlet: &Outlet) -> Result<(), DriverError> {
-        self.device.outlet(outlet).map(drop)
-    }
-
     fn switch(
         &mut self,
         outlet: &Outlet,

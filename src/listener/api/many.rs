@@ -130,7 +130,7 @@ fn checked(call: &Call, body: &Body) -> Result<(Vec<Target>, Action, Option<Dela
         match target {
             Target::Outlet { pdu, outlet } => {
                 dispatcher
-                    .check(pdu, outlet, |name| call.caller.may_see(name))
+                    .outlet(pdu, outlet, |name| call.caller.may_see(name))
                     .map_err(|f| Problem::from(&f))?;
             }
             Target::Alias(alias) => {

@@ -89,9 +89,10 @@ fn last_state(call: Call) {
         return call.problem(problem);
     }
     let may_see = |name: &str| call.caller.may_see(name);
-    if let Err(failure) = call.api.dispatcher.check(&pdu, &outlet, may_see) {
-        return call.problem(&failure);
-    }
+    let outlet = match call.api.dispatcher.outlet(&pdu, &outlet, may_see) {
+        Ok(outlet) => outlet,
+        Err(failure) => return call.problem(&failure),
+    };
     let Some(info) = call.api.dispatcher.pdu(&pdu) else {
         let problem = call.unknown_pdu(&pdu);
         return call.problem(problem);

@@ -7,7 +7,7 @@
 //! itself: a byte of flags, its serial number and, after a newline, its name.
 
 use pdudaemon::driver::usb::MODELS;
-use pdudaemon::driver::{Driver, DriverError, registry};
+use pdudaemon::driver::{Driver, DriverError, registry, Outlets};
 use pdudaemon::request::{Outlet, PduName, Switch};
 use pdudaemon::settings::{Position, Settings};
 use pdudaemon::transport::Deadline;
@@ -70,10 +70,10 @@ fn drivers(transports: &[&str]) -> Drivers {
     drivers
 }
 
-fn build(name: &str, settings: &Value) -> Option<Box<dyn Driver>> {
+fn build(name: &str, settings: &Value) -> Option<(Box<dyn Driver>, Outlets)> {
     let at = Position { line: 1, column: 1 };
     let settings = Settings::new(PduName::new("pdu"), name, settings.to_string(), at);
-    registry::find(name)?.build.build(&settings).ok()
+    registry::find(name)?.make(&settings).ok()
 }
 
 fn answers(mut input: &[u8]) -> Vec<Answer> {
@@ -163,11 +163,11 @@ pub fn replies(transports: &[&str], input: &[u8]) {
         }));
     }
     fuzzing::play(manner, answers);
-    let mut driver = build(name, settings).expect("built before");
-    let outlets = ["1", "2", "4", "a", "1/2", "relay-x", "1:2", "8"].map(Outlet::new);
-    let fit: Vec<&Outlet> = outlets
+    let (mut driver, outlets) = build(name, settings).expect("built before");
+    let ids = ["1", "2", "4", "a", "1/2", "relay-x", "1:2", "8"].map(Outlet::new);
+    let fit: Vec<Outlet> = ids
         .iter()
-        .filter(|outlet| driver.check(outlet).is_ok())
+        .filter_map(|outlet| outlets.parse(outlet).ok())
         .collect();
     let Some(outlet) = fit.get(usize::from(what >> 2) % fit.len().max(1)) else {
         return;
