@@ -807,6 +807,9 @@ const SHOWN_ELSEWHERE: &[&str] = &[
     // This file, with the clients
     "`pduclient --delay 0`",
     "`pduclient` failure texts",
+    // faults_snmp.rs, access.rs
+    "an SNMP agent that is slow or silent",
+    "requests of browsers",
     // What is not there cannot be shown
     "who may reach the daemon when the config does not say",
     "Python entry points as drivers",
