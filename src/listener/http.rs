@@ -14,6 +14,7 @@ use crate::request::{
 use log::{debug, error};
 use std::io;
 use std::os::unix::net::UnixListener;
+use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -37,7 +38,9 @@ impl HttpServer {
         api: Arc<Api>,
         underway: Arc<Underway>,
     ) -> io::Result<Self> {
-        let server = Server::from_listener(listener, None)
+        // Where there is no thread for it, tiny_http panics.
+        let server = catch_unwind(|| Server::from_listener(listener, None))
+            .map_err(|_| io::Error::other("cannot start the threads of the HTTP server"))?
             .map_err(|error| io::Error::other(error.to_string()))?;
         let server = Arc::new(server);
         let requests = Arc::clone(&server);
@@ -47,16 +50,15 @@ impl HttpServer {
             .name("http".into())
             .spawn(move || {
                 loop {
-                    let served = requests.recv();
-                    // Whatever waits in line before a question for a sign of life: this is one.
-                    beaten.store(asked.load(Ordering::Acquire), Ordering::Release);
-                    match served {
+                    match requests.recv() {
                         Ok(request) => {
+                            // Whatever came over the private connection is a sign of life.
+                            beaten.store(asked.load(Ordering::Acquire), Ordering::Release);
                             if let Some(request) = Exchange::take(request, &underway) {
                                 serve(request, &api);
                             }
                         }
-                        // `unblock`: to end, or for a sign of life.
+                        // `unblock`: to end.
                         Err(_) if asked.load(Ordering::Acquire) == END => break,
                         Err(_) => {}
                     }
@@ -70,10 +72,9 @@ impl HttpServer {
         })
     }
 
-    /// Asks the thread for a sign of life.
+    /// Asks for a sign of life: the next request that the front sends.
     pub(super) fn ask(&self, beat: u64) {
         self.wanted.store(beat, Ordering::Release);
-        self.server.unblock();
     }
 
     /// The last sign of life asked for that came.

@@ -90,6 +90,16 @@ impl Link {
         request: [&[u8]; 3],
     ) -> io::Result<()> {
         self.underway.add(number, asker, size);
+        self.put(epoll, request)
+    }
+
+    /// Sends a request that nobody asks and nobody answers: that it arrives is the sign of life.
+    pub(super) fn probe(&mut self, epoll: &OwnedFd) -> io::Result<()> {
+        self.put(epoll, [b"GET / HTTP/1.1\r\n\r\n", b"", b""])?;
+        self.flush(epoll)
+    }
+
+    fn put(&mut self, epoll: &OwnedFd, request: [&[u8]; 3]) -> io::Result<()> {
         if self.stream.is_none() {
             let stream = connect(&self.socket)?;
             let data = epoll::EventData::new_u64(self.token);

@@ -71,9 +71,12 @@ impl std::fmt::Debug for Listeners {
 /// Descriptors that are not for connections: PDUs' sessions, logs, locks.
 const RESERVED_DESCRIPTORS: u64 = 256;
 
+/// How long the threads may take to give their first sign of life.
+const FIRST_SIGN: Duration = Duration::from_secs(5);
+
 impl Listeners {
     /// Binds every address of the config and starts to serve. Fails with a sentence that names
-    /// the address.
+    /// the address, or says that there are no threads.
     pub fn start(config: &DaemonConfig, dispatcher: &Arc<Dispatcher>) -> io::Result<Self> {
         let bound = socket::bind(config)?;
         let addresses: Vec<String> = bound.iter().map(|(_, name)| name.clone()).collect();
@@ -101,10 +104,7 @@ impl Listeners {
         let front = std::thread::Builder::new()
             .name("front".into())
             .spawn(move || front.run())?;
-        for address in &addresses {
-            info!(target: "pdud.listener", "listening on {address}");
-        }
-        Ok(Self {
+        let mut listeners = Self {
             front: Some(front),
             remote,
             http,
@@ -112,7 +112,30 @@ impl Listeners {
             beat: 0,
             private,
             addresses,
-        })
+        };
+        if !listeners.live() {
+            listeners.end(Duration::ZERO);
+            let text = "the HTTP server gives no sign of life: \
+                        is there a thread left for it (TasksMax of the unit, `ulimit -u`)?";
+            return Err(io::Error::other(text));
+        }
+        for address in &listeners.addresses {
+            info!(target: "pdud.listener", "listening on {address}");
+        }
+        Ok(listeners)
+    }
+
+    /// Do all threads give their first sign of life?
+    fn live(&mut self) -> bool {
+        self.ask();
+        let until = Instant::now() + FIRST_SIGN;
+        while !self.silent().is_empty() {
+            if Instant::now() >= until {
+                return false;
+            }
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        true
     }
 
     /// The addresses listened on, with the port the system chose where the config gave none.
@@ -134,24 +157,32 @@ impl Listeners {
     /// What does not move: threads that gave no sign of life since the last look, or a
     /// dispatcher that takes no requests. Asks all of them for the next sign.
     pub fn stuck(&mut self) -> Vec<&'static str> {
+        let mut stuck = self.silent();
+        if !self.api.dispatcher.health().moves {
+            stuck.push("dispatching");
+        }
+        self.ask();
+        stuck
+    }
+
+    /// Those that have not given the sign of life that was asked for.
+    fn silent(&self) -> Vec<&'static str> {
         let beats = [
             ("the listeners", self.remote.beat()),
             ("HTTP", self.http.beat()),
             ("lists", self.api.lists().beat()),
         ];
-        let mut stuck: Vec<&str> = beats
-            .into_iter()
-            .filter(|(_, beat)| *beat != self.beat)
-            .map(|(name, _)| name)
-            .collect();
-        if !self.api.dispatcher.health().moves {
-            stuck.push("dispatching");
-        }
+        let silent = beats.into_iter().filter(|(_, beat)| *beat != self.beat);
+        silent.map(|(name, _)| name).collect()
+    }
+
+    /// Asks all threads for a sign of life.
+    fn ask(&mut self) {
         self.beat += 1;
-        self.remote.tell(Command::Beat(self.beat));
+        // The front passes the question on to HTTP, which must know of it by then.
         self.http.ask(self.beat);
+        self.remote.tell(Command::Beat(self.beat));
         self.api.lists().ask(self.beat);
-        stuck
     }
 
     /// Takes no further requests; those under way still get their answers.

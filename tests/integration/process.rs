@@ -5,6 +5,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -426,6 +427,62 @@ fn a_secret_of_the_environment_does_not_reach_programs() {
         "{text}"
     );
     daemon.stop();
+}
+
+/// However few threads the system gives: the daemon serves whole, or it does not start.
+#[test]
+fn a_start_without_enough_threads_fails() {
+    if !rustix::process::getuid().is_root() {
+        return println!("not done: a user with a bound on threads of its own takes root");
+    }
+    let lab = Lab::new();
+    let everybody = fs::Permissions::from_mode(0o777);
+    fs::set_permissions(lab.path(""), everybody).expect("a mode");
+    let config = lab.config(json!({"p": {"driver": "simulated"}}), json!({}));
+    let (mut served, mut failed) = (0, 0);
+    for threads in 2..=24 {
+        let mut command = lab.command("setpriv");
+        command
+            .args([
+                "--reuid=61234",
+                "--regid=61234",
+                "--clear-groups",
+                "prlimit",
+            ])
+            .arg(format!("--nproc={threads}:{threads}"))
+            .arg(PDUDAEMON)
+            .arg("--conf")
+            .arg(&config);
+        let mut daemon = Daemon::spawn_anywhere(command);
+        let starts = wait_for("the start, or its failure", || {
+            let ended = !daemon.is_running();
+            let port = daemon.printed();
+            let port = port
+                .lines()
+                .find_map(|line| line.split_once("listening on "));
+            match port.map(|(_, address)| address.parse()) {
+                Some(Ok(address)) if daemon.printed().contains("ready") => {
+                    daemon.address = address;
+                    Some(true)
+                }
+                _ => ended.then_some(false),
+            }
+        });
+        if starts {
+            served += 1;
+            for _ in 0..3 {
+                assert_eq!(http(daemon.address, "GET", "/healthz").0, 200, "{threads}");
+                assert_eq!(daemon.get("on?hostname=p&port=1").0, 200, "{threads}");
+            }
+            daemon.stop();
+        } else {
+            failed += 1;
+            let (status, printed) = daemon.wait();
+            assert_eq!(status.code(), Some(1), "{threads}: {printed}");
+            assert!(printed.contains("ERROR"), "{threads}: {printed}");
+        }
+    }
+    assert!(served > 2 && failed > 2, "{served} served, {failed} failed");
 }
 
 /// Keys whose values are nobody's business.

@@ -201,7 +201,12 @@ impl Front {
             while let Ok(command) = self.commands.try_recv() {
                 match command {
                     Command::Drain => self.drain(),
-                    Command::Beat(beat) => self.beat.store(beat, Ordering::Release),
+                    Command::Beat(beat) => {
+                        self.beat.store(beat, Ordering::Release);
+                        if let Err(error) = self.link.probe(&self.epoll) {
+                            self.link_lost(&error);
+                        }
+                    }
                     Command::Bounds(bounds) => {
                         self.bounds = bounds;
                         self.timers.insert((Instant::now(), ACCEPT_AGAIN));
