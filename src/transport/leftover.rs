@@ -17,6 +17,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long processes that have no environment are looked at again, and how often: for a moment one
+/// has none while it turns into another program; and some have none at all.
+const DOUBT: Duration = Duration::from_millis(200);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// The variable that holds the mark.
 const MARK: &str = "PDUDAEMON_COMMAND";
@@ -102,7 +108,7 @@ impl Running {
 
     /// Asks what has left the program's process group to end.
     pub(super) fn ask_detached(&self, group: Pid) {
-        for (process, handle) in Left::new(&self.mark, None).find() {
+        for (process, handle) in Left::new(&self.mark, None).find().0 {
             let pid = i32::try_from(process).ok().and_then(Pid::from_raw);
             if getpgid(pid) != Ok(group) {
                 let _ = pidfd_send_signal(handle, Signal::TERM);
@@ -130,16 +136,19 @@ fn kernel(name: &str) -> io::Result<String> {
     Ok(text.trim().to_owned())
 }
 
-/// When a process that has not ended was started, in ticks since the machine was.
+/// When a process that has not ended was started, in ticks since the machine was; none of the
+/// kernel's own.
 fn start_of(process: u32) -> Option<u64> {
+    const OF_THE_KERNEL: u32 = 0x0020_0000;
     let stat = fs::read(format!("/proc/{process}/stat")).ok()?;
     // The second field, the name, may hold anything, brackets and blanks among it.
     let behind = stat.rsplit(|byte| *byte == b')').next()?;
     let mut fields = str::from_utf8(behind).ok()?.split_ascii_whitespace();
     let has_ended = matches!(fields.next()?, "Z" | "X");
-    // The 22nd of all.
-    let start = fields.nth(18)?.parse().ok()?;
-    (!has_ended).then_some(start)
+    // The 9th and the 22nd of all.
+    let flags: u32 = fields.nth(5)?.parse().ok()?;
+    let start = fields.nth(12)?.parse().ok()?;
+    (!has_ended && flags & OF_THE_KERNEL == 0).then_some(start)
 }
 
 /// What a note says.
@@ -176,52 +185,74 @@ impl Left {
         Some(Self::new(mark, first))
     }
 
-    fn is(&self, process: u32) -> bool {
+    /// Nothing when it cannot be told now.
+    fn is(&self, process: u32) -> Option<bool> {
         let Some(start) = start_of(process) else {
-            return false;
+            return Some(false);
         };
-        self.first == Some((process, start))
-            || fs::read(format!("/proc/{process}/environ"))
-                .is_ok_and(|all| all.split(|byte| *byte == 0).any(|one| *one == self.mark))
+        if self.first == Some((process, start)) {
+            return Some(true);
+        }
+        match fs::read(format!("/proc/{process}/environ")) {
+            // So it is while a process turns into another program.
+            Ok(all) if all.is_empty() => None,
+            Ok(all) => Some(all.split(|byte| *byte == 0).any(|one| *one == self.mark)),
+            Err(_) => Some(false),
+        }
     }
 
-    /// The processes that are left of it.
-    fn find(&self) -> Vec<(u32, OwnedFd)> {
-        let Ok(entries) = fs::read_dir("/proc") else {
-            return Vec::new();
-        };
-        let numbers = entries
-            .flatten()
-            .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        let processes = numbers.filter(|process| self.is(*process));
-        processes
-            .filter_map(|process| {
-                let pid = Pid::from_raw(i32::try_from(process).ok()?)?;
-                let handle = pidfd_open(pid, PidfdFlags::empty()).ok()?;
-                // Another process may have the number by now.
-                self.is(process).then_some((process, handle))
-            })
-            .collect()
+    /// The processes that are left of it, and whether these are certainly all.
+    fn find(&self) -> (Vec<(u32, OwnedFd)>, bool) {
+        let (mut found, mut are_all) = (Vec::new(), true);
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        for entry in entries {
+            let name = entry.file_name();
+            let Some(process) = name.to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            match self.is(process) {
+                Some(true) => {}
+                Some(false) => continue,
+                None => {
+                    are_all = false;
+                    continue;
+                }
+            }
+            let pid = i32::try_from(process).ok().and_then(Pid::from_raw);
+            let handle = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+            // Another process may have the number by now.
+            match (handle, self.is(process)) {
+                (Some(handle), Some(true)) => found.push((process, handle)),
+                (_, Some(_)) => {}
+                (_, None) => are_all = false,
+            }
+        }
+        (found, are_all)
     }
 
     /// Waits for its end until the deadline; sends all of it a signal, if there is one. True when it
     /// has ended.
     fn has_ended(&self, deadline: Deadline, signal: Option<Signal>) -> bool {
+        let mut doubt = Deadline::after(DOUBT);
         loop {
             // What has ended may have started others.
-            let left = self.find();
-            if left.is_empty() {
+            let (left, are_all) = self.find();
+            if left.is_empty() && (are_all || doubt.left("a look at the processes").is_err()) {
                 return true;
             }
             let Ok(wait) = deadline.left("the end of a program") else {
-                return false;
+                return left.is_empty();
             };
+            let wait = if left.is_empty() { LOOK_AGAIN } else { wait };
             let mut watched = Vec::with_capacity(left.len());
             for (_, process) in &left {
                 let _ = signal.map(|signal| pidfd_send_signal(process, signal));
                 watched.push(PollFd::new(process, PollFlags::IN));
             }
             let _ = poll(&mut watched, Timespec::try_from(wait).ok().as_ref());
+            if !left.is_empty() {
+                doubt = Deadline::after(DOUBT);
+            }
         }
     }
 
@@ -233,7 +264,7 @@ impl Left {
 
     /// Its processes, for messages.
     fn numbers(&self) -> String {
-        let left = self.find();
+        let (left, _) = self.find();
         let numbers: Vec<String> = left.iter().map(|(number, _)| number.to_string()).collect();
         numbers.join(", ")
     }
@@ -254,18 +285,16 @@ pub fn wait_for(note: &Path, deadline: Deadline) -> Result<(), TransportError> {
         warn!(
             "a command of a killed pdudaemon still runs (process {numbers}): waiting for its end"
         );
-        if !left.has_ended(deadline, None) {
+    }
+    if !left.has_ended(deadline, None) {
+        let numbers = left.numbers();
+        warn!("a command of a killed pdudaemon is past its time (process {numbers}): ending it");
+        if !left.end() {
             let numbers = left.numbers();
-            warn!(
-                "a command of a killed pdudaemon is past its time (process {numbers}): ending it"
-            );
-            if !left.end() {
-                let numbers = left.numbers();
-                return Err(TransportError::new(
-                    TransportErrorKind::Busy,
-                    format!("a command of a killed pdudaemon cannot be ended (process {numbers})"),
-                ));
-            }
+            return Err(TransportError::new(
+                TransportErrorKind::Busy,
+                format!("a command of a killed pdudaemon cannot be ended (process {numbers})"),
+            ));
         }
     }
     let _ = fs::remove_file(note);
@@ -276,7 +305,7 @@ pub fn wait_for(note: &Path, deadline: Deadline) -> Result<(), TransportError> {
 mod tests {
     use super::*;
     use std::process::{Child, Command, Stdio};
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     /// A note, and a program that it is of, both left by a process that is gone.
     fn left(folder: &Path, line: &str) -> (PathBuf, Child) {
@@ -333,7 +362,7 @@ mod tests {
         let start = start_of(mine).expect("it lives");
         let note = |boot: &str| format!("{boot} some-mark\n{mine} {start}\n");
         let left = Left::parse(&note("now"), "now").expect("of this time");
-        assert!(left.is(mine));
+        assert_eq!(left.is(mine), Some(true));
         assert_eq!(Left::parse(&note("then"), "now"), None);
         // Torn by a kill: then nothing was started.
         for torn in ["", "now", "now some-ma", "now \n"] {
