@@ -554,6 +554,8 @@ fn pdus(lab: &Lab) -> Value {
     let cmd = |on: &str| json!({"driver": "localcmdline", "cmd_on": format!("{on} >> {record}"), "retries": 1, "retrydelay": 0});
     let mut a = lab.recorder("a");
     a["cmd_status"] = json!("echo on %s | cut -c 1-2");
+    // It says on, whatever it is.
+    a["confirm"] = json!("reply");
     let mut bare = cmd("echo bare on");
     // For --drive: fails in either program.
     bare["cmd_off"] = json!("false; exit 1");

@@ -1126,7 +1126,7 @@ fn a_proxy_is_asked_for_a_tunnel_only_where_tls_goes_through_it() {
     let inside = || {
         let settings = json!({"protocol": "https", "insecure": true});
         let mut driver = build("servertechpro2", "pdu.invalid", settings);
-        let refused = switch(&mut *driver, "AA1", GRACE);
+        let refused = command(&mut *driver, "AA1");
         assert_eq!(
             kind(&refused),
             TransportErrorKind::NoConnection,
@@ -1137,7 +1137,7 @@ fn a_proxy_is_asked_for_a_tunnel_only_where_tls_goes_through_it() {
             text.contains("no tunnel to https://pdu.invalid: HTTP 403"),
             "{text}"
         );
-        assert_eq!(switch(&mut *driver, "AA1", GRACE), Ok(()));
+        assert_eq!(command(&mut *driver, "AA1"), Ok(()));
     };
     let url = format!("http://127.0.0.1:{}", proxy.port);
     let name = "a_proxy_is_asked_for_a_tunnel_only_where_tls_goes_through_it";
@@ -1483,7 +1483,7 @@ server.serve_forever()
             format!("127.0.0.1:{}", local.port),
             json!({}),
         );
-        assert_eq!(switch(&mut *driver, "AA1", GRACE), Ok(()), "{version}");
+        assert_eq!(command(&mut *driver, "AA1"), Ok(()), "{version}");
     }
 }
 

@@ -546,7 +546,8 @@ fn twenty_four_switches_cost_one_engine_discovery() {
         );
     }
     assert_eq!(counter.discoveries.load(Ordering::SeqCst), 1);
-    assert_eq!(counter.messages.load(Ordering::SeqCst), 25);
+    // One to discover, and for each a SET and the GET that confirms it.
+    assert_eq!(counter.messages.load(Ordering::SeqCst), 49);
     driver.rest(soon());
     assert_eq!(
         driver.confirmed(&Outlet::new("1"), Switch::On, soon()),
