@@ -423,6 +423,123 @@ fn clients_that_vanish_leave_nothing_behind() {
     assert!(!printed.contains("panicked"), "{printed}");
 }
 
+/// The bound that pdudaemon.conf(5) documents, in KiB.
+fn documented_bound(connections: u64, pdus: u64, waiting: u64, buffered: u64) -> u64 {
+    32 * 1024 + 8 * connections + 64 * pdus + 2 * waiting + 2 * buffered
+}
+
+/// Resident memory in KiB.
+fn memory(daemon: &Daemon) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.id())).expect("read");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let words = line.expect("VmRSS").split_whitespace().nth(1);
+    words.expect("a number").parse().expect("a number")
+}
+
+/// Clients that ask with all that a request may carry, and reset their connections before they have
+/// an answer; the most memory that was seen meanwhile.
+fn flood(daemon: &Daemon, requests: usize, target: impl Fn(usize) -> String) -> u64 {
+    // More would be refused: together they may be here in part.
+    const AT_ONCE: usize = 10;
+    let headers: String = (0..7)
+        .map(|number| format!("X-{number}: {}\r\n", "a".repeat(1900)))
+        .collect();
+    let body = "b".repeat(60_000);
+    let mut most = 0;
+    for begin in (0..requests).step_by(AT_ONCE) {
+        let clients: Vec<TcpStream> = (begin..begin + AT_ONCE)
+            .map(|number| {
+                let mut client = daemon.connect();
+                let request = format!(
+                    "GET {} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n{headers}\r\n{body}",
+                    target(number),
+                    body.len()
+                );
+                // One that is refused may be closed early.
+                let _ = client.write_all(request.as_bytes());
+                client
+            })
+            .collect();
+        // As long as others are served a few times, all that was sent is read.
+        for _ in 0..4 {
+            assert_eq!(daemon.line("p 1 on"), "ack\n");
+        }
+        most = most.max(memory(daemon));
+        // What waits for an answer is let go without one.
+        for client in &clients {
+            let socket = socket2::SockRef::from(client);
+            socket.set_linger(Some(Duration::ZERO)).expect("set");
+        }
+    }
+    // What is still on its way to being understood counts as kept: until there is room, HTTP gets 503.
+    wait_for("HTTP to be served", || {
+        (daemon.get("on?hostname=p&port=1").0 == 200).then_some(())
+    });
+    most.max(memory(daemon))
+}
+
+#[test]
+fn memory_stays_below_the_documented_bound_whatever_is_asked_for_and_left() {
+    const FLOOD: usize = 800;
+    let lab = Lab::new();
+    let mut pdus: serde_json::Map<String, Value> = (0..60)
+        .map(|number| {
+            (
+                format!("pdu{number}"),
+                json!({"driver": "simulated", "outlets": 64}),
+            )
+        })
+        .collect();
+    let room = json!({
+        "driver": "simulated", "queue_limit": 2 * FLOOD, "client_limit": 2 * FLOOD,
+        "delayed_limit": 2 * FLOOD,
+    });
+    pdus.extend([("p".to_owned(), sim()["p"].clone()), ("q".to_owned(), room)]);
+    let count = pdus.len() as u64;
+    let limits = json!({"daemon": {"max_connections": 64, "max_buffered_bytes": 1 << 20}});
+    let daemon = lab.start_with(pdus.into(), limits, &[]);
+    let before = at_rest(&daemon);
+    let bound = documented_bound(64, count, 2 * FLOOD as u64, 1024);
+    // A request that stays under way, to be followed by clients that do not stay.
+    let path = "/power/control/on?hostname=q&port=1&delay=86400";
+    let mut waits = daemon.connect();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    waits.write_all(request.as_bytes()).expect("sent");
+    let id = wait_for("its number", || {
+        let (_, list) = http(daemon.address, "GET", "/api/v1/requests");
+        let list: Value = serde_json::from_str(&list).expect("JSON");
+        let requests = list["requests"].as_array().expect("a list").iter();
+        let mut of_q = requests.filter(|request| request["target"]["pdu"] == "q");
+        of_q.next().and_then(|request| request["id"].as_u64())
+    });
+    for (what, most) in [
+        (
+            "long polls",
+            flood(&daemon, FLOOD, |_| format!("/api/v1/requests/{id}?wait=60")),
+        ),
+        ("lists", flood(&daemon, FLOOD, |_| "/metrics".into())),
+        (
+            "lists by name",
+            flood(&daemon, FLOOD, |_| "/api/v1/pdus/pdu1".into()),
+        ),
+        (
+            "delayed switches",
+            flood(&daemon, FLOOD, |number| {
+                format!(
+                    "/power/control/on?hostname=q&port={}&delay=86400",
+                    number % 8 + 1
+                )
+            }),
+        ),
+    ] {
+        assert!(most < bound, "{what}: {most} of {bound} KiB");
+    }
+    let socket = socket2::SockRef::from(&waits);
+    socket.set_linger(Some(Duration::ZERO)).expect("set");
+    drop(waits);
+    wait_for_rest(&daemon, before);
+}
+
 /// A network of its own, in which 192.0.2.1 and 192.0.2.2 lead to itself but are no loopback
 /// addresses. It ends with this.
 struct Network(Child);
