@@ -170,6 +170,8 @@ pub(super) struct PduSection {
     #[serde(default)]
     pub(super) about: Option<String>,
     #[serde(default)]
+    pub(super) outlets: Option<super::outlets::Written>,
+    #[serde(default)]
     pub(super) outlet_names: std::collections::BTreeMap<String, String>,
 }
 
@@ -185,6 +187,7 @@ pub(super) const PDU_KEYS: &[&str] = &[
     "bus",
     "confirm",
     "about",
+    "outlets",
     "outlet_names",
 ];
 

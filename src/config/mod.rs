@@ -7,6 +7,7 @@ mod access;
 mod error;
 mod file;
 mod foreign;
+mod outlets;
 mod pdu;
 
 pub use error::{ConfigError, Findings};
@@ -142,7 +143,7 @@ pub struct PduConfig {
     pub spec: &'static DriverSpec,
     /// Its own settings.
     pub settings: Settings,
-    /// The outlets that it can have.
+    /// The outlets that it has, as far as that is known: nobody may name another.
     pub outlets: Outlets,
     /// Attempts per command, at least 1.
     pub retries: u32,
@@ -609,15 +610,20 @@ impl<'a> Reader<'a> {
             let what = format!("{few} attempts would never switch anything, counts as 1");
             self.warn(at, format!("{path}.retries: {what}"));
         }
-        let confirm = common
+        // What can only be checked against the driver.
+        let checked = common
             .as_ref()
             .zip(built.as_ref())
-            .and_then(|(common, (driver, _))| {
+            .map(|(common, (driver, outlets))| {
                 let confirm = common.confirm(driver.proofs(), &settings);
-                confirm.map_err(|error| wrong.push(error)).ok()
+                (confirm, common.outlets(outlets, &settings))
             });
-        if let (Some(common), Some((_, outlets)), Some(confirm), []) =
-            (common, built, confirm, wrong.as_slice())
+        let (confirm, outlets) = checked.unzip();
+        let mut good = |error| wrong.push(error);
+        let confirm = confirm.and_then(|confirm| confirm.map_err(&mut good).ok());
+        let outlets = outlets.and_then(|outlets| outlets.map_err(&mut good).ok());
+        if let (Some(common), Some(outlets), Some(confirm), []) =
+            (common, outlets, confirm, wrong.as_slice())
         {
             for (id, error) in common.strange_names(&outlets) {
                 let at = settings.error("outlet_names", "").at;

@@ -78,6 +78,18 @@ impl Common {
         .map_err(|message| settings.error("confirm", message))
     }
 
+    /// What the key `outlets` leaves of those that the driver has.
+    pub(super) fn outlets(
+        &self,
+        outlets: &Outlets,
+        settings: &Settings,
+    ) -> Result<Outlets, SettingsError> {
+        let narrowed = self.written.outlets.as_ref().map(|key| key.narrow(outlets));
+        narrowed
+            .unwrap_or_else(|| Ok(outlets.clone()))
+            .map_err(|message| settings.error("outlets", message))
+    }
+
     /// The ids under `outlet_names` that are no outlets, and why.
     pub(super) fn strange_names(&self, outlets: &Outlets) -> Vec<(String, DriverError)> {
         let ids = self.written.outlet_names.keys();

@@ -156,7 +156,27 @@ fn what_cannot_work_is_an_error_with_its_place() {
         ),
         (
             r#""pdus": {"a": {"driver": "simulated", "outlets": "x"}}"#,
-            "pdus.a.outlets: expected a number",
+            "x.conf:2:39: pdus.a.outlets: outlet x: no such outlet: expected outlets 1 to 1024",
+        ),
+        (
+            r#""pdus": {"a": {"driver": "simulated", "outlets": {}}}"#,
+            "pdus.a.outlets: invalid type: map, expected a number, a range such as \"1-8,12\", or a list of outlets",
+        ),
+        (
+            r#""pdus": {"a": {"driver": "simulated", "outlets": 2000}}"#,
+            "pdus.a.outlets: expected 1 to 1024 outlets, got 2000",
+        ),
+        (
+            r#""pdus": {"a": {"driver": "simulated", "outlets": []}}"#,
+            "pdus.a.outlets: expected at least one outlet",
+        ),
+        (
+            r#""pdus": {"a": {"driver": "devantech_eth002", "ip": "x", "outlets": "1-3"}}"#,
+            "pdus.a.outlets: outlet 3: no such outlet: expected outlets 1 to 2",
+        ),
+        (
+            r#""pdus": {"a": {"driver": "bcu", "outlets": ["left", "right"]}}"#,
+            "pdus.a.outlets: outlet right is outlet left under another name",
         ),
         (
             r#""pdus": {"a": {"driver": "simulated", "timeout": 0}}"#,
@@ -187,6 +207,54 @@ fn what_cannot_work_is_an_error_with_its_place() {
         let error = errors(text);
         assert!(error.contains(expected), "expected {expected} in {error}");
     }
+}
+
+#[test]
+fn the_key_outlets_says_which_of_them_a_pdu_has() {
+    for (settings, listed, left_out) in [
+        (r#""driver": "simulated", "outlets": 2"#, "1 2", "3"),
+        (r#""driver": "simulated", "outlets": " 3 ""#, "1 2 3", "4"),
+        (
+            r#""driver": "simulated", "outlets": "12,1-3""#,
+            "1 2 3 12",
+            "4",
+        ),
+        (r#""driver": "simulated", "outlets": [7, "2"]"#, "2 7", "1"),
+        (
+            r#""driver": "simulated", "outlets": null"#,
+            "1 2 3 4 5 6 7 8",
+            "9",
+        ),
+        (r#""driver": "apc7921", "outlets": 2"#, "1 2", "3"),
+        (
+            r#""driver": "snmpv1", "community": "c", "oid": "1.3.*", "onsetting": 1, "offsetting": 2, "outlets": 2"#,
+            "1 2",
+            "3",
+        ),
+    ] {
+        let config = parse(&format!(r#""pdus": {{"a": {{{settings}}}}}"#)).expect("loads");
+        let outlets = &good(&config, "a").outlets;
+        let all: Vec<String> = outlets.all().iter().map(Outlet::to_string).collect();
+        assert_eq!(all.join(" "), listed, "{settings}");
+        assert!(outlets.parse(&Outlet::new(left_out)).is_err(), "{settings}");
+        let own = outlets.own().parse(&Outlet::new(left_out));
+        assert!(own.is_ok(), "the driver can have it: {settings}");
+    }
+    let counts_from_0 = r#""pdus": {"a": {"driver": "shelly_gen2", "ip": "x", "outlets": 2}}"#;
+    let config = parse(counts_from_0).expect("loads");
+    let all = good(&config, "a").outlets.all();
+    assert_eq!(all, [Outlet::new("0"), Outlet::new("1")]);
+    let named = r#""pdus": {"a": {"driver": "simulated", "outlets": 2, "outlet_names": {"3": "x"}}},
+        "aliases": {"b": {"hostname": "a", "port": 3}}"#;
+    let warned = warnings(named).join("\n");
+    assert!(
+        warned.contains("pdus.a.outlet_names.3: no such outlet: expected outlets 1, 2"),
+        "{warned}"
+    );
+    assert!(
+        warned.contains("PDU a, outlet 3: no such outlet"),
+        "{warned}"
+    );
 }
 
 #[test]

@@ -553,11 +553,11 @@ fn info_of(name: &PduName, route: &Result<Route, BrokenPdu>, aliased: Vec<&Outle
     let report = route.status.report();
     let pdu = &route.pdu;
     let all = pdu.outlets.all();
-    let known = all
-        .iter()
-        .chain(pdu.outlet_names.keys())
-        .chain(aliased)
-        .chain(report.outlets.keys());
+    let in_use = pdu.outlet_names.keys();
+    let in_use = in_use.chain(aliased).chain(report.outlets.keys());
+    // One that a reboot still owes its on may have been left out of the settings since.
+    let in_use = in_use.filter(|outlet| pdu.outlets.parse(outlet).is_ok());
+    let known = all.iter().chain(in_use);
     let mut outlets = BTreeMap::new();
     for outlet in known {
         // The name by which it is listed is the first.

@@ -98,8 +98,9 @@ impl Table {
             match self.why_abandoned(&found) {
                 None => {
                     if let Some(Ok(route)) = self.routes.get(&found.pdu) {
-                        // One that the settings do not let through any more is for the log to tell.
-                        let parsed = route.pdu.outlets.parse(&found.outlet);
+                        // By all that the driver can have: what the settings leave out since must
+                        // not stay dark. One that even the driver cannot have is for the log to tell.
+                        let parsed = route.pdu.outlets.own().parse(&found.outlet);
                         let outlet = parsed.unwrap_or(found.outlet);
                         let _ = route.worker.inbox.send(Message::Owed(outlet));
                     }

@@ -420,8 +420,8 @@ impl Worker {
         let (number, desk) = (self.calls, Arc::clone(&self.desk));
         let noting = self.lock.as_ref().and_then(PduLock::note_programs);
         let confirm = self.pdu.confirm;
-        // One that is owed its on may be of other settings.
-        let known = self.pdu.outlets.parse(outlet);
+        // One that is owed its on may be of other settings: no key keeps its PDU from it.
+        let known = self.pdu.outlets.own().parse(outlet);
         *desk.lock() = Some(Laid {
             worker: self,
             number,

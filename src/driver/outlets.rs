@@ -3,6 +3,7 @@
 
 use super::DriverError;
 use crate::request::Outlet;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -56,8 +57,13 @@ pub enum Outlets {
     Range(RangeInclusive<u32>),
     /// Some of these numbers.
     Within(RangeInclusive<u32>),
-    /// These.
-    Listed(Vec<Outlet>),
+    /// These alone.
+    Listed {
+        /// As [`Outlets::parse`] of the others has found them.
+        these: BTreeSet<Outlet>,
+        /// All that the driver can have.
+        of: Box<Outlets>,
+    },
     /// Those that a rule knows.
     Rule(Arc<Parse>),
     /// One outlet, whatever it is called.
@@ -79,14 +85,57 @@ impl Outlets {
                 .filter(|number| numbers.contains(number))
                 .map(|_| outlet.clone())
                 .ok_or_else(|| self.expected()),
-            Self::Listed(listed) => match listed.contains(outlet) {
-                true => Ok(outlet.clone()),
-                false => Err(self.expected()),
-            },
+            Self::Listed { these, of } => {
+                // By whatever name: the others know which outlet that is.
+                let found = of.parse(outlet).ok();
+                found
+                    .filter(|found| these.contains(found))
+                    .ok_or_else(|| self.expected())
+            }
             Self::Rule(parse) => parse(outlet),
             Self::Any => Ok(outlet.clone().known_as("1")),
         };
         found.map_err(|expected| DriverError::NoSuchOutlet { expected })
+    }
+
+    /// All that the driver can have, whatever narrows them.
+    pub fn own(&self) -> &Self {
+        match self {
+            Self::Listed { of, .. } => of.own(),
+            own => own,
+        }
+    }
+
+    /// The number from which they are counted.
+    pub fn first(&self) -> u32 {
+        match self {
+            Self::Range(numbers) | Self::Within(numbers) => *numbers.start(),
+            Self::Listed { of, .. } => of.first(),
+            Self::Rule(_) | Self::Any => 1,
+        }
+    }
+
+    /// These alone, of all that the driver can have; fails at one that it cannot have, at one that
+    /// is there twice, and when there is none.
+    pub fn narrowed(&self, ids: impl IntoIterator<Item = Outlet>) -> Result<Self, String> {
+        let of = self.own();
+        let mut these: BTreeSet<Outlet> = BTreeSet::new();
+        for id in ids {
+            let found = of.parse(&id);
+            let found = found.map_err(|error| format!("outlet {id}: {error}"))?;
+            if let Some(known) = these.get(&found) {
+                return Err(match known.as_str() == id.as_str() {
+                    true => format!("outlet {id} is there twice"),
+                    false => format!("outlet {id} is outlet {known} under another name"),
+                });
+            }
+            these.insert(found);
+        }
+        if these.is_empty() {
+            return Err("expected at least one outlet".to_owned());
+        }
+        let of = Box::new(of.clone());
+        Ok(Self::Listed { these, of })
     }
 
     /// In words, where there are few enough.
@@ -98,13 +147,9 @@ impl Outlets {
             Self::Range(numbers) | Self::Within(numbers) => {
                 format!("outlets {} to {}", numbers.start(), numbers.end())
             }
-            Self::Listed(listed) => match listed.as_slice() {
-                [] => "none: it has no outlets".to_owned(),
-                [only] => format!("outlet {only}"),
-                several => {
-                    let ids: Vec<&str> = several.iter().map(Outlet::as_str).collect();
-                    format!("one of the outlets {}", ids.join(", "))
-                }
+            Self::Listed { these, .. } => match these.len() {
+                1 => format!("outlet {}", in_words(these)),
+                _ => format!("outlets {}", in_words(these)),
             },
             Self::Rule(_) => "an outlet of the PDU's own".to_owned(),
             Self::Any => "any name".to_owned(),
@@ -120,7 +165,7 @@ impl Outlets {
                 let last = most.min(*numbers.end());
                 (*numbers.start()..=last).map(number).collect()
             }
-            Self::Listed(listed) => listed.clone(),
+            Self::Listed { these, .. } => these.iter().cloned().collect(),
             Self::Rule(_) => Vec::new(),
             Self::Any => vec![number(1)],
         }
@@ -134,6 +179,23 @@ impl fmt::Debug for Outlets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Outlets({})", self.expected())
     }
+}
+
+/// Numbers that follow on each other as one: `1 to 8, 12, left`.
+fn in_words(outlets: &BTreeSet<Outlet>) -> String {
+    let outlets: Vec<&Outlet> = outlets.iter().collect();
+    let follows = |one: &&Outlet, other: &&Outlet| {
+        let numbers = one.number().zip(other.number());
+        numbers.is_some_and(|(one, other)| one.checked_add(1) == Some(other))
+    };
+    let runs = outlets.chunk_by(follows).map(|run| match run {
+        [first, .., last] if run.len() > 2 => format!("{first} to {last}"),
+        few => {
+            let ids: Vec<&str> = few.iter().map(|outlet| outlet.as_str()).collect();
+            ids.join(", ")
+        }
+    });
+    runs.collect::<Vec<_>>().join(", ")
 }
 
 /// The id of an outlet that only the PDU knows: every text that could be one.
@@ -165,16 +227,17 @@ mod tests {
 
     #[test]
     fn every_kind_finds_its_own_outlets_alone() {
-        let listed = Outlets::Listed(vec![Outlet::new("2"), Outlet::new("AA1")]);
         let folded = Outlets::rule(|outlet| {
             let outlet = named(outlet, "a name")?;
             let key = outlet.as_str().to_ascii_lowercase();
             Ok(outlet.known_as(key))
         });
+        let two = ["2", "AA1"].map(Outlet::new);
+        let listed = folded.narrowed(two).expect("it can have them");
         for (outlets, good, bad) in [
             (&Outlets::Range(1..=8), "1=1 08=8", "0 9 x -1 +1 1.0"),
             (&Outlets::Within(0..=9), "0=0 9=9", "10 AA1"),
-            (&listed, "2=2 02=2 AA1=AA1", "1 aa1"),
+            (&listed, "2=2 aa1=aa1 AA1=aa1", "1 02 AA2"),
             (&folded, "Lamp=lamp lamp=lamp 04=04", ". .. a\nb"),
             (&Outlets::Any, "1=1 7=1 dut=1 ..=1", ""),
         ] {
@@ -194,7 +257,13 @@ mod tests {
 
     #[test]
     fn who_asks_for_another_is_told_what_there_is() {
-        let ids = |ids: &[&str]| Outlets::Listed(ids.iter().map(|id| Outlet::new(*id)).collect());
+        let ids = |ids: &[&str]| {
+            let ids = ids.iter().map(|id| Outlet::new(*id));
+            Has::Told("a lamp")
+                .outlets()
+                .narrowed(ids)
+                .expect("it can have them")
+        };
         for (outlets, told) in [
             (
                 Outlets::Range(1..=8),
@@ -203,8 +272,8 @@ mod tests {
             (Outlets::Range(1..=1), "no such outlet: expected outlet 1"),
             (ids(&["3"]), "no such outlet: expected outlet 3"),
             (
-                ids(&["3", "5"]),
-                "no such outlet: expected one of the outlets 3, 5",
+                ids(&["1", "2", "3", "5", "6", "left"]),
+                "no such outlet: expected outlets 1 to 3, 5, 6, left",
             ),
             (
                 Has::Told("a lamp").outlets(),
@@ -213,6 +282,46 @@ mod tests {
         ] {
             let error = outlets.parse(&Outlet::new("")).expect_err("none");
             assert_eq!(error.to_string(), told);
+        }
+    }
+
+    #[test]
+    fn only_what_the_driver_can_have_is_left_of_it() {
+        let narrow = |outlets: &Outlets, ids: &[&str]| {
+            let narrowed = outlets.narrowed(ids.iter().map(|id| Outlet::new(*id)));
+            narrowed.map(|outlets| {
+                let all = outlets.all();
+                let ids: Vec<String> = all.iter().map(Outlet::to_string).collect();
+                ids.join(" ")
+            })
+        };
+        let eight = Outlets::Range(1..=8);
+        assert_eq!(narrow(&eight, &["7", "1"]).as_deref(), Ok("1 7"));
+        assert_eq!(narrow(&Outlets::Any, &["dut"]).as_deref(), Ok("dut"));
+        // Narrowed again, it is the driver's own that counts.
+        let two = eight.narrowed([Outlet::new("2")]).expect("it has it");
+        assert_eq!(narrow(&two, &["3"]).as_deref(), Ok("3"));
+        assert!(two.own().parse(&Outlet::new("8")).is_ok());
+        for (outlets, ids, told) in [
+            (
+                &eight,
+                &["1", "9"][..],
+                "outlet 9: no such outlet: expected outlets 1 to 8",
+            ),
+            (
+                &eight,
+                &["1", "01"],
+                "outlet 01 is outlet 1 under another name",
+            ),
+            (&eight, &["1", "1"], "outlet 1 is there twice"),
+            (
+                &Outlets::Any,
+                &["1", "2"],
+                "outlet 2 is outlet 1 under another name",
+            ),
+            (&eight, &[], "expected at least one outlet"),
+        ] {
+            assert_eq!(narrow(outlets, ids), Err(told.to_owned()), "{outlets:?}");
         }
     }
 }

@@ -18,12 +18,6 @@ pub(super) static SPECS: &[DriverSpec] = &[DriverSpec {
     transport: "simulated",
     keys: &[
         Key {
-            name: "outlets",
-            kind: "number",
-            default: "8",
-            about: "how many outlets it has, counted from 1",
-        },
-        Key {
             name: "start",
             kind: "text",
             default: "\"off\"",
@@ -60,7 +54,7 @@ pub(super) static SPECS: &[DriverSpec] = &[DriverSpec {
             about: "every n-th answer is lost: switched, but not confirmed",
         },
     ],
-    outlets: Has::Told("1 to `outlets`"),
+    outlets: Has::Told("1 to 8, or what the key `outlets` says"),
     reads_back: true,
     verified_by: "the test suite",
     timeout: DEVICE_TIMEOUT,
@@ -68,11 +62,12 @@ pub(super) static SPECS: &[DriverSpec] = &[DriverSpec {
     build: &build,
 }];
 
+/// So many it can have; it has 8 where the key `outlets` does not say otherwise.
+const MOST_OUTLETS: u32 = 1024;
+
 #[derive(Deserialize)]
 #[serde(default)]
 struct Keys {
-    #[serde(deserialize_with = "settings::number")]
-    outlets: u32,
     start: String,
     #[serde(deserialize_with = "settings::number")]
     latency: f64,
@@ -87,7 +82,6 @@ struct Keys {
 impl Default for Keys {
     fn default() -> Self {
         Self {
-            outlets: 8,
             start: "off".into(),
             latency: 0.0,
             refuse_outlets: Vec::new(),
@@ -120,7 +114,10 @@ fn build(settings: &Settings) -> Result<(Box<dyn Driver>, Outlets), SettingsErro
     };
     let latency = Duration::try_from_secs_f64(keys.latency)
         .map_err(|_| settings.error("latency", "expected seconds, 0 or more"))?;
-    let outlets = Outlets::Range(1..=keys.outlets);
+    let usual = (1..=8_u32).map(|number| Outlet::new(number.to_string()));
+    let outlets = Outlets::Range(1..=MOST_OUTLETS)
+        .narrowed(usual)
+        .map_err(|message| settings.error("outlets", message))?;
     let driver = Simulated {
         keys,
         latency,

@@ -22,6 +22,7 @@ fn common_keys() -> Vec<(&'static str, Value)> {
         ("queue_limit", json!(0)),
         ("bus", json!(["x"])),
         ("about", json!(["x"])),
+        ("outlets", json!({"x": 1})),
         ("outlet_names", json!("x")),
     ]
 }
@@ -391,6 +392,50 @@ fn what_a_broken_pdu_owes_is_told_and_kept_until_it_is_mended() {
         let (_, health) = daemon.api("GET", "/healthz", Value::Null);
         (health["status"] == "ok").then_some(())
     });
+    daemon.stop();
+}
+
+#[test]
+fn an_outlet_that_the_settings_leave_out_is_owed_its_on_and_nothing_else() {
+    let lab = Lab::new();
+    let state = json!({"daemon": {"state_directory": lab.path("state")}});
+    fs::create_dir_all(lab.path("state/journal")).expect("a folder");
+    let record = lab.path("state/journal/pdu.7.0");
+    fs::write(&record, "").expect("a record");
+    let pdu = |outlets: Value| {
+        let mut pdu = lab.recorder("pdu");
+        pdu["outlets"] = outlets;
+        json!({ "pdu": pdu })
+    };
+    let daemon = lab.start_with(pdu(json!("1-2,5")), state.clone(), &[]);
+    lab.wait_for_record(&["pdu 7 on"]);
+    wait_for("the record's end", || (!record.exists()).then_some(()));
+    let listed = || {
+        let (_, pdu) = daemon.api("GET", "/api/v1/pdus/pdu", Value::Null);
+        let outlets = pdu["outlets"].as_array().expect("outlets").clone();
+        let ids = outlets
+            .iter()
+            .filter_map(|outlet| outlet["outlet"].as_str());
+        ids.map(str::to_owned).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(listed(), "1 2 5");
+    let (status, answer) = daemon.get("on?hostname=pdu&port=7");
+    assert_eq!(status, 503, "{answer}");
+    assert!(answer.contains("expected outlets 1, 2, 5"), "{answer}");
+    assert_eq!(daemon.get("on?hostname=pdu&port=5").0, 200);
+
+    // In the pause of a reboot its outlet is taken out of the settings.
+    let (status, ticket) = daemon.api(
+        "POST",
+        "/api/v1/pdus/pdu/outlets/2/reboot?wait=false",
+        json!({"delay": 2}),
+    );
+    assert_eq!(status, 202, "{ticket}");
+    lab.wait_for_record(&["pdu 7 on", "pdu 5 on", "pdu 2 off"]);
+    lab.config(pdu(json!(["left"])), state);
+    reload(&daemon);
+    lab.wait_for_record(&["pdu 7 on", "pdu 5 on", "pdu 2 off", "pdu 2 on"]);
+    assert_eq!(listed(), "left");
     daemon.stop();
 }
 

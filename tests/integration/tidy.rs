@@ -17,7 +17,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("vault", &["settings", "children"]),
     (
         "config",
-        &["request", "settings", "driver", "hint", "access", "vault"],
+        &[
+            "request", "ranges", "settings", "driver", "hint", "access", "vault",
+        ],
     ),
     ("metrics", &["request"]),
     (
