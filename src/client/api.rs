@@ -74,6 +74,8 @@ pub(super) struct Pdu {
     pub(super) since: Option<String>,
     pub(super) waiting: u64,
     pub(super) last_error: Option<LastError>,
+    /// Not known yet; an older daemon does not say.
+    pub(super) outlet_count: Option<u64>,
     pub(super) outlets: Vec<Outlet>,
 }
 
@@ -82,6 +84,8 @@ pub(super) struct Pdu {
 #[serde(default)]
 pub(super) struct LastError {
     pub(super) at: Option<String>,
+    /// An older daemon does not say.
+    pub(super) outlet: Option<String>,
     pub(super) text: String,
 }
 

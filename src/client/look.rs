@@ -106,7 +106,7 @@ fn pdus(pdus: &[Pdu]) -> String {
                 cell(&pdu.driver),
                 reachable(pdu),
                 cell(&pdu.waiting.to_string()),
-                cell(&pdu.outlets.len().to_string()),
+                outlet_count(pdu),
                 cell(pdu.about.as_deref().unwrap_or_default()),
             ]
         })
@@ -118,17 +118,31 @@ fn pdus(pdus: &[Pdu]) -> String {
     )
 }
 
+fn outlet_count(pdu: &Pdu) -> Cell {
+    match (pdu.outlet_count, pdu.outlets.len()) {
+        (Some(count), _) => cell(&count.to_string()),
+        (None, 0) => tinted("not known yet", Colour::Quiet),
+        (None, known) => cell(&format!("{known} known")),
+    }
+}
+
 fn reachable(pdu: &Pdu) -> Cell {
     if pdu.served == Some(false) {
         return tinted("no: broken settings", Colour::Bad);
     }
+    // It may be that outlet alone.
+    let asked = pdu
+        .last_error
+        .as_ref()
+        .and_then(|error| error.outlet.as_ref());
+    let asked = asked.map_or(String::new(), |outlet| format!(" (outlet {outlet})"));
     match (pdu.reachable, &pdu.since) {
         (Some(true), _) => tinted("yes", Colour::Good),
         (Some(false), Some(since)) => tinted(
-            &format!("not since {}", ago(since, Timestamp::now())),
+            &format!("not since {}{asked}", ago(since, Timestamp::now())),
             Colour::Bad,
         ),
-        (Some(false), None) => tinted("no", Colour::Bad),
+        (Some(false), None) => tinted(&format!("no{asked}"), Colour::Bad),
         (None, _) => tinted("not asked yet", Colour::Quiet),
     }
 }
@@ -167,6 +181,9 @@ fn one_pdu(pdu: &Pdu) -> String {
             cell("last error"),
             tinted(&format!("{when}{}", error.text), Colour::Bad),
         ]);
+    }
+    if pdu.outlet_count.is_none() {
+        fields.push(vec![cell("outlets"), outlet_count(pdu)]);
     }
     let mut text = show::table(&[], &fields, colour);
     if !pdu.outlets.is_empty() {

@@ -19,7 +19,7 @@ mod ticket;
 mod worker;
 
 pub use message::Stop;
-pub use status::{Known, Report, Source};
+pub use status::{Known, LastError, Report, Source};
 pub use ticket::{Follower, Presence, Progress, Ticket};
 
 use crate::config::{Alias, BrokenPdu, Config};
@@ -121,6 +121,8 @@ pub struct PduInfo {
     pub waiting: usize,
     /// What is known of it.
     pub report: Report,
+    /// How many outlets it has, where that is known; all of them are in `outlets` then.
+    pub outlet_count: Option<usize>,
     /// Its outlets as far as they are known (from the driver, names in the config, aliases and
     /// use), each with its name.
     pub outlets: BTreeMap<Outlet, Option<String>>,
@@ -545,6 +547,7 @@ fn info_of(name: &PduName, route: &Result<Route, BrokenPdu>, aliased: Vec<&Outle
                 is_served: false,
                 broken: Some(broken.error.to_string()),
                 waiting: 0,
+                outlet_count: None,
                 outlets: aliased.into_iter().map(|id| (id.clone(), None)).collect(),
                 report: Report::default(),
             };
@@ -557,7 +560,7 @@ fn info_of(name: &PduName, route: &Result<Route, BrokenPdu>, aliased: Vec<&Outle
     let in_use = in_use.chain(aliased).chain(report.outlets.keys());
     // One that a reboot still owes its on may have been left out of the settings since.
     let in_use = in_use.filter(|outlet| pdu.outlets.parse(outlet).is_ok());
-    let known = all.iter().chain(in_use);
+    let known = all.iter().flatten().chain(in_use);
     let mut outlets = BTreeMap::new();
     for outlet in known {
         // The name by which it is listed is the first.
@@ -575,6 +578,7 @@ fn info_of(name: &PduName, route: &Result<Route, BrokenPdu>, aliased: Vec<&Outle
             .as_ref()
             .map(|broken| broken.error.to_string()),
         waiting: route.places.taken(),
+        outlet_count: all.map(|_| outlets.len()),
         outlets,
         report,
     }

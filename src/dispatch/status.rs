@@ -29,6 +29,17 @@ pub struct Known {
     pub at: SystemTime,
 }
 
+/// What last went wrong with a PDU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastError {
+    /// When.
+    pub at: SystemTime,
+    /// At which outlet.
+    pub outlet: Outlet,
+    /// That outlet, and why.
+    pub text: String,
+}
+
 /// What is known of a PDU.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
@@ -36,8 +47,8 @@ pub struct Report {
     pub reachable: Option<bool>,
     /// Since when that is so.
     pub since: Option<SystemTime>,
-    /// The last error, and when.
-    pub last_error: Option<(SystemTime, String)>,
+    /// The last failure of a call.
+    pub last_error: Option<LastError>,
     /// Last known states by outlet.
     pub outlets: BTreeMap<Outlet, Known>,
     /// Since when a driver call has been running, and its deadline.
@@ -129,7 +140,11 @@ impl Status {
                 *report.failures.entry(error.word()).or_default() += 1;
                 // That there is nothing to read with is no trouble of the PDU.
                 if !matches!(error, DriverError::CannotRead(_)) {
-                    report.last_error = Some((now, format!("outlet {outlet}: {error}")));
+                    report.last_error = Some(LastError {
+                        at: now,
+                        outlet: outlet.clone(),
+                        text: format!("outlet {outlet}: {error}"),
+                    });
                 }
                 if error.may_have_acted() {
                     // What it was is not known any more.

@@ -157,23 +157,16 @@ impl Outlets {
     }
 
     /// Every outlet, where that is known without asking the PDU.
-    pub fn all(&self) -> Vec<Outlet> {
+    pub fn all(&self) -> Option<Vec<Outlet>> {
         let number = |number: u32| Outlet::new(number.to_string());
         match self {
-            Self::Range(numbers) | Self::Within(numbers) => {
-                let most = numbers.start().saturating_add(COUNTED);
-                let last = most.min(*numbers.end());
-                (*numbers.start()..=last).map(number).collect()
-            }
-            Self::Listed { these, .. } => these.iter().cloned().collect(),
-            Self::Rule(_) => Vec::new(),
-            Self::Any => vec![number(1)],
+            Self::Range(numbers) => Some(numbers.clone().map(number).collect()),
+            Self::Listed { these, .. } => Some(these.iter().cloned().collect()),
+            Self::Within(_) | Self::Rule(_) => None,
+            Self::Any => Some(vec![number(1)]),
         }
     }
 }
-
-/// Outlets are counted up to here, for lists.
-const COUNTED: u32 = 256;
 
 impl fmt::Debug for Outlets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -290,7 +283,7 @@ mod tests {
         let narrow = |outlets: &Outlets, ids: &[&str]| {
             let narrowed = outlets.narrowed(ids.iter().map(|id| Outlet::new(*id)));
             narrowed.map(|outlets| {
-                let all = outlets.all();
+                let all = outlets.all().expect("known");
                 let ids: Vec<String> = all.iter().map(Outlet::to_string).collect();
                 ids.join(" ")
             })

@@ -166,6 +166,51 @@ fn the_document_has_every_operation_and_no_other() {
 }
 
 #[test]
+fn one_outlet_is_shown_or_told_why_it_is_not_there() {
+    let daemon = daemon();
+    let (status, outlet) = daemon.get(&format!("{RACK1}/outlets/3"));
+    assert_eq!(
+        (status, &outlet["name"], &outlet["state"]),
+        (200, &json!("board"), &Value::Null)
+    );
+    let (status, problem) = daemon.get(&format!("{RACK1}/outlets/99"));
+    assert_eq!((status, kind(&problem)), (404, "no-such-outlet"));
+    assert_eq!(
+        problem["detail"],
+        "PDU rack 1/a, outlet 99: no such outlet: expected outlets 1 to 12"
+    );
+    let (status, problem) = daemon.get("/api/v1/pdus/rack3/outlets/1");
+    assert_eq!((status, kind(&problem)), (404, "unknown-pdu"));
+
+    // One outlet that hangs: its failure says that it is that one.
+    let (status, _) = daemon.get("/api/v1/pdus/away/outlets/1/state");
+    assert_eq!(status, 504);
+    let (_, away) = daemon.get("/api/v1/pdus/away");
+    assert_eq!(away["reachable"], false, "{away}");
+    assert_eq!(away["last_error"]["outlet"], "1", "{away}");
+}
+
+#[test]
+fn how_many_outlets_there_are_is_told_where_it_is_known() {
+    let daemon = daemon();
+    let count = |name: &str| {
+        let (_, pdu) = daemon.get(&format!("/api/v1/pdus/{name}"));
+        let listed = pdu["outlets"].as_array().expect("a list").len();
+        (pdu["outlet_count"].clone(), listed)
+    };
+    assert_eq!(count("rack2"), (json!(2), 2));
+    assert_eq!(count("blind"), (Value::Null, 0));
+    let on = Some(json!({"state": "on"}));
+    let (status, done) = daemon.call("PUT", "/api/v1/pdus/blind/outlets/left/state", on);
+    assert_eq!(status, 200, "{done}");
+    assert_eq!(
+        count("blind"),
+        (Value::Null, 1),
+        "one in use says nothing of others"
+    );
+}
+
+#[test]
 fn outlets_are_listed_switched_read_and_rebooted() {
     let daemon = daemon();
     let (status, list) = daemon.get("/api/v1/pdus");

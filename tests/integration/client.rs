@@ -456,13 +456,14 @@ fn lists_align_and_tell_what_is_known() {
     let stub = Stub::new(Box::new(|seen| {
         let rack1 = json!({
             "name": "rack1", "about": "left of the door", "driver": "apc7952", "reads_back": true,
-            "reachable": true, "waiting": 0, "outlets": [
+            "reachable": true, "waiting": 0, "outlet_count": 3, "outlets": [
                 {"outlet": "1", "name": "board7", "state": "on", "source": "read", "age": 3.2},
                 {"outlet": "2", "state": "unknown", "detail": "cycling", "source": "read", "age": 300},
                 {"outlet": "3", "state": null, "source": null}]});
         let far = json!({
             "name": "a/b c", "driver": "ubiquity", "reads_back": false, "reachable": false,
-            "waiting": 12, "last_error": {"text": "no route"}, "outlets": []});
+            "waiting": 12, "last_error": {"outlet": "4", "text": "no route"},
+            "outlet_count": null, "outlets": []});
         match seen.url.as_str() {
             "/api/v1/pdus" => (200, json!({"pdus": [rack1, far]}).to_string()),
             "/api/v1/pdus/rack1" => (200, rack1.to_string()),
@@ -479,9 +480,9 @@ fn lists_align_and_tell_what_is_known() {
     }));
     assert_eq!(
         told(&stub.client(&["list"])).1,
-        "PDU    DRIVER    REACHABLE  WAITING  OUTLETS  ABOUT\n\
-         rack1  apc7952   yes        0        3        left of the door\n\
-         a/b c  ubiquity  no         12       0        -"
+        "PDU    DRIVER    REACHABLE      WAITING  OUTLETS        ABOUT\n\
+         rack1  apc7952   yes            0        3              left of the door\n\
+         a/b c  ubiquity  no (outlet 4)  12       not known yet  -"
     );
     let (code, out, err) = told(&stub.client(&["list", "rack[1-2]", "a/b c"]));
     assert_eq!(code, 127, "rack2 is not there");
@@ -501,10 +502,11 @@ fn lists_align_and_tell_what_is_known() {
          \n\
          PDU         a/b c\n\
          driver      ubiquity\n\
-         reachable   no\n\
+         reachable   no (outlet 4)\n\
          waiting     12\n\
          states      cannot be read from this PDU\n\
-         last error  no route"
+         last error  no route\n\
+         outlets     not known yet"
     );
     assert_eq!(
         told(&stub.client(&["list", "--aliases"])).1,

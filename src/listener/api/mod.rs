@@ -92,6 +92,10 @@ static ROUTES: &[Route] = &[
         &[("GET", &["refresh"], shows(pdus::one))],
     ),
     route(
+        "/api/v1/pdus/{pdu}/outlets/{outlet}",
+        &[("GET", &[], Now(pdus::outlet))],
+    ),
+    route(
         "/api/v1/pdus/{pdu}/outlets/{outlet}/state",
         &[
             ("GET", &["last"], Now(pdus::state)),

@@ -74,7 +74,7 @@ fn refresh_of(query: &Query) -> Result<Option<Duration>, Problem> {
 pub(super) fn state(call: Call) {
     match call.query.flag("last", false) {
         Err(problem) => call.problem(problem),
-        Ok(true) => last_state(call),
+        Ok(true) => outlet(call),
         Ok(false) => match call.submit(call.outlet(), Action::State, None) {
             Err(problem) => call.problem(problem),
             Ok(ticket) => call.answer_when_ended(&ticket, None, read),
@@ -82,7 +82,8 @@ pub(super) fn state(call: Call) {
     }
 }
 
-fn last_state(call: Call) {
+/// `GET /api/v1/pdus/{pdu}/outlets/{outlet}`: as last known.
+pub(super) fn outlet(call: Call) {
     let (pdu, outlet) = (call.part(0), Outlet::new(call.part(1)));
     if !call.caller.may_see(&pdu) {
         let problem = call.unknown_pdu(&pdu);

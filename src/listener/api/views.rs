@@ -25,12 +25,15 @@ pub(super) struct PduView<'a> {
     waiting: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_error: Option<LastError<'a>>,
+    /// Null while it is not known how many it has.
+    outlet_count: Option<usize>,
     outlets: Vec<OutletView<'a>>,
 }
 
 #[derive(Debug, Serialize)]
 struct LastError<'a> {
     at: String,
+    outlet: &'a str,
     text: &'a str,
 }
 
@@ -93,10 +96,12 @@ impl<'a> PduView<'a> {
             reachable: report.reachable,
             since: report.since.map(when),
             waiting: info.waiting,
-            last_error: report.last_error.as_ref().map(|(at, text)| LastError {
-                at: when(*at),
-                text,
+            last_error: report.last_error.as_ref().map(|error| LastError {
+                at: when(error.at),
+                outlet: error.outlet.as_str(),
+                text: &error.text,
             }),
+            outlet_count: info.outlet_count,
             outlets: outlets
                 .into_iter()
                 .map(|(outlet, name)| {

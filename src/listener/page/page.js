@@ -76,11 +76,11 @@ function card(name) {
   parts = {
     root, outlets: new Map(),
     heading: make("h2", "", name), waiting: make("span", "chip busy"), reach: make("span", "chip"),
-    about: make("p", "about"), error: make("p", "error"), list: make("ul"),
+    about: make("p", "about"), error: make("p", "error"), count: make("p", "about", "outlets: not known yet"), list: make("ul"),
   };
   title.append(parts.heading, parts.waiting, parts.reach);
   head.append(title, parts.about, parts.error);
-  root.append(head, parts.list);
+  root.append(head, parts.count, parts.list);
   root.setAttribute("aria-label", `PDU ${name}`);
   cards.set(name, parts);
   return parts;
@@ -140,7 +140,7 @@ function draw(pdus) {
     const away = pdu.reachable === false;
     const bad = away || !pdu.served;
     style(parts.reach, `chip ${bad ? "bad" : pdu.reachable ? "good" : ""}`);
-    say(parts.reach, !pdu.served ? "not served" : away ? "not reachable" : pdu.reachable ? "reachable" : "not asked yet");
+    say(parts.reach, !pdu.served ? "not served" : away ? `not reachable${pdu.last_error ? ` (outlet ${pdu.last_error.outlet})` : ""}` : pdu.reachable ? "reachable" : "not asked yet");
     parts.reach.title = pdu.since ? `since ${new Date(pdu.since).toLocaleString()}` : "";
     const recent = pdu.last_error && (away || Date.now() - Date.parse(pdu.last_error.at) < 600000);
     show(parts.error, Boolean(pdu.broken || recent));
@@ -148,6 +148,7 @@ function draw(pdus) {
     if (pdu.broken) {
       say(parts.error, `${pdu.served ? "It goes on with the settings that it had; the new ones" : "Its settings"} cannot work: ${pdu.broken}`);
     } else if (recent) say(parts.error, `${pdu.last_error.text} (${since(pdu.last_error.at)})`);
+    show(parts.count, pdu.outlet_count === null && pdu.outlets.length === 0);
     parts.words = `${pdu.name} ${pdu.about || ""} ${pdu.driver}`.toLowerCase();
     const outlets = new Set(pdu.outlets.map((outlet) => outlet.outlet));
     for (const [id, line] of parts.outlets) {
