@@ -486,6 +486,35 @@ fn what_was_put_off_and_cancelled_is_gone() {
 }
 
 #[test]
+fn a_switch_that_no_state_confirms_is_told_as_unconfirmed() {
+    let relay = |status: Value| {
+        let mut pdu = json!({"driver": "localcmdline", "cmd_on": "true", "cmd_off": "true"});
+        pdu["cmd_status"] = status;
+        pdu
+    };
+    let mut weak = relay(json!("echo off"));
+    weak["confirm"] = json!("reply");
+    let pdus = json!({"weak": weak, "blind": relay(json!("")), "sure": relay(json!("echo on"))});
+    let daemon = Daemon::start(&pdus, &json!({}));
+    for (pdu, unconfirmed, source) in [
+        ("weak", json!(true), "unconfirmed"),
+        ("blind", json!(true), "unconfirmed"),
+        ("sure", Value::Null, "switched"),
+    ] {
+        let state = format!("/api/v1/pdus/{pdu}/outlets/1/state");
+        let (status, request) = daemon.call("PUT", &state, Some(json!({"state": "on"})));
+        assert_eq!((status, &request["ok"]), (200, &json!(true)), "{request}");
+        assert_eq!(request["unconfirmed"], unconfirmed, "{pdu}: {request}");
+        let (_, report) = daemon.get(&format!("/api/v1/pdus/{pdu}"));
+        assert_eq!(report["outlets"][0]["source"], source, "{report}");
+    }
+    let many = json!({"targets": ["weak:1", "sure:1"], "command": "on"});
+    let (_, told) = daemon.call("POST", "/api/v1/requests", Some(many));
+    assert_eq!(told["results"][0]["unconfirmed"], true, "{told}");
+    assert_eq!(told["results"][1]["unconfirmed"], Value::Null, "{told}");
+}
+
+#[test]
 fn a_state_is_read_in_its_place_and_from_the_device_and_equal_reads_are_one() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| folder.path().join(name);

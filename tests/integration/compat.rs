@@ -810,6 +810,7 @@ const SHOWN_ELSEWHERE: &[&str] = &[
     "`pduclient --delay 0`",
     "`pduclient` failure texts",
     // faults_snmp.rs, access.rs
+    "the success of a switch",
     "an SNMP agent that is slow or silent",
     "requests of browsers",
     // What is not there cannot be shown

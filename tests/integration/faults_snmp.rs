@@ -4,8 +4,9 @@
 use crate::sim::ber::{answer, answer_after, binding, refusal, request_id, with_request_id};
 use crate::sim::port::{self, Waker};
 use crate::transcript::Confirmed;
+use pdudaemon::driver::confirm::Confirm;
 use pdudaemon::driver::{Driver, DriverError, registry};
-use pdudaemon::request::{Outlet, PduName, State, Switch};
+use pdudaemon::request::{Outlet, PduName, Proof, State, Switch};
 use pdudaemon::settings::{Position, Settings};
 use pdudaemon::transport::{Deadline, TransportErrorKind};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -34,6 +35,10 @@ impl Asked<'_> {
         let _ = self.socket.send_to(bytes, self.from);
     }
 
+    fn is_set(&self) -> bool {
+        is_set(self.request)
+    }
+
     /// Carries the request out; a GET is told 1.
     fn obey(&self) {
         self.say(&answer(self.request, 0, 1));
@@ -43,6 +48,11 @@ impl Asked<'_> {
     fn version(&self) -> u8 {
         self.request[4]
     }
+}
+
+/// Is it a SET of SNMPv2c, behind version and community?
+fn is_set(request: &[u8]) -> bool {
+    request.get(14) == Some(&0xa3)
 }
 
 /// An agent with a behaviour of its own, that can be given another.
@@ -655,4 +665,51 @@ fn names_are_looked_up_once_a_session() {
         assert_eq!(set(driver.as_mut(), LATE), Ok(()));
     }
     assert_eq!(agent.requests().len(), 3);
+}
+
+#[test]
+fn a_state_that_shows_late_is_waited_for_and_the_set_sent_once() {
+    // As network cards of APC do it: the SET is answered at once.
+    let mut set_at = None;
+    let agent = Agent::start(move |asked| {
+        let is_late = match set_at {
+            None => true,
+            Some(at) => Instant::now() < at + Duration::from_millis(400),
+        };
+        match asked.is_set() {
+            true => {
+                set_at.get_or_insert_with(Instant::now);
+                asked.obey();
+            }
+            false => asked.say(&answer(asked.request, 0, if is_late { 2 } else { 1 })),
+        }
+    });
+    let mut driver = driver("snmpv2c", agent.port);
+    let confirm = Confirm::new(None, driver.proofs(), Duration::from_secs(20)).expect("a rule");
+    let outlet = Outlet::new("1");
+    let deadline = Deadline::after(Duration::from_secs(20));
+    let proof = confirm.switch(driver.as_mut(), &outlet, Switch::On, deadline);
+    assert_eq!(proof, Ok(Proof::State));
+    let requests = agent.requests();
+    let sets = requests.iter().filter(|request| is_set(request)).count();
+    assert_eq!(sets, 1);
+    assert!(requests.len() > 3, "read again and again");
+}
+
+#[test]
+fn an_agent_without_an_object_to_read_is_believed_its_answer() {
+    // noSuchName for every GET.
+    let agent = Agent::start(|asked| match asked.is_set() {
+        true => asked.obey(),
+        false => asked.say(&answer(asked.request, 2, 1)),
+    });
+    let mut driver = driver("snmpv2c", agent.port);
+    let outlet = Outlet::new("1");
+    for (asked, proof) in [(None, Some(Proof::Reply)), (Some(Proof::State), None)] {
+        let confirm = Confirm::new(asked, driver.proofs(), Duration::ZERO).expect("a rule");
+        let deadline = Deadline::after(LATE);
+        let told = confirm.switch(driver.as_mut(), &outlet, Switch::On, deadline);
+        assert_eq!(told.as_ref().ok(), proof.as_ref(), "{told:?}");
+        assert!(told.err().is_none_or(|error| error.may_have_acted()));
+    }
 }
