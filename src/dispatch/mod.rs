@@ -13,12 +13,14 @@ mod model;
 mod place;
 mod plan;
 mod queue;
+mod shown;
 mod status;
 mod table;
 mod ticket;
 mod worker;
 
 pub use message::Stop;
+use shown::Shown;
 pub use status::{Known, LastError, Report, Source};
 pub use ticket::{Follower, Presence, Progress, Ticket};
 
@@ -123,6 +125,9 @@ pub struct PduInfo {
     pub report: Report,
     /// How many outlets it has, where that is known; all of them are in `outlets` then.
     pub outlet_count: Option<usize>,
+    /// Where it alone knows how many it has: the outlets to ask it for, one after the other, until
+    /// it says that there is none.
+    pub sought: Vec<Outlet>,
     /// Its outlets as far as they are known (from the driver, names in the config, aliases and
     /// use), each with its name.
     pub outlets: BTreeMap<Outlet, Option<String>>,
@@ -548,6 +553,7 @@ fn info_of(name: &PduName, route: &Result<Route, BrokenPdu>, aliased: Vec<&Outle
                 broken: Some(broken.error.to_string()),
                 waiting: 0,
                 outlet_count: None,
+                sought: Vec::new(),
                 outlets: aliased.into_iter().map(|id| (id.clone(), None)).collect(),
                 report: Report::default(),
             };
@@ -555,18 +561,7 @@ fn info_of(name: &PduName, route: &Result<Route, BrokenPdu>, aliased: Vec<&Outle
     };
     let report = route.status.report();
     let pdu = &route.pdu;
-    let all = pdu.outlets.all();
-    let in_use = pdu.outlet_names.keys();
-    let in_use = in_use.chain(aliased).chain(report.outlets.keys());
-    // One that a reboot still owes its on may have been left out of the settings since.
-    let in_use = in_use.filter(|outlet| pdu.outlets.parse(outlet).is_ok());
-    let known = all.iter().flatten().chain(in_use);
-    let mut outlets = BTreeMap::new();
-    for outlet in known {
-        // The name by which it is listed is the first.
-        let name = || pdu.outlet_names.get(outlet).cloned();
-        outlets.entry(outlet.clone()).or_insert_with(name);
-    }
+    let shown = Shown::of(pdu, &aliased, &report);
     PduInfo {
         name: pdu.name.clone(),
         driver: pdu.settings.driver().to_owned(),
@@ -578,8 +573,9 @@ fn info_of(name: &PduName, route: &Result<Route, BrokenPdu>, aliased: Vec<&Outle
             .as_ref()
             .map(|broken| broken.error.to_string()),
         waiting: route.places.taken(),
-        outlet_count: all.map(|_| outlets.len()),
-        outlets,
+        outlet_count: shown.count,
+        sought: shown.sought,
+        outlets: shown.outlets,
         report,
     }
 }

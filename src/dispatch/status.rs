@@ -51,6 +51,8 @@ pub struct Report {
     pub last_error: Option<LastError>,
     /// Last known states by outlet.
     pub outlets: BTreeMap<Outlet, Known>,
+    /// Outlets that the PDU has (true), or has said that it does not have.
+    pub seen: BTreeMap<Outlet, bool>,
     /// Since when a driver call has been running, and its deadline.
     pub call: Option<(Instant, Instant)>,
     /// Driver calls so far.
@@ -94,6 +96,7 @@ impl Status {
     pub(super) fn forget(&self) {
         let mut report = self.lock();
         report.outlets.clear();
+        report.seen.clear();
         (report.reachable, report.since) = (None, None);
     }
 
@@ -123,6 +126,16 @@ impl Status {
             report.reachable = reachable;
             report.since = Some(now);
         }
+        let has = match &known {
+            Ok(_) => Some(true),
+            Err(DriverError::NoSuchOutlet { .. }) => Some(false),
+            Err(_) => None,
+        };
+        if let Some(has) = has
+            && (report.seen.len() < MAX_OUTLETS || report.seen.contains_key(outlet))
+        {
+            report.seen.insert(outlet.clone(), has);
+        }
         match known {
             Ok((state, source)) => {
                 if report.outlets.len() < MAX_OUTLETS || report.outlets.contains_key(outlet) {
@@ -138,8 +151,11 @@ impl Status {
             }
             Err(error) => {
                 *report.failures.entry(error.word()).or_default() += 1;
-                // That there is nothing to read with is no trouble of the PDU.
-                if !matches!(error, DriverError::CannotRead(_)) {
+                // What is not there, and that there is nothing to read with, is no trouble of the PDU.
+                if !matches!(
+                    error,
+                    DriverError::CannotRead(_) | DriverError::NoSuchOutlet { .. }
+                ) {
                     report.last_error = Some(LastError {
                         at: now,
                         outlet: outlet.clone(),

@@ -98,6 +98,17 @@ impl Outlets {
         found.map_err(|expected| DriverError::NoSuchOutlet { expected })
     }
 
+    /// Those of which the PDU alone knows whether it has them, in the order in which to ask it.
+    pub fn sought(&self) -> Vec<Outlet> {
+        let Self::Within(numbers) = self else {
+            return Vec::new();
+        };
+        let numbers = numbers.clone().take(SOUGHT);
+        numbers
+            .map(|number| Outlet::new(number.to_string()))
+            .collect()
+    }
+
     /// All that the driver can have, whatever narrows them.
     pub fn own(&self) -> &Self {
         match self {
@@ -173,6 +184,9 @@ impl fmt::Debug for Outlets {
         write!(f, "Outlets({})", self.expected())
     }
 }
+
+/// So many a PDU is asked for: none that tells its outlets only one by one has more.
+const SOUGHT: usize = 64;
 
 /// Numbers that follow on each other as one: `1 to 8, 12, left`.
 fn in_words(outlets: &BTreeSet<Outlet>) -> String {

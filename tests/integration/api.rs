@@ -2,6 +2,7 @@
 
 use crate::daemon::wait_for;
 use crate::peer_modbus::python_with;
+use crate::sim::apc::{ApcPdu, Behaviour, Layout};
 use pdudaemon::access::Token;
 use pdudaemon::config::Config;
 use pdudaemon::dispatch::{Dispatcher, Recover, Stop};
@@ -208,6 +209,57 @@ fn how_many_outlets_there_are_is_told_where_it_is_known() {
         (Value::Null, 1),
         "one in use says nothing of others"
     );
+}
+
+#[test]
+fn lists_show_the_outlets_that_the_pdu_says_it_has() {
+    let apc = ApcPdu::start(Behaviour::new(Layout::Firmware3));
+    let pdu = |more: Value| {
+        let mut pdu = json!({"driver": "apc7921", "ip": format!("127.0.0.1:{}", apc.port),
+            "password": "secret", "retries": 1, "bus": "one login at a time"});
+        for (key, value) in more.as_object().expect("an object") {
+            pdu[key] = value.clone();
+        }
+        pdu
+    };
+    let pdus = json!({
+        "rack": pdu(json!({})),
+        "told": pdu(json!({"outlets": [1, 2, 30]})),
+        "named": pdu(json!({"outlet_names": {"3": "board", "40": "not there"}})),
+    });
+    let daemon = Daemon::start(&pdus, &json!({"b": {"hostname": "rack", "port": 20}}));
+    let (_, rack) = daemon.get("/api/v1/pdus/rack");
+    assert_eq!(
+        rack["outlet_count"],
+        Value::Null,
+        "nobody has asked it: {rack}"
+    );
+    for (name, count, listed, unread) in [
+        ("rack", 8, "1 2 3 4 5 6 7 8", ""),
+        // What the settings say is shown; an outlet that is not there costs the others nothing.
+        ("told", 3, "1 2 30", "30"),
+        ("named", 8, "1 2 3 4 5 6 7 8", ""),
+    ] {
+        let until = Instant::now() + Duration::from_secs(60);
+        loop {
+            let (_, pdu) = daemon.get(&format!("/api/v1/pdus/{name}?refresh=3600"));
+            let outlets = pdu["outlets"].as_array().expect("a list");
+            let ids = |which: &dyn Fn(&Value) -> bool| {
+                let outlets = outlets.iter().filter(|outlet| which(outlet));
+                let ids = outlets.filter_map(|outlet| outlet["outlet"].as_str());
+                ids.collect::<Vec<_>>().join(" ")
+            };
+            if pdu["outlet_count"] == count
+                && ids(&|_| true) == listed
+                && ids(&|outlet| outlet["state"].is_null()) == unread
+            {
+                assert_eq!(pdu["last_error"], Value::Null, "nothing is wrong with it");
+                break;
+            }
+            assert!(Instant::now() < until, "never so: {pdu}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
 }
 
 #[test]

@@ -7,7 +7,9 @@ use super::views::{OutletView, PduView, state_of};
 use super::{Api, views};
 use crate::dispatch::{Known, PduInfo, Progress, Source, Ticket};
 use crate::listener::exchange::Answer;
-use crate::request::{Action, Delay, Outlet, PduName, Request, State, Switch, Target};
+use crate::request::{
+    Action, Delay, FailureKind, Outcome, Outlet, PduName, Request, State, Switch, Target,
+};
 use serde::Deserialize;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +19,8 @@ use std::time::{Duration, Instant, SystemTime};
 pub(super) const FRESH: Duration = Duration::from_millis(100);
 /// How often lists look for states that are to be read again.
 const LOOK: Duration = Duration::from_millis(500);
-/// How long a PDU whose reading failed is left in peace by lists.
+/// How long an outlet whose reading failed is left in peace by lists, and its PDU if that did not
+/// answer.
 const SORE: Duration = Duration::from_secs(15);
 
 /// `GET /api/v1/pdus`
@@ -60,7 +63,7 @@ pub(super) fn one(call: &Call) -> Result<Answer, Problem> {
 
 /// May the caller have all of its states read?
 fn may_read(call: &Call, info: &PduInfo) -> bool {
-    let outlets = info.outlets.keys();
+    let outlets = info.outlets.keys().chain(&info.sought);
     let outlets = outlets.map(|outlet| (info.name.as_str(), outlet));
     call.caller.may_all(outlets, Action::State)
 }
@@ -244,10 +247,13 @@ pub(super) struct Refresher {
 
 #[derive(Debug, Default)]
 struct Refresh {
-    /// Outlets still to read; none and not `busy`: nothing is under way.
+    /// Outlets still to read.
     left: VecDeque<Outlet>,
+    /// A read is under way.
     is_busy: bool,
     not_before: Option<Instant>,
+    /// Outlets whose reading failed, and when.
+    sore: HashMap<Outlet, Instant>,
     /// When all outlets were last gone through.
     looked: Option<Instant>,
 }
@@ -287,14 +293,54 @@ impl Api {
         }
         refresh.looked = Some(now);
         let is_old = |known: &Known| known.at.elapsed().is_ok_and(|known| known > age);
-        refresh.left = info
-            .outlets
-            .keys()
-            .filter(|outlet| info.report.outlets.get(*outlet).is_none_or(is_old))
-            .cloned()
-            .collect();
+        let sore = &mut refresh.sore;
+        sore.retain(|outlet, _| info.outlets.contains_key(outlet) || info.sought.contains(outlet));
+        let is_due = |outlet: &&Outlet| {
+            info.report.outlets.get(*outlet).is_none_or(is_old)
+                && sore.get(*outlet).is_none_or(|failed| now >= *failed + SORE)
+        };
+        let mut left: Vec<Outlet> = info.outlets.keys().filter(is_due).cloned().collect();
+        left.extend(info.sought.first().filter(is_due).cloned());
+        // One that failed keeps no other waiting, nor does it wait for ever.
+        left.sort_by_key(|outlet| sore.get(outlet).copied());
+        refresh.left = left.into();
+        refresh.is_busy = true;
         drop(all);
         self.read_next(&info.name);
+    }
+
+    /// A read has ended. The outlet after one that was sought and found is sought in turn.
+    fn has_read(self: &Arc<Self>, pdu: &PduName, outlet: &Outlet, outcome: &Outcome) {
+        let next = self.dispatcher.pdu(pdu.as_str());
+        let next = next.and_then(|info| info.sought.first().cloned());
+        let mut all = self.refresher.lock();
+        let Some(refresh) = all.get_mut(pdu) else {
+            return;
+        };
+        match outcome {
+            Ok(_) => {
+                refresh.sore.remove(outlet);
+                let is_new = |next: &Outlet| {
+                    next != outlet
+                        && !refresh.left.contains(next)
+                        && !refresh.sore.contains_key(next)
+                };
+                refresh.left.extend(next.filter(is_new));
+            }
+            Err(failure) => {
+                let now = Instant::now();
+                refresh.sore.insert(outlet.clone(), now);
+                // All else may be the PDU's: a wrong password is not tried with each outlet.
+                let is_of_outlet = matches!(
+                    failure.kind,
+                    FailureKind::NoSuchOutlet | FailureKind::CannotRead
+                );
+                if !is_of_outlet {
+                    refresh.left.clear();
+                    refresh.not_before = Some(now + SORE);
+                }
+            }
+        }
     }
 
     /// Submits the next background read of this PDU, which submits the one after it.
@@ -313,7 +359,7 @@ impl Api {
             client: "refresh".into(),
             target: Target::Outlet {
                 pdu: pdu.to_string(),
-                outlet,
+                outlet: outlet.clone(),
             },
             action: Action::State,
             delay: None,
@@ -321,14 +367,8 @@ impl Api {
             may_know_names: false,
         };
         let (api, pdu) = (Arc::clone(self), pdu.clone());
-        let then = Box::new(move |outcome: crate::request::Outcome| {
-            if outcome.is_err() {
-                let mut all = api.refresher.lock();
-                if let Some(refresh) = all.get_mut(&pdu) {
-                    refresh.left.clear();
-                    refresh.not_before = Some(Instant::now() + SORE);
-                }
-            }
+        let then = Box::new(move |outcome: Outcome| {
+            api.has_read(&pdu, &outlet, &outcome);
             api.read_next(&pdu);
         });
         drop(self.dispatcher.submit(request, then));
