@@ -243,7 +243,7 @@ mod tests {
             r#"{"device": ""}"#,
             r#"{"device": 7}"#,
         ] {
-            let error = build("NumatoUSB8", text).err().expect("refused");
+            let error = build("NumatoUSB8", text).expect_err("refused");
             assert_eq!(error.key.as_deref(), Some("device"), "{text}: {error}");
         }
     }

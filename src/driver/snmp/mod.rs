@@ -256,7 +256,7 @@ struct SnmpPdu {
 }
 
 impl SnmpPdu {
-    fn new(session: Session, control: Control) -> (Box<dyn Driver>, Outlets) {
+    fn build(session: Session, control: Control) -> (Box<dyn Driver>, Outlets) {
         let control = Arc::new(control);
         let driver = Self {
             session,

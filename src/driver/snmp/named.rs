@@ -158,7 +158,7 @@ fn user(settings: &Settings, keys: &UserKeys) -> Result<User, SettingsError> {
 fn build(settings: &Settings, access: Access) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
     let keys: Keys = settings.read()?;
     let address = settings.address(PORT)?;
-    Ok(SnmpPdu::new(
+    Ok(SnmpPdu::build(
         Session::new(address.host, address.port, access),
         control(settings, &keys)?,
     ))

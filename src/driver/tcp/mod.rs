@@ -334,7 +334,7 @@ mod tests {
             ("modbustcp", r#"{"framing": "rtu", "unit": 0}"#, "unit"),
             ("modbustcp", r#"{"framing": "rtu", "slave": 248}"#, "slave"),
         ] {
-            let error = build(name, text).err().expect("refused");
+            let error = build(name, text).expect_err("refused");
             assert_eq!(error.key.as_deref(), Some(key), "{name} {text}: {error}");
         }
         for (name, text) in [
