@@ -97,13 +97,15 @@ fn wrongs(cases: &[Case], case: &Case) -> Vec<Wrong> {
 fn classes(wrong: Wrong) -> &'static [&'static str] {
     match wrong {
         Wrong::Absent => &["NotFound"],
-        Wrong::Device(Fault::Mute, _) => &["Timeout"],
+        // A Cleware that never tells its state is one that cannot.
+        Wrong::Device(Fault::Mute, _) => &["Timeout", "CannotRead"],
         Wrong::Device(Fault::Stall, _) => &["Garbled", "Unexpected", "NotReadBack"],
         // A host controller may see the broken transfer before the empty port.
         Wrong::Device(Fault::Unplug, _) => {
             &["Closed", "Io", "NotFound", "Unexpected", "NotReadBack"]
         }
         Wrong::Device(Fault::Garbage | Fault::Half | Fault::Empty | Fault::Flood, _) => &[
+            "CannotRead",
             "Garbled",
             "Unexpected",
             "NotReadBack",
