@@ -799,7 +799,7 @@ fn schemathesis(daemon: &Daemon, tokens: &[&str]) -> BTreeMap<u16, u64> {
 fn lab(access: &Value) -> Daemon {
     let pdus = json!({
         "rack1": {"driver": "simulated", "outlets": 4, "queue_limit": 100_000},
-        "rack2": {"driver": "simulated", "outlets": 4, "refuse_outlets": [2]},
+        "rack2": {"driver": "simulated", "outlets": 4, "refuse_outlets": [1, 2, 3]},
         "blind": {"driver": "localcmdline", "cmd_on": "true", "cmd_off": "true"},
     });
     let aliases = json!({"board": {"hostname": "rack1", "port": 3}});

@@ -98,7 +98,7 @@ with tempfile.TemporaryDirectory() as folder:
             sys.executable, "-m", "schemathesis.cli",
             "--no-color", "run", str(path), "--url", base, "--mode", mode, "--phases", phases,
             "--max-examples", "8", "--checks", "all", "--generation-deterministic",
-            "--request-timeout", "30", "--workers", "2", "--report-har-path", str(record), *options,
+            "--request-timeout", "30", "--workers", "1", "--report-har-path", str(record), *options,
         ]
         failed |= subprocess.run(command, cwd=folder, env=environment).returncode
         if record.exists():
