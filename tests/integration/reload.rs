@@ -158,7 +158,7 @@ fn what_was_read_by_another_driver_is_not_known_any_more() {
     assert_eq!(daemon.get("on?hostname=p&port=2").0, 200);
     assert_eq!(known(), (json!(true), json!("on")), "the same driver");
 
-    lab.config(pdu(5, json!({})), json!({}));
+    lab.config(pdu(5, json!({"start": "on"})), json!({}));
     reload(&daemon);
     wait_for("the states to be unknown", || {
         (known() == (Value::Null, Value::Null)).then_some(())
