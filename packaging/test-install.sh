@@ -370,7 +370,7 @@ END
             same "Debian's configuration works on" "OK - accepted request" \
                 inside curl -fsS 'http://localhost:16421/power/control/on?hostname=test&port=1'
             same "for pduclient, too" "Command sent successfully." \
-                inside pduclient --daemon localhost --hostname test --port 1 --command off
+                inside pduclient -H --daemon localhost --hostname test --port 1 --command off
             same "what cannot work in it is an error of its check" "1" \
                 inside sh -c 'pdudaemon --check >/dev/null 2>/root/check; echo $?'
             check "which names the key" inside grep -q 'pdus\.energenie\.device' /root/check ;;
