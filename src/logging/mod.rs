@@ -96,7 +96,7 @@ pub fn start(output: &Output, level: LevelFilter) -> io::Result<Logging> {
     let front = Front {
         requests: format(Kind::Request),
         others: format(Kind::Other),
-        journal: matches!(sink, Sink::Journal(_)).then(|| Arc::clone(&queue)),
+        to_journal: matches!(sink, Sink::Journal(_)),
         queue: Arc::clone(&queue),
     };
     let most = front.others.filter();
@@ -122,7 +122,7 @@ struct Front {
     requests: env_logger::Logger,
     others: env_logger::Logger,
     /// The journal takes fields in place of a text.
-    journal: Option<Arc<Queue<Line>>>,
+    to_journal: bool,
     queue: Arc<Queue<Line>>,
 }
 
@@ -137,15 +137,15 @@ impl Log for Front {
             Some(_) => Kind::Request,
             None => Kind::Other,
         };
-        match (&self.journal, kind) {
-            (Some(queue), _) if self.others.matches(record) => {
+        match (self.to_journal, kind) {
+            (true, _) if self.others.matches(record) => {
                 let fields = Fields::of(record);
                 let bytes = fields.bytes();
-                queue.push(kind, Line::Fields(fields), bytes);
+                self.queue.push(kind, Line::Fields(fields), bytes);
             }
-            (Some(_), _) => {}
-            (None, Kind::Request) => self.requests.log(record),
-            (None, Kind::Other) => self.others.log(record),
+            (true, _) => {}
+            (false, Kind::Request) => self.requests.log(record),
+            (false, Kind::Other) => self.others.log(record),
         }
     }
 
