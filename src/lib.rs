@@ -15,24 +15,21 @@
 //!
 //! # Who may import whom
 //!
-//! | module | imports | does not know |
+//! | room | imports | does not know |
 //! | --- | --- | --- |
-//! | [`request`], [`settings`] | std, serde | anything of ours (`settings` knows the PDU's name) |
-//! | [`transport`] | std, the protocol crates | that PDUs, outlets or a config exist |
-//! | `driver::<kind>` | [`request`], [`settings`], the contract in [`driver`], [`transport`] | other drivers, threads, retries |
-//! | [`driver::registry`] | the tables | what is in them |
-//! | [`access`] | [`request`] | sockets, HTTP, the config's file form |
-//! | [`config`] | [`request`], [`settings`], [`driver`], [`access`] | threads, sockets |
-//! | [`metrics`] | [`request`] | who counts |
-//! | [`dispatch`] | [`request`], [`config`], [`metrics`], the contract in [`driver`] | which drivers exist, HTTP, the wire |
-//! | [`listener`] | [`request`], [`access`], [`dispatch`], [`metrics`], the listener's part of [`config`] | drivers, the config's file form |
-//! | [`daemon`] | [`config`], [`dispatch`], [`listener`] | any particular driver or transport |
+//! | [`request`] | std, serde | anything of ours |
+//! | [`settings`] | [`request`] | the config's file, any driver |
+//! | [`transport`] | [`settings`] (an address, a secret), the protocol crates | that PDUs, outlets or a config exist |
+//! | [`driver`] | [`request`], [`settings`], [`transport`] | threads, retries; one kind of driver does not know another |
+//! | [`access`] | [`request`] | sockets, HTTP, the config's file |
+//! | [`config`] | [`request`], [`settings`], [`transport`] (its programs), [`driver`], [`access`] | threads, sockets |
+//! | [`dispatch`] | [`request`], [`transport`] (its locks), [`config`], [`driver`] | which drivers exist, HTTP, the wire |
+//! | [`listener`] | [`request`], [`access`], [`config`], [`dispatch`] | drivers, the config's file |
+//! | [`cli`] | [`request`], [`settings`], [`config`] | threads; the daemon, but as its client |
+//! | [`daemon`] | [`request`], [`transport`] (its orphans), [`config`], [`dispatch`], [`listener`], [`cli`] | any particular driver |
 //!
-//! Beside the stations: [`cli`] and [`client`] are the two command lines, [`ranges`] how many
-//! targets are written as one, [`logging`] the log (it knows [`metrics`], which watch it), [`docs`] the documents made from the driver
-//! table, `vault` reads secrets that the config only refers to,
-//! `children` starts every process and buries the orphans that process 1 inherits. A test holds every import
-//! against this.
+//! Within a room, no two files import each other, however far around; only a room's `mod.rs` names
+//! the files of its room. A test reads this table and holds every import against it.
 //!
 //! # Threads, and what each waits on
 //!
@@ -49,22 +46,12 @@
 //! | `aside` | for one call: a host name, a USB device the kernel is busy with; the worker waits for it until its deadline |
 
 pub mod access;
-mod children;
 pub mod cli;
-pub mod client;
 pub mod config;
 pub mod daemon;
-pub mod discover;
 pub mod dispatch;
-pub mod docs;
 pub mod driver;
-mod hint;
 pub mod listener;
-pub mod logging;
-pub mod metrics;
-mod options;
-pub mod ranges;
 pub mod request;
 pub mod settings;
 pub mod transport;
-mod vault;

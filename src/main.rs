@@ -8,12 +8,13 @@
 )]
 
 use log::LevelFilter;
-use pdudaemon::cli::{self, Cli, Job};
+use pdudaemon::cli::daemon::{self as cli, Cli, Job};
 use pdudaemon::config::{Config, Findings};
+use pdudaemon::daemon;
+use pdudaemon::daemon::logging::{self, Logging, Output};
 use pdudaemon::driver::registry;
-use pdudaemon::logging::{self, Logging, Output};
+use pdudaemon::driver::{discover, docs};
 use pdudaemon::request::count;
-use pdudaemon::{daemon, discover, docs};
 use std::path::Path;
 use std::process::ExitCode;
 

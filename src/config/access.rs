@@ -1,17 +1,16 @@
 //! The `daemon.access` section: tokens and their rights, trusted networks, proxies, host
 //! names.
 
-use super::file::DAEMON_KEYS;
-use super::{ConfigError, Listen, Reader, join, kind_of};
+use super::daemon::Listen;
+use super::error::ConfigError;
+use super::file::ACCESS;
+use super::reader::{Reader, join, kind_of};
 use crate::access::{Access, Glob, Outlets, Rule, Token};
-use crate::hint::nearest;
 use crate::request::Action;
 use serde_json::value::RawValue;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-/// Where the section is.
-const ACCESS: &str = "daemon.access";
 const ACCESS_KEYS: &[&str] = &["tokens", "trusted_networks", "hosts", "proxies", "sites"];
 const TOKEN_KEYS: &[&str] = &["name", "sha256", "file", "allow", "about"];
 const RULE_KEYS: &[&str] = &["pdus", "outlets", "commands"];
@@ -26,26 +25,6 @@ fn find<'a>(entries: &[Entry<'a>], key: &str) -> Option<&'a RawValue> {
     found
         .map(|(_, value)| *value)
         .filter(|value| value.get() != "null")
-}
-
-/// Does what stands at this key path tell who may do what? What is wrong there is an error, and
-/// nothing is guessed: a door that a slip leaves open is found by others first.
-pub(super) fn decides(path: &str) -> bool {
-    path == ACCESS || path.starts_with("daemon.access.") || path.starts_with("daemon.access[")
-}
-
-/// Is this unknown key likely to be meant for telling who may do what: `access` or `tokens`
-/// misspelt, or a key of the section in another place?
-pub(super) fn is_meant(path: &str, key: &str) -> bool {
-    matches!(path, "" | "daemon")
-        && (key == "trusted_networks"
-            || nearest(
-                key,
-                ["access", "tokens"]
-                    .into_iter()
-                    .chain(DAEMON_KEYS.iter().copied()),
-            )
-            .is_some_and(|word| matches!(word, "access" | "tokens")))
 }
 
 impl<'a> Reader<'a> {
@@ -348,19 +327,4 @@ fn hash_of_hex(text: &str) -> Option<[u8; 32]> {
         *byte = u8::from_str_radix(pair, 16).ok()?;
     }
     Some(hash)
-}
-
-/// Can only this machine connect to it?
-pub(super) fn is_local(listen: &Listen) -> bool {
-    match listen {
-        Listen::All => false,
-        Listen::Unix(_) => true,
-        Listen::Host(host) => {
-            let bare = host.trim_matches(['[', ']']);
-            match bare.parse::<IpAddr>() {
-                Ok(ip) => ip.to_canonical().is_loopback(),
-                Err(_) => bare.eq_ignore_ascii_case("localhost"),
-            }
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! The config file as written: names and raw JSON values in the order they stand there, so that
 //! duplicates can be told and every complaint has its line and column.
 
+use crate::request::hint::nearest;
 use crate::settings::{self, Position, Settings};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -224,4 +225,27 @@ pub(super) fn section(text: &Text<'_>, name: &str, driver: &str, value: &RawValu
         value.get(),
         text.position(value),
     )
+}
+
+/// Where the section is that tells who may do what.
+pub(super) const ACCESS: &str = "daemon.access";
+
+/// Does what stands at this key path tell who may do what? What is wrong there is an error, and
+/// nothing is guessed: a door that a slip leaves open is found by others first.
+pub(super) fn decides_rights(path: &str) -> bool {
+    path == ACCESS || path.starts_with("daemon.access.") || path.starts_with("daemon.access[")
+}
+
+/// Is this unknown key likely to be meant for telling who may do what: `access` or `tokens`
+/// misspelt, or a key of the section in another place?
+pub(super) fn is_meant_for_rights(path: &str, key: &str) -> bool {
+    matches!(path, "" | "daemon")
+        && (key == "trusted_networks"
+            || nearest(
+                key,
+                ["access", "tokens"]
+                    .into_iter()
+                    .chain(DAEMON_KEYS.iter().copied()),
+            )
+            .is_some_and(|word| matches!(word, "access" | "tokens")))
 }

@@ -1,6 +1,6 @@
 //! Files that are no config of ours, and what their writers meant.
 
-use super::ConfigError;
+use super::error::ConfigError;
 use super::file::DAEMON_KEYS;
 use crate::settings::Position;
 

@@ -1,8 +1,8 @@
 //! The key `outlets` of a PDU: which outlets it has, as people write it.
 
 use crate::driver::Outlets;
-use crate::ranges;
 use crate::request::Outlet;
+use crate::request::ranges;
 use crate::settings;
 use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 use std::fmt;

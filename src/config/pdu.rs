@@ -1,14 +1,95 @@
-//! The keys that every PDU may have, read and checked.
+//! The `pdus` section: one entry a PDU, with the keys that every PDU may have.
 
-use super::file::PduSection;
-use super::{PduConfig, seconds};
+use super::error::ConfigError;
+use super::file::{self, PDU_KEYS, PduSection};
+use super::reader::{Reader, join, last_of_each, seconds};
 use crate::driver::confirm::Confirm;
-use crate::driver::{DriverError, DriverSpec, Outlets, registry};
-use crate::hint::did_you_mean;
+use crate::driver::{Driver, DriverError, DriverSpec, Outlets, registry};
+use crate::request::hint::did_you_mean;
 use crate::request::{Outlet, PduName, Proof};
-use crate::settings::{Settings, SettingsError};
+use crate::settings::{SECRET_KEYS, Settings, SettingsError};
+use serde_json::value::RawValue;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::time::Duration;
 
+/// One PDU: what its worker needs.
+#[derive(Clone, Debug)]
+pub struct PduConfig {
+    /// Its name.
+    pub name: PduName,
+    /// Its driver's table row.
+    pub spec: &'static DriverSpec,
+    /// Its own settings.
+    pub settings: Settings,
+    /// The outlets that it has, as far as that is known: nobody may name another.
+    pub outlets: Outlets,
+    /// Attempts per command, at least 1.
+    pub retries: u32,
+    /// Pause between attempts.
+    pub retrydelay: Duration,
+    /// Deadline of one attempt.
+    pub timeout: Duration,
+    /// Most requests waiting.
+    pub queue_limit: usize,
+    /// Most of them that one client may have.
+    pub client_limit: usize,
+    /// Most of them that may wait for their delay.
+    pub delayed_limit: usize,
+    /// The wire it shares with other PDUs.
+    pub bus: Option<String>,
+    /// What the success of a switch needs.
+    pub confirm: Confirm,
+    /// What a person wrote about it.
+    pub about: Option<String>,
+    /// Names that a person gave its outlets.
+    pub outlet_names: BTreeMap<Outlet, String>,
+}
+
+impl PduConfig {
+    /// Would a worker do the same with both? What is only shown to people does not count.
+    pub fn works_like(&self, other: &Self) -> bool {
+        std::ptr::eq(self.spec, other.spec)
+            && self.settings.text() == other.settings.text()
+            && self.bus == other.bus
+            && (self.retries, self.retrydelay, self.timeout)
+                == (other.retries, other.retrydelay, other.timeout)
+    }
+
+    /// Would their drivers be the same, so that what one has read is true of the other?
+    pub fn speaks_like(&self, other: &Self) -> bool {
+        let of_driver = |pdu: &Self| {
+            let text = pdu.settings.text();
+            let mut keys = serde_json::from_str::<HashMap<String, serde_json::Value>>(text).ok()?;
+            keys.retain(|key, _| key == "driver" || !PDU_KEYS.contains(&key.as_str()));
+            Some(keys)
+        };
+        std::ptr::eq(self.spec, other.spec)
+            && of_driver(self).is_some_and(|keys| of_driver(other) == Some(keys))
+    }
+
+    /// A new driver for it: at the start, and again after a panic.
+    pub fn build(&self) -> Result<Box<dyn Driver>, SettingsError> {
+        self.spec.make(&self.settings).map(|(driver, _)| driver)
+    }
+}
+
+/// A PDU whose settings cannot work: it is known, and every request for it is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokenPdu {
+    /// Its name.
+    pub name: PduName,
+    /// The `driver` that the config gives, as far as it can be read.
+    pub driver: String,
+    /// The first that is wrong.
+    pub error: ConfigError,
+}
+
+impl fmt::Display for BrokenPdu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "its settings cannot work: {}", self.error)
+    }
+}
 /// What is common to all PDUs, checked.
 #[derive(Debug)]
 pub(super) struct Common {
@@ -257,5 +338,140 @@ fn for_maker(maker: &str) -> String {
     match ways.as_slice() {
         [] => String::new(),
         ways => format!(", perhaps {}", ways.join("; or ")),
+    }
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn pdus(
+        &mut self,
+        value: &'a RawValue,
+    ) -> Option<BTreeMap<PduName, Result<PduConfig, BrokenPdu>>> {
+        let read = self.object("pdus", value);
+        let entries = self.told(read)?;
+        let pdus = entries.into_iter().map(|(name, value)| {
+            let name = PduName::new(name);
+            let pdu = self.pdu(&name, value);
+            (name, pdu)
+        });
+        Some(pdus.collect())
+    }
+
+    fn pdu(&mut self, name: &PduName, value: &'a RawValue) -> Result<PduConfig, BrokenPdu> {
+        let path = join("pdus", name.as_str());
+        let broken = |driver: &str, error: &ConfigError| BrokenPdu {
+            name: name.clone(),
+            driver: driver.to_owned(),
+            error: error.clone(),
+        };
+        let read = self
+            .object(&path, value)
+            .map_err(|error| broken("", &error));
+        if let Err(broken) = &read {
+            self.findings.errors.push(broken.error.clone());
+        }
+        let entries = read?;
+        let mut wrong = Vec::new();
+        let written = file::section(&self.text, name.as_str(), "", value);
+        let settings = self.with_secrets(&written, &path, value, &entries, &mut wrong);
+        let settings = last_of_each(&settings);
+        let common = settings.read_all(&mut wrong, Common::read);
+        let driver = driver_of(&settings);
+        let settings = settings.of_driver(&driver);
+        let spec = registry::find(&driver);
+        let built = spec.and_then(|spec| {
+            let known = PDU_KEYS.iter().copied();
+            let known: Vec<&str> = known.chain(spec.keys.iter().map(|key| key.name)).collect();
+            self.unknown_keys(value, &path, &known);
+            settings.read_all(&mut wrong, |settings| spec.make(settings))
+        });
+        if let Some((key, what)) = built.as_ref().and_then(|(driver, _)| driver.doubt()) {
+            let at = settings.error(key, "").at;
+            self.warn(at, format!("{path}.{key}: {what}"));
+        }
+        if let Some(few) = common
+            .as_ref()
+            .map(|common| common.retries)
+            .filter(|few| *few < 1)
+        {
+            let at = settings.error("retries", "").at;
+            let what = format!("{few} attempts would never switch anything, counts as 1");
+            self.warn(at, format!("{path}.retries: {what}"));
+        }
+        // What can only be checked against the driver.
+        let checked = common
+            .as_ref()
+            .zip(built.as_ref())
+            .map(|(common, (driver, outlets))| {
+                let confirm = common.confirm(driver.proofs(), &settings);
+                (confirm, common.outlets(outlets, &settings))
+            });
+        let (confirm, outlets) = checked.unzip();
+        let mut good = |error| wrong.push(error);
+        let confirm = confirm.and_then(|confirm| confirm.map_err(&mut good).ok());
+        let outlets = outlets.and_then(|outlets| outlets.map_err(&mut good).ok());
+        if let (Some(common), Some(outlets), Some(confirm), []) =
+            (common, outlets, confirm, wrong.as_slice())
+        {
+            for (id, error) in common.strange_names(&outlets) {
+                let at = settings.error("outlet_names", "").at;
+                self.warn(at, format!("{path}.outlet_names.{id}: {error}"));
+            }
+            return Ok(common.pdu(name.clone(), settings, outlets, confirm));
+        }
+        let first = self.findings.errors.len();
+        self.told_all(&path, &wrong);
+        let error = self.findings.errors.get(first).cloned();
+        let error = error.unwrap_or_else(|| self.error(settings.start(), "cannot be read"));
+        Err(broken(&driver, &error))
+    }
+
+    /// The settings with every secret that is a reference put in its place. Lines stay where they
+    /// are; columns behind a reference may not.
+    fn with_secrets(
+        &mut self,
+        settings: &Settings,
+        path: &str,
+        object: &'a RawValue,
+        entries: &[(String, &'a RawValue)],
+        wrong: &mut Vec<SettingsError>,
+    ) -> Settings {
+        let mut text = String::new();
+        let mut rest_at = 0;
+        for (key, value) in entries {
+            if !SECRET_KEYS.contains(&key.as_str()) {
+                continue;
+            }
+            let at = self.text.position(value);
+            if !value.get().starts_with('{') {
+                if !matches!(value.get(), "null" | "\"\"") {
+                    self.secrets.push((at, join(path, key)));
+                }
+                continue;
+            }
+            let secret = match self.vault.resolve(value.get()) {
+                Ok(found) => {
+                    self.warn_of_readers(at, &join(path, key), &found);
+                    found.text
+                }
+                Err(message) => {
+                    wrong.push(SettingsError {
+                        at,
+                        key: Some(key.clone()),
+                        message,
+                    });
+                    continue;
+                }
+            };
+            let start = value.get().as_ptr().addr() - object.get().as_ptr().addr();
+            text.push_str(object.get().get(rest_at..start).unwrap_or_default());
+            text.push_str(&serde_json::Value::String(secret).to_string());
+            text.extend(value.get().chars().filter(|c| *c == '\n'));
+            rest_at = start + value.get().len();
+        }
+        if rest_at == 0 {
+            return settings.clone();
+        }
+        text.push_str(object.get().get(rest_at..).unwrap_or_default());
+        settings.with_text(text)
     }
 }

@@ -1,6 +1,10 @@
 //! What loads, what warns, what is refused, and with which words.
 
 use super::*;
+use crate::driver::registry;
+use crate::request::Outlet;
+use crate::settings::SECRET_KEYS;
+use std::time::Duration;
 
 fn parse(pdus_and_more: &str) -> Result<Config, String> {
     let text = format!("{{\"daemon\": {{\"hostname\": \"localhost\"}},\n{pdus_and_more}}}");

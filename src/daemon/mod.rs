@@ -1,16 +1,17 @@
 //! The daemon: starts the stations right to left, waits, stops them left to right. And `drive`:
 //! the same dispatcher and worker for one request.
 
+pub mod logging;
 mod signals;
 mod systemd;
 
-use crate::children;
-use crate::cli::Drive;
+use crate::cli::daemon::Drive;
 use crate::config::{Alias, Config, DaemonConfig, Findings};
+use crate::daemon::logging::Logging;
 use crate::dispatch::{self, Dispatcher, Recover, Stop};
 use crate::listener::Listeners;
-use crate::logging::Logging;
 use crate::request::{Failure, FailureKind, Outcome, Outlet, Request, Target, count};
+use crate::transport::children;
 use crossbeam_channel::RecvTimeoutError;
 use log::{error, info, warn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

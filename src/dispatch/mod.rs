@@ -8,6 +8,7 @@ mod job;
 mod journal;
 mod lock;
 mod message;
+pub mod metrics;
 #[cfg(test)]
 mod model;
 mod place;
@@ -25,8 +26,8 @@ pub use status::{Known, LastError, Report, Source};
 pub use ticket::{Follower, Presence, Progress, Ticket};
 
 use crate::config::{Alias, BrokenPdu, Config};
-use crate::hint::did_you_mean;
-use crate::metrics::Metrics;
+use crate::dispatch::metrics::Metrics;
+use crate::request::hint::did_you_mean;
 use crate::request::{
     Action, Delay, Failure, FailureKind, LONGEST_NAME, Outlet, PduName, Reply, Request, Target,
 };

@@ -1,7 +1,7 @@
 //! What is remembered of a request: who asked, how far it is, how it ended. The book keeps those
 //! under way, and the last ones that ended.
 
-use crate::metrics::Metrics;
+use crate::dispatch::metrics::Metrics;
 use crate::request::{Failure, FailureKind, Outcome, Proof, Reply, Request, Target};
 use log::{Level, log};
 use std::any::Any;

@@ -17,6 +17,8 @@
 
 pub mod command;
 pub mod confirm;
+pub mod discover;
+pub mod docs;
 pub mod http;
 mod outlets;
 pub mod registry;

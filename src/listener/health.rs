@@ -2,7 +2,7 @@
 
 use super::api::{Call, Problem};
 use super::exchange::Answer;
-use crate::metrics::PduFacts;
+use crate::dispatch::metrics::PduFacts;
 use crate::request::State;
 use serde_json::json;
 use std::time::Instant;

@@ -13,7 +13,7 @@
 
 use super::leftover::Running;
 use super::{Deadline, TransportError, TransportErrorKind, printable};
-use crate::children;
+use crate::transport::children;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use std::fmt;

@@ -5,6 +5,7 @@
 
 pub mod aside;
 mod blot;
+pub(crate) mod children;
 pub mod command;
 pub mod expect;
 #[cfg(fuzzing)]

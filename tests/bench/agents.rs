@@ -13,7 +13,8 @@ pub fn host(agent: usize) -> String {
     format!("127.0.1.{}", agent + 1)
 }
 
-/// Serves all agents for ever, for a child process: whatever is set is confirmed after `latency`.
+/// Serves all agents for ever, for a child process: whatever is set or read is answered after
+/// `latency`.
 pub fn serve(latency: Duration) -> ! {
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).expect("an epoll");
     let sockets: Vec<UdpSocket> = (0..AGENTS)
@@ -27,6 +28,7 @@ pub fn serve(latency: Duration) -> ! {
         })
         .collect();
     println!("ready");
+    let mut objects: Vec<Objects> = (0..AGENTS).map(|_| Objects::default()).collect();
     let mut due: VecDeque<(Instant, usize, SocketAddr, Vec<u8>)> = VecDeque::new();
     let mut events: Vec<epoll::Event> = Vec::with_capacity(AGENTS);
     let mut buffer = [0; 2048];
@@ -47,7 +49,7 @@ pub fn serve(latency: Duration) -> ! {
         for event in &events {
             let agent = event.data.u64() as usize;
             while let Ok((length, client)) = sockets[agent].recv_from(&mut buffer) {
-                let Some(answer) = answer(&buffer[..length]) else {
+                let Some(answer) = objects[agent].answer(&buffer[..length]) else {
                     continue;
                 };
                 if latency.is_zero() {
@@ -65,15 +67,50 @@ pub fn serve(latency: Duration) -> ! {
     }
 }
 
-/// An agent's answer to a SET: the request with another PDU tag. All lengths are short ones.
-fn answer(request: &[u8]) -> Option<Vec<u8>> {
-    // SEQUENCE, INTEGER version, OCTET STRING community, then the PDU.
-    let community = 5;
-    let pdu = community + 2 + usize::from(*request.get(community + 1)?);
-    let mut answer = request.to_vec();
-    let tag = answer.get_mut(pdu).filter(|tag| **tag == 0xa3)?;
-    *tag = 0xa2;
-    Some(answer)
+/// What one agent has been told: the varbind list of each object's last SET.
+#[derive(Default)]
+struct Objects(Vec<Vec<u8>>);
+
+impl Objects {
+    /// Confirms a SET, and answers a GET with what was set last. All lengths are short ones, and
+    /// there is one object a request.
+    fn answer(&mut self, request: &[u8]) -> Option<Vec<u8>> {
+        // SEQUENCE, INTEGER version, OCTET STRING community, then the PDU: request id, two more
+        // integers of one byte each, the varbind list.
+        let community = 5;
+        let pdu = community + 2 + usize::from(*request.get(community + 1)?);
+        let list = pdu + 4 + usize::from(*request.get(pdu + 3)?) + 6;
+        let varbinds = request.get(list..)?;
+        let object = |list: &[u8]| {
+            list.get(4..6 + usize::from(*list.get(5)?))
+                .map(<[u8]>::to_vec)
+        };
+        let wanted = object(varbinds)?;
+        let kept = self
+            .0
+            .iter()
+            .position(|kept| object(kept).as_ref() == Some(&wanted));
+        let mut answer = request.get(..list)?.to_vec();
+        match *request.get(pdu)? {
+            0xa3 => {
+                match kept.and_then(|kept| self.0.get_mut(kept)) {
+                    Some(kept) => *kept = varbinds.to_vec(),
+                    None => self.0.push(varbinds.to_vec()),
+                }
+                answer.extend_from_slice(varbinds);
+            }
+            0xa0 => {
+                let kept = self.0.get(kept?)?;
+                let longer = u8::try_from(kept.len() - varbinds.len()).ok()?;
+                *answer.get_mut(1)? += longer;
+                *answer.get_mut(pdu + 1)? += longer;
+                answer.extend_from_slice(kept);
+            }
+            _ => return None,
+        }
+        *answer.get_mut(pdu)? = 0xa2;
+        Some(answer)
+    }
 }
 
 /// A SET as the daemons send it: outlet 1 on, version 2c.

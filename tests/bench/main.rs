@@ -41,6 +41,8 @@ use std::time::Duration;
 const CONNECTIONS: usize = 16;
 /// One throughput run, after its warm-up.
 const RUN: Duration = Duration::from_secs(3);
+/// How a switch of an SNMP PDU is confirmed by default.
+const READ_BACK: &str = "read back";
 const WARM_UP: Duration = Duration::from_millis(500);
 /// Runs of each server, taking turns; the median counts.
 const ROUNDS: usize = 3;
@@ -350,30 +352,25 @@ impl Bench<'_> {
             agents::AGENTS,
             agents::AGENTS
         );
-        let drivers = Command::new(Program::ours().path)
-            .arg("--list-drivers")
-            .output()
-            .expect("runs");
-        if !String::from_utf8_lossy(&drivers.stdout).contains("snmpv1") {
-            return println!("left out: the driver snmpv1 is not built yet");
-        }
-        let pdu = json!({
-            "driver": "snmpv1", "community": "private", "oid": "1.3.6.1.4.1.318.1.1.4.4.2.1.3.*",
-            "onsetting": 1, "offsetting": 2
-        });
-        let pdus: Map<String, Value> = (0..agents::AGENTS)
-            .map(|agent| (agents::host(agent), pdu.clone()))
-            .collect();
         let all: Vec<Value> = (0..agents::AGENTS)
             .map(|agent| json!({"hostname": agents::host(agent), "port": 1}))
             .collect();
-        let one = config(self.folder, "snmp.conf", &pdus.clone().into(), &json!({}));
-        let group = config(
-            self.folder,
-            "snmp-group.conf",
-            &pdus.into(),
-            &json!({"all": {"outlets": all}}),
-        );
+        // Every switch is read back by default; the Python program trusts the agent's reply.
+        let configs = |confirm: &str| {
+            let pdus: Map<String, Value> = (0..agents::AGENTS)
+                .map(|agent| {
+                    let pdu = json!({
+                        "driver": "snmpv1", "community": "private", "confirm": confirm,
+                        "oid": "1.3.6.1.4.1.318.1.1.4.4.2.1.3.*", "onsetting": 1, "offsetting": 2
+                    });
+                    (agents::host(agent), pdu)
+                })
+                .collect();
+            let aliases = json!({"all": {"outlets": all}});
+            let name = format!("snmp-{confirm}.conf");
+            config(self.folder, &name, &pdus.into(), &aliases)
+        };
+        let (read_back, trusted) = (configs("state"), configs("reply"));
         let path = |connection: usize, number: usize| {
             let command = if number.is_multiple_of(2) {
                 "on"
@@ -391,25 +388,37 @@ impl Bench<'_> {
             println!("agents that take {latency} ms:");
             let bare = agents::bare_client(RUN);
             println!("{:<28} {bare:>9.0} SETs/s", "bare UDP, 50 threads");
-            let rates: Vec<Rate> = self
-                .programs()
-                .map(|program| {
-                    let running = Running::daemon(&program, &one.0, one.1);
-                    let rate = match program.name {
-                        Program::PYTHON => slow_rate(&running, agents::AGENTS, path),
-                        _ => rate(&running, agents::AGENTS, RUN, path),
-                    };
-                    println!("{:<28} {rate}", program.name);
-                    rate
-                })
-                .collect();
-            let (ours, python) = (rates.first().expect("ours"), rates.get(1));
+            let ours = |config: &(PathBuf, u16), how: &str| {
+                let running = Running::daemon(&Program::ours(), &config.0, config.1);
+                let rate = rate(&running, agents::AGENTS, RUN, path);
+                println!("{:<28} {rate}", format!("ours, {how}"));
+                let ratio = rate.per_second / bare;
+                // A switch that is read back is two questions.
+                let target = if latency > 0 { 0.9 } else { 0.3 };
+                match how {
+                    READ_BACK if latency > 0 => {
+                        verdict("jobs/s / bare UDP", ratio, 0.45, At::Least)
+                    }
+                    READ_BACK => println!("  jobs/s / bare UDP: {ratio:.3}"),
+                    _ => verdict("jobs/s / bare UDP", ratio, target, At::Least),
+                }
+                rate
+            };
+            let read_back_rate = ours(&read_back, READ_BACK);
+            ours(&trusted, "confirmed by the reply");
             if latency > 0 {
-                verdict("jobs/s / bare UDP", ours.per_second / bare, 0.9, At::Least);
                 continue;
             }
-            println!("  jobs/s / bare UDP: {:.2}", ours.per_second / bare);
-            let running = Running::daemon(&Program::ours(), &group.0, group.1);
+            let python = self
+                .programs()
+                .find(|program| program.name == Program::PYTHON);
+            let python = python.map(|program| {
+                let running = Running::daemon(&program, &trusted.0, trusted.1);
+                let rate = slow_rate(&running, agents::AGENTS, path);
+                println!("{:<28} {rate}", program.name);
+                rate
+            });
+            let running = Running::daemon(&Program::ours(), &read_back.0, read_back.1);
             let all_on = |_, _| "/power/control/on?alias=all".to_owned();
             let grouped = rate(&running, 2, RUN, all_on).times(agents::AGENTS);
             println!(
@@ -421,13 +430,13 @@ impl Bench<'_> {
                 let single = "jobs/s / Python, a request each";
                 verdict(
                     single,
-                    ours.per_second / python.per_second,
+                    read_back_rate.per_second / python.per_second,
                     1300.0,
                     At::Least,
                 );
                 verdict(
                     "CPU per job / Python, a request each",
-                    ours.cpu / python.cpu,
+                    read_back_rate.cpu / python.cpu,
                     1.0 / 1500.0,
                     At::Most,
                 );
@@ -444,7 +453,7 @@ impl Bench<'_> {
                     At::Most,
                 );
             }
-            self.snmp_drive(&one.0);
+            self.snmp_drive(&trusted.0);
         }
     }
 

@@ -2,7 +2,7 @@
 //! `UPDATE_DOCUMENTS=1 cargo test documents` writes the generated parts anew.
 
 use pdudaemon::config::{Config, Findings};
-use pdudaemon::docs;
+use pdudaemon::driver::docs;
 use pdudaemon::driver::registry;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};

@@ -43,7 +43,7 @@ fn the_udev_rules_name_every_device_the_drivers_know() {
             .iter()
             .any(|rule| value(rule, "ATTR{bDeviceClass}") == Some("09"))
     );
-    for (vendor, product) in pdudaemon::discover::serial_boards() {
+    for (vendor, product) in pdudaemon::driver::discover::serial_boards() {
         let (vendor, product) = (
             format!("{vendor:04x}"),
             product.map(|id| format!("{id:04x}")),

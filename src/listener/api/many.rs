@@ -8,7 +8,7 @@ use super::views::{is_ok, state_of};
 use crate::config::Alias;
 use crate::dispatch::{Progress, Ticket};
 use crate::listener::exchange::{Answer, Asker};
-use crate::ranges::targets_among;
+use crate::request::ranges::targets_among;
 use crate::request::{Action, Delay, Failure, FailureKind, Proof, Target};
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,7 +1,7 @@
 //! The daemon's command line: lexopt to [`Cli`], and the help text from the same table. No I/O.
 
+use crate::cli::options::{self, Opt, UsageError, opt};
 use crate::config::Protocols;
-use crate::options::{self, Opt, UsageError, opt};
 use crate::request::{Action, Delay};
 use lexopt::{Arg, Parser, ValueExt};
 use log::LevelFilter;

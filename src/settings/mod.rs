@@ -1,53 +1,28 @@
 //! One PDU's own settings: the JSON object from the config, read into a driver's typed struct.
 //!
-//! The helpers here are for `#[serde(deserialize_with = "...")]`: old config files write numbers
-//! as strings, serials as numbers and flags as either, and all of that must load.
+//! | file | job |
+//! | --- | --- |
+//! | `position` | a place in the file, and the keys of an object with theirs |
+//! | `lenient` | values as old files write them: numbers as strings, flags as either |
+//! | `address` | where a PDU answers |
+//! | `secret` | what is never printed |
 //!
 //! Invariant: knows `request` alone; not the config file, not any driver.
 
+mod address;
+mod lenient;
+mod position;
+mod secret;
+
+pub use address::Address;
+pub use lenient::{flag, maybe_number, maybe_text, number, text};
+pub use position::{Position, keys_of};
+pub use secret::{SECRET_KEYS, Secret};
+
 use crate::request::PduName;
-use serde::de::{self, Deserialize, DeserializeOwned, Deserializer};
+use position::find_key;
+use serde::de::DeserializeOwned;
 use std::fmt;
-use std::str::FromStr;
-
-/// A place in the config file, counted from 1 as editors do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Position {
-    /// Line, from 1.
-    pub line: usize,
-    /// Column, from 1.
-    pub column: usize,
-}
-
-impl Position {
-    /// The place `offset` bytes into `text`.
-    pub fn of(text: &str, offset: usize) -> Self {
-        let before = text.get(..offset).unwrap_or(text);
-        let start_of_line = before.rfind('\n').map_or(0, |newline| newline + 1);
-        Self {
-            line: before.matches('\n').count() + 1,
-            column: before
-                .get(start_of_line..)
-                .map_or(0, |line| line.chars().count())
-                + 1,
-        }
-    }
-
-    /// The place `inner` of a text that itself begins at `self`.
-    pub fn plus(self, inner: Self) -> Self {
-        if inner.line <= 1 {
-            Self {
-                line: self.line,
-                column: self.column + inner.column.saturating_sub(1),
-            }
-        } else {
-            Self {
-                line: self.line + inner.line - 1,
-                column: inner.column,
-            }
-        }
-    }
-}
 
 /// A setting that cannot work: where, which key, and what was expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -264,238 +239,6 @@ fn explain(error: &serde_json::Error) -> String {
     match text.rfind(" at line ") {
         Some(end) => text.get(..end).unwrap_or(&text).to_owned(),
         None => text,
-    }
-}
-
-/// The keys of the outermost object of `text`, each with its offset, in the order written.
-pub fn keys_of(text: &str) -> Vec<(String, usize)> {
-    let mut keys = Vec::new();
-    let (mut depth, mut string_start, mut escaped) = (0usize, None::<usize>, false);
-    let mut last_string: Option<(usize, usize)> = None;
-    for (offset, byte) in text.bytes().enumerate() {
-        if let Some(start) = string_start {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' => escaped = true,
-                b'"' => {
-                    last_string = Some((start, offset + 1));
-                    string_start = None;
-                }
-                _ => {}
-            }
-            continue;
-        }
-        match byte {
-            b'"' => string_start = Some(offset),
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            b':' if depth == 1 => {
-                if let Some((start, end)) = last_string.take()
-                    && let Some(Ok(key)) = text.get(start..end).map(serde_json::from_str)
-                {
-                    keys.push((key, start));
-                }
-            }
-            _ => {}
-        }
-    }
-    keys
-}
-
-fn find_key(text: &str, key: &str) -> Option<usize> {
-    keys_of(text)
-        .into_iter()
-        .rfind(|(name, _)| name == key)
-        .map(|(_, offset)| offset)
-}
-
-/// Where a PDU answers: a host name or address, and a port.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Address {
-    /// Name or IP literal, IPv6 without brackets.
-    pub host: String,
-    /// TCP or UDP port.
-    pub port: u16,
-}
-
-impl Address {
-    /// Reads `host`, `host:port`, `[v6]`, `[v6]:port` or a bare IPv6 literal.
-    pub fn parse(text: &str, default_port: u16) -> Result<Self, String> {
-        let wrong = || format!("expected a host name or address, maybe with :port, got {text:?}");
-        let port = |digits: &str| {
-            digits
-                .parse::<u16>()
-                .ok()
-                .filter(|port| *port > 0)
-                .ok_or_else(wrong)
-        };
-        let (host, port) = if let Some(rest) = text.strip_prefix('[') {
-            let (host, tail) = rest.split_once(']').ok_or_else(wrong)?;
-            match tail.strip_prefix(':') {
-                Some(digits) => (host, port(digits)?),
-                None if tail.is_empty() => (host, default_port),
-                None => return Err(wrong()),
-            }
-        } else {
-            match text.split_once(':') {
-                Some((host, rest)) if !rest.contains(':') => (host, port(rest)?),
-                _ => (text, default_port),
-            }
-        };
-        if host.is_empty()
-            || host
-                .chars()
-                .any(|c| c.is_whitespace() || c.is_control() || "/?#@".contains(c))
-        {
-            return Err(wrong());
-        }
-        Ok(Self {
-            host: host.to_owned(),
-            port,
-        })
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
-}
-
-/// The keys whose values are read as [`Secret`]s. In their place a config may have
-/// `{"file": "name"}` or `{"env": "NAME"}`, which the config resolves before a driver sees it.
-pub const SECRET_KEYS: &[&str] = &[
-    "password",
-    "community",
-    "authpassphrase",
-    "privpassphrase",
-    "api_key",
-];
-
-/// A password, community or token: read from the config, never printed.
-#[derive(Clone, PartialEq, Eq, Default)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a secret, for defaults.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The secret itself, on its way to the wire.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(***)")
-    }
-}
-
-impl<'de> Deserialize<'de> for Secret {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        text(deserializer).map(Self)
-    }
-}
-
-/// A JSON scalar as people write it in old config files.
-#[derive(serde::Deserialize)]
-#[serde(untagged)]
-enum Scalar {
-    Flag(bool),
-    Int(i64),
-    Float(f64),
-    Text(String),
-}
-
-impl fmt::Display for Scalar {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Flag(flag) => flag.fmt(f),
-            Self::Int(int) => int.fmt(f),
-            // A float with a zero fraction is printed as the integer it is.
-            Self::Float(float) => float.fmt(f),
-            Self::Text(text) => f.write_str(text),
-        }
-    }
-}
-
-fn scalar<'de, D: Deserializer<'de>>(deserializer: D, expected: &str) -> Result<Scalar, D::Error> {
-    Scalar::deserialize(deserializer).map_err(|_| de::Error::custom(format!("expected {expected}")))
-}
-
-/// A number: JSON number, numeric string, or float with zero fraction, within the range of `T`.
-pub fn number<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: FromStr,
-{
-    let value = scalar(deserializer, "a number")?;
-    let text = value.to_string();
-    match value {
-        Scalar::Flag(_) => None,
-        _ => text.trim().parse().ok(),
-    }
-    .ok_or_else(|| {
-        de::Error::custom(format!(
-            "expected a number ({}), got {text:?}",
-            type_name::<T>()
-        ))
-    })
-}
-
-fn type_name<T>() -> &'static str {
-    match std::any::type_name::<T>() {
-        "u8" => "0 to 255",
-        "u16" => "0 to 65535",
-        "u32" | "u64" | "usize" => "0 or more",
-        "f64" => "decimal",
-        _ => "integer",
-    }
-}
-
-/// Like [`number`], for a key that may be absent or null.
-pub fn maybe_number<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: FromStr,
-{
-    struct Number<T>(T);
-    impl<'de, T: FromStr> Deserialize<'de> for Number<T> {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            number(deserializer).map(Self)
-        }
-    }
-    Ok(Option::<Number<T>>::deserialize(deserializer)?.map(|number| number.0))
-}
-
-/// A text: JSON string, or a number as its digits (serials, passwords).
-pub fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    scalar(deserializer, "a string").map(|value| value.to_string())
-}
-
-/// Like [`text`], for a key that may be absent or null.
-pub fn maybe_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    Ok(Option::<Scalar>::deserialize(deserializer)
-        .map_err(|_| de::Error::custom("expected a string"))?
-        .map(|value| value.to_string()))
-}
-
-/// A flag: JSON bool, 0 or 1, or a string of these.
-pub fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    let text = scalar(deserializer, "true or false")?.to_string();
-    match text.to_ascii_lowercase().as_str() {
-        "true" | "1" | "yes" | "on" => Ok(true),
-        "false" | "0" | "no" | "off" | "" => Ok(false),
-        _ => Err(de::Error::custom(format!(
-            "expected true or false, got {text:?}"
-        ))),
     }
 }
 

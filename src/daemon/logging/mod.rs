@@ -6,7 +6,7 @@
 mod file;
 mod queue;
 
-use crate::metrics::LogFacts;
+use crate::dispatch::metrics::LogFacts;
 use file::LogFile;
 use log::kv::{Key, Value, VisitSource};
 use log::{Level, LevelFilter, Log, Metadata, Record, error, warn};

@@ -3,7 +3,7 @@
 
 use super::words;
 use super::{CONNECT_PATIENCE, Ending, PORT, is_timeout, token};
-use crate::options::{self, Opt, UsageError, opt};
+use crate::cli::options::{self, Opt, UsageError, opt};
 use crate::request::Delay;
 use crate::settings::{Address, Secret};
 use lexopt::{Arg, Parser, ValueExt};

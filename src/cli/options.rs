@@ -1,7 +1,7 @@
 //! What the command lines of both programs have in common: one table per program, from which
 //! options are found (abbreviated, as the Python programs allow) and the help is made.
 
-use crate::hint::did_you_mean;
+use crate::request::hint::did_you_mean;
 use std::fmt;
 
 /// A command line that makes no sense: a sentence.

@@ -2,6 +2,9 @@
 //!
 //! Invariant: imports nothing of ours.
 
+pub(crate) mod hint;
+pub mod ranges;
+
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::fmt;

@@ -3,9 +3,9 @@
 use super::act::{fail, pretty};
 use super::api::{Alias, Api, Known, Outlet, Pdu, Trouble, segment, shaped};
 use super::show::{self, Cell, Colour, ago, cell, span, tinted};
-use super::words::Call;
+use super::words::Invocation;
 use super::{Ending, progress};
-use crate::ranges;
+use crate::request::ranges;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -20,7 +20,7 @@ const TURN: u64 = 30;
 const KEYSTROKE: Duration = Duration::from_secs(2);
 
 /// `list`: PDUs, the outlets of some, or aliases.
-pub(super) fn list(call: &Call) -> Ending {
+pub(super) fn list(call: &Invocation) -> Ending {
     let patience = Some(call.timeout.unwrap_or(PATIENCE));
     let shown = if call.aliases {
         if !call.words.is_empty() {
@@ -44,7 +44,7 @@ pub(super) fn list(call: &Call) -> Ending {
 }
 
 /// Each PDU by itself: one that is not there does not hide the others.
-fn some_pdus(call: &Call, patience: Option<Duration>) -> Ending {
+fn some_pdus(call: &Invocation, patience: Option<Duration>) -> Ending {
     let mut names = Vec::new();
     for word in &call.words {
         // A name that looks like a range is a name when there is such a PDU.
@@ -232,7 +232,7 @@ fn aliases(aliases: &[Alias]) -> String {
 }
 
 /// `requests`: the latest ones, or one that is followed or cancelled.
-pub(super) fn requests(call: &Call) -> Ending {
+pub(super) fn requests(call: &Invocation) -> Ending {
     let patience = Some(call.timeout.unwrap_or(PATIENCE));
     let outcome = if let Some(id) = &call.follow {
         follow(call, id)
@@ -263,7 +263,7 @@ pub(super) fn requests(call: &Call) -> Ending {
 }
 
 /// Waits until the request has ended, a turn after the other.
-fn follow(call: &Call, id: &str) -> Result<(u8, String, Value), Trouble> {
+fn follow(call: &Invocation, id: &str) -> Result<(u8, String, Value), Trouble> {
     let until = call.timeout.map(|timeout| Instant::now() + timeout);
     let path = format!("/requests/{}", segment(id));
     let state = std::sync::Mutex::new(String::from("asking"));
@@ -354,7 +354,7 @@ impl Known {
 
 /// `complete`: names, one a line. Silent when there is no daemon: a key press is no place for
 /// messages.
-pub(super) fn complete(call: &Call) -> Ending {
+pub(super) fn complete(call: &Invocation) -> Ending {
     let words: Vec<&str> = call.words.iter().map(String::as_str).collect();
     let api = &call.api;
     let names = match words.as_slice() {

@@ -3,7 +3,8 @@
 //! | file | job |
 //! | --- | --- |
 //! | `legacy` | the options of every release: one outlet, the line protocol or `-H` |
-//! | `words` | `list`, `on`, `off` … as the command line has them: their table, parsing, help |
+//! | `words` | the table of `list`, `on`, `off` …, and the help from it |
+//! | `parse` | the command line of a word, and who carries it out |
 //! | `api` | one exchange with the daemon's `/api/v1`, and what comes back |
 //! | `act` | `state`, `on`, `off`, `reboot` |
 //! | `look` | `list`, `requests`, and the names that completion asks for |
@@ -14,6 +15,7 @@ mod act;
 mod api;
 mod legacy;
 mod look;
+mod parse;
 mod progress;
 mod show;
 mod words;
@@ -65,9 +67,9 @@ impl Ending {
 /// Reads the arguments behind the program's name and asks.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> Ending {
     let args: Vec<OsString> = args.into_iter().collect();
-    match words::find(&args) {
-        Some(word) => words::run(word, args),
-        None => words::mistyped(&args).unwrap_or_else(|| legacy::run(args)),
+    match parse::find(&args) {
+        Some(word) => parse::run(word, args),
+        None => parse::mistyped(&args).unwrap_or_else(|| legacy::run(args)),
     }
 }
 

@@ -7,7 +7,7 @@
 //! Invariant: the only place that reads them; what is read goes nowhere but into the answer, not
 //! even into the environment of programs that are started.
 
-use crate::children;
+use crate::transport::children;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};

@@ -3,9 +3,9 @@
 use super::api::{ForTarget, Known, Trouble, shaped};
 use super::legacy::{self, Question};
 use super::show::{self, Colour, cell, tinted};
-use super::words::Call;
+use super::words::Invocation;
 use super::{Ending, is_timeout, progress};
-use crate::ranges;
+use crate::request::ranges;
 use crate::request::{Action, Target};
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -16,7 +16,7 @@ use ureq::http::Method;
 const NEWS: Duration = Duration::from_secs(1);
 
 /// Carries the word out.
-pub(super) fn act(call: &Call, action: Action) -> Ending {
+pub(super) fn act(call: &Invocation, action: Action) -> Ending {
     let targets = match ranges::targets(&call.words) {
         Ok(targets) => targets,
         Err(error) => {
@@ -66,7 +66,7 @@ fn meant(words: &[String]) -> String {
 }
 
 /// An ending for an answer that never was one.
-pub(super) fn fail(call: &Call, trouble: &Trouble) -> Ending {
+pub(super) fn fail(call: &Invocation, trouble: &Trouble) -> Ending {
     let (code, text) = call.api.explain(trouble);
     Ending {
         out: match trouble {
@@ -84,7 +84,7 @@ pub(super) fn pretty(value: &Value) -> String {
 }
 
 /// One line for each target, and an exit status that tells whether all of it was done.
-fn tell(call: &Call, action: Action, answer: &Value, note: Option<String>) -> Ending {
+fn tell(call: &Invocation, action: Action, answer: &Value, note: Option<String>) -> Ending {
     let results: Vec<ForTarget> = match shaped(answer.get("results").unwrap_or(&Value::Null)) {
         Ok(results) => results,
         Err(trouble) => return fail(call, &trouble),
@@ -167,7 +167,7 @@ impl ForTarget {
 }
 
 /// The progress line: how many are done, as far as the daemon's list of requests tells.
-fn waiting_for(call: &Call, command: &str, targets: &[Target]) -> String {
+fn waiting_for(call: &Invocation, command: &str, targets: &[Target]) -> String {
     let all = targets.len();
     let what = match targets {
         [Target::Outlet { pdu, outlet }] => format!("{pdu}:{outlet}"),
@@ -212,7 +212,7 @@ fn waiting_for(call: &Call, command: &str, targets: &[Target]) -> String {
 }
 
 /// Asks a daemon without `/api/v1` for one outlet on the path that every release has.
-fn ask_as_ever(call: &Call, action: Action, targets: Vec<Target>) -> Ending {
+fn ask_as_ever(call: &Invocation, action: Action, targets: Vec<Target>) -> Ending {
     let Some(target) = targets.into_iter().next() else {
         return fail(call, &Trouble::NoApi);
     };

@@ -1,0 +1,197 @@
+//! Reads one config file, section by section, and gathers its errors and warnings.
+
+use super::error::{ConfigError, Findings};
+use super::file::{self, Entries, Text};
+use super::vault::{Found, Vault};
+use crate::request::hint::did_you_mean;
+use crate::settings::{Position, Settings, SettingsError, keys_of};
+use serde_json::value::RawValue;
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::Duration;
+
+/// Reads one file, gathering errors and warnings on the way.
+pub(super) struct Reader<'a> {
+    pub(super) text: Text<'a>,
+    pub(super) name: &'a str,
+    pub(super) findings: Findings,
+    pub(super) vault: Vault,
+    /// Every user of the machine can read the file.
+    pub(super) is_for_everybody: bool,
+    /// Where secrets stand in the file itself, by key path.
+    pub(super) secrets: Vec<(Position, String)>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(text: &'a str, name: &'a str) -> Self {
+        Self {
+            text: Text::new(text),
+            name,
+            findings: Findings::default(),
+            vault: Vault::of_config(Path::new(name)),
+            is_for_everybody: false,
+            secrets: Vec::new(),
+        }
+    }
+
+    pub(super) fn error(&self, at: Position, message: impl Into<String>) -> ConfigError {
+        ConfigError::new(self.name, Some(at), message)
+    }
+
+    pub(super) fn warn(&mut self, at: Position, message: impl Into<String>) {
+        let warning = self.error(at, message);
+        self.findings.warnings.push(warning);
+    }
+
+    /// Tells an error; what comes with it is read on.
+    pub(super) fn fail(&mut self, at: Position, message: impl Into<String>) {
+        let error = self.error(at, message);
+        self.findings.errors.push(error);
+    }
+
+    /// A file with a secret that every user of the machine can read.
+    pub(super) fn warn_of_readers(&mut self, at: Position, path: &str, found: &Found) {
+        if let Some(file) = &found.open_file {
+            let what = format!(
+                "{path}: every user of this machine can read {}; take its read permission from \
+                 others",
+                file.display()
+            );
+            self.warn(at, what);
+        }
+    }
+
+    /// What was read, or nothing and the error told.
+    pub(super) fn told<T>(&mut self, read: Result<T, ConfigError>) -> Option<T> {
+        read.map_err(|error| self.findings.errors.push(error)).ok()
+    }
+
+    /// Tells what is wrong with the keys of the section at `path`.
+    pub(super) fn told_all(&mut self, path: &str, wrong: &[SettingsError]) {
+        let name = self.name;
+        let errors = wrong
+            .iter()
+            .map(|error| ConfigError::of_settings(name, path, error));
+        self.findings.errors.extend(errors);
+    }
+
+    /// The entries of the object at `value`, checked to be one, without duplicates.
+    pub(super) fn object(
+        &mut self,
+        path: &str,
+        value: &'a RawValue,
+    ) -> Result<Vec<(String, &'a RawValue)>, ConfigError> {
+        let at = self.text.position(value);
+        let entries: Entries<'a> = serde_json::from_str(value.get()).map_err(|_| {
+            self.error(
+                at,
+                format!("{path}: expected an object, got {}", kind_of(value)),
+            )
+        })?;
+        Ok(self.unique(path, entries))
+    }
+
+    /// Drops all but the last of entries with one name, with a warning; of what tells who may do
+    /// what, none is as good as another.
+    pub(super) fn unique(
+        &mut self,
+        path: &str,
+        entries: Entries<'a>,
+    ) -> Vec<(String, &'a RawValue)> {
+        let mut last: HashMap<&str, usize> = HashMap::new();
+        let mut doubled = Vec::new();
+        for (index, (key, value)) in entries.0.iter().enumerate() {
+            if let Some(earlier) = last.insert(key, index) {
+                doubled.push((earlier, self.text.position(value)));
+            }
+        }
+        for (earlier, later_at) in &doubled {
+            if let Some((key, _)) = entries.0.get(*earlier) {
+                let path = join(path, key);
+                if path == "daemon" || file::decides_rights(&path) {
+                    let what = format!("{path}: is there more than once: expected all in one");
+                    self.fail(*later_at, what);
+                } else {
+                    let what = format!("{path}: is there more than once, the last one counts");
+                    self.warn(*later_at, what);
+                }
+            }
+        }
+        let dropped: Vec<usize> = doubled.into_iter().map(|(earlier, _)| earlier).collect();
+        entries
+            .0
+            .into_iter()
+            .enumerate()
+            .filter(|(index, _)| !dropped.contains(index))
+            .map(|(_, entry)| entry)
+            .collect()
+    }
+
+    pub(super) fn unknown_key(&mut self, at: Position, path: &str, key: &str, known: &[&str]) {
+        let hint = did_you_mean(key, "", known.iter().copied());
+        let what = format!("{}: unknown key{hint}", join(path, key));
+        if file::decides_rights(path) || file::is_meant_for_rights(path, key) {
+            self.fail(
+                at,
+                format!("{what} (what tells who may do what is never guessed at)"),
+            );
+        } else {
+            self.warn(at, what);
+        }
+    }
+
+    /// Complains of the keys of the object at `value` that are not in `known`.
+    pub(super) fn unknown_keys(&mut self, value: &'a RawValue, path: &str, known: &[&str]) {
+        let start = self.text.position(value);
+        for (key, offset) in keys_of(value.get()) {
+            if !known.contains(&key.as_str()) {
+                let at = start.plus(Position::of(value.get(), offset));
+                self.unknown_key(at, path, &key, known);
+            }
+        }
+    }
+}
+
+/// Seconds from 0 to a day.
+pub(super) fn seconds(number: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(number)
+        .ok()
+        .filter(|wait| *wait <= Duration::from_secs(86_400))
+}
+
+pub(super) fn join(path: &str, key: &str) -> String {
+    if path.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{path}.{key}")
+    }
+}
+
+pub(super) fn kind_of(value: &RawValue) -> &'static str {
+    match value.get().bytes().next() {
+        Some(b'{') => "an object",
+        Some(b'[') => "a list",
+        Some(b'"') => "a string",
+        Some(b't' | b'f') => "true or false",
+        Some(b'n') => "null",
+        _ => "a number",
+    }
+}
+
+/// The same settings, with a key that stands there twice kept once (serde refuses duplicates, the
+/// Python program took the last).
+pub(super) fn last_of_each(settings: &Settings) -> Settings {
+    let keys = keys_of(settings.text());
+    let doubled = keys
+        .iter()
+        .enumerate()
+        .any(|(index, (key, _))| keys.iter().skip(index + 1).any(|(k, _)| k == key));
+    if !doubled {
+        return settings.clone();
+    }
+    match serde_json::from_str::<serde_json::Value>(settings.text()) {
+        // A JSON map keeps the last of each; the places are lost, but only for a doubled section.
+        Ok(value) => settings.with_text(value.to_string()),
+        Err(_) => settings.clone(),
+    }
+}

@@ -1,0 +1,43 @@
+//! Values that are never printed.
+
+use super::lenient::text;
+use serde::de::{Deserialize, Deserializer};
+use std::fmt;
+
+/// The keys whose values are read as [`Secret`]s. In their place a config may have
+/// `{"file": "name"}` or `{"env": "NAME"}`, which the config resolves before a driver sees it.
+pub const SECRET_KEYS: &[&str] = &[
+    "password",
+    "community",
+    "authpassphrase",
+    "privpassphrase",
+    "api_key",
+];
+
+/// A password, community or token: read from the config, never printed.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret, for defaults.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The secret itself, on its way to the wire.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(***)")
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        text(deserializer).map(Self)
+    }
+}
