@@ -616,13 +616,13 @@ mod tests {
     use super::*;
     use crate::driver::{Driver, DriverError, DriverSpec, Has};
     use crate::request::{Proof, Switch};
-    use crate::transport::Deadline;
+    use crate::transport::Attempt;
 
     /// Never comes back from a switch.
     struct Deaf;
 
     impl Driver for Deaf {
-        fn switch(&mut self, _: &Outlet, _: Switch, _: Deadline) -> Result<Proof, DriverError> {
+        fn switch(&mut self, _: &Outlet, _: Switch, _: &Attempt) -> Result<Proof, DriverError> {
             loop {
                 std::thread::park();
             }

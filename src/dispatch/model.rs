@@ -20,7 +20,7 @@ use super::group::Group;
 use super::job::{Answer, Job, Step};
 use super::message::{Message, Stop};
 use super::place::{Limits, Place, Places};
-use super::plan::{Call, Fault, Gained, Ledger, Next, Patience, Plan, RECORD_AGAIN, Trouble};
+use super::plan::{Call, Fault, Gained, Ledger, Next, Patience, Plan, RECORD_AGAIN, Trouble, Why};
 use super::ticket::{Book, Ticket};
 use crate::driver::DriverError;
 use crate::request::{
@@ -235,8 +235,8 @@ fn index(outlet: &Outlet) -> usize {
     outlet.key().parse::<usize>().expect("a number") - 1
 }
 
-fn transport(kind: TransportErrorKind) -> Trouble {
-    Trouble::Driver(DriverError::Transport(TransportError::new(kind, "made up")))
+fn transport(kind: TransportErrorKind) -> Why {
+    Why::Driver(DriverError::Transport(TransportError::new(kind, "made up")))
 }
 
 impl World {
@@ -833,38 +833,43 @@ impl World {
             Call::Switch(to) => Ok(Gained::Switched(to, Proof::State)),
             Call::State => Ok(Gained::Read(if is_off { State::Off } else { State::On })),
         };
-        let refused = || Trouble::Driver(DriverError::Refused("locked".into()));
-        let trouble = match self.pdus[which].mood {
+        let refused = || Why::Driver(DriverError::Refused("locked".into()));
+        let (why, may_have_acted) = match self.pdus[which].mood {
             Mood::Well => return (well, true),
             Mood::Away(until, _) if until <= now => {
                 self.pdus[which].mood = Mood::Well;
                 return (well, true);
             }
-            Mood::Away(_, true) => transport(TransportErrorKind::Timeout),
-            Mood::Away(_, false) => transport(TransportErrorKind::NoConnection),
-            Mood::Locked(locked) if locked == index => refused(),
+            Mood::Away(_, true) => (transport(TransportErrorKind::Timeout), true),
+            Mood::Away(_, false) => (transport(TransportErrorKind::NoConnection), false),
+            Mood::Locked(locked) if locked == index => (refused(), false),
             Mood::Locked(_) => return (well, true),
             Mood::Flaky(chances) => {
                 if !self.dice.one_in(chances) {
                     return (well, true);
                 }
-                match self.dice.roll(9) {
+                let why = match self.dice.roll(9) {
                     0 => transport(TransportErrorKind::NoConnection),
                     1 => transport(TransportErrorKind::Timeout),
                     2 => transport(TransportErrorKind::Closed),
                     3 => transport(TransportErrorKind::Garbled),
                     4 => transport(TransportErrorKind::Busy),
                     5 => refused(),
-                    6 => Trouble::Panic("oh".into()),
-                    7 => Trouble::Driver(DriverError::LoginRefused("who?".into())),
-                    _ => Trouble::Driver(DriverError::Unexpected {
+                    6 => Why::Panic("oh".into()),
+                    7 => Why::Driver(DriverError::LoginRefused("who?".into())),
+                    _ => Why::Driver(DriverError::Unexpected {
                         expected: "OK".into(),
                         got: "?".into(),
                     }),
-                }
+                };
+                (why, self.dice.one_in(2))
             }
         };
-        let acts = trouble.may_have_acted() && self.dice.one_in(2);
+        let acts = may_have_acted && self.dice.one_in(2);
+        let trouble = Trouble {
+            why,
+            may_have_acted,
+        };
         (Err(trouble), acts)
     }
 
@@ -883,8 +888,7 @@ impl World {
         }
         pdu.has_news = true;
         pdu.owed_failed = member.is_none() && result.is_err();
-        let is_away = |error: &DriverError| error.is_pdu_away();
-        if matches!(&result, Err(Trouble::Driver(error)) if is_away(error)) {
+        if matches!(&result, Err(trouble) if trouble.is_pdu_away()) {
             pdu.away_at = Some(now);
         }
         pdu.plan.result(result.clone(), now);
@@ -895,7 +899,7 @@ impl World {
             let is_over = self.members[number].is_over();
             let member = &mut self.members[number];
             member.last = Some(result.clone());
-            let in_doubt = |trouble: &Trouble| trouble.may_have_acted();
+            let in_doubt = |trouble: &Trouble| trouble.may_have_acted;
             member.maybe_dark |= result.as_ref().map_or_else(in_doubt, |_| true);
             if call == Call::Switch(Switch::Off) && matches!(member.step, Step::RebootOff(_)) {
                 if result.is_ok() {
@@ -920,7 +924,7 @@ impl World {
     /// Was this the last attempt of an off?
     fn is_given_up(&self, number: usize, which: usize, result: &Result<Gained, Trouble>) -> bool {
         let member = &self.members[number];
-        let is_transient = matches!(result, Err(Trouble::Driver(error)) if error.is_transient());
+        let is_transient = matches!(result, Err(trouble) if trouble.is_transient());
         !is_transient || member.attempts >= self.pdus[which].patience.retries
     }
 

@@ -106,8 +106,14 @@ impl Status {
         report.calls += 1;
     }
 
-    /// A driver call has ended: `known` is what the outlet's state is by it.
-    pub(super) fn call_ended(&self, outlet: &Outlet, known: Result<(State, Source), &DriverError>) {
+    /// A driver call has ended: `known` is what the outlet's state is by it. A call that failed may
+    /// have switched the outlet all the same.
+    pub(super) fn call_ended(
+        &self,
+        outlet: &Outlet,
+        known: Result<(State, Source), &DriverError>,
+        may_have_acted: bool,
+    ) {
         let now = SystemTime::now();
         let mut report = self.lock();
         report.call = None;
@@ -162,7 +168,7 @@ impl Status {
                         text: format!("outlet {outlet}: {error}"),
                     });
                 }
-                if error.may_have_acted() {
+                if may_have_acted {
                     // What it was is not known any more.
                     report.outlets.remove(outlet);
                 }

@@ -11,12 +11,12 @@ use super::STUCK;
 use super::bus::{Bus, Turn};
 use super::lock::PduLock;
 use super::message::{Change, Message, Stop};
-use super::plan::{Call, Gained, Ledger, Next, Patience, Plan, Trouble};
+use super::plan::{Call, Gained, Ledger, Next, Patience, Plan, Trouble, Why};
 use super::status::{Source, Status};
 use crate::config::PduConfig;
 use crate::driver::{Driver, DriverError};
 use crate::request::{Outlet, Proof};
-use crate::transport::{Deadline, TransportError, TransportErrorKind};
+use crate::transport::{Attempt, Deadline, TransportError, TransportErrorKind};
 use crossbeam_channel::{Receiver, Sender};
 use log::{debug, error};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -162,11 +162,15 @@ impl Handle {
             worker.pdu.name
         );
         let name = worker.pdu.name.to_string();
-        let trouble = DriverError::Transport(TransportError::new(
+        let error = DriverError::Transport(TransportError::new(
             TransportErrorKind::Timeout,
             "the driver did not return by its deadline",
         ));
-        worker.status.call_ended(&outlet, Err(&trouble));
+        worker.status.call_ended(&outlet, Err(&error), true);
+        let trouble = Trouble {
+            why: Why::Driver(error),
+            may_have_acted: true,
+        };
         let (give, take) = crossbeam_channel::bounded(1);
         let spawned = spawn(&name, move || {
             if let Ok((worker, driver)) = take.recv() {
@@ -175,9 +179,7 @@ impl Handle {
         });
         match spawned {
             Ok(thread) => {
-                worker
-                    .plan
-                    .result(Err(Trouble::Driver(trouble)), Instant::now());
+                worker.plan.result(Err(trouble), Instant::now());
                 let _ = give.send((worker, driver));
                 self.lost.extend(self.thread.replace(thread));
                 true
@@ -427,16 +429,17 @@ impl Worker {
             number,
             outlet: outlet.clone(),
         });
+        let attempt = Attempt::new(deadline);
         let result = catch_unwind(AssertUnwindSafe(|| match call {
             Call::Switch(to) => confirm
-                .switch(driver.as_mut(), &known?, to, deadline)
+                .switch(driver.as_mut(), &known?, to, &attempt)
                 .map(|proof| Gained::Switched(to, proof)),
             Call::State => driver.state(&known?, deadline).map(Gained::Read),
         }));
         drop(noting);
         let laid = desk.lock().take_if(|laid| laid.number == number);
         let mut worker = laid?.worker;
-        let result = worker.ended(driver, outlet, call, result);
+        let result = worker.ended(driver, outlet, call, result, attempt.may_have_acted());
         Some((worker, result))
     }
 
@@ -447,6 +450,7 @@ impl Worker {
         outlet: &Outlet,
         call: Call,
         result: std::thread::Result<Result<Gained, DriverError>>,
+        may_have_acted: bool,
     ) -> CallResult {
         self.session = Session::Kept(Instant::now());
         let result = match result {
@@ -459,8 +463,11 @@ impl Worker {
                     }
                     Err(error) => Err(error),
                 };
-                self.status.call_ended(outlet, known);
-                result.map_err(Trouble::Driver)
+                self.status.call_ended(outlet, known, may_have_acted);
+                result.map_err(|error| Trouble {
+                    why: Why::Driver(error),
+                    may_have_acted,
+                })
             }
             Err(panic) => {
                 let text = panic_text(panic.as_ref());
@@ -472,9 +479,12 @@ impl Worker {
                     expected: "no panic".into(),
                     got: text.clone(),
                 };
-                self.status.call_ended(outlet, Err(&bug));
+                self.status.call_ended(outlet, Err(&bug), true);
                 self.rebuild(driver);
-                Err(Trouble::Panic(text))
+                Err(Trouble {
+                    why: Why::Panic(text),
+                    may_have_acted: true,
+                })
             }
         };
         debug!(
@@ -494,7 +504,10 @@ impl Worker {
 }
 
 fn busy(error: TransportError) -> Trouble {
-    Trouble::Driver(DriverError::Transport(error))
+    Trouble {
+        why: Why::Driver(error.into()),
+        may_have_acted: false,
+    }
 }
 
 /// How long a turn of this PDU on its bus may last at the very most: it waits for its lock, calls a
@@ -533,7 +546,7 @@ mod tests {
     struct Deaf(Receiver<()>);
 
     impl Driver for Deaf {
-        fn switch(&mut self, _: &Outlet, _: Switch, _: Deadline) -> Result<Proof, DriverError> {
+        fn switch(&mut self, _: &Outlet, _: Switch, _: &Attempt) -> Result<Proof, DriverError> {
             let _ = self.0.recv();
             Err(DriverError::Refused("this is too late to be heard".into()))
         }

@@ -6,7 +6,7 @@
 
 use super::{Driver, DriverError};
 use crate::request::{Outlet, Proof, State, Switch};
-use crate::transport::{self, Deadline};
+use crate::transport::{self, Attempt, Deadline, Timed};
 use std::time::Duration;
 
 /// The pauses between two readings: the first, and the longest.
@@ -60,9 +60,17 @@ impl Confirm {
         driver: &mut dyn Driver,
         outlet: &Outlet,
         to: Switch,
-        deadline: Deadline,
+        attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
-        let replied = driver.switch(outlet, to, deadline)?;
+        let replied = driver.switch(outlet, to, attempt);
+        // Until every transport tells the attempt itself.
+        if replied
+            .as_ref()
+            .map_or_else(DriverError::may_have_acted, |_| true)
+        {
+            attempt.sent();
+        }
+        let replied = replied?;
         if replied >= self.wanted {
             return Ok(replied);
         }
@@ -72,7 +80,7 @@ impl Confirm {
                 got: "none".into(),
             });
         }
-        match self.wait_for(driver, outlet, to, deadline) {
+        match self.wait_for(driver, outlet, to, attempt.deadline()) {
             Ok(()) => Ok(Proof::State),
             Err(DriverError::CannotRead(why)) if self.is_default => {
                 log::debug!("outlet {outlet}: {to} is not confirmed by a state: {why}");
@@ -139,7 +147,7 @@ mod tests {
     }
 
     impl Driver for Scripted {
-        fn switch(&mut self, _: &Outlet, _: Switch, _: Deadline) -> Result<Proof, DriverError> {
+        fn switch(&mut self, _: &Outlet, _: Switch, _: &Attempt) -> Result<Proof, DriverError> {
             self.commands += 1;
             self.reply.clone()
         }
@@ -163,7 +171,12 @@ mod tests {
     ) -> Result<Proof, DriverError> {
         let confirm = Confirm::new(asked, ALL, wait).expect("a rule");
         let deadline = Deadline::after(Duration::from_secs(30));
-        confirm.switch(driver, &Outlet::new("1"), Switch::Off, deadline)
+        confirm.switch(
+            driver,
+            &Outlet::new("1"),
+            Switch::Off,
+            &Attempt::new(deadline),
+        )
     }
 
     fn timeout() -> DriverError {
@@ -265,7 +278,12 @@ mod tests {
         let mut driver = Scripted::new(Ok(Proof::Reply), [Ok(State::On), Err(timeout())]);
         let confirm = Confirm::new(None, ALL, Duration::from_secs(10)).expect("a rule");
         let deadline = Deadline::after(Duration::from_millis(20));
-        let told = confirm.switch(&mut driver, &Outlet::new("1"), Switch::Off, deadline);
+        let told = confirm.switch(
+            &mut driver,
+            &Outlet::new("1"),
+            Switch::Off,
+            &Attempt::new(deadline),
+        );
         let shows = State::On;
         let to = Switch::Off;
         assert_eq!(told, Err(DriverError::StillShows { to, shows }));

@@ -35,7 +35,7 @@ pub use outlets::{Has, Outlets, named, outlet_number};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Settings, SettingsError};
 use crate::transport::kept::Lost;
-use crate::transport::{Deadline, TransportError, TransportErrorKind};
+use crate::transport::{Attempt, Deadline, TransportError, TransportErrorKind};
 use std::fmt;
 
 /// One PDU's driver. It is built by its [`DriverSpec`], owned by one worker thread, and asked one
@@ -54,7 +54,7 @@ pub trait Driver: Send {
         &mut self,
         outlet: &Outlet,
         to: Switch,
-        deadline: Deadline,
+        attempt: &Attempt,
     ) -> Result<Proof, DriverError>;
 
     /// Reads the outlet's state from the PDU itself, never from memory, and changes nothing by it.

@@ -5,7 +5,7 @@ use super::{
 };
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{self, Settings, SettingsError};
-use crate::transport::{Deadline, TransportError, TransportErrorKind};
+use crate::transport::{Attempt, Deadline, TransportError, TransportErrorKind};
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -155,8 +155,9 @@ impl Driver for Simulated {
         &mut self,
         outlet: &Outlet,
         to: Switch,
-        deadline: Deadline,
+        attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
+        let deadline = attempt.deadline();
         let number = outlet_number(outlet)?;
         self.work(number, deadline)?;
         if self.keys.refuse_outlets.contains(&number) {

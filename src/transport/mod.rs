@@ -1,9 +1,10 @@
-//! How bytes travel. Each transport is written once, takes a [`Deadline`] in every call, and
-//! bounds every buffer that a PDU fills.
+//! How bytes travel. Each transport is written once, takes a [`Deadline`] in every call that
+//! asks and an [`Attempt`] in every call that may switch, and bounds every buffer that a PDU fills.
 //!
 //! Invariant: nothing here knows that PDUs, outlets or a config exist.
 
 pub mod aside;
+mod attempt;
 mod blot;
 pub(crate) mod children;
 pub mod command;
@@ -24,6 +25,7 @@ pub mod telnet;
 mod udp;
 pub mod usb;
 
+pub use attempt::{Attempt, Deadline, Timed};
 pub(crate) use blot::blotted;
 
 use std::fmt;
@@ -44,44 +46,6 @@ pub(crate) fn pause(wait: Duration) {
     fuzzing::pass(wait);
     #[cfg(not(fuzzing))]
     std::thread::sleep(wait);
-}
-
-/// The moment by which a call must have come back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Deadline(Instant);
-
-impl Deadline {
-    /// A deadline at `moment`.
-    pub fn at(moment: Instant) -> Self {
-        Self(moment)
-    }
-
-    /// A deadline `wait` from now.
-    pub fn after(wait: Duration) -> Self {
-        Self(now() + wait)
-    }
-
-    /// The moment itself.
-    pub fn moment(self) -> Instant {
-        self.0
-    }
-
-    /// This deadline, or `wait` from now if that is earlier: for a step with its own patience.
-    pub fn within(self, wait: Duration) -> Self {
-        self.min(Self::after(wait))
-    }
-
-    /// The time left; a timeout error (naming `doing`) when there is none. Never zero, so it may
-    /// be handed to calls that take zero as "for ever".
-    pub fn left(self, doing: &str) -> Result<Duration, TransportError> {
-        match self.0.checked_duration_since(now()) {
-            Some(left) if !left.is_zero() => Ok(left),
-            _ => Err(TransportError::new(
-                TransportErrorKind::Timeout,
-                format!("no time left for {doing}"),
-            )),
-        }
-    }
 }
 
 /// What went wrong on the way to a PDU, told apart by what a person can do about it.

@@ -6,7 +6,7 @@ use crate::transcript::Confirmed;
 use pdudaemon::driver::{Driver, DriverError, registry};
 use pdudaemon::request::{Outlet, PduName, State, Switch};
 use pdudaemon::settings::{Position, Settings};
-use pdudaemon::transport::{Deadline, TransportErrorKind};
+use pdudaemon::transport::{Attempt, Deadline, TransportErrorKind};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -146,7 +146,7 @@ fn on(driver: &mut dyn Driver) -> Result<(), DriverError> {
 /// The command alone, for servers that know no other.
 fn command(driver: &mut dyn Driver, outlet: &str) -> Result<(), DriverError> {
     let deadline = Deadline::after(GRACE);
-    let sent = driver.switch(&Outlet::new(outlet), Switch::On, deadline);
+    let sent = driver.switch(&Outlet::new(outlet), Switch::On, &Attempt::new(deadline));
     sent.map(drop)
 }
 

@@ -8,7 +8,7 @@ use pdudaemon::driver::confirm::Confirm;
 use pdudaemon::driver::{Driver, DriverError, registry};
 use pdudaemon::request::{Outlet, PduName, Proof, State, Switch};
 use pdudaemon::settings::{Position, Settings};
-use pdudaemon::transport::{Deadline, TransportErrorKind};
+use pdudaemon::transport::{Attempt, Deadline, TransportErrorKind};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -159,7 +159,7 @@ fn driver_at(name: &str, address: &str) -> Box<dyn Driver> {
 /// The SET alone, without the reading behind it.
 fn set(driver: &mut dyn Driver, within: Duration) -> Result<(), DriverError> {
     let deadline = Deadline::after(within);
-    let replied = driver.switch(&Outlet::new("1"), Switch::On, deadline);
+    let replied = driver.switch(&Outlet::new("1"), Switch::On, &Attempt::new(deadline));
     replied.map(drop)
 }
 
@@ -688,7 +688,12 @@ fn a_state_that_shows_late_is_waited_for_and_the_set_sent_once() {
     let confirm = Confirm::new(None, driver.proofs(), Duration::from_secs(20)).expect("a rule");
     let outlet = Outlet::new("1");
     let deadline = Deadline::after(Duration::from_secs(20));
-    let proof = confirm.switch(driver.as_mut(), &outlet, Switch::On, deadline);
+    let proof = confirm.switch(
+        driver.as_mut(),
+        &outlet,
+        Switch::On,
+        &Attempt::new(deadline),
+    );
     assert_eq!(proof, Ok(Proof::State));
     let requests = agent.requests();
     let sets = requests.iter().filter(|request| is_set(request)).count();
@@ -708,7 +713,12 @@ fn an_agent_without_an_object_to_read_is_believed_its_answer() {
     for (asked, proof) in [(None, Some(Proof::Reply)), (Some(Proof::State), None)] {
         let confirm = Confirm::new(asked, driver.proofs(), Duration::ZERO).expect("a rule");
         let deadline = Deadline::after(LATE);
-        let told = confirm.switch(driver.as_mut(), &outlet, Switch::On, deadline);
+        let told = confirm.switch(
+            driver.as_mut(),
+            &outlet,
+            Switch::On,
+            &Attempt::new(deadline),
+        );
         assert_eq!(told.as_ref().ok(), proof.as_ref(), "{told:?}");
         assert!(told.err().is_none_or(|error| error.may_have_acted()));
     }

@@ -32,7 +32,7 @@ use pdudaemon::driver::confirm::Confirm;
 use pdudaemon::driver::{Driver, DriverError, Outlets, registry};
 use pdudaemon::request::{Outlet, PduName, Proof, State, Switch};
 use pdudaemon::settings::{Position, Settings};
-use pdudaemon::transport::Deadline;
+use pdudaemon::transport::{Attempt, Deadline};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -246,7 +246,8 @@ impl Confirmed for dyn Driver + '_ {
         deadline: Deadline,
     ) -> Result<(), DriverError> {
         let confirm = Confirm::new(None, self.proofs(), Duration::ZERO).expect("a rule");
-        confirm.switch(self, outlet, to, deadline).map(drop)
+        let attempt = Attempt::new(deadline);
+        confirm.switch(self, outlet, to, &attempt).map(drop)
     }
 }
 
@@ -268,7 +269,7 @@ pub(crate) fn call(
             });
         }
     };
-    let proof = driver.switch(&outlet, to, deadline)?;
+    let proof = driver.switch(&outlet, to, &Attempt::new(deadline))?;
     Ok(match proof {
         Proof::State => "ok",
         Proof::Reply => "replied",

@@ -59,52 +59,53 @@ pub(super) enum Gained {
     Read(State),
 }
 
+/// A driver call that gave nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Trouble {
+    pub(super) why: Why,
+    /// The PDU may have switched the outlet all the same: the attempt says so.
+    pub(super) may_have_acted: bool,
+}
+
 /// Why a driver call gave nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Trouble {
+pub(super) enum Why {
     Driver(DriverError),
     /// A bug in the driver.
     Panic(String),
 }
 
 impl Trouble {
-    fn is_transient(&self) -> bool {
-        match self {
-            Self::Driver(error) => error.is_transient(),
-            Self::Panic(_) => false,
+    pub(super) fn is_transient(&self) -> bool {
+        match &self.why {
+            Why::Driver(error) => error.is_transient(),
+            Why::Panic(_) => false,
         }
     }
 
-    pub(super) fn may_have_acted(&self) -> bool {
-        match self {
-            Self::Driver(error) => error.may_have_acted(),
-            Self::Panic(_) => true,
-        }
-    }
-
-    fn is_pdu_away(&self) -> bool {
-        match self {
-            Self::Driver(error) => error.is_pdu_away(),
-            Self::Panic(_) => false,
+    pub(super) fn is_pdu_away(&self) -> bool {
+        match &self.why {
+            Why::Driver(error) => error.is_pdu_away(),
+            Why::Panic(_) => false,
         }
     }
 
     fn kind(&self) -> FailureKind {
-        match self {
-            Self::Panic(_) => FailureKind::Internal,
-            Self::Driver(error) if error.is_pdu_away() => FailureKind::Unreachable,
-            Self::Driver(DriverError::NoSuchOutlet { .. }) => FailureKind::NoSuchOutlet,
-            Self::Driver(DriverError::CannotRead(_)) => FailureKind::CannotRead,
-            Self::Driver(_) => FailureKind::Refused,
+        match &self.why {
+            Why::Panic(_) => FailureKind::Internal,
+            Why::Driver(error) if error.is_pdu_away() => FailureKind::Unreachable,
+            Why::Driver(DriverError::NoSuchOutlet { .. }) => FailureKind::NoSuchOutlet,
+            Why::Driver(DriverError::CannotRead(_)) => FailureKind::CannotRead,
+            Why::Driver(_) => FailureKind::Refused,
         }
     }
 }
 
 impl std::fmt::Display for Trouble {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Driver(error) => error.fmt(f),
-            Self::Panic(text) => write!(f, "the driver failed, this is a bug: {text}"),
+        match &self.why {
+            Why::Driver(error) => error.fmt(f),
+            Why::Panic(text) => write!(f, "the driver failed, this is a bug: {text}"),
         }
     }
 }
@@ -530,7 +531,7 @@ impl Plan {
         job.total += 1;
         let failure = self.failure(&taken, trouble);
         let job = &mut taken.job;
-        job.maybe_dark |= matches!(job.step, Step::RebootOff(_)) && trouble.may_have_acted();
+        job.maybe_dark |= matches!(job.step, Step::RebootOff(_)) && trouble.may_have_acted;
         job.last = Some(failure.clone());
         let (attempts, pause) = match self.stopping {
             // Nobody waits for it: the next list asks again.

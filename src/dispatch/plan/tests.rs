@@ -28,23 +28,33 @@ fn place() -> Place {
     Place::uncounted()
 }
 
+fn trouble(error: DriverError, may_have_acted: bool) -> Trouble {
+    Trouble {
+        why: Why::Driver(error),
+        may_have_acted,
+    }
+}
+
 fn timeout() -> Trouble {
-    Trouble::Driver(TransportError::new(TransportErrorKind::Timeout, "no answer").into())
+    let error = TransportError::new(TransportErrorKind::Timeout, "no answer").into();
+    trouble(error, true)
 }
 
 fn no_connection() -> Trouble {
-    Trouble::Driver(TransportError::new(TransportErrorKind::NoConnection, "refused").into())
+    let error = TransportError::new(TransportErrorKind::NoConnection, "refused").into();
+    trouble(error, false)
 }
 
 fn refused() -> Trouble {
-    Trouble::Driver(DriverError::Refused("locked".into()))
+    trouble(DriverError::Refused("locked".into()), false)
 }
 
 fn garbled() -> Trouble {
-    Trouble::Driver(DriverError::Unexpected {
+    let error = DriverError::Unexpected {
         expected: "OK".into(),
         got: "?".into(),
-    })
+    };
+    trouble(error, true)
 }
 
 /// What a PDU's answer to a call is to the plan: a switch has no state.
@@ -251,7 +261,11 @@ fn transient_errors_are_retried_others_are_not() {
     bench.plays("1", ON, Err(refused()));
     assert!(refused_on.try_recv().expect("answered").is_err());
     let bug = bench.ask("1", Step::Switch(Switch::On));
-    bench.plays("1", ON, Err(Trouble::Panic("oh".into())));
+    let panic = Trouble {
+        why: Why::Panic("oh".into()),
+        may_have_acted: true,
+    };
+    bench.plays("1", ON, Err(panic));
     assert_eq!(
         bug.try_recv().expect("answered").expect_err("failed").kind,
         FailureKind::Internal

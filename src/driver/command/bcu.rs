@@ -6,8 +6,8 @@
 use crate::driver::{Driver, DriverError};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Settings, SettingsError, flag, maybe_text, text};
-use crate::transport::Deadline;
 use crate::transport::command::{Output, Program};
+use crate::transport::{Attempt, Deadline};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -74,7 +74,8 @@ impl Bcu {
 }
 
 impl Driver for Bcu {
-    fn switch(&mut self, _: &Outlet, to: Switch, deadline: Deadline) -> Result<Proof, DriverError> {
+    fn switch(&mut self, _: &Outlet, to: Switch, attempt: &Attempt) -> Result<Proof, DriverError> {
+        let deadline = attempt.deadline();
         let mut init = vec!["init"];
         init.extend(self.bootmode.as_deref().filter(|mode| !mode.is_empty()));
         self.run(&init, deadline)?;

@@ -9,8 +9,8 @@
 use crate::driver::{Driver, DriverError, Outlets};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Settings, SettingsError, flag};
-use crate::transport::Deadline;
 use crate::transport::command::{Output, Program};
+use crate::transport::{Attempt, Deadline};
 use serde::Deserialize;
 use std::iter::Peekable;
 use std::str::Chars;
@@ -213,8 +213,9 @@ impl Driver for LocalCmdline {
         &mut self,
         outlet: &Outlet,
         to: Switch,
-        deadline: Deadline,
+        attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
+        let deadline = attempt.deadline();
         self.commands.guard(outlet)?;
         let cmd = match to {
             Switch::On => &self.commands.on,
@@ -519,7 +520,11 @@ mod tests {
                     outlets.parse(&outlet).is_err(),
                     "{attack:?} passed the check"
                 );
-                assert!(driver.switch(&outlet, Switch::On, ample()).is_err());
+                assert!(
+                    driver
+                        .switch(&outlet, Switch::On, &Attempt::new(ample()))
+                        .is_err()
+                );
                 assert!(driver.state(&outlet, ample()).is_err());
                 assert!(!mark.exists(), "{attack:?} ran in {template:?}");
             }
@@ -592,19 +597,29 @@ mod tests {
             driver(r#"{"cmd_on": "echo no relay; exit 3", "cmd_off": ["false"]}"#).expect("builds");
         let outlet = Outlet::new("1");
         let error = strict
-            .switch(&outlet, Switch::On, ample())
+            .switch(&outlet, Switch::On, &Attempt::new(ample()))
             .expect_err("failed");
         assert_eq!(
             error.to_string(),
             "expected exit status 0 of the command, got exit status 3: \"no relay\""
         );
         assert!(error.is_transient() && error.may_have_acted() && !error.is_pdu_away());
-        assert!(strict.switch(&outlet, Switch::Off, ample()).is_err());
+        assert!(
+            strict
+                .switch(&outlet, Switch::Off, &Attempt::new(ample()))
+                .is_err()
+        );
         let (mut lax, _) =
             driver(r#"{"cmd_on": "exit 3", "ignore_exit_status": "1"}"#).expect("builds");
-        assert_eq!(lax.switch(&outlet, Switch::On, ample()), Ok(Proof::None));
+        assert_eq!(
+            lax.switch(&outlet, Switch::On, &Attempt::new(ample())),
+            Ok(Proof::None)
+        );
         // No such command: a success, as the Python program has it.
-        assert_eq!(lax.switch(&outlet, Switch::Off, ample()), Ok(Proof::None));
+        assert_eq!(
+            lax.switch(&outlet, Switch::Off, &Attempt::new(ample())),
+            Ok(Proof::None)
+        );
         assert_eq!(lax.state(&outlet, ample()), Err(cannot_read()));
     }
 }

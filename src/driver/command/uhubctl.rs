@@ -8,7 +8,7 @@ use crate::driver::{Driver, DriverError, outlet_number};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Settings, SettingsError, text};
 use crate::transport::command::{Output, Program, find};
-use crate::transport::{Deadline, TransportErrorKind};
+use crate::transport::{Attempt, Deadline, TransportErrorKind};
 use serde::Deserialize;
 
 /// Where else the program is looked for: a service's `PATH` often lacks these.
@@ -131,8 +131,9 @@ impl Driver for Uhubctl {
         &mut self,
         outlet: &Outlet,
         to: Switch,
-        deadline: Deadline,
+        attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
+        let deadline = attempt.deadline();
         let port = outlet_number(outlet)?;
         let output = self.run(port, &["--action", &to.to_string()], deadline)?;
         match new_state(&output.text(), port) {

@@ -92,8 +92,9 @@ impl Driver for Anel {
         &mut self,
         outlet: &Outlet,
         to: Switch,
-        deadline: Deadline,
+        attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
+        let deadline = attempt.deadline();
         let number: u32 = outlet_number(outlet)?;
         let target = format!("/?Sw_{to}={number},{}", self.credentials);
         let answer = ask(

@@ -125,8 +125,9 @@ impl Driver for Esphome {
         &mut self,
         outlet: &Outlet,
         to: Switch,
-        deadline: Deadline,
+        attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
+        let deadline = attempt.deadline();
         let target = format!("{}/turn_{to}", self.path(outlet));
         self.ask(&Request::post_empty(&target), deadline)?;
         Ok(Proof::Reply)

@@ -73,8 +73,9 @@ impl Driver for HomeAssistant {
         &mut self,
         outlet: &Outlet,
         to: Switch,
-        deadline: Deadline,
+        attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
+        let deadline = attempt.deadline();
         let entity = format!("switch.{}", outlet);
         let target = format!("/api/services/switch/turn_{to}");
         let body = format!("{{\"entity_id\": {}}}", Value::from(entity.as_str()));

@@ -48,8 +48,9 @@ impl Driver for Intellinet {
         &mut self,
         outlet: &Outlet,
         to: Switch,
-        deadline: Deadline,
+        attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
+        let deadline = attempt.deadline();
         let number: u32 = outlet_number(outlet)?;
         let op = match to {
             Switch::On => 0,

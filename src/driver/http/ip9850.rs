@@ -76,8 +76,9 @@ impl Driver for Ip9850 {
         &mut self,
         outlet: &Outlet,
         to: Switch,
-        deadline: Deadline,
+        attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
+        let deadline = attempt.deadline();
         let number = outlet_number(outlet)?;
         let value = match to {
             Switch::On => 1,

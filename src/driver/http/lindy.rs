@@ -61,8 +61,9 @@ impl Driver for Lindy {
         &mut self,
         outlet: &Outlet,
         to: Switch,
-        deadline: Deadline,
+        attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
+        let deadline = attempt.deadline();
         let target = target(outlet_number(outlet)?, to);
         ask(&mut self.client, &Request::get(&target), deadline)?;
         Ok(Proof::Reply)

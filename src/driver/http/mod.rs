@@ -31,7 +31,7 @@ use crate::request::{Proof, State, Switch};
 use crate::settings::{self, Address, Secret, Settings, SettingsError};
 use crate::transport::http::{Answer, Basic, Client, Login, Origin, Request, Trust};
 use crate::transport::kept::tried_again;
-use crate::transport::{Deadline, TransportError, TransportErrorKind};
+use crate::transport::{Attempt, Deadline, TransportError, TransportErrorKind};
 use serde::Deserialize;
 use std::path::PathBuf;
 

@@ -58,8 +58,9 @@ impl Driver for Servertech {
         &mut self,
         outlet: &Outlet,
         to: Switch,
-        deadline: Deadline,
+        attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
+        let deadline = attempt.deadline();
         let target = format!("/jaws/control/outlets/{}", encode(outlet.as_str()));
         let body = format!("{{\"control_action\": \"{to}\"}}");
         let request = Request::with_body(Method::Patch, &target, "application/json", &body);

@@ -225,7 +225,8 @@ impl Driver for Servo {
         }
     }
 
-    fn switch(&mut self, _: &Outlet, to: Switch, deadline: Deadline) -> Result<Proof, DriverError> {
+    fn switch(&mut self, _: &Outlet, to: Switch, attempt: &Attempt) -> Result<Proof, DriverError> {
+        let deadline = attempt.deadline();
         let mut has_begun = false;
         for control in self.controls.clone() {
             self.call("set", control, Some(control.value(to)), deadline)

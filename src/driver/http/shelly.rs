@@ -96,8 +96,9 @@ impl Driver for Shelly {
         &mut self,
         outlet: &Outlet,
         to: Switch,
-        deadline: Deadline,
+        attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
+        let deadline = attempt.deadline();
         let number: u32 = outlet_number(outlet)?;
         let on = to == Switch::On;
         let parameters = format!("\"id\": {number}, \"on\": {on}");

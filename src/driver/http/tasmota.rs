@@ -135,8 +135,9 @@ impl Driver for Tasmota {
         &mut self,
         outlet: &Outlet,
         to: Switch,
-        deadline: Deadline,
+        attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
+        let deadline = attempt.deadline();
         let number: u32 = outlet_number(outlet)?;
         let (json, answer) = self.command(&format!("Power{number}+{to}"), deadline)?;
         match word_of(&json, number) {

@@ -140,8 +140,9 @@ impl Driver for Ubus {
         &mut self,
         outlet: &Outlet,
         to: Switch,
-        deadline: Deadline,
+        attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
+        let deadline = attempt.deadline();
         let enable = to == Switch::On;
         let arguments = format!("\"port\": \"{}\", \"enable\": {enable}", interface(outlet));
         self.call("manage", &arguments, deadline)?;

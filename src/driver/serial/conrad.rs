@@ -17,7 +17,7 @@ use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Settings, SettingsError};
 use crate::transport::kept::{Kept, Lost};
 use crate::transport::serial::Line;
-use crate::transport::{Deadline, TransportError, TransportErrorKind, printable};
+use crate::transport::{Attempt, Deadline, TransportError, TransportErrorKind, printable};
 use std::time::Duration;
 
 const SETUP: u8 = 1;
@@ -273,8 +273,9 @@ impl Driver for Conrad {
         &mut self,
         outlet: &Outlet,
         to: Switch,
-        deadline: Deadline,
+        attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
+        let deadline = attempt.deadline();
         let place = place(outlet)?;
         self.call(place, deadline, |line| switch(line, place, to, deadline))
     }

@@ -11,9 +11,9 @@ use super::{IDLE, Wire, close};
 use crate::driver::{Build, Built, Driver, DriverError, outlet_number};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Settings, SettingsError};
-use crate::transport::Deadline;
 use crate::transport::kept::Kept;
 use crate::transport::serial::Line;
+use crate::transport::{Attempt, Deadline};
 
 /// How many relays a model has.
 pub(super) struct Model(pub(super) u8);
@@ -67,8 +67,9 @@ impl Driver for Rly {
         &mut self,
         outlet: &Outlet,
         to: Switch,
-        deadline: Deadline,
+        attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
+        let deadline = attempt.deadline();
         let number = outlet_number(outlet)?;
         self.line.call(
             || Ok(self.wire.open(deadline)?),

@@ -15,7 +15,7 @@ use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Settings, SettingsError};
 use crate::transport::kept::Kept;
 use crate::transport::serial::Line;
-use crate::transport::{Deadline, printable};
+use crate::transport::{Attempt, Deadline, printable};
 
 /// How many channels a model has.
 pub(super) struct Model(pub(super) u32);
@@ -108,8 +108,9 @@ impl Driver for Numato {
         &mut self,
         outlet: &Outlet,
         to: Switch,
-        deadline: Deadline,
+        attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
+        let deadline = attempt.deadline();
         let id = self.id(outlet)?;
         self.line.call(
             || open(&self.wire, deadline),

@@ -12,8 +12,8 @@ use super::{
     DEVICE_TIMEOUT, Driver, DriverError, DriverSpec, HOSTNAME, Has, Key, Outlets, SHOWS_WITHIN,
 };
 use crate::request::{Outlet, Proof, State, Switch};
-use crate::transport::Deadline;
 use crate::transport::snmp::{Session, SnmpError, Value, status_text};
+use crate::transport::{Attempt, Deadline};
 use control::{Control, Reading};
 use std::sync::Arc;
 
@@ -272,8 +272,9 @@ impl Driver for SnmpPdu {
         &mut self,
         outlet: &Outlet,
         to: Switch,
-        deadline: Deadline,
+        attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
+        let deadline = attempt.deadline();
         let plan = self.control.plan(outlet)?;
         let (oid, value) = match to {
             Switch::On => plan.on,

@@ -4,8 +4,8 @@ use super::{Defaults, client};
 use crate::driver::{Driver, DriverError, outlet_number};
 use crate::request::{Outlet, Proof, Switch};
 use crate::settings::{Settings, SettingsError};
-use crate::transport::Deadline;
 use crate::transport::ssh::{Client, HostKey};
+use crate::transport::{Attempt, Deadline};
 
 struct Acme(Client);
 
@@ -37,8 +37,9 @@ impl Driver for Acme {
         &mut self,
         outlet: &Outlet,
         to: Switch,
-        deadline: Deadline,
+        attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
+        let deadline = attempt.deadline();
         let number = outlet_number(outlet)?;
         let answer = self.0.run(&command(number, to), deadline)?;
         match answer.status {

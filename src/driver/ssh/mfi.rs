@@ -5,7 +5,7 @@ use crate::driver::{Driver, DriverError, outlet_number};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{self, Settings, SettingsError};
 use crate::transport::ssh::{Client, HostKey};
-use crate::transport::{Deadline, printable};
+use crate::transport::{Attempt, Deadline, printable};
 use serde::Deserialize;
 
 /// What old firmware (dropbear) needs and a current ssh client offers no more; `+` puts them last.
@@ -88,8 +88,9 @@ impl Driver for Mfi {
         &mut self,
         outlet: &Outlet,
         to: Switch,
-        deadline: Deadline,
+        attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
+        let deadline = attempt.deadline();
         let number = outlet_number(outlet)?;
         self.ask(&write(number, to), deadline)?;
         Ok(Proof::Reply)

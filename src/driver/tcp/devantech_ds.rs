@@ -12,7 +12,7 @@ use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Address, Settings, SettingsError};
 use crate::transport::kept::Kept;
 use crate::transport::tcp::Connection;
-use crate::transport::{Deadline, TransportError, TransportErrorKind, printable};
+use crate::transport::{Attempt, Deadline, TransportError, TransportErrorKind, printable};
 use std::time::Duration;
 
 /// What one model has.
@@ -128,8 +128,9 @@ impl Driver for Ds {
         &mut self,
         outlet: &Outlet,
         to: Switch,
-        deadline: Deadline,
+        attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
+        let deadline = attempt.deadline();
         let number = outlet_number(outlet)?;
         self.session.call(
             || Ok(connect(&self.address, deadline)?),

@@ -13,7 +13,7 @@ use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Address, Secret, Settings, SettingsError};
 use crate::transport::kept::Kept;
 use crate::transport::tcp::Connection;
-use crate::transport::{Deadline, printable};
+use crate::transport::{Attempt, Deadline, printable};
 use serde::Deserialize;
 
 /// What one model has.
@@ -163,8 +163,9 @@ impl Driver for Eth {
         &mut self,
         outlet: &Outlet,
         to: Switch,
-        deadline: Deadline,
+        attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
+        let deadline = attempt.deadline();
         let command = switch_command(outlet_number(outlet)?, self.logic.is_active(to));
         self.session.call(
             || Session::open(&self.address, deadline),

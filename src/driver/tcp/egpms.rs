@@ -14,7 +14,7 @@ use crate::driver::{Driver, DriverError, outlet_number};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Address, Secret, Settings, SettingsError};
 use crate::transport::tcp::Connection;
-use crate::transport::{Deadline, TransportErrorKind};
+use crate::transport::{Attempt, Deadline, TransportErrorKind};
 use serde::Deserialize;
 use std::time::Duration;
 
@@ -192,8 +192,9 @@ impl Driver for Egpms {
         &mut self,
         outlet: &Outlet,
         to: Switch,
-        deadline: Deadline,
+        attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
+        let deadline = attempt.deadline();
         let number = outlet_number(outlet)?;
         let mut session = self.open(deadline)?;
         let challenge = session.challenge;

@@ -15,7 +15,7 @@ use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{self, Address, Settings, SettingsError};
 use crate::transport::kept::Kept;
 use crate::transport::tcp::Connection;
-use crate::transport::{Deadline, TransportError, TransportErrorKind, printable};
+use crate::transport::{Attempt, Deadline, TransportError, TransportErrorKind, printable};
 use serde::Deserialize;
 
 const READ_COILS: u8 = 1;
@@ -306,8 +306,9 @@ impl Driver for Modbus {
         &mut self,
         outlet: &Outlet,
         to: Switch,
-        deadline: Deadline,
+        attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
+        let deadline = attempt.deadline();
         let request = write_coil(outlet_number(outlet)?, to);
         let answer = self.ask(&request, deadline)?;
         if answer == request {

@@ -12,7 +12,7 @@ use crate::driver::{Driver, DriverError};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Address, Settings, SettingsError};
 use crate::transport::tcp::Connection;
-use crate::transport::{Deadline, TransportError, TransportErrorKind, printable};
+use crate::transport::{Attempt, Deadline, TransportError, TransportErrorKind, printable};
 use serde_json::Value;
 
 /// More than the sysinfo of any strip.
@@ -236,8 +236,9 @@ impl Driver for Tplink {
         &mut self,
         outlet: &Outlet,
         to: Switch,
-        deadline: Deadline,
+        attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
+        let deadline = attempt.deadline();
         // Taken, not lent: after any error the device is asked again.
         let known = match self.known.take() {
             Some(known) => known,

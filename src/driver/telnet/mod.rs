@@ -14,7 +14,7 @@ use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{self, Address, Secret, Settings, SettingsError};
 use crate::transport::kept::{Lost, tried_again};
 use crate::transport::telnet::Session;
-use crate::transport::{Deadline, TransportError, TransportErrorKind};
+use crate::transport::{Attempt, Deadline, TransportError, TransportErrorKind};
 use serde::Deserialize;
 use std::time::Duration;
 
@@ -278,8 +278,9 @@ impl<C: Console + Send> Driver for Kept<C> {
         &mut self,
         outlet: &Outlet,
         to: Switch,
-        deadline: Deadline,
+        attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
+        let deadline = attempt.deadline();
         let number = outlet_number(outlet)?;
         self.call(deadline, |console, session, deadline| {
             console.switch(session, number, to, deadline)

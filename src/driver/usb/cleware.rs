@@ -9,7 +9,7 @@ use crate::driver::{Driver, DriverError};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Settings, SettingsError};
 use crate::transport::usb::{Attached, Device, FEATURE_REPORT, SET_REPORT, Setup};
-use crate::transport::{Deadline, TransportError, TransportErrorKind};
+use crate::transport::{Attempt, Deadline, TransportError, TransportErrorKind};
 use nusb::transfer::{ControlType, Recipient};
 use std::time::Duration;
 
@@ -162,8 +162,9 @@ impl Driver for Cleware {
         &mut self,
         outlet: &Outlet,
         to: Switch,
-        deadline: Deadline,
+        attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
+        let deadline = attempt.deadline();
         let report = switch_report(self.device.choice.model, self.device.outlet(outlet)?, to);
         self.device.with(deadline, |device| {
             device.write_report(&report, deadline)?;

@@ -15,7 +15,7 @@ use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Settings, SettingsError, flag, maybe_text};
 use crate::transport::aside::aside;
 use crate::transport::usb::{Attached, Device, Setup, list};
-use crate::transport::{Deadline, TransportError, TransportErrorKind, pause};
+use crate::transport::{Attempt, Deadline, TransportError, TransportErrorKind, pause};
 use nusb::transfer::{ControlType, Recipient};
 use serde::Deserialize;
 use std::fs::OpenOptions;
@@ -345,8 +345,9 @@ impl Driver for UsbHub {
         &mut self,
         outlet: &Outlet,
         to: Switch,
-        deadline: Deadline,
+        attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
+        let deadline = attempt.deadline();
         let halves = self.halves(outlet, deadline)?;
         self.refuse_ganged(&halves, deadline)?;
         switch_all(&halves, to, deadline)?;

@@ -8,7 +8,7 @@ use crate::driver::{Driver, DriverError};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Settings, SettingsError};
 use crate::transport::usb::{Attached, Device, FEATURE_REPORT, GET_REPORT, SET_REPORT, Setup};
-use crate::transport::{Deadline, TransportError};
+use crate::transport::{Attempt, Deadline, TransportError};
 use nusb::transfer::{ControlType, Recipient};
 
 /// The product with a single outlet, which it counts as outlet 0.
@@ -121,8 +121,9 @@ impl Driver for SisPm {
         &mut self,
         outlet: &Outlet,
         to: Switch,
-        deadline: Deadline,
+        attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
+        let deadline = attempt.deadline();
         self.device.outlet(outlet)?;
         self.device.with(deadline, |device| {
             let report = report_of(device.attached().ids().1, outlet)?;

@@ -9,7 +9,7 @@ use crate::driver::{Driver, DriverError};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Settings, SettingsError, flag};
 use crate::transport::usb::{Attached, Device, FEATURE_REPORT, GET_REPORT, SET_REPORT, Setup};
-use crate::transport::{Deadline, TransportError};
+use crate::transport::{Attempt, Deadline, TransportError};
 use nusb::transfer::{ControlType, Recipient};
 use serde::Deserialize;
 
@@ -121,8 +121,9 @@ impl Driver for VusbHid {
         &mut self,
         outlet: &Outlet,
         to: Switch,
-        deadline: Deadline,
+        attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
+        let deadline = attempt.deadline();
         self.device.outlet(outlet)?;
         let closed = (to == Switch::On) != self.invert;
         self.device.with(deadline, |device| {

@@ -11,7 +11,7 @@ use crate::driver::{Driver, DriverError};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Settings, SettingsError};
 use crate::transport::usb::Device;
-use crate::transport::{Deadline, TransportError};
+use crate::transport::{Attempt, Deadline, TransportError};
 
 const YEPKIT: u16 = 0x04d8;
 
@@ -115,8 +115,9 @@ impl Driver for Ykush {
         &mut self,
         outlet: &Outlet,
         to: Switch,
-        deadline: Deadline,
+        attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
+        let deadline = attempt.deadline();
         let port = self.device.outlet(outlet)?;
         self.device.with(deadline, |device| {
             accepted(&exchange(device, switch_command(port, to), deadline)?)?;

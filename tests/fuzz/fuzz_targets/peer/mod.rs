@@ -10,7 +10,7 @@ use pdudaemon::driver::usb::MODELS;
 use pdudaemon::driver::{Driver, DriverError, registry, Outlets};
 use pdudaemon::request::{Outlet, PduName, Switch};
 use pdudaemon::settings::{Position, Settings};
-use pdudaemon::transport::Deadline;
+use pdudaemon::transport::{Attempt, Deadline};
 use pdudaemon::transport::fuzzing::nusb::{DeviceInfo, Speed};
 use pdudaemon::transport::fuzzing::{self, Answer, Manner};
 use serde_json::{Value, json};
@@ -182,8 +182,8 @@ pub fn replies(transports: &[&str], input: &[u8]) {
     for call in calls {
         let deadline = Deadline::after(PATIENCE);
         let error = match call {
-            0 => driver.switch(outlet, Switch::On, deadline).err(),
-            1 => driver.switch(outlet, Switch::Off, deadline).err(),
+            0 => driver.switch(outlet, Switch::On, &Attempt::new(deadline)).err(),
+            1 => driver.switch(outlet, Switch::Off, &Attempt::new(deadline)).err(),
             _ => driver.state(outlet, deadline).err(),
         };
         judge(name, settings, error, deadline);
