@@ -98,7 +98,7 @@ lint: ## format check and clippy, as CI does
 	cd $(TOP) && $(CARGO) fmt --check
 	cd $(TOP) && $(CARGO) clippy --all-targets --locked -- -D warnings
 
-docs: ## write the parts of the README and the man page that are made from the driver table
+docs: ## write the parts of devices.md and the man page that are made from the driver table
 	cd $(TOP) && UPDATE_DOCUMENTS=1 $(CARGO) test --locked --test integration documents
 
 deb: ## the Debian packages pdudaemon and pdudaemon-client, in target/deb
@@ -126,7 +126,8 @@ install: build ## install below $(DESTDIR)$(PREFIX); the configuration goes to $
 		$(INSTALL) -m 644 $(TOP)/share/completions/$$program.bash $(DESTDIR)$(DATADIR)/bash-completion/completions/$$program; \
 		$(INSTALL) -m 644 $(TOP)/share/completions/_$$program $(DESTDIR)$(ZSHDIR)/_$$program; done
 	$(INSTALL) -d $(DESTDIR)$(DOCDIR)/examples
-	$(INSTALL) -m 644 $(TOP)/share/doc/*.md $(DESTDIR)$(DOCDIR)/
+	set -e; for page in $(TOP)/share/doc/*.md $(TOP)/share/doc/*/*.md; do test -e "$$page" || continue; \
+		$(INSTALL) -D -m 644 "$$page" "$(DESTDIR)$(DOCDIR)/$${page#$(TOP)/share/doc/}"; done
 	$(INSTALL) -m 644 $(TOP)/share/demo.conf $(TOP)/share/local-scripts.conf $(TOP)/share/no-local-hardware.conf $(DESTDIR)$(DOCDIR)/examples/
 	set -e; for file in $(TOP)/share/examples/*; do test -f "$$file" || continue; \
 		$(INSTALL) -m 644 "$$file" $(DESTDIR)$(DOCDIR)/examples/; done

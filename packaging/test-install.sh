@@ -201,7 +201,7 @@ test_fresh() {
     for file in /usr/share/man/man8/pdudaemon.8.gz /usr/share/man/man5/pdudaemon.conf.5.gz \
         /usr/share/bash-completion/completions/pdudaemon /usr/share/bash-completion/completions/pduclient \
         /usr/share/zsh/vendor-completions/_pdudaemon /usr/share/zsh/vendor-completions/_pduclient \
-        /usr/share/doc/pdudaemon/examples/demo.conf; do
+        /usr/share/doc/pdudaemon/examples/demo.conf /usr/share/doc/pdudaemon/{clients,config,devices,security}.md; do
         check "$file is there" inside sh -c "dpkg -L pdudaemon pdudaemon-client | grep -qx $file"
     done
     if [ -e "$top/share/60-pdudaemon.rules" ]; then

@@ -1,4 +1,4 @@
-//! The drivers' documentation, made from their table rows: for `--list-drivers`, the README and
+//! The drivers' documentation, made from their table rows: for `--list-drivers`, `devices.md` and
 //! the man page.
 
 use crate::driver::DriverSpec;
@@ -34,15 +34,46 @@ pub fn list_drivers<'a>(specs: impl Iterator<Item = &'a DriverSpec>) -> String {
     text
 }
 
-/// The README's table: a row per spec.
-pub fn markdown_table<'a>(specs: impl Iterator<Item = &'a DriverSpec>) -> String {
-    let mut text = String::from(
-        "| driver | maker and models | over | keys (default) | outlets | reads states | verified by |\n\
-         | --- | --- | --- | --- | --- | --- | --- |\n",
-    );
-    for spec in specs {
-        let names: Vec<String> = spec.names.iter().map(|name| format!("`{name}`")).collect();
-        let case = if spec.any_case { " (any case)" } else { "" };
+/// The names of a row, as `devices.md` shows them.
+fn names(spec: &DriverSpec) -> String {
+    let names: Vec<String> = spec.names.iter().map(|name| format!("`{name}`")).collect();
+    let case = if spec.any_case { " (any case)" } else { "" };
+    format!("{}{case}", names.join(" "))
+}
+
+/// One line of a Markdown table.
+fn line<const N: usize>(cells: [String; N]) -> String {
+    let cells = cells.map(|cell| cell.replace('|', "\\|"));
+    format!("| {} |\n", cells.join(" | "))
+}
+
+/// The models in the order of their makers, for people who look for theirs. Rows that name no maker
+/// begin in lower case and stand last.
+pub fn models<'a>(specs: impl Iterator<Item = &'a DriverSpec>) -> String {
+    let mut specs: Vec<&DriverSpec> = specs.collect();
+    specs.sort_by_key(|spec| {
+        let unnamed = spec.models.starts_with(char::is_lowercase);
+        (unnamed, spec.models.to_lowercase())
+    });
+    let head = "| maker and models | driver | over | outlets | reads states |\n\
+                | --- | --- | --- | --- | --- |\n";
+    let rows = specs.into_iter().map(|spec| {
+        let reads = if spec.reads_back { "yes" } else { "no" };
+        line([
+            spec.models.to_owned(),
+            names(spec),
+            spec.transport.to_owned(),
+            spec.outlets.to_string(),
+            reads.to_owned(),
+        ])
+    });
+    std::iter::once(head.to_owned()).chain(rows).collect()
+}
+
+/// The keys of every driver, and how it was verified.
+pub fn keys<'a>(specs: impl Iterator<Item = &'a DriverSpec>) -> String {
+    let head = "| driver | keys (default) | verified by |\n| --- | --- | --- |\n";
+    let rows = specs.map(|spec| {
         let keys: Vec<String> = spec
             .keys
             .iter()
@@ -52,22 +83,9 @@ pub fn markdown_table<'a>(specs: impl Iterator<Item = &'a DriverSpec>) -> String
                 default => format!("`{}` ({default})", key.name),
             })
             .collect();
-        let cells = [
-            format!("{}{case}", names.join(" ")),
-            spec.models.to_owned(),
-            spec.transport.to_owned(),
-            keys.join(", "),
-            spec.outlets.to_string(),
-            if spec.reads_back { "yes" } else { "no" }.to_owned(),
-            spec.verified_by.to_owned(),
-        ];
-        let _ = writeln!(
-            text,
-            "| {} |",
-            cells.map(|cell| cell.replace('|', "\\|")).join(" | ")
-        );
-    }
-    text
+        line([names(spec), keys.join(", "), spec.verified_by.to_owned()])
+    });
+    std::iter::once(head.to_owned()).chain(rows).collect()
 }
 
 /// The man page's section: an item per spec, in mdoc macros.

@@ -321,15 +321,15 @@ const IP: Key = key(
 );
 const HOSTNAME: Key = key("hostname", "text", "none", "the same as ip, which wins");
 
-/// Everything anybody needs to know about a driver name: `--list-drivers`, the man page, the
-/// README's table, `--check` and the workers are all served from here.
+/// Everything anybody needs to know about a driver name. `--list-drivers`, the man page, the tables
+/// of `devices.md`, `--check` and the workers all read it.
 #[derive(Clone, Copy)]
 pub struct DriverSpec {
     /// The values of `driver` that select it.
     pub names: &'static [&'static str],
     /// Are the names accepted in any letter case?
     pub any_case: bool,
-    /// Maker and models.
+    /// Maker and models. Only a row that names no maker begins in lower case.
     pub models: &'static str,
     /// How the bytes travel: the folder's name.
     pub transport: &'static str,

@@ -1,4 +1,5 @@
-//! Documents that are made from the driver table and from the table of differences, and example configs that must load.
+//! The documents say what the program does: their tables come from the driver table, their links
+//! lead somewhere, and every example config loads.
 //! `UPDATE_DOCUMENTS=1 cargo test documents` writes the generated parts anew.
 
 use pdudaemon::config::{Config, Findings};
@@ -38,23 +39,99 @@ fn check_part(file: &str, begin: &str, end: &str, expected: &str) {
     }
 }
 
+fn read(file: &str) -> String {
+    std::fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
+
 #[test]
-fn documents_the_drivers_and_the_differences_in_the_readme() {
-    let table = docs::markdown_table(registry::specs());
-    let differences = include_str!("../../share/doc/differences.md");
-    let differences = &differences[differences.find("| what |").expect("the table")..];
+fn documents_the_models_and_the_drivers() {
+    let models = docs::models(registry::specs());
     check_part(
-        "README.md",
+        "share/doc/devices.md",
+        "<!-- models -->",
+        "<!-- end of models -->",
+        &models,
+    );
+    let keys = docs::keys(registry::specs());
+    check_part(
+        "share/doc/devices.md",
         "<!-- drivers -->",
         "<!-- end of drivers -->",
-        &table,
+        &keys,
     );
-    check_part(
-        "README.md",
-        "<!-- differences -->",
-        "<!-- end of differences -->",
-        differences,
-    );
+}
+
+/// A stranger reads it in a minute, and finds a driver for everything that we can switch.
+#[test]
+fn the_front_page_is_short_and_names_every_driver() {
+    let readme = read("README.md");
+    assert!(readme.len() <= 9_000, "{} bytes", readme.len());
+    let supported = readme
+        .split("\n## ")
+        .find(|section| section.starts_with("Is my PDU supported?"))
+        .expect("the section");
+    let cells = supported
+        .lines()
+        .skip_while(|line| !line.starts_with("| ---"))
+        .filter_map(|line| line.split('|').nth(2));
+    let patterns: Vec<&str> = cells
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .collect();
+    let fits = |pattern: &str, name: &str| match pattern.split_once('*') {
+        None => pattern == name,
+        Some((head, tail)) => name.starts_with(head) && name.ends_with(tail),
+    };
+    let names: Vec<&str> = registry::specs()
+        .flat_map(|spec| spec.names)
+        .copied()
+        .collect();
+    for name in &names {
+        assert!(
+            patterns.iter().any(|pattern| fits(pattern, name)),
+            "README.md does not name the driver {name}"
+        );
+    }
+    for pattern in patterns {
+        assert!(
+            names.iter().any(|name| fits(pattern, name)),
+            "README.md names {pattern}, which is no driver"
+        );
+    }
+}
+
+/// Every Markdown file that a person may open.
+fn pages() -> Vec<PathBuf> {
+    let mut pages = vec![root().join("README.md")];
+    let mut folders = vec![root().join("share/doc")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("readable") {
+            let path = entry.expect("readable").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                pages.push(path);
+            }
+        }
+    }
+    pages
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let pages = pages();
+    assert!(pages.len() > 5, "the pages are found");
+    for page in &pages {
+        let text = std::fs::read_to_string(page).expect("readable");
+        for link in text.split("](").skip(1) {
+            let link = link.split(')').next().unwrap_or_default();
+            let target = page.with_file_name(link);
+            assert!(
+                link.contains("://") || target.exists(),
+                "{}: {link} leads nowhere",
+                page.display()
+            );
+        }
+    }
 }
 
 #[test]

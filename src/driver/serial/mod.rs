@@ -36,17 +36,17 @@ pub(super) static SPECS: &[DriverSpec] = &[
     },
     devantech(
         &["devantech_USB-RLY02", "devantech_USB-RLY82"],
-        "USB-RLY02, USB-RLY82",
+        "Devantech USB-RLY02, USB-RLY82",
         &devantech_usb::Model(2),
     ),
     devantech(
         &["devantech_USB-RLY04"],
-        "USB-RLY04",
+        "Devantech USB-RLY04",
         &devantech_usb::Model(4),
     ),
     devantech(
         &["devantech_USB-RLY06"],
-        "USB-RLY06",
+        "Devantech USB-RLY06",
         &devantech_usb::Model(6),
     ),
     devantech(
@@ -57,7 +57,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
             "devantech_USB-OPTO-RLY88",
             "devantech_USB-OPTO-RLY816",
         ],
-        "USB-RLY08B, USB-RLY16, USB-RLY16L, USB-OPTO-RLY88, USB-OPTO-RLY816",
+        "Devantech USB-RLY08B, USB-RLY16, USB-RLY16L, USB-OPTO-RLY88, USB-OPTO-RLY816",
         &devantech_usb::Model(8),
     ),
     numato(
