@@ -37,7 +37,7 @@ async function api(method, path, body) {
   const json = await response.json().catch(() => null);
   if (response.status === 401) {
     const known = token && token === sessionStorage.getItem("token");
-    await login(known ? "This token is not known, or not valid any more." : null);
+    await login(known ? "The daemon does not know this token, or no longer accepts it." : null);
     return api(method, path, body);
   }
   if (!response.ok) throw new Problem(response.status, json);
@@ -206,8 +206,8 @@ function ask(line, pdu, outlet, command, button) {
   say(byId("confirm-title"), `${PLAIN[command]} outlet ${outlet} of ${pdu}?`);
   const texts = {
     on: "Power will flow.",
-    off: "What is plugged in loses its power.",
-    reboot: "What is plugged in loses its power for a while.",
+    off: "The device at this outlet loses its power.",
+    reboot: "The device at this outlet loses its power for a while.",
   };
   say(byId("confirm-text"), (name ? `This is “${name}”. ` : "") + texts[command]);
   show(byId("delay-row"), command === "reboot");
@@ -346,7 +346,7 @@ async function look() {
     }
     notice(null);
   } catch (error) {
-    notice(error instanceof Problem ? error.message : "The daemon cannot be reached. What is shown may be old.");
+    notice(error instanceof Problem ? error.message : "The daemon does not answer. The page may show old states.");
   } finally {
     looking = false;
     if (!document.hidden) timer = setTimeout(look, POLL);
