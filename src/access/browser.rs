@@ -1,11 +1,11 @@
-//! Requests that a browser was tricked into: by a page of another site, or by a name that
-//! somebody else's DNS leads here.
+//! Requests that another site made a browser send: by a page, or by a name of its own that its DNS
+//! leads here.
 
 use super::{Access, Came, Denied, DeniedKind, Door, Facts, Guest};
 use std::net::{IpAddr, Ipv6Addr};
 
 impl Access {
-    /// Turns away what a browser was tricked into by another site.
+    /// Turns away a request that another site made a browser send.
     pub(super) fn same_site(
         &self,
         guest: &Guest,
@@ -13,7 +13,7 @@ impl Access {
         facts: &Facts<'_>,
     ) -> Result<(), Denied> {
         let forbidden = |reason: String| Err(Denied::new(DeniedKind::Forbidden, reason));
-        // A name that leads here by somebody else's DNS makes their page one of ours.
+        // A name that another site's DNS leads here makes that site's page one of ours.
         if let Some(host) = facts.host
             && self.asks_for_host(guest, door)
             && !self.is_ours(host)
@@ -53,9 +53,8 @@ impl Access {
         Ok(())
     }
 
-    /// Does the Host count here? Programs of many years call the legacy paths by any name; but on
-    /// loopback only a browser that was led astray gets there by a foreign one. A proxy of the
-    /// config has looked at it already.
+    /// Does the Host count here? Old programs call the legacy paths by any name. On loopback only a
+    /// browser that somebody led astray uses a foreign one. A proxy of the config has checked it.
     fn asks_for_host(&self, guest: &Guest, door: Door) -> bool {
         match guest.came {
             Came::Introduced | Came::Untold => false,
@@ -65,7 +64,7 @@ impl Access {
         }
     }
 
-    /// The page that sends it is of one of `access.sites`.
+    /// Did a page of one of `access.sites` send it?
     pub(super) fn is_of_a_named_site(&self, facts: &Facts<'_>) -> bool {
         let page = facts.origin.or(facts.referer).and_then(authority);
         page.and_then(host_of).is_some_and(|host| {
@@ -74,8 +73,8 @@ impl Access {
         })
     }
 
-    /// The page that sends it came from the host that gets it, or from a name of ours without a
-    /// port (a proxy in front of us that hands on another Host).
+    /// Did the page that sent it come from the host that gets it? Or from a name of ours without a
+    /// port: a proxy in front of us may hand on another Host.
     fn is_own_origin(&self, origin: &str, host: Option<&str>) -> bool {
         authority(origin).is_some_and(|authority| {
             host.is_some_and(|host| host.eq_ignore_ascii_case(authority))
@@ -86,7 +85,7 @@ impl Access {
         })
     }
 
-    /// Is that Host header, with or without a port, one under which we are reached?
+    /// Does that Host header, with or without a port, name us?
     fn is_ours(&self, host: &str) -> bool {
         host_of(host).is_some_and(|name| {
             name.parse::<IpAddr>().is_ok()
@@ -99,7 +98,7 @@ impl Access {
     }
 }
 
-/// What stands between the scheme and the path of a page's URL.
+/// The part of a page's URL between the scheme and the path.
 fn authority(url: &str) -> Option<&str> {
     let mut schemes = ["http://", "https://"].iter();
     let rest = schemes.find_map(|scheme| url.strip_prefix(scheme))?;

@@ -12,7 +12,7 @@ pub struct Buckets {
     burst: f64,
     per_second: f64,
     size: usize,
-    /// What is left, and when that was.
+    /// How many are left, and since when.
     left: HashMap<IpAddr, (f64, Instant)>,
 }
 

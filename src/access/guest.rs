@@ -1,8 +1,8 @@
-//! Who stands at the door: the other end of a connection or, behind proxies of the config, whom
-//! they tell of.
+//! Who stands at the door: the other end of a connection or, behind proxies of the config, the
+//! client that they name.
 //!
-//! Anybody can write the headers of a proxy. So they count only where the config names the proxy;
-//! elsewhere they tell no more than that the address is not the client's own.
+//! Anybody can write the headers of a proxy. So they count only where the config names the proxy.
+//! Elsewhere they only show that the address is not the client's own.
 
 use super::{Access, Network};
 use std::fmt;
@@ -12,14 +12,14 @@ use std::str::FromStr;
 /// Where a connection comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// A Unix socket: whoever may write to the file is trusted.
+    /// A Unix socket: we trust everybody who may write to the file.
     Unix,
     /// An address.
     Ip(IpAddr),
 }
 
 impl fmt::Display for Origin {
-    /// As a client is named in the log.
+    /// The client's name in the log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix => f.write_str("unix"),
@@ -40,7 +40,7 @@ pub struct Peer {
 /// One of `access.proxies`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proxy {
-    /// Whatever comes by a Unix socket.
+    /// Every connection by a Unix socket.
     Unix,
     /// Addresses of proxies.
     Network(Network),
@@ -60,10 +60,10 @@ impl FromStr for Proxy {
     }
 }
 
-/// Whose request it is, as far as that can be known.
+/// Whose request it is, as far as we can know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Guest {
-    /// Where the client is, or the proxy beyond which nothing is known.
+    /// Where the client is, or the proxy beyond which we know nothing.
     pub origin: Origin,
     /// How the request came.
     pub came: Came,
@@ -76,21 +76,21 @@ pub struct Guest {
 pub enum Came {
     /// Straight from the client.
     Alone,
-    /// Through a proxy of the config, which told the client's address.
+    /// Through a proxy of the config, which names the client's address.
     Introduced,
-    /// From a proxy of the config, without an address that can be read.
+    /// From a proxy of the config, without an address that we can read.
     Untold,
     /// With headers of a proxy that is not in the config.
     ByStranger,
 }
 
 impl Guest {
-    /// Is the client really there? Only then may it be trusted for that.
+    /// Is the client really there? Only then may we trust it for its address.
     pub fn is_known(&self) -> bool {
         matches!(self.came, Came::Alone | Came::Introduced)
     }
 
-    /// Why it is not trusted for where it is, for whoever expected that.
+    /// Why we do not trust its address, for a person who expected that.
     pub(super) fn why_unknown(&self) -> &'static str {
         match self.came {
             Came::Alone | Came::Introduced => "",
@@ -107,7 +107,7 @@ impl Guest {
 }
 
 impl Access {
-    /// Whose request it is that came over this connection with these headers of proxies.
+    /// Whose request came over this connection with these headers of proxies.
     pub fn guest(&self, peer: Peer, hops: &Hops<'_>) -> Guest {
         let Peer {
             origin,
@@ -138,7 +138,7 @@ impl Access {
     }
 }
 
-/// What proxies on the way have written into a request's head.
+/// The headers that proxies on the way have written into a request's head.
 #[derive(Clone, Debug, Default)]
 pub struct Hops<'a> {
     is_proxied: bool,
@@ -170,8 +170,8 @@ impl<'a> Hops<'a> {
         true
     }
 
-    /// The last address that is not a proxy's. A proxy writes one of the headers, and hands on
-    /// what a client may have written into the others: so all that tell one must tell the same.
+    /// The last address that is not a proxy's. A proxy writes one of the headers, and hands on the
+    /// others as a client may have written them: so all that name an address must name the same.
     fn client(&self, is_proxy: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
         let forwarded: Option<Vec<_>> = self.forwarded.iter().map(|line| elements(line)).collect();
         let forwarded = forwarded?.into_iter().flatten().collect();
@@ -209,7 +209,7 @@ fn address(text: &str) -> Option<IpAddr> {
 }
 
 /// The `for=` of each element of a `Forwarded` header (RFC 7239), `None` where it is no address;
-/// `None` for a header that is none.
+/// `None` for a header that does not keep to the RFC.
 fn elements(line: &str) -> Option<Vec<Option<IpAddr>>> {
     let (mut found, mut rest) = (Vec::new(), line);
     // The `for=` of the element at hand.
@@ -238,7 +238,7 @@ fn elements(line: &str) -> Option<Vec<Option<IpAddr>>> {
     }
 }
 
-/// A token or a quoted text, and what is behind it.
+/// A token or a quoted text, and the rest behind it.
 fn value(text: &str) -> Option<(String, &str)> {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.bytes().position(|byte| !is_token(byte));

@@ -1,10 +1,8 @@
-//! Who may do what: tokens and their rights, trusted networks, and requests that a browser was
-//! tricked into. Pure: facts about a request in, a [`Caller`] or a [`Denied`] out; time is passed
-//! in.
+//! The rights of clients: tokens, trusted networks, and requests that another site made a browser
+//! send. Pure: facts about a request and the time go in, a [`Caller`] or a [`Denied`] comes out.
 //!
 //! Without tokens in the config everybody who can connect may do everything, as with the Python
-//! program. With tokens a request is somebody's: a token's, or that of a client which is trusted
-//! for where it comes from ([`Guest`]).
+//! program. With tokens every request needs one, or a client whose address we trust ([`Guest`]).
 //!
 //! Invariant: knows `request` alone; no sockets, no HTTP server, no config file.
 
@@ -25,34 +23,35 @@ use std::str::FromStr;
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
 
-/// The `daemon.access` section, resolved: token files are read, host names are lower case.
+/// The `daemon.access` section, resolved: with the tokens of the files, and host names in lower
+/// case.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Access {
     /// The tokens; without any, everybody may do everything.
     pub tokens: Vec<Token>,
     /// Clients that need no token on the legacy paths and for the line protocol.
     pub trusted: Vec<Network>,
-    /// Names under which this daemon is reached, beside IP addresses and `localhost`.
+    /// Names of this daemon, beside IP addresses and `localhost`.
     pub hosts: Vec<String>,
-    /// Proxies whose word counts for where a client is.
+    /// Proxies that we believe when they name a client's address.
     pub proxies: Vec<Proxy>,
     /// Hosts whose pages may send requests to the legacy paths.
     pub sites: Vec<String>,
 }
 
-/// One token: its name for the log, its hash, and what it may do.
+/// One token: its name for the log, its hash, and its rights.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token {
-    /// Who it was given to.
+    /// Who has it: the name in the log.
     pub name: Arc<str>,
     /// SHA-256 of the token.
     pub hash: [u8; 32],
-    /// What it may do; `None`: everything.
+    /// Its rights; `None`: it may do everything.
     pub allow: Option<Vec<Rule>>,
 }
 
 impl Token {
-    /// The hash by which a token is known.
+    /// The hash by which we know a token.
     pub fn hash_of(token: &str) -> [u8; 32] {
         Sha256::digest(token.as_bytes()).into()
     }
@@ -103,7 +102,7 @@ impl Glob {
     /// Does the whole of `text` match? Takes at most pattern times text steps.
     pub fn matches(&self, text: &str) -> bool {
         let (mut pattern, mut rest) = (self.0.chars(), text.chars());
-        // Behind the last star, and the text it is tried at.
+        // The place behind the last star, and the place in the text where we try it.
         let mut star = None;
         loop {
             let (mut next_pattern, mut next_rest) = (pattern.clone(), rest.clone());
@@ -186,8 +185,8 @@ impl FromStr for Outlets {
 /// Which rules hold for a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Door {
-    /// `/api`, and whatever is not one of the others: a token when there are any; never across
-    /// sites.
+    /// `/api`, and every path that is not one of the others: a token when there are any; never
+    /// across sites.
     Api,
     /// The page: it does nothing by itself and needs no token; not within other sites' pages.
     Page,
@@ -211,7 +210,7 @@ impl Door {
     }
 }
 
-/// What the head of an HTTP request tells.
+/// The parts of an HTTP request's head that rights depend on.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Facts<'a> {
     /// `GET` or `HEAD`.
@@ -254,7 +253,7 @@ impl<'a> Facts<'a> {
     }
 }
 
-/// Why a request is turned away.
+/// The kind of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeniedKind {
     /// No token, or not one of ours.
@@ -265,17 +264,17 @@ pub enum DeniedKind {
     TooMany,
 }
 
-/// A request turned away, with a sentence for whoever reads it.
+/// A refused request, with a sentence for the person who reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denied {
-    /// The class.
+    /// The kind.
     pub kind: DeniedKind,
-    /// What would have been needed.
+    /// The sentence: what the request needed.
     pub reason: String,
 }
 
 impl Denied {
-    /// A refusal of the given class.
+    /// A refusal of this kind.
     pub fn new(kind: DeniedKind, reason: impl Into<String>) -> Self {
         Self {
             kind,
@@ -302,7 +301,7 @@ impl Denied {
     }
 }
 
-/// Whoever sent a request, and what they may do.
+/// Who sent a request, with their rights.
 #[derive(Clone, Debug)]
 pub struct Caller {
     client: Arc<str>,
@@ -319,7 +318,7 @@ enum Rights {
 
 impl Caller {
     /// Who it is, for the log and [`crate::request::Request::client`]: an address, with
-    /// `<token's name>@` before it when a token was shown.
+    /// `<token's name>@` before it when the request has a token.
     pub fn client(&self) -> &Arc<str> {
         &self.client
     }
@@ -329,7 +328,7 @@ impl Caller {
         self.origin
     }
 
-    /// Has it the same rights as the other, so that both see the same?
+    /// Has it the same rights as the other? Then both see the same.
     pub fn sees_as(&self, other: &Self) -> bool {
         self.rights == other.rights
     }
@@ -357,7 +356,7 @@ impl Caller {
         outlets.peek().is_some() && outlets.all(|(pdu, outlet)| self.may(pdu, outlet, action))
     }
 
-    /// May it know of this PDU, its outlets and what is remembered of them?
+    /// May it know of this PDU, its outlets and their last known states?
     pub fn may_see(&self, pdu: &str) -> bool {
         match &self.rights {
             Rights::All => true,
@@ -366,19 +365,19 @@ impl Caller {
         }
     }
 
-    /// May it do everything? Then names that are in no config are no secret to it either.
+    /// May it do everything? Then it may also learn which names the config has.
     pub fn may_everything(&self) -> bool {
         matches!(self.rights, Rights::All)
     }
 }
 
 impl Access {
-    /// Are tokens asked for at all?
+    /// Does the config have tokens at all?
     pub fn is_on(&self) -> bool {
         !self.tokens.is_empty()
     }
 
-    /// Is the client trusted for where it is?
+    /// Do we trust the client's address?
     pub fn trusts(&self, guest: &Guest) -> bool {
         guest.is_known()
             && match guest.origin {
@@ -392,7 +391,7 @@ impl Access {
         self.trusted.iter().any(|network| network.contains(ip))
     }
 
-    /// The token this is, found in the same time whichever it is, and whether it is any.
+    /// The entry of this token. The search takes the same time for each, and when there is none.
     fn token(&self, shown: &str) -> Option<&Token> {
         let hash = Token::hash_of(shown);
         let mut found = None;
@@ -404,7 +403,7 @@ impl Access {
         found
     }
 
-    /// The line protocol knows no tokens: when there are any, only trusted clients may use it.
+    /// The line protocol has no tokens: when the config has any, only trusted clients may use it.
     pub fn admit_line(&self, guest: &Guest) -> Result<Caller, Denied> {
         if self.is_on() && !self.trusts(guest) {
             return Err(Denied::new(
@@ -419,7 +418,7 @@ impl Access {
         })
     }
 
-    /// Who sends this HTTP request, or why it is turned away.
+    /// Who sends this HTTP request, or why we refuse it.
     pub fn admit(&self, guest: &Guest, door: Door, facts: &Facts<'_>) -> Result<Caller, Denied> {
         let origin = guest.origin;
         let as_client = |rights| Caller {
@@ -457,8 +456,8 @@ impl Access {
             Door::Page => Ok(as_client(Rights::None)),
             Door::Api if origin == Origin::Unix && guest.is_known() => Ok(as_client(Rights::All)),
             Door::Legacy if self.trusts(guest) => {
-                // A page elsewhere may have an address of ours in an <img>: over plain HTTP the
-                // browser does not tell us, and a trusted network is all it takes.
+                // Another site's page may have an address of ours in an <img>. Over plain HTTP the
+                // browser does not say so, and the trusted network would be enough.
                 if facts.is_of_a_browser()
                     && !matches!(facts.fetch_site, Some("same-origin" | "none"))
                     && !self.is_of_a_named_site(facts)

@@ -1,4 +1,4 @@
-//! IP networks, and which addresses are counted as one client.
+//! IP networks, and the addresses that count as one client.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 /// An IP network, as `10.0.0.0/8`, or one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
-    /// As 128 bits: IPv4 is kept as IPv4-mapped, so that both forms of an address are one.
+    /// As 128 bits, IPv4 as IPv4-mapped, so that both forms of an address are one.
     bits: u128,
     prefix: u32,
 }
@@ -63,8 +63,8 @@ impl FromStr for Network {
     }
 }
 
-/// The address that stands for the client where clients are counted: of IPv6 the whole /64, because
-/// one client has all of its addresses to choose from.
+/// The address that stands for the client where we count clients: of IPv6 the whole /64, because
+/// one client can choose among all of its addresses.
 pub fn counted_as(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V4(v4) => v4.into(),
