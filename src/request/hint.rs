@@ -1,7 +1,7 @@
 //! "Did you mean": the known word that a mistyped one is nearest to.
 
-/// `, did you mean --word?`, or nothing when no known word is near. `prefix` stands before the
-/// word in the answer only.
+/// `, did you mean --word?`, or nothing when no known word is near. Only the answer has `prefix`
+/// before the word.
 pub(crate) fn did_you_mean<'w>(
     mistyped: &str,
     prefix: &str,
@@ -12,9 +12,9 @@ pub(crate) fn did_you_mean<'w>(
         .unwrap_or_default()
 }
 
-/// The known word that is near enough to be meant.
+/// The known word that is near enough.
 pub(crate) fn nearest<'w>(mistyped: &str, known: impl Iterator<Item = &'w str>) -> Option<&'w str> {
-    // Whoever sends more has not mistyped a name, and likening costs time.
+    // A longer text is no mistyped name, and the comparison costs time.
     const MOST: usize = 64;
     let mistyped = match mistyped.len() {
         0..=MOST => mistyped.to_ascii_lowercase(),

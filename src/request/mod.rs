@@ -1,4 +1,4 @@
-//! The nouns every station shares: what a client asks for and what it is told.
+//! The nouns that every station shares: a client's request, and the answer to it.
 //!
 //! Invariant: imports nothing of ours.
 
@@ -54,7 +54,7 @@ pub struct Outlet {
 }
 
 impl Outlet {
-    /// Wraps an outlet id; what a PDU can have, its driver's outlets tell.
+    /// Wraps an outlet id; the driver's outlets say whether the PDU can have it.
     pub fn new(id: impl Into<Arc<str>>) -> Self {
         Self {
             text: id.into(),
@@ -69,7 +69,7 @@ impl Outlet {
         self
     }
 
-    /// The id as given.
+    /// The id as the client wrote it.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -79,8 +79,8 @@ impl Outlet {
         self.key.as_deref()
     }
 
-    /// The id by which outlets are compared: digits without leading zeros, other ids as given,
-    /// unless the PDU knows this outlet by another.
+    /// The id for comparisons: digits without leading zeros, other ids as the client wrote them,
+    /// unless the PDU gave this outlet a key.
     pub fn key(&self) -> &str {
         match &self.key {
             Some(key) => key,
@@ -127,7 +127,7 @@ impl Ord for Outlet {
 }
 
 fn natural(left: &str, right: &str) -> Ordering {
-    /// The digits in front without leading zeros, and what is behind them.
+    /// The digits in front without leading zeros, and the rest behind them.
     fn number(text: &str) -> Option<(&str, &str)> {
         let end = text
             .find(|c: char| !c.is_ascii_digit())
@@ -191,7 +191,7 @@ pub enum State {
     On,
     /// The PDU says that power does not flow.
     Off,
-    /// The PDU said something else; the text tells what was read.
+    /// The PDU said something else: its words.
     Unknown(String),
 }
 
@@ -204,14 +204,14 @@ impl From<Switch> for State {
     }
 }
 
-/// What proves that an outlet was switched, from the weakest to the strongest.
+/// The proof that an outlet has switched, from the weakest to the strongest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Proof {
-    /// Nothing does: the command was sent.
+    /// None: we have sent the command.
     None,
     /// The PDU has answered that it took the command.
     Reply,
-    /// The PDU shows the state that was asked for.
+    /// The PDU shows the new state.
     State,
 }
 
@@ -341,7 +341,7 @@ impl FromStr for Delay {
     }
 }
 
-/// What a request is aimed at.
+/// The target of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// One outlet of one PDU.
@@ -368,8 +368,8 @@ impl fmt::Display for Target {
 pub const LONGEST_NAME: usize = 1024;
 
 impl Target {
-    /// Cuts names that are too long to be any, so that no more than that is kept of them; was
-    /// there one?
+    /// Cuts names that are longer than any can be, so that we keep no more of them; was there
+    /// one?
     pub fn cut(&mut self) -> bool {
         let cut = |name: &str| {
             let end = name.floor_char_boundary(LONGEST_NAME);
@@ -392,17 +392,17 @@ impl Target {
 #[derive(Clone, Debug)]
 pub struct Request {
     /// Who asks, for the log and for [`Request::owner`]: an address, `unix` or `drive`, behind
-    /// `<token's name>@` when a token was shown.
+    /// `<token's name>@` when the request has a token.
     pub client: Arc<str>,
     /// Which outlet or alias.
     pub target: Target,
-    /// What to do with it.
+    /// The command.
     pub action: Action,
     /// The pause of a reboot, or the (deprecated) wait before on and off.
     pub delay: Option<Delay>,
     /// Nobody waits for it (a list, a page): it gives way to requests that somebody waits for.
     pub is_background: bool,
-    /// May the client be told which names there are, when the one it gave is in no config?
+    /// May the answer say which names the config has, when it has no such name?
     pub may_know_names: bool,
 }
 
@@ -415,12 +415,12 @@ impl Request {
         }
     }
 
-    /// To whom its places in queues are counted: to a token, wherever it is used; else to an
-    /// address, or to the /64 that an IPv6 client has to choose from.
+    /// The client to whom its places in queues count: a token, wherever it comes from; else an
+    /// address, or the /64 that an IPv6 client can choose from.
     pub fn owner(&self) -> Arc<str> {
         let client = &self.client;
         if let Some((token, _)) = client.rsplit_once('@') {
-            // Told from an address by its last character.
+            // Its last character shows that it is no address.
             return format!("{token}@").into();
         }
         match client.parse().map(|ip: IpAddr| ip.to_canonical()) {
@@ -434,18 +434,18 @@ impl Request {
     }
 }
 
-/// What was done for a successful request.
+/// The work for a successful request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Done {
-    /// The state read, when a state was asked for.
+    /// The state, when the client asked for it.
     pub state: Option<State>,
-    /// How many driver calls it took.
+    /// The number of driver calls.
     pub attempts: u32,
-    /// What proves the weakest of its steps.
+    /// The proof of its weakest step.
     pub proof: Proof,
 }
 
-/// Why a request was not carried out: the classes a client can tell apart.
+/// Why a request failed: the classes that a client can tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FailureKind {
     /// The request itself is wrong: a missing parameter, a bad delay.
@@ -460,7 +460,7 @@ pub enum FailureKind {
     NoSuchOutlet,
     /// The PDU's queue is full.
     QueueFull,
-    /// The PDU could not be reached or did not answer in time.
+    /// The PDU did not answer, or not in time.
     Unreachable,
     /// The PDU answered, but refused or answered something else.
     Refused,
@@ -468,7 +468,7 @@ pub enum FailureKind {
     CannotRead,
     /// The daemon is stopping.
     Stopping,
-    /// Somebody cancelled it while it was queued.
+    /// Somebody cancelled it while it was in the queue.
     Cancelled,
     /// The driver itself failed: a bug.
     Internal,
@@ -492,7 +492,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure of the given class.
+    /// A failure of this class.
     pub fn new(kind: FailureKind, reason: impl Into<String>) -> Self {
         Self {
             kind,
@@ -507,10 +507,10 @@ impl fmt::Display for Failure {
     }
 }
 
-/// What the client is told.
+/// The answer to the client.
 pub type Outcome = Result<Done, Failure>;
 
-/// Where the outcome goes; called exactly once, from the worker's thread, so it must not block.
+/// Where the outcome goes. The worker's thread calls it exactly once, so it must not block.
 pub type Reply = Box<dyn FnOnce(Outcome) + Send>;
 
 #[cfg(test)]

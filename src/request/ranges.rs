@@ -3,15 +3,15 @@
 //! | written | means |
 //! | --- | --- |
 //! | `1-8,12` | outlets 1 to 8 and 12 |
-//! | `01-08` | 01, 02 … 08: the first number's width is kept |
+//! | `01-08` | 01, 02 … 08, as wide as the first number |
 //! | `left,right` | outlets with names; a hyphen makes a range only between two numbers |
 //! | `A[1-4]` | A1, A2, A3, A4, in outlets and in names of PDUs and aliases |
 //! | `[1]-4` | the one outlet called `1-4` |
 //! | `PDU:OUTLETS` | each of the outlets of each of the PDUs; the last colon divides |
 //! | `@ALIAS` | an alias of the daemon's configuration |
 //!
-//! Pure: knows no PDU and asks nobody. Order is kept, what was named twice is done once, and
-//! nothing expands to more than [`MAX_TARGETS`].
+//! Pure: knows no PDU and asks nobody. The targets keep their order, one that stands there twice
+//! counts once, and no text expands to more than [`MAX_TARGETS`].
 
 use crate::request::{Outlet, Target};
 use std::collections::HashSet;
@@ -21,19 +21,19 @@ use std::hash::Hash;
 /// The most outlets, names or targets that one expansion gives.
 pub const MAX_TARGETS: usize = 1024;
 
-/// No single text is longer: the longest sensible list of [`MAX_TARGETS`] is shorter.
+/// The longest text: the longest sensible list of [`MAX_TARGETS`] is shorter.
 const MAX_TEXT: usize = 64 * 1024;
 
-/// No number is padded to more digits.
+/// The most digits of a number with leading zeros.
 const MAX_DIGITS: usize = 32;
 
-/// What stands around and between brackets is not longer, nor is one choice within them.
+/// The longest text around or between brackets, and the longest choice within them.
 const MAX_NAME: usize = 1024;
 
-/// So often may things be named, the same thing twice counting twice.
+/// The most names in a text, the same name twice counting twice.
 const MAX_NAMED: usize = 8 * MAX_TARGETS;
 
-/// A range that makes no sense: a sentence that tells which part, and what was expected.
+/// A range that makes no sense: a sentence with the part and with what we expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RangeError(String);
 
@@ -69,8 +69,8 @@ pub fn targets<S: AsRef<str>>(
     targets_among(texts, |_| false)
 }
 
-/// [`targets`] where names are known: a PDU (`name`) or alias (`@name`) that `is_known` is meant
-/// as it is written, brackets and all.
+/// [`targets`] for a caller that knows the names: a PDU (`name`) or alias (`@name`) that `is_known`
+/// stands for itself, brackets and all.
 ///
 /// # Errors
 /// As [`targets`].
@@ -155,14 +155,14 @@ pub fn names(text: &str) -> Result<Vec<String>, RangeError> {
     Ok(found.list)
 }
 
-/// By what targets are told apart: outlets as everywhere, `4` and `04` being one.
+/// The key for comparisons of targets: outlets as everywhere, `4` and `04` being one.
 #[derive(PartialEq, Eq, Hash)]
 enum Key {
     Outlet(String, Outlet),
     Alias(String),
 }
 
-/// What was found, in the order in which it was named, each once.
+/// The names in the order of the text, each once.
 struct Found<K, T> {
     known: HashSet<K>,
     list: Vec<T>,
@@ -240,7 +240,7 @@ fn parts(text: &str) -> Result<Vec<&str>, RangeError> {
     Ok(parts)
 }
 
-/// `1-8` as its numbers; anything that is not two numbers around a hyphen as it stands.
+/// `1-8` as its numbers; any text but two numbers around a hyphen as it stands.
 fn numbers(part: &str) -> Result<Vec<String>, RangeError> {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let Some((from, to)) = part
