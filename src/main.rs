@@ -19,7 +19,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // Started by ssh, it is the asker for a password and nothing else.
+    // When ssh starts it, it answers ssh's question for a password and does nothing else.
     if let Some(code) = pdudaemon::transport::ssh::askpass_main() {
         return code;
     }
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// What is to be said of the config file.
+/// The errors and warnings about the config file.
 fn print(findings: &Findings) {
     for warning in &findings.warnings {
         eprintln!("WARNING: {warning}");
@@ -91,7 +91,7 @@ fn with_config(cli: Cli) -> ExitCode {
         (false, Some(file)) => Output::File(file),
         (false, None) => Output::Stdout,
     };
-    // A driven request speaks by its exit status and, for a state, one word on standard output.
+    // A driven request answers by its exit status and, for a state, by one word on standard output.
     let usual = if matches!(cli.job, Job::Drive(_)) {
         LevelFilter::Warn
     } else {

@@ -22,11 +22,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How often workers, threads and the journal are looked at, at least.
+/// How often we look at workers, threads and the journal, at least.
 const ROUND: Duration = Duration::from_secs(10);
-/// How often the workers are looked at while the daemon stops.
+/// How often we look at the workers while the daemon stops.
 const LOOK: Duration = Duration::from_millis(10);
-/// And the first time: idle workers end at once.
+/// When we look for the first time: idle workers end at once.
 const FIRST_LOOK: Duration = Duration::from_micros(50);
 /// How long answers may take to reach their clients once the last job is done.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
@@ -38,7 +38,7 @@ pub fn run(mut config: Config, path: &Path, logging: &Logging) -> io::Result<()>
     let signals = signals::receive()?;
     raise_descriptor_limit();
     children::adopt()?;
-    // As written, to tell later what has changed.
+    // As the file has it, to know later what has changed.
     let mut written = config.daemon.clone();
     if config.daemon.state_directory.is_none() {
         // systemd's StateDirectory=; of a list, the first.
@@ -64,7 +64,7 @@ pub fn run(mut config: Config, path: &Path, logging: &Logging) -> io::Result<()>
     let beat = systemd::alive_interval().map_or(ROUND, |beat| beat.min(ROUND));
     let mut look_due = Instant::now() + beat;
     loop {
-        // However many signals come: the looks have times of their own.
+        // The looks have times of their own, however many signals come.
         if Instant::now() >= look_due {
             look_due = Instant::now() + beat;
             dispatcher.replace_stuck();
@@ -111,7 +111,7 @@ fn readiness(config: &Config) -> String {
     }
 }
 
-/// Logs what is to be said of the config file.
+/// Logs the errors and warnings about the config file.
 fn tell(findings: &Findings) {
     for warning in &findings.warnings {
         warn!("{warning}");
@@ -121,7 +121,7 @@ fn tell(findings: &Findings) {
     }
 }
 
-/// Loads the config file again. One that cannot be used changes nothing.
+/// Loads the config file again. A file that cannot work changes nothing.
 fn reload(path: &Path, written: &mut DaemonConfig, dispatcher: &Dispatcher, listeners: &Listeners) {
     if path == Path::new("-") {
         return warn!("the config came from standard input: it cannot be loaded again");
@@ -163,7 +163,7 @@ fn reload(path: &Path, written: &mut DaemonConfig, dispatcher: &Dispatcher, list
     }
 }
 
-/// Stops the workers: what runs and every reboot already begun is finished; a second signal
+/// Stops the workers. They finish what runs and every reboot that has begun; a second signal
 /// shortens pauses and retries.
 fn stop(dispatcher: &Dispatcher, signals: &crossbeam_channel::Receiver<Signal>) {
     dispatcher.stop(Stop::Soon);
@@ -223,7 +223,7 @@ pub fn drive(mut config: Config, drive: Drive) -> io::Result<Outcome> {
     {
         return Ok(Err(dispatch::unknown_pdu(pdu, config.pdus.keys())));
     }
-    // Only the PDUs asked for get a worker.
+    // Only the PDUs of the request get a worker.
     config.pdus.retain(|name, _| wanted.contains(name.as_str()));
     for pdu in config.pdus.values_mut().flatten() {
         pdu.retries = drive.retries.unwrap_or(pdu.retries);
@@ -254,7 +254,7 @@ pub fn drive(mut config: Config, drive: Drive) -> io::Result<Outcome> {
             default(Duration::from_secs(1)) => dispatcher.replace_stuck(),
         }
     };
-    // What a reboot left off is tried again before the process ends.
+    // The on that a reboot still owes gets further attempts before the process ends.
     stop(&dispatcher, &signals);
     Ok(outcome)
 }

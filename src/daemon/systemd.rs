@@ -1,4 +1,4 @@
-//! What systemd is told: ready, stopping, alive. Without systemd all of this is silence.
+//! The messages to systemd: ready, stopping, alive. Without systemd these functions do nothing.
 
 use log::debug;
 use sd_notify::NotifyState;
@@ -9,7 +9,7 @@ pub(super) fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
-/// The config is being loaded again; [`ready`] ends it.
+/// The daemon loads the config again; [`ready`] ends it.
 pub(super) fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
@@ -27,7 +27,7 @@ pub(super) fn alive() {
     tell(&[NotifyState::Watchdog]);
 }
 
-/// How often [`alive`] must be told, if at all: well within the watchdog's time.
+/// How often systemd wants [`alive`], if at all: well within the watchdog's time.
 pub(super) fn alive_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|limit| limit / 3)
 }
