@@ -1,4 +1,4 @@
-//! `state`, `on`, `off`, `reboot`: one request for all targets, and what became of each.
+//! `state`, `on`, `off`, `reboot`: one request for all targets, and the result of each.
 
 use super::api::{ForTarget, Known, Trouble, shaped};
 use super::legacy::{self, Question};
@@ -45,7 +45,7 @@ pub(super) fn act(call: &Invocation, action: Action) -> Ending {
     }
 }
 
-/// What the first text that is no target probably means, when it has neither colon nor `@`.
+/// The probable meaning of the first text that is no target, when it has neither colon nor `@`.
 fn meant(words: &[String]) -> String {
     let is_bare = |word: &String| !word.contains(':') && !word.starts_with('@');
     let Some(at) = words
@@ -83,7 +83,7 @@ pub(super) fn pretty(value: &Value) -> String {
     format!("{value:#}")
 }
 
-/// One line for each target, and an exit status that tells whether all of it was done.
+/// One line for each target, and an exit status: 0 when every one is done.
 fn tell(call: &Invocation, action: Action, answer: &Value, note: Option<String>) -> Ending {
     let results: Vec<ForTarget> = match shaped(answer.get("results").unwrap_or(&Value::Null)) {
         Ok(results) => results,
@@ -135,7 +135,7 @@ impl ForTarget {
         }
     }
 
-    /// Read, and neither on nor off: a group whose outlets differ, a PDU between two states.
+    /// The state is neither on nor off: a group whose outlets differ, a PDU between two states.
     fn is_unknown(&self) -> bool {
         !self.ok && self.problem.is_none() && self.state.is_some()
     }
@@ -166,7 +166,7 @@ impl ForTarget {
     }
 }
 
-/// The progress line: how many are done, as far as the daemon's list of requests tells.
+/// The progress line: how many are done, as far as the daemon's list of requests shows it.
 fn waiting_for(call: &Invocation, command: &str, targets: &[Target]) -> String {
     let all = targets.len();
     let what = match targets {

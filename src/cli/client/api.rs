@@ -1,4 +1,4 @@
-//! One exchange with the daemon's `/api/v1`, and the shapes of what comes back.
+//! One exchange with the daemon's `/api/v1`, and the shapes of its answers.
 
 use super::{CONNECT_PATIENCE, PORT, is_timeout, show};
 use crate::settings::{Address, Secret};
@@ -11,7 +11,7 @@ use ureq::http::{Method, Request};
 
 /// No answer is longer: thousands of PDUs with dozens of outlets each fit.
 const MAX_ANSWER: u64 = 32 * 1024 * 1024;
-/// What stands unescaped in a path: RFC 3986's unreserved characters.
+/// The characters that a path has unescaped: RFC 3986's unreserved ones.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -27,12 +27,12 @@ pub(super) struct Api {
     pub(super) token: Option<Secret>,
 }
 
-/// Why there is no answer that can be used.
+/// Why there is no useful answer.
 #[derive(Debug)]
 pub(super) enum Trouble {
     /// Nobody answered there.
     NoDaemon(String),
-    /// The answer did not come in time; what became of the request is not known.
+    /// The answer did not come in time; nobody knows what became of the request.
     Timeout,
     /// Something answered that has no `/api/v1`: a Python daemon.
     NoApi,
@@ -52,7 +52,7 @@ pub(super) struct Problem {
 }
 
 impl Problem {
-    /// What to tell.
+    /// The sentence to print.
     pub(super) fn text(&self) -> String {
         let text = self.detail.as_deref().or(self.title.as_deref());
         show::printable(text.unwrap_or("refused without a reason"))
@@ -79,7 +79,7 @@ pub(super) struct Pdu {
     pub(super) outlets: Vec<Outlet>,
 }
 
-/// What last went wrong with a PDU.
+/// A PDU's last error.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct LastError {
@@ -118,7 +118,7 @@ pub(super) struct AliasOutlet {
     pub(super) outlet: String,
 }
 
-/// What became of one target of many.
+/// The result of one target of many.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct ForTarget {
@@ -134,7 +134,7 @@ pub(super) struct ForTarget {
     pub(super) problem: Option<Problem>,
 }
 
-/// One request that the daemon knows of.
+/// One request of the daemon's list.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Known {
@@ -151,7 +151,7 @@ pub(super) struct Known {
     pub(super) problem: Option<Problem>,
 }
 
-/// What a known request is aimed at.
+/// Its target.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct KnownTarget {
@@ -161,7 +161,7 @@ pub(super) struct KnownTarget {
 }
 
 impl Api {
-    /// The daemon at `HOST[:PORT]`; nothing is asked yet.
+    /// The daemon at `HOST[:PORT]`; asks nothing yet.
     pub(super) fn new(daemon: &str, token: Option<Secret>) -> Result<Self, String> {
         let address = Address::parse(daemon, PORT)?;
         Ok(Self {
@@ -247,7 +247,7 @@ impl Api {
         Ok((shaped(&value)?, value))
     }
 
-    /// What the trouble was, for standard error, and the exit status that tells it.
+    /// The trouble in words for standard error, and its exit status.
     pub(super) fn explain(&self, trouble: &Trouble) -> (u8, String) {
         let daemon = &self.daemon;
         match trouble {

@@ -1,5 +1,5 @@
-//! The options of every release: one outlet, asked for over the line protocol or with `-H` over
-//! HTTP. Texts and exit codes are those that scripts have known for years.
+//! The options of every release: one outlet, over the line protocol or with `-H` over HTTP.
+//! Scripts know their texts and exit codes.
 
 use super::words;
 use super::{CONNECT_PATIENCE, Ending, PORT, is_timeout, token};
@@ -14,7 +14,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-/// No answer is longer.
+/// The longest answer.
 const MAX_ANSWER: u64 = 64 * 1024;
 
 pub(super) const OPTIONS: &[Opt] = &[
@@ -125,7 +125,7 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Result<Question, En
                 .find(|opt| opt.short == Some(short))
                 .map(|opt| opt.long),
             Arg::Long(name) => Some(options::find(&[OPTIONS], name)?),
-            // As optparse does: further words are ignored.
+            // As with optparse, further words do not count.
             Arg::Value(value) => {
                 word = word.or_else(|| value.string().ok());
                 continue;
@@ -224,8 +224,8 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Result<Question, En
     }))
 }
 
-/// What scripts have known for years, and on standard error which options, and what would do
-/// without them.
+/// The text that scripts know; and on standard error the missing options, and a command line that
+/// needs none of them.
 fn missing(options: &[(&str, bool)], instead: &str) -> Ending {
     let names: Vec<&str> = options
         .iter()

@@ -1,4 +1,4 @@
-//! `list`, `requests`, and the names that a shell completes: what the daemon knows, shown.
+//! `list`, `requests`, and the names that a shell completes: the daemon answers from memory.
 
 use super::act::{fail, pretty};
 use super::api::{Alias, Api, Known, Outlet, Pdu, Trouble, segment, shaped};
@@ -43,11 +43,11 @@ pub(super) fn list(call: &Invocation) -> Ending {
     }
 }
 
-/// Each PDU by itself: one that is not there does not hide the others.
+/// Each PDU by itself: a missing one does not hide the others.
 fn some_pdus(call: &Invocation, patience: Option<Duration>) -> Ending {
     let mut names = Vec::new();
     for word in &call.words {
-        // A name that looks like a range is a name when there is such a PDU.
+        // A text that looks like a range is a name when there is such a PDU.
         let literally = format!("/pdus/{}", segment(word));
         if word.contains('[') && call.api.get::<Pdu>(&literally, patience).is_ok() {
             names.push(word.clone());
@@ -231,7 +231,7 @@ fn aliases(aliases: &[Alias]) -> String {
     show::table(&["ALIAS", "OUTLETS"], &rows, show::wants_colour())
 }
 
-/// `requests`: the latest ones, or one that is followed or cancelled.
+/// `requests`: shows the latest ones, or follows or cancels one.
 pub(super) fn requests(call: &Invocation) -> Ending {
     let patience = Some(call.timeout.unwrap_or(PATIENCE));
     let outcome = if let Some(id) = &call.follow {
@@ -406,7 +406,7 @@ fn outlet_names(api: &Api, pdu: &str) -> Result<Vec<String>, Trouble> {
         .collect())
 }
 
-/// What a target may go on with: a PDU and its colon, or behind the colon its outlets.
+/// How a target may go on: with a PDU and its colon, or behind the colon with its outlets.
 fn targets(api: &Api, beginning: &str) -> Result<Vec<String>, Trouble> {
     if beginning.starts_with('@') {
         let names = alias_names(api)?;

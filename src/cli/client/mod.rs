@@ -1,15 +1,15 @@
-//! `pduclient`: asks a daemon, ours or the Python one, for what a person or a script wants.
+//! `pduclient`: asks a daemon, ours or the Python one, on behalf of a person or a script.
 //!
 //! | file | job |
 //! | --- | --- |
 //! | `legacy` | the options of every release: one outlet, the line protocol or `-H` |
 //! | `words` | the table of `list`, `on`, `off` …, and the help from it |
 //! | `parse` | the command line of a word, and who carries it out |
-//! | `api` | one exchange with the daemon's `/api/v1`, and what comes back |
+//! | `api` | one exchange with the daemon's `/api/v1`, and its answers |
 //! | `act` | `state`, `on`, `off`, `reboot` |
 //! | `look` | `list`, `requests`, and the names that completion asks for |
 //! | `show` | tables, colours, times, and texts made fit for a terminal |
-//! | `progress` | the line on a terminal that tells what is being waited for |
+//! | `progress` | the line on a terminal that says what the client waits for |
 
 mod act;
 mod api;
@@ -31,10 +31,10 @@ use std::time::Duration;
 const PORT: u16 = 16421;
 /// How long one address of the daemon may take to accept.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
-/// No token is longer.
+/// The longest token.
 const MAX_TOKEN: usize = 4096;
 
-/// What the process shall say and how it shall end.
+/// The last words of the process, and its exit status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ending {
     /// For standard output, without the last newline.
@@ -73,8 +73,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Ending {
     }
 }
 
-/// The access token in the file, or in the one that `PDUDAEMON_TOKEN_FILE` names. It is never
-/// taken from the command line, where every user of the machine could read it.
+/// The access token in the file, or in the one that `PDUDAEMON_TOKEN_FILE` names. No option takes
+/// it, because every user of the machine can read command lines.
 fn token(file: Option<&Path>) -> Result<Option<Secret>, String> {
     let named = || std::env::var_os("PDUDAEMON_TOKEN_FILE").filter(|name| !name.is_empty());
     let Some(file) = file.map(PathBuf::from).or_else(|| named().map(Into::into)) else {

@@ -1,4 +1,4 @@
-//! The line on a terminal that tells what is being waited for; gone when the wait is over.
+//! The line on a terminal that says what the client waits for; gone when the wait is over.
 
 use std::io::{IsTerminal, Write};
 use std::sync::mpsc::{RecvTimeoutError, TryRecvError, channel};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 /// Quick answers need no line.
 const FIRST: Duration = Duration::from_millis(700);
 const EVERY: Duration = Duration::from_millis(1000);
-/// The narrowest terminal that is thought of.
+/// The narrowest terminal for the line.
 const COLUMNS: usize = 79;
 
 /// Does `work`, showing `line` and the seconds it has taken where somebody sits at a terminal.
@@ -56,7 +56,7 @@ mod tests {
         let mut terminal = Vec::new();
         assert_eq!(shown(&mut terminal, || "off".into(), || 1), 1);
         assert!(terminal.is_empty());
-        // Work that ends when the line has been asked for twice, so was written once.
+        // Work that ends when the second line is due, so after the first.
         let (told, tell) = channel();
         shown(
             &mut terminal,

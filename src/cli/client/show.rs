@@ -1,5 +1,5 @@
-//! How answers look: aligned tables, colours where they are wanted, times as people say them, and
-//! texts of others made fit for a terminal.
+//! How answers look: aligned tables, colours where the user wants them, times as people say them,
+//! and texts of others made fit for a terminal.
 
 use jiff::Timestamp;
 use std::fmt::Write;
@@ -56,7 +56,7 @@ pub(super) fn tinted(text: &str, colour: Colour) -> Cell {
     }
 }
 
-/// A state, or what stands for none.
+/// A state, or a word for none.
 pub(super) fn state(state: Option<&str>, detail: Option<&str>) -> Cell {
     match (state, detail) {
         (Some("on"), None) => tinted("on", Colour::Good),
@@ -67,7 +67,7 @@ pub(super) fn state(state: Option<&str>, detail: Option<&str>) -> Cell {
     }
 }
 
-/// Are colours wanted: on a terminal, unless `NO_COLOR` (no-color.org) or a dumb one says no?
+/// Does the user want colours? On a terminal, unless `NO_COLOR` (no-color.org) or a dumb one says no.
 pub(super) fn wants_colour() -> bool {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     std::io::stdout().is_terminal()
@@ -126,7 +126,7 @@ pub(super) fn span(seconds: f64) -> String {
     format!("{:.0}{unit}", value.max(0.0).floor())
 }
 
-/// How long ago a moment of the daemon's clock was; as the daemon wrote it when it cannot be read.
+/// How long ago a moment of the daemon's clock was; the daemon's own text when it is no time.
 pub(super) fn ago(moment: &str, now: Timestamp) -> String {
     moment.parse::<Timestamp>().map_or_else(
         |_| printable(moment),
@@ -134,7 +134,7 @@ pub(super) fn ago(moment: &str, now: Timestamp) -> String {
     )
 }
 
-/// Somebody else's text without what would steer a terminal.
+/// Somebody else's text without the characters that steer a terminal.
 pub(super) fn printable(text: &str) -> String {
     text.chars()
         .map(|c| match c {
@@ -145,7 +145,7 @@ pub(super) fn printable(text: &str) -> String {
         .collect()
 }
 
-/// Characters that turn the direction of what follows, so that it reads as something else.
+/// Characters that turn the direction of the text behind them, so that it reads as another.
 fn is_direction(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
