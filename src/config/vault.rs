@@ -1,11 +1,11 @@
 //! Secrets that the config only refers to: `{"file": "name"}` and `{"env": "NAME"}`.
 //!
-//! A file's name without a slash is looked for among systemd's credentials first
+//! A file's name without a slash means one of systemd's credentials first
 //! (`$CREDENTIALS_DIRECTORY`), then, as every relative name, beside the config. Objects and not
 //! marks within strings: a password may begin with anything.
 //!
-//! Invariant: the only place that reads them; what is read goes nowhere but into the answer, not
-//! even into the environment of programs that are started.
+//! Invariant: no other place reads them, and a secret goes nowhere but into the answer, not even
+//! into the environment of programs that we start.
 
 use crate::transport::children;
 use std::fs::File;
@@ -13,7 +13,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// No secret is longer.
+/// The longest secret.
 const MAX_SECRET: u64 = 64 * 1024;
 
 /// Where secrets lie.
@@ -24,7 +24,7 @@ pub(crate) struct Vault {
     credentials: Option<PathBuf>,
 }
 
-/// A secret that was found.
+/// A secret, and where it comes from.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Found {
     /// The secret.
@@ -43,7 +43,7 @@ impl std::fmt::Debug for Found {
     }
 }
 
-/// What stands in a secret's place.
+/// A reference in a secret's place.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Reference {
@@ -136,7 +136,7 @@ impl Vault {
     }
 }
 
-/// Opens a regular file; a pipe that nobody writes to would be waited for.
+/// Opens a regular file: a pipe that nobody writes to would make us wait.
 fn open(path: &Path) -> io::Result<File> {
     let mut options = File::options();
     let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();

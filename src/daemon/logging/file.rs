@@ -18,7 +18,7 @@ pub(super) struct LogFile {
     reopen: Arc<AtomicBool>,
 }
 
-/// How often the name is looked at.
+/// How often we look at the name.
 const LOOK: Duration = Duration::from_secs(1);
 
 impl LogFile {
@@ -50,7 +50,7 @@ impl LogFile {
         if same && !asked {
             return;
         }
-        // If it cannot be opened now, the old one is better than none.
+        // If we cannot open it now, the old one is better than none.
         if let Ok(file) = open(&self.path)
             && let Ok(metadata) = file.metadata()
         {

@@ -1,7 +1,7 @@
-//! Logging: the Python program's line format on standard output or in a file that is reopened
-//! after rotation, or native journal fields.
+//! Logging: the Python program's line format on standard output, or in a file that follows its name
+//! after a rotation; or native journal fields.
 //!
-//! Who logs never waits for who reads the log: a thread of its own writes the lines, see [`queue`].
+//! No thread that logs waits for the log's reader: the thread `log` writes the lines, see [`queue`].
 
 mod file;
 mod queue;
@@ -52,7 +52,7 @@ impl Logging {
         self.reopen.store(true, Ordering::Release);
     }
 
-    /// What is lost, and what is wrong.
+    /// How many lines are lost, and what is wrong.
     pub fn facts(&self) -> LogFacts {
         self.queue.facts()
     }
@@ -82,7 +82,7 @@ pub fn start(output: &Output, level: LevelFilter) -> io::Result<Logging> {
     let queue = Arc::new(Queue::default());
     let format = |kind| {
         env_logger::Builder::new()
-            // What the libraries have to say may hold secrets: only their warnings are wanted.
+            // Lines of the libraries may hold secrets: we take only their warnings.
             .filter_level(level.min(LevelFilter::Warn))
             .filter_module("pdudaemon", level)
             .filter_module("pdud", level)
@@ -117,7 +117,7 @@ pub fn start(output: &Output, level: LevelFilter) -> io::Result<Logging> {
     Ok(Logging { queue, reopen })
 }
 
-/// What a thread that logs runs into: it makes the line and queues it.
+/// The logger of every thread: it makes the line and queues it.
 struct Front {
     requests: env_logger::Logger,
     others: env_logger::Logger,
@@ -254,7 +254,7 @@ impl Sink {
         }
     }
 
-    /// Writes the lines; how many of them are written whole, and why the others are not.
+    /// Writes the lines; returns how many of them it has written whole, and why not the others.
     fn write(&mut self, batch: &[Numbered<Line>]) -> (usize, Option<String>) {
         match self {
             Self::Journal(journal) => {
@@ -290,7 +290,7 @@ impl Sink {
     }
 }
 
-/// As much as goes, and why not all of it.
+/// Writes as much as the output takes; returns how much that is, and why not all of it.
 fn write_all(stream: &mut dyn Write, bytes: &[u8]) -> (usize, Option<io::Error>) {
     let mut written = 0;
     while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
@@ -306,7 +306,7 @@ fn write_all(stream: &mut dyn Write, bytes: &[u8]) -> (usize, Option<io::Error>)
     (written, stream.flush().err())
 }
 
-/// How long an output that never waits is given to become ready.
+/// How long we wait for an output that never waits to become ready.
 const UNREADY: Duration = Duration::from_millis(10);
 
 /// The life of the thread `log`.
@@ -349,8 +349,8 @@ fn line(out: &mut impl Write, record: &Record<'_>) -> io::Result<()> {
     )
 }
 
-/// The text of a line without what forges one: what somebody else has sent may break lines, steer
-/// a terminal, or turn the direction of what follows.
+/// The text of a line without the characters that forge one: somebody else's text may break lines,
+/// steer a terminal, or turn the direction of the text behind it.
 fn shown(text: &fmt::Arguments<'_>) -> String {
     let mut shown = String::new();
     for c in text.to_string().chars() {

@@ -6,9 +6,9 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Bytes of lines that wait or are being written, for each kind.
+/// Bytes of lines that wait to be in the log, for each kind.
 const MOST_BYTES: usize = 1024 * 1024;
-/// About as many bytes are written at once.
+/// About as many bytes go into one write.
 const BATCH: usize = 64 * 1024;
 /// A write that takes longer than this is trouble.
 const SLOW: Duration = Duration::from_secs(2);
@@ -16,7 +16,7 @@ const SLOW: Duration = Duration::from_secs(2);
 /// The kinds have room of their own, so that a flood of one costs no line of the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// It tells what became of a client's request.
+    /// A line with the result of a client's request.
     Request,
     /// All others.
     Other,
@@ -44,7 +44,7 @@ struct Inner<L> {
     writing_since: Option<Instant>,
     /// Why the last write failed.
     failure: Option<String>,
-    /// How many of the lost lines the log has told of.
+    /// How many of the lost lines the log has reported.
     told: u64,
 }
 
@@ -117,8 +117,8 @@ impl<L> Queue<L> {
         }
     }
 
-    /// Of the lines taken, the first `written` are in the log; why the others are not.
-    /// Returns the lines lost since the log last told of some, when it can tell again.
+    /// Of the lines taken, the first `written` are in the log; `failure` says why the others are not.
+    /// Returns the number of lines lost since the log last reported some, when it can report again.
     pub(super) fn done(
         &self,
         batch: &[Numbered<L>],
@@ -146,7 +146,7 @@ impl<L> Queue<L> {
         tells.then_some(untold)
     }
 
-    /// Waits until everything is written, but not longer than `patience`.
+    /// Waits until every line is in the log, but not longer than `patience`.
     pub(super) fn drain(&self, patience: Duration) {
         let is_busy = |inner: &mut Inner<L>| {
             inner.writing_since.is_some()
@@ -191,7 +191,7 @@ impl<L> Inner<L> {
         }
     }
 
-    /// The oldest lines of both lanes, in the order in which they were logged.
+    /// The oldest lines of both lanes, in the order of their logging.
     fn oldest(&mut self) -> Vec<Numbered<L>> {
         let (mut batch, mut bytes) = (Vec::new(), 0);
         while bytes < BATCH {
