@@ -135,6 +135,31 @@ fn every_link_leads_somewhere() {
 }
 
 #[test]
+fn every_config_in_the_pages_loads() {
+    let mut loaded = 0;
+    for page in pages() {
+        let text = std::fs::read_to_string(&page).expect("readable");
+        for block in text.split("```json\n").skip(1) {
+            let block = block.split("```").next().unwrap_or_default().trim();
+            // An entry stands as it would in its object.
+            let whole = match block.starts_with('{') {
+                true => block.to_owned(),
+                false => format!("{{{block}}}"),
+            };
+            let value: serde_json::Value = serde_json::from_str(&whole)
+                .unwrap_or_else(|error| panic!("{}: {error}: {block}", page.display()));
+            if value.get("pdus").is_some() {
+                let config = Config::parse(&whole, &page.display().to_string())
+                    .unwrap_or_else(|error| panic!("{error}"));
+                assert_eq!(config.findings, Findings::default());
+                loaded += 1;
+            }
+        }
+    }
+    assert!(loaded > 1, "the configs are found");
+}
+
+#[test]
 fn documents_the_drivers_in_the_man_page() {
     let section = docs::man_section(registry::specs());
     check_part(
