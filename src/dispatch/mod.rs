@@ -14,6 +14,7 @@ mod model;
 mod place;
 mod plan;
 mod queue;
+mod refresh;
 mod shown;
 mod status;
 mod table;
@@ -36,6 +37,7 @@ use job::{Answer, Job, Step};
 use log::warn;
 use message::Message;
 use place::{Full, Limits, Place};
+use refresh::Refresher;
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -101,6 +103,7 @@ pub struct Dispatcher {
     /// Groups enter all their queues in one step, so that two of them never wait for each other.
     grouping: Mutex<()>,
     book: Book,
+    refresher: Refresher,
     /// Since when a new config is being followed.
     reloading: Mutex<Option<Instant>>,
 }
@@ -148,6 +151,7 @@ impl Dispatcher {
             table: RwLock::new(Table::start(config, recover)?),
             grouping: Mutex::new(()),
             book: Book::default(),
+            refresher: Refresher::default(),
             reloading: Mutex::new(None),
         })
     }

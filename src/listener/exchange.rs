@@ -1,270 +1,303 @@
-//! One HTTP request and its one answer, whichever thread gives it: neither `http` nor a worker ever
-//! waits for a client.
+//! One HTTP request on its way through its operation: what was asked, by whom, and the ways to
+//! answer it.
 
-use super::head::{CLIENT_HEADER, Head};
-use super::link::Underway;
-use super::wire::{Output, Wire};
-use crate::access::Peer;
-use log::debug;
-use serde::Serialize;
-use std::any::Any;
+use super::guard::Guard;
+use super::problem::{self, Problem};
+use super::response::{Asker, Response};
+use crate::access::{Caller, Denied};
+use crate::config::Alias;
+use crate::dispatch::{Dispatcher, Ticket};
+use crate::request::{Action, Delay, LONGEST_NAME, Outlet, Request, Target};
+use percent_encoding::percent_decode_str;
+use serde::de::DeserializeOwned;
+use std::borrow::Cow;
 use std::io;
-use std::sync::{Arc, Weak};
-use std::time::Instant;
-use tiny_http::{HTTPVersion, Header, Method, Response, StatusCode};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-/// A body up to this size goes out together with its head.
-const SMALL: usize = 16 * 1024;
+/// The longest part of a path, and value of a parameter, as they were sent.
+const LONGEST: usize = 3 * LONGEST_NAME;
+/// The longest a client may wait for a request's end.
+pub(super) const MAX_WAIT: u64 = 60;
 
-/// An answer, ready to be sent.
-#[derive(Clone, Debug)]
-pub(super) struct Answer {
-    status: u16,
-    headers: Vec<(&'static str, String)>,
-    body: Arc<[u8]>,
+/// A method of a path. Whoever has GET has HEAD.
+#[derive(Debug)]
+pub(super) struct Operation {
+    pub(super) method: &'static str,
+    /// `{…}` stands for a part that the client chooses.
+    pub(super) path: &'static str,
+    /// The names that its query may have.
+    pub(super) parameters: &'static [&'static str],
+    pub(super) does: Does,
 }
 
-impl Answer {
-    /// An answer with a body of this type.
-    pub(super) fn new(status: u16, content_type: &str, body: impl Into<Arc<[u8]>>) -> Self {
-        Self {
-            status,
-            headers: vec![("Content-Type", content_type.to_owned())],
-            body: body.into(),
-        }
-    }
-
-    /// Plain text.
-    pub(super) fn text(status: u16, body: &str) -> Self {
-        Self::new(status, "text/plain; charset=utf-8", body.as_bytes())
-    }
-
-    /// JSON; never kept by anybody on the way.
-    pub(super) fn json(status: u16, body: &impl Serialize) -> Self {
-        Self::serialized(status, "application/json", body)
-    }
-
-    /// JSON of a more particular type.
-    pub(super) fn serialized(status: u16, content_type: &str, body: &impl Serialize) -> Self {
-        let (status, body) = match serde_json::to_vec(body) {
-            Ok(body) => (status, body),
-            // Only maps whose keys are no texts cannot be written; there is none.
-            Err(error) => (500, error.to_string().into_bytes()),
-        };
-        Self::new(status, content_type, body).with("Cache-Control", "no-store")
-    }
-
-    /// The same with a further header.
-    pub(super) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.headers.push((name, value.into()));
-        self
-    }
-
-    /// As it goes over the wire.
-    fn print(self, version: HTTPVersion, to_head: bool) -> io::Result<Output> {
-        let length = self.body.len();
-        let headers = self.headers.iter().filter_map(|(name, value)| {
-            // Only text that is not ASCII is refused; ours is.
-            Header::from_bytes(*name, value.as_str()).ok()
-        });
-        let (status, headers) = (StatusCode(self.status), headers.collect());
-        let mut bytes = Vec::with_capacity(256 + if length <= SMALL { length } else { 0 });
-        // Always a Content-Length, never chunks.
-        Response::new(status, headers, io::empty(), Some(length), None)
-            .with_chunked_threshold(usize::MAX)
-            .raw_print(&mut bytes, version, &[], true, None)?;
-        if to_head || matches!(self.status, 204 | 304) {
-            return Ok(Output::new(bytes, Arc::default()));
-        }
-        if length <= SMALL {
-            bytes.extend_from_slice(&self.body);
-            return Ok(Output::new(bytes, Arc::default()));
-        }
-        Ok(Output::new(bytes, self.body))
-    }
+/// What an operation does.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Does {
+    /// It is carried out at once.
+    Now(fn(Exchange)),
+    /// The thread `lists` shows something. A response that was made so long before the client asked
+    /// is good enough.
+    Shows(Duration, fn(&Exchange) -> Result<Response, Problem>),
 }
 
-/// The path and query of a request target: proxies send the whole URL, which every server must
-/// take (RFC 9112, 3.2.2).
-fn origin_form(target: &str) -> &str {
-    match target.strip_prefix("http://") {
-        Some(rest) => rest
-            .find('/')
-            .and_then(|slash| rest.get(slash..))
-            .unwrap_or("/"),
-        None => target,
-    }
-}
-
-/// One request, until it is understood: then only its asker is kept, so that what waits for an
-/// answer is small however much was sent.
+/// A request that is admitted, and whom to answer.
 #[derive(Debug)]
 pub(super) struct Exchange {
-    method: Method,
-    url: String,
-    headers: Vec<Header>,
-    body: io::Result<Vec<u8>>,
-    asker: Asker,
+    pub(super) operation: &'static Operation,
+    /// The parts of the path that stand for `{…}`, in their order.
+    pub(super) path: Vec<String>,
+    pub(super) query: Query,
+    pub(super) content_type: Option<String>,
+    pub(super) body: io::Result<Vec<u8>>,
+    /// Who asks, and what they may do.
+    pub(super) caller: Caller,
+    pub(super) asker: Asker,
+    /// When the client asked.
+    pub(super) at: Instant,
+    pub(super) dispatcher: Arc<Dispatcher>,
+    pub(super) guard: Arc<Guard>,
 }
 
 impl Exchange {
-    /// What tiny_http has read; `None` when nobody waits for it. tiny_http itself is to answer
-    /// nothing, and can read the next request at once.
-    pub(super) fn take(mut request: tiny_http::Request, underway: &Underway) -> Option<Self> {
-        let mut body = Vec::new();
-        // The front has seen it whole and within bounds: it ends where its length says.
-        let read = request.as_reader().read_to_end(&mut body);
-        let body = read.map(|_| body);
-        let method = request.method().clone();
-        let url = origin_form(request.url()).to_owned();
-        let mut headers = request.headers().to_vec();
-        drop(request.into_writer());
-        // The last header is the front's; from clients it is refused.
-        let number = headers
-            .pop()
-            .filter(|header| header.field.equiv(CLIENT_HEADER))
-            .and_then(|header| header.value.as_str().parse().ok());
-        let asker = underway.take(number?)?;
-        Some(Self {
-            method,
-            url,
-            headers,
-            body,
-            asker,
+    pub(super) fn respond(self, response: Response) {
+        self.asker.send(response);
+    }
+
+    pub(super) fn problem(self, problem: impl Into<Problem>) {
+        self.respond(problem.into().response());
+    }
+
+    /// Part `index` of the path; the operation says how many there are.
+    pub(super) fn part(&self, index: usize) -> String {
+        self.path.get(index).cloned().unwrap_or_default()
+    }
+
+    /// The outlet or the alias that the path names.
+    pub(super) fn target(&self) -> Target {
+        match self.path.as_slice() {
+            [pdu, outlet] => Target::Outlet {
+                pdu: pdu.clone(),
+                outlet: Outlet::new(outlet.as_str()),
+            },
+            _ => Target::Alias(self.part(0)),
+        }
+    }
+
+    /// The body as `T`; an empty one is `{}` where `may_be_empty`.
+    pub(super) fn body<T: DeserializeOwned>(&mut self, may_be_empty: bool) -> Result<T, Problem> {
+        let bad = |why: String| Problem::new(problem::BAD_VALUE, format!("body: {why}"));
+        let body = std::mem::replace(&mut self.body, Ok(Vec::new()));
+        let body = body.map_err(|error| bad(error.to_string()))?;
+        if body.is_empty() && may_be_empty {
+            return serde_json::from_str("{}").map_err(|error| bad(error.to_string()));
+        }
+        let content_type = self.content_type.as_deref().map(|value| {
+            let value = value.split(';').next().unwrap_or_default();
+            value.trim().to_ascii_lowercase()
+        });
+        match content_type.as_deref() {
+            Some("application/json") => {}
+            other => {
+                let got = other.unwrap_or("none");
+                let detail = format!("expected Content-Type: application/json, got {got}");
+                return Err(Problem::new(problem::MEDIA_TYPE, detail));
+            }
+        }
+        if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+            return Err(bad("expected a JSON object".into()));
+        }
+        serde_json::from_slice(&body).map_err(|error| bad(error.to_string()))
+    }
+
+    /// May the caller do this? The guard has logged one who may not.
+    pub(super) fn permit(&self, target: &Target, action: Action) -> Result<(), Denied> {
+        self.guard
+            .permit(&self.caller, &self.dispatcher, target, action)
+    }
+
+    /// May the caller know of this?
+    pub(super) fn may_see(&self, target: &Target) -> bool {
+        match target {
+            _ if self.caller.may_everything() => true,
+            Target::Outlet { pdu, .. } => self.caller.may_see(pdu),
+            Target::Alias(alias) => self
+                .dispatcher
+                .alias(alias)
+                .is_some_and(|alias| self.may_see_alias(&alias)),
+        }
+    }
+
+    /// The problem of a PDU that the caller knows nothing of.
+    pub(super) fn unknown_pdu(&self, pdu: &str) -> Problem {
+        let may_see = |name: &str| self.caller.may_see(name);
+        (&self.dispatcher.unknown_pdu(pdu, may_see)).into()
+    }
+
+    /// May the caller know of this alias: of all its PDUs?
+    pub(super) fn may_see_alias(&self, alias: &Alias) -> bool {
+        match alias {
+            _ if self.caller.may_everything() => true,
+            Alias::Outlets(outlets) => outlets
+                .iter()
+                .all(|(pdu, _)| self.caller.may_see(pdu.as_str())),
+            Alias::Dead(_) => false,
+        }
+    }
+
+    /// Hands a request to the dispatcher, if the caller may do it.
+    pub(super) fn submit(
+        &self,
+        target: Target,
+        action: Action,
+        delay: Option<Delay>,
+    ) -> Result<Arc<Ticket>, Problem> {
+        self.permit(&target, action)?;
+        Ok(self.submit_permitted(target, action, delay))
+    }
+
+    /// The same after [`Exchange::permit`] was asked.
+    pub(super) fn submit_permitted(
+        &self,
+        target: Target,
+        action: Action,
+        delay: Option<Delay>,
+    ) -> Arc<Ticket> {
+        let request = Request {
+            client: Arc::clone(self.caller.client()),
+            target,
+            action,
+            delay,
+            is_background: false,
+            may_know_names: self.caller.may_everything(),
+        };
+        self.dispatcher.submit(request, Box::new(drop))
+    }
+
+    /// Sends the response that `make` makes of the ticket, once that has ended or the patience is
+    /// over.
+    pub(super) fn respond_when_ended(
+        self,
+        ticket: &Arc<Ticket>,
+        patience: Option<Duration>,
+        make: fn(&Ticket) -> Response,
+    ) {
+        let presence = self.asker.presence();
+        let waiting = Arc::new(Mutex::new(Some(self.asker)));
+        // Whoever comes first takes the asker.
+        let respond = move |waiting: &Mutex<Option<Asker>>, ticket: &Ticket| {
+            let asker = waiting
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            if let Some(asker) = asker {
+                asker.send(make(ticket));
+            }
+        };
+        if let Some(patience) = patience {
+            let (late, ticket) = (Arc::clone(&waiting), Arc::clone(ticket));
+            let until = Instant::now() + patience;
+            let asker = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(asker) = asker.as_ref() {
+                asker.answer_by(until, move || respond(&late, &ticket));
+            }
+        }
+        ticket.follow_for(presence, Box::new(move |ticket| respond(&waiting, ticket)));
+    }
+}
+
+/// The query's parameters, each at most once.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Query(Vec<(String, String)>);
+
+impl Query {
+    /// Reads the query of an operation that knows these parameters and no others.
+    pub(super) fn read(query: &str, known: &[&str]) -> Result<Self, Problem> {
+        let bad = |why: String| Problem::new(problem::BAD_VALUE, why);
+        let mut all: Vec<(String, String)> = Vec::new();
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            if !known.contains(&name.as_ref()) {
+                let expected = match known {
+                    [] => "none here".to_owned(),
+                    known => known.join(", "),
+                };
+                return Err(bad(format!(
+                    "{name}: unknown parameter, expected {expected}"
+                )));
+            }
+            if value.len() > LONGEST {
+                return Err(bad(format!("{name}: is longer than {LONGEST} bytes")));
+            }
+            if all.iter().any(|(other, _)| *other == name) {
+                return Err(bad(format!("{name}: is there more than once")));
+            }
+            all.push((name.into_owned(), value.into_owned()));
+        }
+        Ok(Self(all))
+    }
+
+    /// Reads the parameters that are known: the first value of each counts, blank ones are absent.
+    pub(super) fn read_leniently(query: &str, known: &[&str]) -> Self {
+        let mut all: Vec<(String, String)> = Vec::new();
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            let is_known = known.contains(&name.as_ref()) && !value.is_empty();
+            if is_known && !all.iter().any(|(other, _)| *other == name) {
+                all.push((name.into_owned(), value.into_owned()));
+            }
+        }
+        Self(all)
+    }
+
+    /// The value of a parameter.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        let found = self.0.iter().find(|(other, _)| other == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// `true` or `false`.
+    pub(super) fn flag(&self, name: &str, default: bool) -> Result<bool, Problem> {
+        match self.get(name) {
+            None => Ok(default),
+            Some("true") => Ok(true),
+            Some("false") => Ok(false),
+            Some(other) => Err(Problem::new(
+                problem::BAD_VALUE,
+                format!("{name}: expected true or false, got {other:?}"),
+            )),
+        }
+    }
+
+    /// A whole number within bounds.
+    pub(super) fn number(&self, name: &str, least: u64, most: u64) -> Result<Option<u64>, Problem> {
+        let Some(text) = self.get(name) else {
+            return Ok(None);
+        };
+        let number = text
+            .bytes()
+            .all(|byte| byte.is_ascii_digit())
+            .then(|| text.parse().ok())
+            .flatten()
+            .filter(|number| (least..=most).contains(number));
+        number.map(Some).ok_or_else(|| {
+            let expected = format!("{name}: expected {least} to {most}, got {text:?}");
+            Problem::new(problem::BAD_VALUE, expected)
         })
     }
-
-    pub(super) fn method(&self) -> &Method {
-        &self.method
-    }
-
-    /// The path and query of the request target, as the client wrote them.
-    pub(super) fn url(&self) -> &str {
-        &self.url
-    }
-
-    pub(super) fn headers(&self) -> &[Header] {
-        &self.headers
-    }
-
-    pub(super) fn header(&self, name: &'static str) -> Option<&str> {
-        let header = self
-            .headers()
-            .iter()
-            .find(|header| header.field.equiv(name));
-        header.map(|header| header.value.as_str())
-    }
-
-    /// The other end of the connection it came over.
-    pub(super) fn peer(&self) -> Peer {
-        self.asker.peer
-    }
-
-    /// The body.
-    pub(super) fn body(&mut self) -> io::Result<Vec<u8>> {
-        std::mem::replace(&mut self.body, Ok(Vec::new()))
-    }
-
-    /// All that is needed once the request is understood.
-    pub(super) fn into_asker(self) -> Asker {
-        self.asker
-    }
-
-    /// Answers at once.
-    pub(super) fn send(self, answer: Answer) {
-        self.asker.send(answer);
-    }
 }
 
-/// Who asks, and the way back: answered once, by whichever thread has the answer. It keeps neither
-/// the request nor the connection.
-pub(super) struct Asker {
-    wire: Weak<Wire>,
-    /// Where it comes from.
-    peer: Peer,
-    version: HTTPVersion,
-    wants_head: bool,
-    is_answered: bool,
-}
-
-impl Asker {
-    pub(super) fn new(wire: &Arc<Wire>, peer: Peer, head: &Head) -> Self {
-        Self {
-            wire: Arc::downgrade(wire),
-            peer,
-            version: HTTPVersion(1, u8::from(!head.is_old)),
-            wants_head: head.wants_head,
-            is_answered: false,
-        }
+/// A part of a path, decoded.
+pub(super) fn decoded(part: &str) -> Result<String, Problem> {
+    if part.len() > LONGEST {
+        let why = format!("the path: a part is longer than {LONGEST} bytes");
+        return Err(Problem::new(problem::BAD_VALUE, why));
     }
-
-    /// Has the client left?
-    pub(super) fn is_gone(&self) -> bool {
-        self.wire.strong_count() == 0
-    }
-
-    /// Exists as long as the client is connected.
-    pub(super) fn presence(&self) -> Weak<dyn Any + Send + Sync> {
-        self.wire.clone()
-    }
-
-    /// At the latest at `until` the client gets an answer: `late` gives it then.
-    pub(super) fn answer_by(&self, until: Instant, late: impl FnOnce() + Send + 'static) {
-        if let Some(wire) = self.wire.upgrade() {
-            wire.answer_by(until, Box::new(late));
-        }
-    }
-
-    /// Sends the answer; never waits for the client.
-    pub(super) fn send(mut self, answer: Answer) {
-        self.answer(answer);
-    }
-
-    fn answer(&mut self, answer: Answer) {
-        self.is_answered = true;
-        let sent = self.wire.upgrade().is_some_and(|wire| {
-            match answer.print(self.version.clone(), self.wants_head) {
-                Ok(output) => wire.answer(output),
-                // Nothing that is written into memory fails.
-                Err(_) => false,
-            }
-        });
-        if !sent {
-            // The client is gone; its job was done all the same.
-            debug!(target: "pdud.http", "an answer found no client: {}", self.peer.origin);
-        }
-    }
-}
-
-impl Drop for Asker {
-    /// Nobody waits for ever.
-    fn drop(&mut self) {
-        if !self.is_answered {
-            self.answer(Answer::text(500, "Internal Server Error\n"));
-        }
-    }
-}
-
-impl std::fmt::Debug for Asker {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Asker").finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_whole_url_is_a_target_too() {
-        for (target, path) in [
-            ("/power?x=http://y/", "/power?x=http://y/"),
-            ("http://h:16421/power?x=1", "/power?x=1"),
-            ("http://[::1]/", "/"),
-            ("http://h", "/"),
-            ("*", "*"),
-        ] {
-            assert_eq!(origin_form(target), path, "{target}");
-        }
-    }
+    percent_decode_str(part)
+        .decode_utf8()
+        .map(Cow::into_owned)
+        .map_err(|_| {
+            Problem::new(
+                problem::BAD_VALUE,
+                "the path: expected percent-encoded UTF-8",
+            )
+        })
 }

@@ -1,7 +1,6 @@
 //! The guard at every way in: makes a [`Caller`] of each request, turns others away, and writes
 //! down whom. The rules are in the module `access`; here are the headers, the clock and the log.
 
-use super::exchange::Exchange;
 use crate::access::{Access, Buckets, Caller, Denied, DeniedKind, Door, Facts, Hops, Origin, Peer};
 use crate::config::Alias;
 use crate::dispatch::Dispatcher;
@@ -71,10 +70,15 @@ impl Guard {
 
     /// Who sends this HTTP request to `path` (without scheme, host and query)? One that is turned
     /// away has been logged.
-    pub(super) fn admit(&self, request: &Exchange, path: &str) -> Result<Caller, Denied> {
+    pub(super) fn admit(
+        &self,
+        request: &tiny_http::Request,
+        peer: Peer,
+        path: &str,
+    ) -> Result<Caller, Denied> {
         let (facts, hops) = read(request);
         let access = self.access();
-        let guest = access.guest(request.peer(), &hops);
+        let guest = access.guest(peer, &hops);
         let admitted = access.admit(&guest, Door::of(path), &facts);
         admitted.map_err(|mut denied| {
             // Who guesses is told less often; a token that is one of ours always passes.
@@ -185,7 +189,7 @@ fn ip_of(origin: Origin) -> IpAddr {
 }
 
 /// What the request's headers tell, and what proxies have written there.
-fn read(request: &Exchange) -> (Facts<'_>, Hops<'_>) {
+fn read(request: &tiny_http::Request) -> (Facts<'_>, Hops<'_>) {
     let mut hops = Hops::default();
     let mut facts = Facts {
         is_safe: matches!(

@@ -1,7 +1,8 @@
 //! `/healthz` and `/metrics`.
 
-use super::api::{Call, Problem};
-use super::exchange::Answer;
+use super::exchange::Exchange;
+use super::problem::Problem;
+use super::response::Response;
 use crate::dispatch::metrics::PduFacts;
 use crate::request::State;
 use serde_json::json;
@@ -9,8 +10,8 @@ use std::time::Instant;
 
 /// Red only when requests cannot be served at all; one bad PDU is degraded. That this answers
 /// shows that the front and `http` move.
-pub(super) fn healthz(call: Call) {
-    let health = call.dispatcher().health();
+pub(super) fn healthz(exchange: Exchange) {
+    let health = exchange.dispatcher.health();
     let mut red = Vec::new();
     if !health.moves {
         red.push("dispatching does not move");
@@ -18,10 +19,10 @@ pub(super) fn healthz(call: Call) {
     let mut degraded: Vec<_> = health
         .troubles
         .iter()
-        .filter(|(pdu, _)| call.caller.may_see(pdu.as_str()))
+        .filter(|(pdu, _)| exchange.caller.may_see(pdu.as_str()))
         .map(|(pdu, why)| json!({"pdu": pdu.as_str(), "detail": why}))
         .collect();
-    let log = call.dispatcher().metrics().log().trouble;
+    let log = exchange.dispatcher.metrics().log().trouble;
     let is_well = health.troubles.is_empty() && log.is_none();
     degraded.extend(log.map(|why| json!({"detail": why})));
     let (code, status) = match (red.is_empty(), is_well) {
@@ -30,16 +31,16 @@ pub(super) fn healthz(call: Call) {
         (true, true) => (200, "ok"),
     };
     let body = json!({"status": status, "red": red, "degraded": degraded});
-    call.answer(Answer::json(code, &body));
+    exchange.respond(Response::json(code, &body));
 }
 
 /// Everything counted, and what is known of each PDU.
-pub(super) fn metrics(call: &Call) -> Result<Answer, Problem> {
+pub(super) fn metrics(exchange: &Exchange) -> Result<Response, Problem> {
     let now = Instant::now();
-    let pdus = call.dispatcher().pdus();
+    let pdus = exchange.dispatcher.pdus();
     let facts: Vec<PduFacts<'_>> = pdus
         .iter()
-        .filter(|info| call.caller.may_see(info.name.as_str()))
+        .filter(|info| exchange.caller.may_see(info.name.as_str()))
         .map(|info| PduFacts {
             name: info.name.as_str(),
             is_served: info.is_served,
@@ -61,13 +62,13 @@ pub(super) fn metrics(call: &Call) -> Result<Answer, Problem> {
                 .collect(),
         })
         .collect();
-    let left_off = call.dispatcher().left_off();
+    let left_off = exchange.dispatcher.left_off();
     let left_off: Vec<(&str, &str)> = left_off
         .iter()
         .map(|left| (left.pdu.as_str(), left.outlet.as_str()))
-        .filter(|(pdu, _)| call.caller.may_see(pdu))
+        .filter(|(pdu, _)| exchange.caller.may_see(pdu))
         .collect();
-    let text = call.dispatcher().metrics().text(&facts, &left_off);
+    let text = exchange.dispatcher.metrics().text(&facts, &left_off);
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok(Answer::new(200, content_type, text.into_bytes()))
+    Ok(Response::new(200, content_type, text.into_bytes()))
 }

@@ -1,13 +1,14 @@
 //! The private connection to tiny_http: it carries the requests of all clients, one behind the
 //! other, and nothing comes back on it. Answers go to the clients' sockets.
 
-use super::exchange::Asker;
+use super::response::Asker;
 use rustix::event::epoll;
 use rustix::fd::OwnedFd;
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,33 +19,37 @@ const FULL: usize = 8 * 1024;
 
 /// The requests on their way through tiny_http: who asked, by the numbers of their connections.
 #[derive(Debug, Default)]
-pub(super) struct Underway(Mutex<Askers>);
-
-#[derive(Debug, Default)]
-struct Askers {
-    askers: HashMap<u64, (Asker, usize)>,
-    /// What they all take up.
-    size: usize,
+pub(super) struct Underway {
+    askers: Mutex<HashMap<u64, (Asker, usize)>>,
+    /// What the requests of all askers take up; it changes under the lock.
+    size: AtomicUsize,
 }
 
 impl Underway {
-    fn lock(&self) -> MutexGuard<'_, Askers> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, (Asker, usize)>> {
+        self.askers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A request that takes up so much is on its way.
     fn add(&self, number: u64, asker: Asker, size: usize) {
-        let mut all = self.lock();
-        all.size += size;
-        all.askers.insert(number, (asker, size));
+        let mut askers = self.lock();
+        self.size.fetch_add(size, Ordering::Relaxed);
+        askers.insert(number, (asker, size));
     }
 
     /// The asker of the request that has arrived.
     pub(super) fn take(&self, number: u64) -> Option<Asker> {
-        let mut all = self.lock();
-        let (asker, size) = all.askers.remove(&number)?;
-        all.size -= size;
+        let mut askers = self.lock();
+        let (asker, size) = askers.remove(&number)?;
+        self.size.fetch_sub(size, Ordering::Relaxed);
         Some(asker)
+    }
+
+    /// All askers, whose requests will not arrive.
+    fn take_all(&self) -> HashMap<u64, (Asker, usize)> {
+        let mut askers = self.lock();
+        self.size.store(0, Ordering::Relaxed);
+        std::mem::take(&mut askers)
     }
 }
 
@@ -76,7 +81,7 @@ impl Link {
     /// The memory of the requests that tiny_http or the server has not taken yet, be their clients
     /// here or gone.
     pub(super) fn size(&self) -> usize {
-        self.underway.lock().size
+        self.underway.size.load(Ordering::Relaxed)
     }
 
     /// Takes a request of this size in memory; it is on its way at the latest after the next `flush`. Even when that fails
@@ -148,8 +153,7 @@ impl Link {
         self.stream = None;
         self.output.clear();
         self.waits_for_room = false;
-        let lost = std::mem::take(&mut *self.underway.lock()).askers;
-        let lost = lost.into_iter();
+        let lost = self.underway.take_all().into_iter();
         lost.map(|(number, (asker, _))| (number, asker)).collect()
     }
 }

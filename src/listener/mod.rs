@@ -17,30 +17,39 @@
 //!
 //! Invariant: knows `request`, `access` and `dispatch` (and `config`'s listener section); no driver.
 
-pub mod api;
+mod api;
 mod exchange;
 mod front;
 mod guard;
 pub mod head;
 mod health;
-pub mod http;
+mod http;
 mod link;
+mod lists;
 mod page;
+pub mod power;
 mod private;
+mod problem;
+mod pulse;
+mod response;
+mod routes;
 mod socket;
 pub mod tcp;
 mod wire;
 
+pub use routes::{OPENAPI, operations};
+
 use crate::access::Access;
 use crate::config::{DaemonConfig, Limits};
 use crate::dispatch::Dispatcher;
-use api::Api;
 use front::{Bounds, Command, Front, Remote};
 use guard::Guard;
 use http::HttpServer;
 use link::Underway;
+use lists::Lists;
 use log::{error, info};
 use private::PrivateFolder;
+use routes::Router;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -53,9 +62,7 @@ pub struct Listeners {
     front: Option<JoinHandle<()>>,
     remote: Remote,
     http: HttpServer,
-    api: Arc<Api>,
-    /// The sign of life that was asked for last.
-    beat: u64,
+    router: Arc<Router>,
     private: PrivateFolder,
     addresses: Vec<String>,
 }
@@ -84,10 +91,14 @@ impl Listeners {
         let socket = private.path().join("http");
         let underway = Arc::<Underway>::default();
         let guard = Arc::new(Guard::new(&config.access, config.limits.wrong_tokens));
-        let api = Arc::new(Api::start(Arc::clone(dispatcher), Arc::clone(&guard))?);
+        let router = Arc::new(Router {
+            dispatcher: Arc::clone(dispatcher),
+            guard: Arc::clone(&guard),
+            lists: Lists::start()?,
+        });
         let http = HttpServer::start(
             socket::listen_private(&socket)?,
-            Arc::clone(&api),
+            Arc::clone(&router),
             Arc::clone(&underway),
         )?;
         let bounds = bounds(&config.limits);
@@ -108,8 +119,7 @@ impl Listeners {
             front: Some(front),
             remote,
             http,
-            api,
-            beat: 0,
+            router,
             private,
             addresses,
         };
@@ -146,43 +156,43 @@ impl Listeners {
     /// Keeps other bounds from now on.
     pub fn set_limits(&self, limits: &Limits) {
         self.remote.tell(Command::Bounds(bounds(limits)));
-        self.api.guard.allow_wrong_tokens(limits.wrong_tokens);
+        self.router.guard.allow_wrong_tokens(limits.wrong_tokens);
     }
 
     /// Other rules for who may do what, from the next request on.
     pub fn set_access(&self, access: &Access) {
-        self.api.guard.follow(access);
+        self.router.guard.follow(access);
     }
 
     /// What does not move: threads that gave no sign of life since the last look, or a
     /// dispatcher that takes no requests. Asks all of them for the next sign.
     pub fn stuck(&mut self) -> Vec<&'static str> {
         let mut stuck = self.silent();
-        if !self.api.dispatcher.health().moves {
+        if !self.router.dispatcher.health().moves {
             stuck.push("dispatching");
         }
         self.ask();
         stuck
     }
 
-    /// Those that have not given the sign of life that was asked for.
+    /// Those that have not given the sign of life that they were asked for.
     fn silent(&self) -> Vec<&'static str> {
-        let beats = [
-            ("the listeners", self.remote.beat()),
-            ("HTTP", self.http.beat()),
-            ("lists", self.api.lists().beat()),
+        let pulses = [
+            &self.remote.pulse,
+            &self.http.pulse,
+            &self.router.lists.pulse,
         ];
-        let silent = beats.into_iter().filter(|(_, beat)| *beat != self.beat);
-        silent.map(|(name, _)| name).collect()
+        let silent = pulses.into_iter().filter(|pulse| pulse.is_awaited());
+        silent.map(|pulse| pulse.name).collect()
     }
 
     /// Asks all threads for a sign of life.
     fn ask(&mut self) {
-        self.beat += 1;
         // The front passes the question on to HTTP, which must know of it by then.
-        self.http.ask(self.beat);
-        self.remote.tell(Command::Beat(self.beat));
-        self.api.lists().ask(self.beat);
+        self.http.pulse.ask();
+        self.remote.pulse.ask();
+        self.remote.tell(Command::Live);
+        self.router.lists.ask();
     }
 
     /// Takes no further requests; those under way still get their answers.

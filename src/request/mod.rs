@@ -5,6 +5,7 @@
 pub(crate) mod hint;
 pub mod ranges;
 
+use serde::Deserialize;
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::fmt;
@@ -167,7 +168,8 @@ impl fmt::Display for Outlet {
 }
 
 /// The state an outlet can be put into.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Switch {
     /// Power flows.
     On,

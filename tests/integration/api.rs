@@ -6,7 +6,7 @@ use crate::sim::apc::{ApcPdu, Behaviour, Layout};
 use pdudaemon::access::Token;
 use pdudaemon::config::Config;
 use pdudaemon::dispatch::{Dispatcher, Recover, Stop};
-use pdudaemon::listener::{Listeners, api};
+use pdudaemon::listener::{self, Listeners};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -43,7 +43,7 @@ impl Daemon {
             dispatcher,
             listeners: Some(listeners),
             address,
-            document: serde_json::from_str(api::OPENAPI).expect("JSON"),
+            document: serde_json::from_str(listener::OPENAPI).expect("JSON"),
         }
     }
 
@@ -147,7 +147,7 @@ fn kind(body: &Value) -> &str {
 
 #[test]
 fn the_document_has_every_operation_and_no_other() {
-    let document: Value = serde_json::from_str(api::OPENAPI).expect("JSON");
+    let document: Value = serde_json::from_str(listener::OPENAPI).expect("JSON");
     assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
     let mut documented: Vec<(String, String)> = document["paths"]
         .as_object()
@@ -158,7 +158,7 @@ fn the_document_has_every_operation_and_no_other() {
             methods.map(move |method| (path.clone(), method.to_uppercase()))
         })
         .collect();
-    let mut served: Vec<(String, String)> = api::operations()
+    let mut served: Vec<(String, String)> = listener::operations()
         .map(|(path, method)| (path.to_owned(), method.to_owned()))
         .collect();
     documented.sort();

@@ -1,110 +1,69 @@
 //! `POST /api/v1/requests`: one command for many targets. All are checked before any is touched,
 //! and all are submitted at once: PDUs work in parallel, each in its order.
 
-use super::call::Call;
-use super::pdus::delay_of;
-use super::problem::{self, Problem};
-use super::views::{is_ok, state_of};
+use super::targets::delay_of;
+use super::views::ResultView;
 use crate::config::Alias;
-use crate::dispatch::{Progress, Ticket};
-use crate::listener::exchange::{Answer, Asker};
+use crate::dispatch::Ticket;
+use crate::listener::exchange::Exchange;
+use crate::listener::problem::{self, Problem};
+use crate::listener::response::Response;
 use crate::request::ranges::targets_among;
-use crate::request::{Action, Delay, Failure, FailureKind, Proof, Target};
-use serde::{Deserialize, Serialize};
+use crate::request::{Action, Delay, Failure, FailureKind, Target};
+use serde::Deserialize;
+use serde_json::json;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// The body.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Body {
+struct Batch {
     targets: Vec<String>,
     command: String,
     delay: Option<f64>,
 }
 
-/// One target's end.
-#[derive(Clone, Debug, Default, Serialize)]
-struct Ending {
-    /// As it could be written alone.
-    target: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pdu: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    outlet: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    alias: Option<String>,
-    request: u64,
-    ok: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    state: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<String>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    unconfirmed: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    problem: Option<Problem>,
-}
-
-#[derive(Debug, Serialize)]
-struct Results {
-    ok: bool,
-    results: Vec<Ending>,
-}
-
-/// The ends gathered so far, and who waits for all of them.
-struct Gather {
-    results: Vec<Option<Ending>>,
-    left: usize,
-    asker: Option<Asker>,
-}
-
 /// `POST /api/v1/requests`
-pub(super) fn post(mut call: Call) {
-    let (targets, action, delay) = match call
-        .body::<Body>(false)
-        .and_then(|body| checked(&call, &body))
-    {
+pub(in crate::listener) fn post(mut exchange: Exchange) {
+    let body = exchange.body::<Batch>(false);
+    let (targets, action, delay) = match body.and_then(|body| checked(&exchange, &body)) {
         Ok(checked) => checked,
-        Err(problem) => return call.problem(problem),
+        Err(problem) => return exchange.problem(problem),
     };
-    let tickets: Vec<Arc<Ticket>> = targets
-        .into_iter()
-        .map(|target| call.submit_permitted(target, action, delay))
-        .collect();
-    let gather = Arc::new(Mutex::new(Gather {
-        results: vec![None; tickets.len()],
-        left: tickets.len(),
-        asker: Some(call.asker),
-    }));
-    for (index, ticket) in tickets.iter().enumerate() {
-        let gather = Arc::clone(&gather);
-        ticket.follow(Box::new(move |ticket| {
-            let mut gather = gather.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(place) = gather.results.get_mut(index) {
-                *place = Some(result(ticket));
+    let submit = |target| exchange.submit_permitted(target, action, delay);
+    let tickets: Arc<[Arc<Ticket>]> = targets.into_iter().map(submit).collect();
+    let left = Arc::new(AtomicUsize::new(tickets.len()));
+    let asker = Arc::new(Mutex::new(Some(exchange.asker)));
+    for ticket in tickets.iter() {
+        let (left, asker, tickets) = (left.clone(), asker.clone(), tickets.clone());
+        // The last that ends answers for all.
+        ticket.follow(Box::new(move |_| {
+            if left.fetch_sub(1, Ordering::AcqRel) > 1 {
+                return;
             }
-            gather.left = gather.left.saturating_sub(1);
-            if gather.left == 0
-                && let Some(asker) = gather.asker.take()
-            {
-                let results = std::mem::take(&mut gather.results);
-                asker.send(answer(results.into_iter().flatten().collect()));
+            let asker = asker.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(asker) = asker {
+                asker.send(response(&tickets));
             }
         }));
     }
 }
 
-fn answer(results: Vec<Ending>) -> Answer {
-    let done = results.iter().filter(|result| result.ok).count();
-    let status = match done {
+fn response(tickets: &[Arc<Ticket>]) -> Response {
+    let results: Vec<ResultView> = tickets.iter().map(|one| ResultView::new(one)).collect();
+    let status = match results.iter().filter(|result| result.is_ok()).count() {
         done if done == results.len() => 200,
         0 => 502,
         _ => 207,
     };
-    let ok = status == 200;
-    Answer::json(status, &Results { ok, results })
+    Response::json(status, &json!({"ok": status == 200, "results": results}))
 }
 
-fn checked(call: &Call, body: &Body) -> Result<(Vec<Target>, Action, Option<Delay>), Problem> {
+fn checked(
+    exchange: &Exchange,
+    body: &Batch,
+) -> Result<(Vec<Target>, Action, Option<Delay>), Problem> {
     let bad = |why: String| Problem::new(problem::BAD_VALUE, why);
     let action: Action = body.command.parse().map_err(|()| {
         let (got, expected) = (&body.command, Action::COMMANDS);
@@ -114,23 +73,23 @@ fn checked(call: &Call, body: &Body) -> Result<(Vec<Target>, Action, Option<Dela
     if body.targets.is_empty() {
         return Err(bad("targets: expected at least one".into()));
     }
-    let dispatcher = &call.api.dispatcher;
+    let dispatcher = &exchange.dispatcher;
     let aliases = dispatcher.aliases();
     // Who may not see a name is answered as if there were none.
     let is_known = |name: &str| match name.strip_prefix('@') {
         Some(alias) => aliases
             .get(alias)
-            .is_some_and(|alias| call.may_see_alias(alias)),
-        None => dispatcher.has(name) && call.caller.may_see(name),
+            .is_some_and(|alias| exchange.may_see_alias(alias)),
+        None => dispatcher.has(name) && exchange.caller.may_see(name),
     };
     let targets =
         targets_among(&body.targets, is_known).map_err(|why| bad(format!("targets: {why}")))?;
     for target in &targets {
-        call.permit(target, action)?;
+        exchange.permit(target, action)?;
         match target {
             Target::Outlet { pdu, outlet } => {
                 dispatcher
-                    .outlet(pdu, outlet, |name| call.caller.may_see(name))
+                    .outlet(pdu, outlet, |name| exchange.caller.may_see(name))
                     .map_err(|f| Problem::from(&f))?;
             }
             Target::Alias(alias) => {
@@ -142,7 +101,7 @@ fn checked(call: &Call, body: &Body) -> Result<(Vec<Target>, Action, Option<Dela
                     ),
                     None => dispatcher.unknown_alias(alias, |name| {
                         let named = aliases.get(name);
-                        named.is_some_and(|named| call.may_see_alias(named))
+                        named.is_some_and(|named| exchange.may_see_alias(named))
                     }),
                 };
                 return Err((&failure).into());
@@ -150,36 +109,4 @@ fn checked(call: &Call, body: &Body) -> Result<(Vec<Target>, Action, Option<Dela
         }
     }
     Ok((targets, action, delay))
-}
-
-fn result(ticket: &Ticket) -> Ending {
-    let mut result = Ending {
-        request: ticket.id,
-        ..Ending::default()
-    };
-    match &ticket.request.target {
-        Target::Outlet { pdu, outlet } => {
-            result.target = format!("{pdu}:{outlet}");
-            result.pdu = Some(pdu.clone());
-            result.outlet = Some(outlet.as_str().to_owned());
-        }
-        Target::Alias(alias) => {
-            result.target = format!("@{alias}");
-            result.alias = Some(alias.clone());
-        }
-    }
-    if let Progress::Ended { outcome, .. } = ticket.progress() {
-        result.ok = is_ok(&outcome);
-        match outcome {
-            Ok(done) => {
-                result.unconfirmed = done.proof < Proof::State;
-                if let Some(state) = &done.state {
-                    let (word, detail) = state_of(state);
-                    (result.state, result.detail) = (word, detail.map(str::to_owned));
-                }
-            }
-            Err(failure) => result.problem = Some(Problem::of(&failure, Some(ticket.id))),
-        }
-    }
-    result
 }

@@ -1,9 +1,10 @@
 //! What the API says: its JSON, made from what the dispatcher knows.
 
-use super::problem::Problem;
 use crate::dispatch::{Known, PduInfo, Progress, Source, Ticket};
+use crate::listener::problem::Problem;
 use crate::request::{Outcome, Outlet, Proof, State, Target};
 use serde::Serialize;
+use serde_json::{Value, json};
 use std::cmp::Ordering;
 use std::time::SystemTime;
 
@@ -24,17 +25,10 @@ pub(super) struct PduView<'a> {
     since: Option<String>,
     waiting: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
-    last_error: Option<LastError<'a>>,
+    last_error: Option<Value>,
     /// Null while it is not known how many it has.
     outlet_count: Option<usize>,
     outlets: Vec<OutletView<'a>>,
-}
-
-#[derive(Debug, Serialize)]
-struct LastError<'a> {
-    at: String,
-    outlet: &'a str,
-    text: &'a str,
 }
 
 /// An outlet and its last known state.
@@ -96,10 +90,9 @@ impl<'a> PduView<'a> {
             reachable: report.reachable,
             since: report.since.map(when),
             waiting: info.waiting,
-            last_error: report.last_error.as_ref().map(|error| LastError {
-                at: when(error.at),
-                outlet: error.outlet.as_str(),
-                text: &error.text,
+            last_error: report.last_error.as_ref().map(|error| {
+                let (outlet, text) = (error.outlet.as_str(), &error.text);
+                json!({"at": when(error.at), "outlet": outlet, "text": text})
             }),
             outlet_count: info.outlet_count,
             outlets: outlets
@@ -122,34 +115,12 @@ fn as_people_count(a: &Outlet, b: &Outlet) -> Ordering {
     }
 }
 
-/// What a request is aimed at.
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-pub(super) enum TargetView {
-    Outlet { pdu: String, outlet: String },
-    Alias { alias: String },
-}
-
-impl From<&Target> for TargetView {
-    fn from(target: &Target) -> Self {
-        match target {
-            Target::Outlet { pdu, outlet } => Self::Outlet {
-                pdu: pdu.clone(),
-                outlet: outlet.as_str().to_owned(),
-            },
-            Target::Alias(alias) => Self::Alias {
-                alias: alias.clone(),
-            },
-        }
-    }
-}
-
 /// A request and how far it is.
 #[derive(Debug, Serialize)]
 pub(super) struct RequestView {
     id: u64,
     client: String,
-    target: TargetView,
+    target: Value,
     command: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     delay: Option<f64>,
@@ -158,13 +129,90 @@ pub(super) struct RequestView {
     #[serde(skip_serializing_if = "Option::is_none")]
     took: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    ok: Option<bool>,
+    attempts: Option<u32>,
+    #[serde(flatten)]
+    end: Option<EndView>,
+}
+
+impl RequestView {
+    pub(super) fn new(ticket: &Ticket) -> Self {
+        let request = &ticket.request;
+        let progress = ticket.progress();
+        let (word, ended) = match &progress {
+            Progress::Waiting => ("waiting", None),
+            Progress::Running => ("running", None),
+            Progress::Ended { outcome, took } => ("ended", Some((outcome, took))),
+        };
+        Self {
+            id: ticket.id,
+            client: request.client.to_string(),
+            target: match &request.target {
+                Target::Outlet { pdu, outlet } => json!({"pdu": pdu, "outlet": outlet.as_str()}),
+                Target::Alias(alias) => json!({"alias": alias}),
+            },
+            command: request.action.to_string(),
+            delay: request.delay.map(|delay| delay.duration().as_secs_f64()),
+            progress: word,
+            submitted: when(ticket.submitted),
+            took: ended.map(|(_, took)| seconds(*took)),
+            attempts: ended.and_then(|(outcome, _)| Some(outcome.as_ref().ok()?.attempts)),
+            end: ended.map(|(outcome, _)| EndView::new(outcome, ticket.id)),
+        }
+    }
+}
+
+/// The end of one of many requests.
+#[derive(Debug, Serialize)]
+pub(super) struct ResultView {
+    /// As it could be written alone.
+    target: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pdu: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outlet: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alias: Option<String>,
+    request: u64,
+    #[serde(flatten)]
+    end: EndView,
+}
+
+impl ResultView {
+    pub(super) fn new(ticket: &Ticket) -> Self {
+        let (target, pdu, outlet, alias) = match &ticket.request.target {
+            Target::Outlet { pdu, outlet } => {
+                let target = format!("{pdu}:{outlet}");
+                (target, Some(pdu.clone()), Some(outlet.to_string()), None)
+            }
+            Target::Alias(alias) => (format!("@{alias}"), None, None, Some(alias.clone())),
+        };
+        Self {
+            target,
+            pdu,
+            outlet,
+            alias,
+            request: ticket.id,
+            end: match ticket.progress() {
+                Progress::Ended { outcome, .. } => EndView::new(&outcome, ticket.id),
+                Progress::Running | Progress::Waiting => EndView::default(),
+            },
+        }
+    }
+
+    pub(super) fn is_ok(&self) -> bool {
+        self.end.ok
+    }
+}
+
+/// How a request ended.
+#[derive(Debug, Default, Serialize)]
+struct EndView {
+    /// It was done, and a state that was asked for is known.
+    ok: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    attempts: Option<u32>,
     /// Switched, and the PDU's state does not confirm it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     unconfirmed: bool,
@@ -172,52 +220,26 @@ pub(super) struct RequestView {
     problem: Option<Problem>,
 }
 
-impl RequestView {
-    pub(super) fn new(ticket: &Ticket) -> Self {
-        let request = &ticket.request;
-        let mut view = Self {
-            id: ticket.id,
-            client: request.client.to_string(),
-            target: (&request.target).into(),
-            command: request.action.to_string(),
-            delay: request.delay.map(|delay| delay.duration().as_secs_f64()),
-            progress: "waiting",
-            submitted: when(ticket.submitted),
-            took: None,
-            ok: None,
-            state: None,
-            detail: None,
-            attempts: None,
-            unconfirmed: false,
-            problem: None,
-        };
-        match ticket.progress() {
-            Progress::Waiting => {}
-            Progress::Running => view.progress = "running",
-            Progress::Ended { outcome, took } => {
-                view.progress = "ended";
-                view.took = Some(seconds(took));
-                view.ok = Some(is_ok(&outcome));
-                match outcome {
-                    Ok(done) => {
-                        view.attempts = Some(done.attempts);
-                        view.unconfirmed = done.proof < Proof::State;
-                        if let Some(state) = &done.state {
-                            let (word, detail) = state_of(state);
-                            (view.state, view.detail) = (word, detail.map(str::to_owned));
-                        }
-                    }
-                    Err(failure) => view.problem = Some(Problem::of(&failure, Some(ticket.id))),
-                }
+impl EndView {
+    fn new(outcome: &Outcome, request: u64) -> Self {
+        let done = match outcome {
+            Ok(done) => done,
+            Err(failure) => {
+                return Self {
+                    problem: Some(Problem::of(failure, Some(request))),
+                    ..Self::default()
+                };
             }
+        };
+        let (state, detail) = done.state.as_ref().map_or((None, None), state_of);
+        Self {
+            ok: !matches!(done.state, Some(State::Unknown(_))),
+            state,
+            detail: detail.map(str::to_owned),
+            unconfirmed: done.proof < Proof::State,
+            problem: None,
         }
-        view
     }
-}
-
-/// Was it done, and is a state that was asked for known?
-pub(super) fn is_ok(outcome: &Outcome) -> bool {
-    matches!(outcome, Ok(done) if !matches!(done.state, Some(State::Unknown(_))))
 }
 
 /// RFC 3339, in UTC, to the millisecond.

@@ -2,8 +2,8 @@
 
 use super::Front;
 use super::connection::{Phase, SMALL};
-use crate::listener::exchange::Asker;
 use crate::listener::head::{self, CLIENT_HEADER, refusal};
+use crate::listener::response::Asker;
 use log::error;
 use rustix::event::epoll;
 use std::io;

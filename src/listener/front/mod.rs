@@ -18,6 +18,7 @@ mod serve;
 use super::guard::Guard;
 use super::head::refusal;
 use super::link::{Link, Underway};
+use super::pulse::Pulse;
 use super::wire::Waker;
 use crate::config::{Limits, Protocols};
 use crate::dispatch::Dispatcher;
@@ -32,7 +33,6 @@ use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long waiting and accepting pause when the system refuses them.
@@ -55,8 +55,8 @@ pub(super) struct Bounds {
 pub(super) enum Command {
     /// Accept nothing more; finish what is under way, then end.
     Drain,
-    /// Give this sign of life.
-    Beat(u64),
+    /// Give a sign of life, and have HTTP give one.
+    Live,
     /// Keep these bounds from now on.
     Bounds(Bounds),
     /// End.
@@ -68,15 +68,10 @@ pub(super) enum Command {
 pub(super) struct Remote {
     commands: Sender<Command>,
     wake: Arc<OwnedFd>,
-    beat: Arc<AtomicU64>,
+    pub(super) pulse: Pulse,
 }
 
 impl Remote {
-    /// The last sign of life asked for that came.
-    pub(super) fn beat(&self) -> u64 {
-        self.beat.load(Ordering::Acquire)
-    }
-
     pub(super) fn tell(&self, command: Command) {
         // A front that is gone has ended.
         let _ = self.commands.send(command);
@@ -89,7 +84,7 @@ pub(super) struct Front {
     epoll: OwnedFd,
     wake: Arc<OwnedFd>,
     commands: Receiver<Command>,
-    beat: Arc<AtomicU64>,
+    pulse: Pulse,
     acceptor: Acceptor,
     protocols: Protocols,
     bounds: Bounds,
@@ -133,15 +128,15 @@ impl Front {
         let remote = Remote {
             commands: sender,
             wake: Arc::clone(&wake),
-            beat: Arc::new(AtomicU64::new(0)),
+            pulse: Pulse::of("the listeners"),
         };
-        let beat = Arc::clone(&remote.beat);
+        let pulse = remote.pulse.clone();
         let waker = Arc::new(Waker::new(&wake));
         let mut front = Self {
             epoll,
             wake,
             commands,
-            beat,
+            pulse,
             acceptor: Acceptor::new(listening),
             protocols,
             bounds,
@@ -201,8 +196,8 @@ impl Front {
             while let Ok(command) = self.commands.try_recv() {
                 match command {
                     Command::Drain => self.drain(),
-                    Command::Beat(beat) => {
-                        self.beat.store(beat, Ordering::Release);
+                    Command::Live => {
+                        self.pulse.give();
                         if let Err(error) = self.link.probe(&self.epoll) {
                             self.link_lost(&error);
                         }

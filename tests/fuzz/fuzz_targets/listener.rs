@@ -6,8 +6,8 @@
 use libfuzzer_sys::fuzz_target;
 use pdudaemon::config::Limits;
 use pdudaemon::listener::head::{self, Sniffed};
-use pdudaemon::listener::{http, tcp};
-use pdudaemon::request::{Action, Target};
+use pdudaemon::listener::{power, tcp};
+use pdudaemon::request::Target;
 use std::sync::Arc;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -43,10 +43,8 @@ fn request(bytes: &[u8]) {
         return;
     };
     let query = target.split_once('?').map_or("", |(_, query)| query);
-    if let Ok(request) = http::parse(query, Action::Reboot, "fuzz".into()) {
-        let delay = request
-            .delay
-            .map_or(0.0, |delay| delay.duration().as_secs_f64());
+    if let Ok((_, delay)) = power::parse(query) {
+        let delay = delay.map_or(0.0, |delay| delay.duration().as_secs_f64());
         assert!((0.0..=86_400.0).contains(&delay));
     }
 }

@@ -1,13 +1,13 @@
 //! What went wrong, as a problem document (RFC 9457) with a stable type.
 
+use super::response::Response;
 use crate::access::{Denied, DeniedKind};
-use crate::listener::exchange::Answer;
 use crate::request::{Failure, FailureKind};
 use serde::Serialize;
 
 /// One kind of problem: the end of its type, its status, its title.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::listener) struct Kind(
+pub(super) struct Kind(
     pub(super) &'static str,
     pub(super) u16,
     pub(super) &'static str,
@@ -52,7 +52,7 @@ pub(super) fn kind_of(failure: FailureKind) -> Kind {
 
 /// A problem document.
 #[derive(Clone, Debug, Serialize)]
-pub(in crate::listener) struct Problem {
+pub(super) struct Problem {
     #[serde(rename = "type")]
     kind: String,
     title: &'static str,
@@ -83,8 +83,8 @@ impl Problem {
         }
     }
 
-    pub(in crate::listener) fn answer(&self) -> Answer {
-        Answer::serialized(self.status, "application/problem+json", self)
+    pub(super) fn response(&self) -> Response {
+        Response::serialized(self.status, "application/problem+json", self)
     }
 }
 
@@ -96,6 +96,12 @@ impl From<&Denied> for Problem {
             DeniedKind::TooMany => TOO_MANY,
         };
         Self::new(kind, denied.reason.clone())
+    }
+}
+
+impl From<Denied> for Problem {
+    fn from(denied: Denied) -> Self {
+        Self::from(&denied)
     }
 }
 

@@ -1,0 +1,123 @@
+//! Background reads: whoever only looks at a PDU has its old states read again. One read at a time
+//! goes to a PDU, and none while somebody waits for it.
+
+use super::{Dispatcher, Known, PduInfo};
+use crate::request::{Action, FailureKind, Outcome, Outlet, PduName, Request, Target};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A PDU is looked at no more often than this, however many clients ask.
+const LOOK: Duration = Duration::from_millis(500);
+/// An outlet whose read failed is left in peace so long, and its PDU if that did not answer.
+const SORE: Duration = Duration::from_secs(15);
+
+/// The background reads of all PDUs.
+#[derive(Debug, Default)]
+pub(super) struct Refresher(Mutex<HashMap<PduName, Round>>);
+
+/// The background reads of one PDU.
+#[derive(Debug, Default)]
+struct Round {
+    /// A read is under way; these outlets come after it.
+    is_busy: bool,
+    left: VecDeque<Outlet>,
+    /// The next round begins no earlier.
+    not_before: Option<Instant>,
+    /// Outlets whose read failed, and when.
+    sore: HashMap<Outlet, Instant>,
+}
+
+impl Refresher {
+    fn lock(&self) -> MutexGuard<'_, HashMap<PduName, Round>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Dispatcher {
+    /// Has the states of this PDU that are older than `age` read again. Never waits.
+    pub fn refresh(self: &Arc<Self>, info: &PduInfo, age: Duration) {
+        if !info.reads_back || info.waiting > 0 {
+            return;
+        }
+        let now = Instant::now();
+        let mut rounds = self.refresher.lock();
+        let is_early = |round: &Round| round.not_before.is_some_and(|until| now < until);
+        let round = rounds.get(&info.name);
+        if round.is_some_and(|round| round.is_busy || is_early(round)) {
+            return;
+        }
+        let round = rounds.entry(info.name.clone()).or_default();
+        round.not_before = Some(now + LOOK);
+        let sore = &mut round.sore;
+        sore.retain(|outlet, _| info.outlets.contains_key(outlet) || info.sought.contains(outlet));
+        let is_old = |known: &Known| known.at.elapsed().is_ok_and(|known| known > age);
+        let is_due = |outlet: &&Outlet| {
+            info.report.outlets.get(*outlet).is_none_or(is_old)
+                && sore.get(*outlet).is_none_or(|failed| now >= *failed + SORE)
+        };
+        let mut left: Vec<Outlet> = info.outlets.keys().filter(is_due).cloned().collect();
+        left.extend(info.sought.first().filter(is_due).cloned());
+        // One that failed keeps no other waiting, nor does it wait for ever.
+        left.sort_by_key(|outlet| sore.get(outlet).copied());
+        round.left = left.into();
+        drop(rounds);
+        self.read_next(&info.name);
+    }
+
+    /// Submits the next background read of this PDU, which submits the one after it.
+    fn read_next(self: &Arc<Self>, pdu: &PduName) {
+        let next = self.refresher.lock().get_mut(pdu).and_then(|round| {
+            let next = round.left.pop_front();
+            round.is_busy = next.is_some();
+            next
+        });
+        let Some(outlet) = next else { return };
+        let request = Request {
+            client: "refresh".into(),
+            target: Target::Outlet {
+                pdu: pdu.to_string(),
+                outlet: outlet.clone(),
+            },
+            action: Action::State,
+            delay: None,
+            is_background: true,
+            may_know_names: false,
+        };
+        let (dispatcher, pdu) = (Arc::clone(self), pdu.clone());
+        let then = Box::new(move |outcome: Outcome| {
+            dispatcher.has_read(&pdu, &outlet, &outcome);
+            dispatcher.read_next(&pdu);
+        });
+        drop(self.submit(request, then));
+    }
+
+    /// A read has ended. The outlet after one that was sought and found is sought in turn.
+    fn has_read(&self, pdu: &PduName, outlet: &Outlet, outcome: &Outcome) {
+        let next = self.pdu(pdu.as_str());
+        let next = next.and_then(|info| info.sought.first().cloned());
+        let mut rounds = self.refresher.lock();
+        let Some(round) = rounds.get_mut(pdu) else {
+            return;
+        };
+        let Err(failure) = outcome else {
+            round.sore.remove(outlet);
+            let is_new = |next: &Outlet| {
+                next != outlet && !round.left.contains(next) && !round.sore.contains_key(next)
+            };
+            let next = next.filter(is_new);
+            return round.left.extend(next);
+        };
+        let now = Instant::now();
+        round.sore.insert(outlet.clone(), now);
+        // All other failures may be the PDU's: a wrong password is not tried with each outlet.
+        let is_of_outlet = matches!(
+            failure.kind,
+            FailureKind::NoSuchOutlet | FailureKind::CannotRead
+        );
+        if !is_of_outlet {
+            round.left.clear();
+            round.not_before = Some(now + SORE);
+        }
+    }
+}

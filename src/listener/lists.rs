@@ -1,0 +1,132 @@
+//! The thread that shows things: the page, lists, metrics. However many ask for them, and however
+//! long it takes to write one down, no switch waits for it.
+//!
+//! What several ask for at once is written down once, and for whoever has left meanwhile not at
+//! all.
+
+use super::exchange::{Does, Exchange, Operation, Query};
+use super::problem::{self, Problem};
+use super::pulse::Pulse;
+use super::response::Response;
+use crate::access::Caller;
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+use std::fmt;
+use std::io;
+use std::time::{Duration, Instant};
+
+/// Exchanges that may wait here, those whose clients are gone included; further ones are refused.
+const WAITING: usize = 1000;
+/// Responses that are kept to be shared.
+const SHARED: usize = 4;
+/// No response is kept longer once nobody waits.
+const SHARED_FOR: Duration = Duration::from_millis(100);
+
+/// The thread's other end. Nothing in its inbox asks for a sign of life.
+pub(super) struct Lists {
+    inbox: Sender<Option<Box<Exchange>>>,
+    pub(super) pulse: Pulse,
+}
+
+impl Lists {
+    /// Starts the thread, which ends with its last sender.
+    pub(super) fn start() -> io::Result<Self> {
+        let (inbox, exchanges) = crossbeam_channel::bounded(WAITING);
+        let pulse = Pulse::of("lists");
+        let given = pulse.clone();
+        std::thread::Builder::new()
+            .name("lists".into())
+            .spawn(move || show_all(&exchanges, &given))?;
+        Ok(Self { inbox, pulse })
+    }
+
+    /// Answers when it is the exchange's turn, or refuses at once.
+    pub(super) fn show(&self, exchange: Exchange) {
+        // Without the thread the asker answers itself when it is dropped.
+        if let Err(TrySendError::Full(Some(exchange))) =
+            self.inbox.try_send(Some(Box::new(exchange)))
+        {
+            exchange.dispatcher.metrics().refused("lists");
+            let why = "too many ask for lists at once; try again in a moment";
+            exchange.problem(Problem::new(problem::BUSY, why));
+        }
+    }
+
+    /// Asks the thread for a sign of life.
+    pub(super) fn ask(&self) {
+        self.pulse.ask();
+        // Where there is no room, whatever waits has the thread give the sign.
+        let _ = self.inbox.try_send(None);
+    }
+}
+
+/// What the thread does.
+fn show_all(exchanges: &Receiver<Option<Box<Exchange>>>, pulse: &Pulse) {
+    let mut shared = Vec::new();
+    for exchange in exchanges {
+        // Many lists may wait before the question: each is a sign of life.
+        pulse.give();
+        if let Some(exchange) = exchange {
+            show(*exchange, &mut shared);
+        }
+        // Whoever waits may still share what was made.
+        if exchanges.is_empty() {
+            shared.retain(|made: &Shared| made.began.elapsed() < SHARED_FOR);
+        }
+    }
+}
+
+/// A response, and for whom it is good.
+struct Shared {
+    began: Instant,
+    operation: &'static Operation,
+    path: Vec<String>,
+    query: Query,
+    caller: Caller,
+    response: Response,
+}
+
+impl Shared {
+    fn is_good_for(&self, exchange: &Exchange, age: Duration) -> bool {
+        self.began + age >= exchange.at
+            && std::ptr::eq(self.operation, exchange.operation)
+            && self.path == exchange.path
+            && self.query == exchange.query
+            && self.caller.sees_as(&exchange.caller)
+    }
+}
+
+/// Answers with one of the responses made last, or makes another.
+fn show(exchange: Exchange, made: &mut Vec<Shared>) {
+    let Does::Shows(age, make) = exchange.operation.does else {
+        return;
+    };
+    if exchange.asker.is_gone() {
+        return;
+    }
+    if let Some(good) = made.iter().find(|made| made.is_good_for(&exchange, age)) {
+        return exchange.asker.send(good.response.clone());
+    }
+    let began = Instant::now();
+    let response = match make(&exchange) {
+        Ok(response) => response,
+        Err(problem) => return exchange.problem(problem),
+    };
+    if made.len() >= SHARED {
+        made.remove(0);
+    }
+    made.push(Shared {
+        began,
+        operation: exchange.operation,
+        path: exchange.path,
+        query: exchange.query,
+        caller: exchange.caller,
+        response: response.clone(),
+    });
+    exchange.asker.send(response);
+}
+
+impl fmt::Debug for Lists {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lists").finish_non_exhaustive()
+    }
+}
