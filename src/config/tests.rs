@@ -847,3 +847,73 @@ fn the_bounds_on_clients_are_read_and_checked() {
         assert!(error.contains(&expected), "{error}");
     }
 }
+
+/// The keys and defaults of a table in `share/doc/config.md`.
+fn documented(heading: &str) -> Vec<(&'static str, &'static str)> {
+    let page = include_str!("../../share/doc/config.md");
+    let section = page
+        .split("\n## ")
+        .find(|section| section.starts_with(heading));
+    let rows = section.expect("the heading").lines();
+    rows.filter_map(|row| {
+        let mut cells = row.strip_prefix("| `")?.split(" | ");
+        Some((cells.next()?.trim_end_matches('`'), cells.next()?))
+    })
+    .collect()
+}
+
+#[test]
+fn the_documents_name_every_key_and_no_other() {
+    let manual = include_str!("../../share/man/pdudaemon.conf.5");
+    for (heading, keys) in [
+        ("Keys of `daemon`", file::DAEMON_KEYS),
+        ("Keys of every PDU", file::PDU_KEYS),
+    ] {
+        let mut shown: Vec<&str> = documented(heading).iter().map(|(key, _)| *key).collect();
+        let mut known = keys.to_vec();
+        shown.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(shown, known, "share/doc/config.md: {heading}");
+        for key in keys {
+            let is_item = |line: &str| line == format!(".It Ic {key}");
+            assert!(
+                manual.lines().any(is_item),
+                "pdudaemon.conf(5) has no {key}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_defaults_are_those_of_the_documents() {
+    let number = |default: &'static str| default.split(',').next()?.parse::<u64>().ok();
+    let with = |of_daemon: &str, of_pdu: &str| {
+        let text = format!(
+            r#"{{"daemon": {{"hostname": "localhost"{of_daemon}}}, "pdus": {{"a": {{"driver": "simulated"{of_pdu}}}}}}}"#
+        );
+        let config = Config::parse(&text, "x.conf").expect("loads");
+        let pdu = good(&config, "a");
+        let seconds = (pdu.retrydelay, pdu.timeout);
+        let limits = (pdu.queue_limit, pdu.client_limit, pdu.delayed_limit);
+        format!(
+            "{:?} {:?} {seconds:?} {limits:?}",
+            config.daemon, pdu.retries
+        )
+    };
+    let mut seen = 0;
+    for (key, default) in documented("Keys of `daemon`") {
+        if let Some(default) = number(default) {
+            let written = format!(r#", "{key}": {default}"#);
+            assert_eq!(with(&written, ""), with("", ""), "{key}");
+            seen += 1;
+        }
+    }
+    for (key, default) in documented("Keys of every PDU") {
+        if let Some(default) = number(default) {
+            let written = format!(r#", "{key}": {default}"#);
+            assert_eq!(with("", &written), with("", ""), "{key}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 12, "the defaults are found");
+}
