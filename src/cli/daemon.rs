@@ -47,9 +47,9 @@ pub struct Drive {
     pub action: Action,
     /// `--delay`.
     pub delay: Option<Delay>,
-    /// `--retries`, when given.
+    /// `--retries`.
     pub retries: Option<u32>,
-    /// `--retry-delay`, when given.
+    /// `--retry-delay`.
     pub retrydelay: Option<Duration>,
 }
 
@@ -81,19 +81,19 @@ const GENERAL: &[Opt] = &[
         None,
         "listener",
         Some("http|tcp|both"),
-        "protocols on the port, before daemon.listener of the file [both]",
+        "protocols on the port; overrides daemon.listener of the file [both]",
     ),
     opt(
         None,
         "loglevel",
         Some("LEVEL"),
-        "DEBUG, INFO, WARN or ERROR, before daemon.logging_level of the file [INFO]",
+        "DEBUG, INFO, WARN or ERROR; overrides daemon.logging_level [INFO]",
     ),
     opt(
         None,
         "logfile",
         Some("FILE"),
-        "log there, reopened after rotation and on SIGHUP [-, standard output]",
+        "log to this file, opened again after a rotation and on SIGHUP [-, standard output]",
     ),
     opt(
         Some('j'),
@@ -105,7 +105,7 @@ const GENERAL: &[Opt] = &[
         None,
         "check",
         None,
-        "check the configuration file and exit: 0 if it can be used, 1 if not",
+        "check the configuration file and exit: 0 if it can work, 1 if not",
     ),
     opt(
         None,
@@ -134,7 +134,7 @@ const DRIVE: &[Opt] = &[
         None,
         "drive",
         None,
-        "carry out one request and exit: 0 if it was done, 1 if not",
+        "carry out one request and exit: 0 if the PDU has done it, 1 if not",
     ),
     opt(
         None,
@@ -165,13 +165,13 @@ const DRIVE: &[Opt] = &[
         None,
         "retries",
         Some("N"),
-        "attempts, before the PDU's own retries [5]",
+        "attempts; overrides the PDU's own retries [5]",
     ),
     opt(
         None,
         "retry-delay",
         Some("SECONDS"),
-        "pause between attempts, before the PDU's own retrydelay [5]",
+        "pause between attempts; overrides the PDU's own retrydelay [5]",
     ),
 ];
 
@@ -195,7 +195,7 @@ pub fn help() -> String {
     text
 }
 
-/// A log level as the command line takes it.
+/// The log level of this name, in any letter case.
 fn level(text: &str) -> Result<LevelFilter, UsageError> {
     match text.to_ascii_uppercase().as_str() {
         "DEBUG" => Ok(LevelFilter::Debug),

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `daemon` | `pdudaemon`: its options and its help; no I/O |
 //! | `client` | `pduclient`, whole |
-//! | `options` | what both have in common: a table of options, from which help and parser come |
+//! | `options` | the table of options, from which both make help and parser |
 
 pub mod client;
 pub mod daemon;

@@ -1,5 +1,5 @@
-//! What the command lines of both programs have in common: one table per program, from which
-//! options are found (abbreviated, as the Python programs allow) and the help is made.
+//! The options of both programs: one table per program serves the parser, which takes abbreviations
+//! as the Python programs do, and the help.
 
 use crate::request::hint::did_you_mean;
 use std::fmt;

@@ -73,7 +73,7 @@ pub fn run(mut config: Config, path: &Path, logging: &Logging) -> io::Result<()>
                 [] => systemd::alive(),
                 stuck => {
                     let stuck = stuck.join(", ");
-                    warn!("no sign of life from {stuck}: the watchdog is not told of any");
+                    warn!("no sign of life from {stuck}: systemd's watchdog gets none either");
                 }
             }
         }
@@ -124,7 +124,7 @@ fn tell(findings: &Findings) {
 /// Loads the config file again. A file that cannot work changes nothing.
 fn reload(path: &Path, written: &mut DaemonConfig, dispatcher: &Dispatcher, listeners: &Listeners) {
     if path == Path::new("-") {
-        return warn!("the config came from standard input: it cannot be loaded again");
+        return warn!("the config came from standard input: the daemon cannot load it again");
     }
     let config = match Config::load(path) {
         Ok(config) => config,
@@ -172,7 +172,7 @@ fn stop(dispatcher: &Dispatcher, signals: &crossbeam_channel::Receiver<Signal>) 
         let signal = signals.recv_timeout(look);
         look = (look * 2).min(LOOK);
         if let Ok(Signal::Stop) = signal {
-            warn!("a second signal: pauses are cut short");
+            warn!("a second signal: the daemon cuts pauses short");
             dispatcher.stop(Stop::Now);
         }
         dispatcher.replace_stuck();

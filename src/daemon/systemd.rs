@@ -13,7 +13,7 @@ pub(super) fn ready() {
 pub(super) fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
-        Err(error) => debug!("systemd was not told: {error}"),
+        Err(error) => debug!("no message to systemd: {error}"),
     }
 }
 
@@ -34,6 +34,6 @@ pub(super) fn alive_interval() -> Option<Duration> {
 
 fn tell(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        debug!("systemd was not told: {error}");
+        debug!("no message to systemd: {error}");
     }
 }

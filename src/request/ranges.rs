@@ -117,7 +117,8 @@ pub fn targets_among<S: AsRef<str>>(
         }
     }
     if found.list.is_empty() {
-        return Err(RangeError::new("", "at least one PDU:OUTLETS or @ALIAS"));
+        let expected = "expected at least one PDU:OUTLETS or @ALIAS";
+        return Err(RangeError(expected.into()));
     }
     Ok(found.list)
 }

@@ -59,7 +59,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         Some('H'),
         "http",
         None,
-        "ask over HTTP, which also tells the reason of a failure",
+        "ask over HTTP: the daemon then also says why a request failed",
     ),
     opt(
         None,
@@ -298,7 +298,7 @@ impl Question {
             (_, "nack") => Ending::say(
                 127,
                 format!(
-                    "Error sending command! {} replied: nack\nAsk with --http to be told the reason.",
+                    "Error sending command! {} replied: nack\nAsk with --http for the reason.",
                     self.daemon
                 ),
             ),

@@ -1,4 +1,5 @@
-//! The command line of a word: which word it has, what its options say, and who carries it out.
+//! The command line of a word: finds the word, reads its options, and hands it to the function that
+//! carries it out.
 
 use super::api::Api;
 use super::words::{Does, Invocation, OPTIONS, SOME, WORDS, Word, no_such};
@@ -9,8 +10,8 @@ use lexopt::{Arg, Parser, ValueExt};
 use std::ffi::OsString;
 use std::path::Path;
 
-/// The word of a command line, when it is not one of the old ones: those ignore every word, so
-/// with an option that only they have the word counts for nothing.
+/// The word of a command line, unless the line is one of the old ones: those ignore every word, so
+/// a word beside an option that only they have does not count.
 pub(super) fn find(args: &[OsString]) -> Option<&'static Word> {
     let mut parser = Parser::from_args(args);
     let mut word = None;
@@ -29,9 +30,9 @@ pub(super) fn find(args: &[OsString]) -> Option<&'static Word> {
             Ok(Some(Arg::Short(_)) | None) | Err(_) => None,
         };
         match name {
-            // The end, or something that the word's own parser shall complain about.
+            // The end, or a mistake that the word's own parser complains about.
             None => return word,
-            // What `list --aliases` means; it takes no value there.
+            // It means `list --aliases`, which takes no value.
             Some("alias") if word.is_some_and(|word| word.does == Does::List) => {}
             Some("hostname" | "port" | "alias" | "command" | "http") => return None,
             Some("help" | "version") if word.is_none() => return None,
@@ -42,15 +43,15 @@ pub(super) fn find(args: &[OsString]) -> Option<&'static Word> {
                 if takes_value && parser.value().is_err() {
                     return word;
                 }
-                // `--json=x` is the word's parser's to refuse.
+                // The word's parser refuses `--json=x`.
                 let _ = parser.optional_value();
             }
         }
     }
 }
 
-/// The complaint about a command line whose first word is none of ours, and which has no option
-/// that would make it one of the old ones.
+/// The complaint about a command line whose first word is none of ours, and that has no option of
+/// the old ones.
 pub(super) fn mistyped(args: &[OsString]) -> Option<Ending> {
     let mut parser = Parser::from_args(args);
     let mut word = None;

@@ -1,5 +1,4 @@
-//! The words: `pduclient list`, `on rack1:3` … One table has all that parsing, help and
-//! completion know about each.
+//! The words: `pduclient list`, `on rack1:3` … One table serves parsing, help and completion.
 
 use super::api::Api;
 use crate::cli::options::{self, Opt, opt};
@@ -26,7 +25,7 @@ pub(super) enum Does {
 pub(super) struct Word {
     pub(super) name: &'static str,
     pub(super) does: Does,
-    /// What follows it.
+    /// The arguments behind it.
     pub(super) takes: &'static str,
     about: &'static str,
     /// Paragraphs of its own help.
@@ -38,30 +37,27 @@ pub(super) struct Word {
 
 const TARGETS: &str = "\
 TARGET is PDU:OUTLETS or @ALIAS. Both take ranges: rack1:1-8,12 or rack[1-4]-pdu:3 or
-pdu[01-12,20]:01-08 (quote [ ] for the shell). Different PDUs are worked on side by side; nothing
-is switched unless every target makes sense. At most 1024 outlets at once.";
+pdu[01-12,20]:01-08 (quote [ ] for the shell). The daemon works on different PDUs side by side,
+and switches nothing unless it knows every target. At most 1024 outlets at once.";
 
 pub(super) const WORDS: &[Word] = &[
     Word {
         name: "list",
         does: Does::List,
         takes: "[PDU...]",
-        about: "the PDUs, or the outlets of some, as last known",
-        more: "Asks no PDU: what is shown is what was last read or switched, and when.",
+        about: "show the PDUs, or the outlets of some, as last known",
+        more: "Asks no PDU: shows the last known states, and how old they are.",
         examples: &[
             (
                 "pduclient list",
-                "every PDU, whether it answers, what waits",
+                "every PDU: does it answer, how many requests wait",
             ),
             (
                 "pduclient list rack1",
                 "rack1's outlets and their last known states",
             ),
             ("pduclient list 'rack[1-4]-pdu'", "those of four PDUs"),
-            (
-                "pduclient list --aliases",
-                "aliases and what they stand for",
-            ),
+            ("pduclient list --aliases", "the aliases and their outlets"),
         ],
         options: &["aliases"],
     },
@@ -70,7 +66,7 @@ pub(super) const WORDS: &[Word] = &[
         does: Does::Act(Action::State),
         takes: "TARGET...",
         about: "read from the PDU whether outlets are on or off",
-        more: "For one outlet only the state is printed, for several a line each.",
+        more: "Prints the state alone for one outlet, and a line each for several.",
         examples: &[
             ("pduclient state rack1:3", "on, off or unknown"),
             ("pduclient state rack1:1-8 @board7", "a line for each"),
@@ -96,10 +92,10 @@ pub(super) const WORDS: &[Word] = &[
         about: "switch outlets off",
         more: "Returns when the PDUs have confirmed it.",
         examples: &[
-            ("pduclient off @board7", "what hangs on an alias"),
+            ("pduclient off @board7", "the outlets of an alias"),
             (
                 "pduclient off rack1:1-8 && echo all off",
-                "the exit status tells",
+                "goes on only if all are off",
             ),
         ],
         options: &[],
@@ -123,7 +119,7 @@ pub(super) const WORDS: &[Word] = &[
         name: "requests",
         does: Does::Requests,
         takes: "",
-        about: "what the daemon is doing and has done; follow or cancel one",
+        about: "show the latest requests; follow or cancel one",
         more: "The daemon remembers the latest requests of every client.",
         examples: &[
             ("pduclient requests", "the latest, newest first"),
@@ -156,7 +152,7 @@ pub(super) const WORDS: &[Word] = &[
     },
 ];
 
-/// What other programs call our words.
+/// The names of other programs for our words.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("cycle", "reboot"),
     ("get-status", "state"),
@@ -212,7 +208,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         Some("ID"),
         "cancel this request, if it is still waiting",
     ),
-    opt(None, "limit", Some("N"), "show at most so many [50]"),
+    opt(None, "limit", Some("N"), "show at most this many [50]"),
     opt(Some('V'), "version", None, "print the version"),
     opt(Some('h'), "help", None, "print this help"),
 ];
@@ -233,7 +229,7 @@ pub(super) struct Invocation {
     pub(super) limit: u32,
 }
 
-/// There is no such word; which one was meant, or which there are.
+/// The complaint about a word that is none, with the one that it may mean, or all.
 pub(super) fn no_such(word: &str) -> String {
     let shown = || WORDS.iter().filter(|word| !word.about.is_empty());
     let elsewhere = ELSEWHERE.iter().find(|(other, _)| *other == word);
@@ -251,7 +247,7 @@ pub(super) fn no_such(word: &str) -> String {
     )
 }
 
-/// The command line with a word that does what old options without all of them may have meant.
+/// The command line with a word for one with too few of the old options.
 pub(super) fn meant(word: Option<&str>, target: &str) -> String {
     let ours = |name: &str| ELSEWHERE.iter().find(|(other, _)| *other == name);
     let name = word.map(|name| ours(name).map_or(name, |(_, ours)| ours));
@@ -264,6 +260,7 @@ pub(super) fn meant(word: Option<&str>, target: &str) -> String {
         None => format!("on {target}"),
     }
 }
+
 impl Word {
     pub(super) fn usage(&self) -> String {
         let takes = match self.takes {
@@ -310,7 +307,7 @@ pub(super) fn summary() -> String {
     }
     text.push_str(
         "  TARGET is PDU:OUTLETS or @ALIAS, with ranges: rack1:1-8,12 or 'rack[1-4]:3'.\n  \
-         pduclient WORD --help tells more, with examples.",
+         pduclient WORD --help says more, with examples.",
     );
     text
 }
