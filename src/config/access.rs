@@ -15,7 +15,7 @@ const ACCESS_KEYS: &[&str] = &["tokens", "trusted_networks", "hosts", "proxies",
 const TOKEN_KEYS: &[&str] = &["name", "sha256", "file", "allow", "about"];
 const RULE_KEYS: &[&str] = &["pdus", "outlets", "commands"];
 
-/// A token that was typed and not drawn can be guessed.
+/// Others can guess a shorter token: somebody has typed it and not drawn it.
 const SHORT_TOKEN: usize = 16;
 
 type Entry<'a> = (String, &'a RawValue);
@@ -28,13 +28,13 @@ fn find<'a>(entries: &[Entry<'a>], key: &str) -> Option<&'a RawValue> {
 }
 
 impl<'a> Reader<'a> {
-    /// Reads the section; without one, everything is open.
+    /// Reads the section; without one, everybody may do everything.
     pub(super) fn access(&mut self, value: Option<&'a RawValue>, listen: &[Listen]) -> Access {
         let mut access = Access::default();
         if let Some(value) = value {
             self.access_section(value, &mut access);
         }
-        // What is listened on by name is reached by that name.
+        // Clients use the names that we listen on.
         for listen in listen {
             if let Listen::Host(host) = listen
                 && host.trim_matches(['[', ']']).parse::<IpAddr>().is_err()
@@ -50,7 +50,7 @@ impl<'a> Reader<'a> {
         let Some(entries) = self.told(read) else {
             return;
         };
-        // Here null is no way to leave a key out: nobody's rights are everybody's.
+        // Here null does not leave a key out: no tokens would mean rights for everybody.
         if let Some((_, tokens)) = entries.iter().find(|(key, _)| key == "tokens") {
             let path = join(ACCESS, "tokens");
             let list = self.list(&path, tokens);
@@ -85,7 +85,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What `read` makes of each text in the list, each error told.
+    /// The texts of the list as `read` understands them, with each error recorded.
     fn each<T>(
         &mut self,
         path: &str,
@@ -202,7 +202,7 @@ impl<'a> Reader<'a> {
             outlets: Vec::new(),
             commands: Vec::new(),
         };
-        // An empty list is no way to write "all": it would be read as "none" by people.
+        // An empty list does not mean "all": people would read it as "none".
         for (key, value) in &entries {
             let path = join(path, key);
             let count = match key.as_str() {
@@ -236,7 +236,7 @@ impl<'a> Reader<'a> {
         Ok(rule)
     }
 
-    /// An object whose other keys are warned about.
+    /// An object, with a complaint about every other key.
     fn known_object(
         &mut self,
         path: &str,
@@ -276,7 +276,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// A list of what can be read from strings.
+    /// A list of values that strings stand for.
     fn parsed<T: FromStr<Err = String>>(
         &self,
         path: &str,

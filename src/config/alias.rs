@@ -7,7 +7,7 @@ use crate::request::{Outlet, PduName};
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, HashMap};
 
-/// What an alias means.
+/// The meaning of an alias.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Alias {
     /// These outlets, at least one.
@@ -63,7 +63,7 @@ fn resolve_alias(
             .get_key_value(hostname.as_str())
             .ok_or_else(|| format!("there is no PDU {hostname:?}"))?;
         let written = Outlet::new(port);
-        // Which outlets a broken one could have is not known: a request tells what is wrong.
+        // Nobody knows which outlets a broken PDU has: a request for it gets the error.
         let outlet = match pdu {
             Ok(pdu) => pdu
                 .outlets

@@ -81,14 +81,15 @@ pub struct Limits {
     pub body: usize,
     /// The longest legacy line, in bytes.
     pub line: usize,
-    /// Most bytes kept for all clients together: large parts of requests that are not here whole,
-    /// and answers that were not taken.
+    /// Most bytes that we keep for all clients together: large parts of requests that have not
+    /// arrived whole, and answers that clients have not taken.
     pub buffered: usize,
     /// Wrong tokens that a client address may show at once.
     pub wrong_tokens: u32,
     /// How long a connection may go without a byte.
     pub idle: Duration,
-    /// How long a request may take to come whole, from its first byte, and its answer to be taken.
+    /// How long a request may take from its first byte to its last, and the client to take the
+    /// answer.
     pub request: Duration,
 }
 
@@ -124,12 +125,12 @@ pub struct DaemonConfig {
     pub state_directory: Option<PathBuf>,
     /// The bounds on clients.
     pub limits: Limits,
-    /// Who may do what.
+    /// The rights of clients.
     pub access: Access,
 }
 
 impl<'a> Reader<'a> {
-    /// Nothing, when not all of it can be followed.
+    /// Nothing, when a key of it cannot work.
     pub(super) fn daemon(&mut self, value: &'a RawValue) -> Option<DaemonConfig> {
         let read = self.object("daemon", value);
         let entries = self.told(read)?;
@@ -156,7 +157,7 @@ impl<'a> Reader<'a> {
                 "INFO" => (log::LevelFilter::Info, true),
                 "WARN" | "WARNING" => (log::LevelFilter::Warn, true),
                 "ERROR" | "CRITICAL" => (log::LevelFilter::Error, true),
-                // As the Python program does with any other word.
+                // The Python program takes any other word so.
                 _ => (log::LevelFilter::Error, false),
             })
         });
@@ -168,7 +169,8 @@ impl<'a> Reader<'a> {
         let access = entries.iter().find(|(key, _)| key == "access");
         let listens = read.as_ref().map_or(&[][..], |(_, listen, ..)| listen);
         let access = self.access(access.map(|(_, value)| *value), listens);
-        // It is read first: these are of this section, or of its place in the file.
+        // The reader comes here first: these errors are of this section, or of its place in the
+        // file.
         if !self.findings.errors.is_empty() {
             return None;
         }

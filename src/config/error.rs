@@ -1,5 +1,5 @@
-//! What is wrong with a config file, for the person who wrote it: file, line, column, key, what
-//! was expected.
+//! The errors in a config file, for the person who wrote it: with file, line, column, key, and the
+//! expected value.
 
 use crate::settings::{Position, SettingsError};
 use std::fmt;
@@ -21,7 +21,7 @@ impl ConfigError {
         }
     }
 
-    /// Where in the file it stands: complaints are told in this order.
+    /// Where in the file it stands: the order of complaints.
     pub(super) fn place(&self) -> Option<Position> {
         self.at
     }
@@ -51,12 +51,12 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// All that is to be said about a config file, each list in the order of the file.
+/// All errors and warnings about a config file, each list in the order of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// What cannot work.
+    /// Values that cannot work.
     pub errors: Vec<ConfigError>,
-    /// What is foolish but can be lived with.
+    /// Values that are foolish but can work.
     pub warnings: Vec<ConfigError>,
 }
 

@@ -1,5 +1,5 @@
-//! The config file as written: names and raw JSON values in the order they stand there, so that
-//! duplicates can be told and every complaint has its line and column.
+//! The config file as written: names and raw JSON values in the order of the file, so that the
+//! reader sees duplicates, and every complaint has its line and column.
 
 use crate::request::hint::nearest;
 use crate::settings::{self, Position, Settings};
@@ -32,15 +32,15 @@ impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
     }
 }
 
-/// The text of the file, with marks on the way so that a place is found without counting from the
-/// beginning: a config of thousands of PDUs may well be one long line.
+/// The text of the file, with marks on the way to count a place from: a config of thousands of PDUs
+/// may well be one long line.
 #[derive(Debug)]
 pub(super) struct Text<'a> {
     pub(super) whole: &'a str,
     marks: Vec<(usize, Position)>,
 }
 
-/// About how far the marks are apart.
+/// The distance between marks, about.
 const MARK_EVERY: usize = 1024;
 
 impl<'a> Text<'a> {
@@ -58,7 +58,7 @@ impl<'a> Text<'a> {
         Self { whole, marks }
     }
 
-    /// The place of a value that was borrowed from this text.
+    /// The place of a value that is part of this text.
     pub(super) fn position(&self, value: &RawValue) -> Position {
         let offset = value
             .get()
@@ -176,7 +176,7 @@ pub(super) struct PduSection {
     pub(super) outlet_names: std::collections::BTreeMap<String, String>,
 }
 
-/// The keys of [`PduSection`], each with what it is for.
+/// The keys of [`PduSection`].
 pub(super) const PDU_KEYS: &[&str] = &[
     "driver",
     "retries",
@@ -227,17 +227,17 @@ pub(super) fn section(text: &Text<'_>, name: &str, driver: &str, value: &RawValu
     )
 }
 
-/// Where the section is that tells who may do what.
+/// The key path of the section about rights.
 pub(super) const ACCESS: &str = "daemon.access";
 
-/// Does what stands at this key path tell who may do what? What is wrong there is an error, and
-/// nothing is guessed: a door that a slip leaves open is found by others first.
+/// Is this key path about rights? A mistake there is an error, and we guess nothing: others would
+/// find a door that a slip leaves open first.
 pub(super) fn decides_rights(path: &str) -> bool {
     path == ACCESS || path.starts_with("daemon.access.") || path.starts_with("daemon.access[")
 }
 
-/// Is this unknown key likely to be meant for telling who may do what: `access` or `tokens`
-/// misspelt, or a key of the section in another place?
+/// Is this unknown key probably about rights: `access` or `tokens` misspelt, or a key of that
+/// section in another place?
 pub(super) fn is_meant_for_rights(path: &str, key: &str) -> bool {
     matches!(path, "" | "daemon")
         && (key == "trusted_networks"

@@ -1,10 +1,10 @@
-//! Files that are no config of ours, and what their writers meant.
+//! Files that are no config of ours, and the probable intent of their writers.
 
 use super::error::ConfigError;
 use super::file::DAEMON_KEYS;
 use crate::settings::Position;
 
-/// What a config file is expected to be.
+/// The form that we expect of a config file.
 const EXPECTED: &str = "expected a JSON object with the sections \"daemon\", \"pdus\" and maybe \
                         \"aliases\", as {\"daemon\": {\"hostname\": \"localhost\"}, \"pdus\": \
                         {\"pdu1\": {\"driver\": \"snmpv1\", ...}}}";
@@ -41,7 +41,7 @@ fn ends_in_comma(text: &str) -> bool {
     text.trim_end().ends_with(',')
 }
 
-/// serde_json counts bytes, and points behind or at what it does not like.
+/// serde_json counts bytes, and points at or behind the offending one.
 fn offset_of(text: &str, line: usize, column: usize) -> usize {
     let lines = text.split_inclusive('\n').take(line.saturating_sub(1));
     let start: usize = lines.map(str::len).sum();
@@ -71,8 +71,8 @@ fn is_ini(text: &str) -> bool {
     })
 }
 
-/// What to say of an object without our sections whose `keys` belong into them: the form that the
-/// program had before it had sections, or one PDU alone.
+/// The hint for an object without our sections whose `keys` belong into them: the form that the
+/// file had before it had sections, or one PDU alone.
 pub(super) fn flat<'k>(mut keys: impl Iterator<Item = &'k str>) -> Option<String> {
     let found =
         keys.find(|key| DAEMON_KEYS.contains(key) || *key == "driver" || *key == "dbhost")?;

@@ -6,10 +6,10 @@
 //! | `reader` | reads one file and gathers its errors and warnings |
 //! | `daemon`, `access`, `pdu`, `outlets`, `alias` | a section or key each |
 //! | `vault` | the secrets that the file only refers to |
-//! | `foreign` | what a file that is no config of ours probably is |
+//! | `foreign` | a file that is no config of ours, and what it probably is |
 //!
-//! Invariant: everything is checked before any thread starts; nothing here does I/O but reading
-//! the one file and the secrets it refers to.
+//! Invariant: this room checks everything before any thread starts. Its only I/O is reading the one
+//! file and the secrets that it refers to.
 
 mod access;
 mod alias;
@@ -45,16 +45,16 @@ pub struct Config {
     pub pdus: BTreeMap<PduName, Result<PduConfig, BrokenPdu>>,
     /// The aliases by name.
     pub aliases: HashMap<String, Alias>,
-    /// What is to be said of the file. Its errors cost only those whom they concern.
+    /// The errors and warnings about the file. An error costs only the PDU that it is about.
     pub findings: Findings,
 }
 
-/// No config file is larger; a mistaken path to a disk image must not eat the memory.
+/// The largest config file: a mistaken path to a disk image must not eat the memory.
 const MAX_FILE: u64 = 64 * 1024 * 1024;
 
 impl Config {
     /// Reads and checks the file at `path`; `-` is standard input.
-    /// Fails when nothing can be served by it.
+    /// Fails when the daemon could serve nothing by it.
     pub fn load(path: &Path) -> Result<Self, Findings> {
         let name = path.display().to_string();
         let fail = |what: String| ConfigError::new(&name, None, what);

@@ -1,4 +1,4 @@
-//! The key `outlets` of a PDU: which outlets it has, as people write it.
+//! The key `outlets` of a PDU: its outlets, as people write them.
 
 use crate::driver::Outlets;
 use crate::request::Outlet;
@@ -7,10 +7,10 @@ use crate::settings;
 use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 use std::fmt;
 
-/// Which outlets a PDU has, as written.
+/// The outlets of a PDU, as written.
 #[derive(Debug)]
 pub(super) enum Written {
-    /// So many, from the first that its driver counts.
+    /// This many, from the first that its driver counts.
     Number(u64),
     /// A range, as `1-8,12`.
     Range(String),
@@ -19,7 +19,7 @@ pub(super) enum Written {
 }
 
 impl Written {
-    /// What is left of all the outlets that the driver can have; the error says what is wrong.
+    /// Those of the driver's outlets that this leaves; the error says what is wrong.
     pub(super) fn narrow(&self, outlets: &Outlets) -> Result<Outlets, String> {
         match self {
             Self::Number(number) => {

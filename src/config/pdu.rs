@@ -22,7 +22,7 @@ pub struct PduConfig {
     pub spec: &'static DriverSpec,
     /// Its own settings.
     pub settings: Settings,
-    /// The outlets that it has, as far as that is known: nobody may name another.
+    /// Its outlets, as far as we know them: nobody may name another.
     pub outlets: Outlets,
     /// Attempts per command, at least 1.
     pub retries: u32,
@@ -38,16 +38,16 @@ pub struct PduConfig {
     pub delayed_limit: usize,
     /// The wire it shares with other PDUs.
     pub bus: Option<String>,
-    /// What the success of a switch needs.
+    /// The proof that a switch needs to be a success.
     pub confirm: Confirm,
-    /// What a person wrote about it.
+    /// The comment for people.
     pub about: Option<String>,
     /// Names that a person gave its outlets.
     pub outlet_names: BTreeMap<Outlet, String>,
 }
 
 impl PduConfig {
-    /// Would a worker do the same with both? What is only shown to people does not count.
+    /// Would a worker do the same with both? Keys that only people see do not count.
     pub fn works_like(&self, other: &Self) -> bool {
         std::ptr::eq(self.spec, other.spec)
             && self.settings.text() == other.settings.text()
@@ -56,7 +56,7 @@ impl PduConfig {
                 == (other.retries, other.retrydelay, other.timeout)
     }
 
-    /// Would their drivers be the same, so that what one has read is true of the other?
+    /// Would their drivers be the same, so that a state that one has read is true of the other?
     pub fn speaks_like(&self, other: &Self) -> bool {
         let of_driver = |pdu: &Self| {
             let text = pdu.settings.text();
@@ -74,14 +74,14 @@ impl PduConfig {
     }
 }
 
-/// A PDU whose settings cannot work: it is known, and every request for it is refused.
+/// A PDU whose settings cannot work: we know it, and refuse every request for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokenPdu {
     /// Its name.
     pub name: PduName,
-    /// The `driver` that the config gives, as far as it can be read.
+    /// The `driver` that the config gives, as far as we can read it.
     pub driver: String,
-    /// The first that is wrong.
+    /// The first error.
     pub error: ConfigError,
 }
 
@@ -90,7 +90,7 @@ impl fmt::Display for BrokenPdu {
         write!(f, "its settings cannot work: {}", self.error)
     }
 }
-/// What is common to all PDUs, checked.
+/// The keys that all PDUs share, checked.
 #[derive(Debug)]
 pub(super) struct Common {
     written: PduSection,
@@ -102,7 +102,7 @@ pub(super) struct Common {
     queue_limit: usize,
     client_limit: usize,
     delayed_limit: usize,
-    /// The proof of a switch that is asked for.
+    /// The proof of a switch, as written.
     confirm: Option<Proof>,
 }
 
@@ -145,7 +145,7 @@ impl Common {
         })
     }
 
-    /// What the success of a switch needs, when the driver has these proofs.
+    /// The proof that a switch needs to be a success, when the driver has these.
     pub(super) fn confirm(
         &self,
         proofs: &[Proof],
@@ -159,7 +159,7 @@ impl Common {
         .map_err(|message| settings.error("confirm", message))
     }
 
-    /// What the key `outlets` leaves of those that the driver has.
+    /// Those of the driver's outlets that the key `outlets` leaves.
     pub(super) fn outlets(
         &self,
         outlets: &Outlets,
@@ -219,10 +219,10 @@ pub(super) fn driver_of(settings: &Settings) -> String {
     driver.unwrap_or_default().to_owned()
 }
 
-/// Most drivers that are proposed for a maker.
+/// The most drivers that a message proposes for a maker.
 const MOST_PROPOSED: usize = 6;
 
-/// What people write for what has no driver of that name, and what switches it.
+/// Names that people write for devices without a driver of that name, and the drivers for them.
 const OTHER_WAYS: &[(&[&str], &str)] = &[
     (
         &[
@@ -294,8 +294,8 @@ const OTHER_WAYS: &[(&[&str], &str)] = &[
     ),
 ];
 
-/// What to say of a driver name that there is none of: the name it is near to, or the drivers for
-/// what may be a maker's name.
+/// The hint for an unknown driver name: the name that it is near to, or the drivers for it where it
+/// may be a maker's name.
 fn unknown_driver(driver: &str) -> String {
     let names = || registry::specs().flat_map(|spec| spec.names).copied();
     let near = did_you_mean(driver, "", names());
@@ -397,7 +397,7 @@ impl<'a> Reader<'a> {
             let what = format!("{few} attempts would never switch anything, counts as 1");
             self.warn(at, format!("{path}.retries: {what}"));
         }
-        // What can only be checked against the driver.
+        // These checks need the driver.
         let checked = common
             .as_ref()
             .zip(built.as_ref())
@@ -425,8 +425,8 @@ impl<'a> Reader<'a> {
         Err(broken(&driver, &error))
     }
 
-    /// The settings with every secret that is a reference put in its place. Lines stay where they
-    /// are; columns behind a reference may not.
+    /// The settings with the secret in the place of every reference to one. Lines stay where they are;
+    /// columns behind a reference may not.
     fn with_secrets(
         &mut self,
         settings: &Settings,

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-/// Reads one file, gathering errors and warnings on the way.
+/// Reads one file, and gathers errors and warnings on the way.
 pub(super) struct Reader<'a> {
     pub(super) text: Text<'a>,
     pub(super) name: &'a str,
@@ -43,7 +43,7 @@ impl<'a> Reader<'a> {
         self.findings.warnings.push(warning);
     }
 
-    /// Tells an error; what comes with it is read on.
+    /// Records an error; the reader goes on.
     pub(super) fn fail(&mut self, at: Position, message: impl Into<String>) {
         let error = self.error(at, message);
         self.findings.errors.push(error);
@@ -61,12 +61,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What was read, or nothing and the error told.
+    /// The value, or nothing with the error recorded.
     pub(super) fn told<T>(&mut self, read: Result<T, ConfigError>) -> Option<T> {
         read.map_err(|error| self.findings.errors.push(error)).ok()
     }
 
-    /// Tells what is wrong with the keys of the section at `path`.
+    /// Records the errors in the keys of the section at `path`.
     pub(super) fn told_all(&mut self, path: &str, wrong: &[SettingsError]) {
         let name = self.name;
         let errors = wrong
@@ -75,7 +75,7 @@ impl<'a> Reader<'a> {
         self.findings.errors.extend(errors);
     }
 
-    /// The entries of the object at `value`, checked to be one, without duplicates.
+    /// The entries of the object at `value`, without duplicates; an error when it is none.
     pub(super) fn object(
         &mut self,
         path: &str,
@@ -91,8 +91,8 @@ impl<'a> Reader<'a> {
         Ok(self.unique(path, entries))
     }
 
-    /// Drops all but the last of entries with one name, with a warning; of what tells who may do
-    /// what, none is as good as another.
+    /// Drops all but the last of entries with one name, with a warning. In keys about rights that is
+    /// an error: there no entry is as good as another.
     pub(super) fn unique(
         &mut self,
         path: &str,
@@ -178,8 +178,8 @@ pub(super) fn kind_of(value: &RawValue) -> &'static str {
     }
 }
 
-/// The same settings, with a key that stands there twice kept once (serde refuses duplicates, the
-/// Python program took the last).
+/// The same settings, with the last of each key that stands there twice, as in the Python program;
+/// serde refuses duplicates.
 pub(super) fn last_of_each(settings: &Settings) -> Settings {
     let keys = keys_of(settings.text());
     let doubled = keys
@@ -190,7 +190,7 @@ pub(super) fn last_of_each(settings: &Settings) -> Settings {
         return settings.clone();
     }
     match serde_json::from_str::<serde_json::Value>(settings.text()) {
-        // A JSON map keeps the last of each; the places are lost, but only for a doubled section.
+        // A JSON map keeps the last of each. Only such a section loses its places.
         Ok(value) => settings.with_text(value.to_string()),
         Err(_) => settings.clone(),
     }

@@ -20,7 +20,7 @@ impl fmt::Display for Scalar {
         match self {
             Self::Flag(flag) => flag.fmt(f),
             Self::Int(int) => int.fmt(f),
-            // A float with a zero fraction is printed as the integer it is.
+            // A float with a zero fraction is the integer that it equals.
             Self::Float(float) => float.fmt(f),
             Self::Text(text) => f.write_str(text),
         }

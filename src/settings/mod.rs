@@ -5,7 +5,7 @@
 //! | `position` | a place in the file, and the keys of an object with theirs |
 //! | `lenient` | values as old files write them: numbers as strings, flags as either |
 //! | `address` | where a PDU answers |
-//! | `secret` | what is never printed |
+//! | `secret` | values that we never print |
 //!
 //! Invariant: knows `request` alone; not the config file, not any driver.
 
@@ -31,12 +31,12 @@ pub struct SettingsError {
     pub at: Position,
     /// The key, when one is to blame.
     pub key: Option<String>,
-    /// What was expected and what was found; lower case, no full stop.
+    /// The expected value and the one that stands there; lower case, no full stop.
     pub message: String,
 }
 
 impl SettingsError {
-    /// Is it about the key that `earlier` is about, or does it speak of it?
+    /// Is it about the same key as `earlier`, or does it name that key?
     fn may_follow_from(&self, earlier: &Self) -> bool {
         let is_of_word = |c: char| c.is_alphanumeric() || c == '_';
         earlier.key.as_deref().is_some_and(|key| {
@@ -106,7 +106,7 @@ impl Settings {
         &self.driver
     }
 
-    /// The JSON object as written, secrets that were references in their place.
+    /// The JSON object as written, with the secrets in the place of references to them.
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -132,8 +132,8 @@ impl Settings {
         }
     }
 
-    /// The same settings as if `key` were not there, everything else in its place; `None` when it
-    /// is not.
+    /// The same settings without `key`, everything else in its place; `None` when they have no such
+    /// key.
     pub(crate) fn without(&self, key: &str) -> Option<Self> {
         let name = find_key(&self.text, key)? + 1;
         let rest = self.text.get(name..)?;
@@ -150,9 +150,8 @@ impl Settings {
         Some(self.with_text(text))
     }
 
-    /// Reads all of it that can be read: what `read` says of a key is told in `wrong`, and it
-    /// reads again as if that key were not there. What only follows from such a key's absence is
-    /// not told.
+    /// Reads as much as it can: puts an error of `read` about a key into `wrong`, and reads again
+    /// without that key. An error that only follows from such a key's absence does not count.
     pub(crate) fn read_all<T>(
         &self,
         wrong: &mut Vec<SettingsError>,

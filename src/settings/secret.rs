@@ -1,10 +1,10 @@
-//! Values that are never printed.
+//! Values that we never print.
 
 use super::lenient::text;
 use serde::de::{Deserialize, Deserializer};
 use std::fmt;
 
-/// The keys whose values are read as [`Secret`]s. In their place a config may have
+/// The keys whose values are [`Secret`]s. In their place a config may have
 /// `{"file": "name"}` or `{"env": "NAME"}`, which the config resolves before a driver sees it.
 pub const SECRET_KEYS: &[&str] = &[
     "password",
@@ -14,7 +14,7 @@ pub const SECRET_KEYS: &[&str] = &[
     "api_key",
 ];
 
-/// A password, community or token: read from the config, never printed.
+/// A password, community or token of the config, which we never print.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Secret(String);
 
