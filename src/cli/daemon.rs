@@ -9,10 +9,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Where the config is when `--conf` does not say.
+/// The config file, unless `--conf` names another.
 pub const DEFAULT_CONFIG: &str = "/etc/pdudaemon/pdudaemon.conf";
 
-/// What to do.
+/// The task of this run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Job {
     /// Run the daemon.
@@ -53,10 +53,10 @@ pub struct Drive {
     pub retrydelay: Option<Duration>,
 }
 
-/// The command line as meant.
+/// The command line, understood.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cli {
-    /// What to do.
+    /// The task of this run.
     pub job: Job,
     /// The config file; `-` is standard input.
     pub conf: PathBuf,

@@ -16,7 +16,7 @@ use std::time::Duration;
 /// One PDU: what its worker needs.
 #[derive(Clone, Debug)]
 pub struct PduConfig {
-    /// Its name.
+    /// Its key under `pdus`.
     pub name: PduName,
     /// Its driver's table row.
     pub spec: &'static DriverSpec,
@@ -77,7 +77,7 @@ impl PduConfig {
 /// A PDU whose settings cannot work: we know it, and refuse every request for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokenPdu {
-    /// Its name.
+    /// Its key under `pdus`.
     pub name: PduName,
     /// The `driver` that the config gives, as far as we can read it.
     pub driver: String,

@@ -216,7 +216,7 @@ pub(super) const OPTIONS: &[Opt] = &[
 /// Options that only some words have.
 pub(super) const SOME: &[&str] = &["delay", "aliases", "follow", "cancel", "limit"];
 
-/// One word's request, as meant.
+/// The command line of a word, understood.
 pub(super) struct Invocation {
     pub(super) api: Api,
     pub(super) words: Vec<String>,
