@@ -121,8 +121,8 @@ impl Choice {
     }
 }
 
-/// How long another PDU of this kind is waited for that looks for its own device, and how often it
-/// is looked again: telling two apart takes opening both.
+/// How long a PDU waits while another of its kind looks for a device, and how often it looks again:
+/// only an open device says which one it is.
 const OTHERS: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(50);
 
