@@ -164,6 +164,8 @@ pub(super) struct PduSection {
     pub(super) client_limit: Option<usize>,
     #[serde(default, deserialize_with = "settings::maybe_number")]
     pub(super) delayed_limit: Option<usize>,
+    #[serde(default, deserialize_with = "settings::maybe_text")]
+    pub(super) refresh: Option<String>,
     #[serde(default)]
     pub(super) bus: Option<String>,
     #[serde(default)]
@@ -185,6 +187,7 @@ pub(super) const PDU_KEYS: &[&str] = &[
     "queue_limit",
     "client_limit",
     "delayed_limit",
+    "refresh",
     "bus",
     "confirm",
     "about",

@@ -36,6 +36,8 @@ pub struct PduConfig {
     pub client_limit: usize,
     /// Most of them that may wait for their delay.
     pub delayed_limit: usize,
+    /// Its states are read in the background at most so often, or never.
+    pub refresh: Option<Duration>,
     /// The wire it shares with other PDUs.
     pub bus: Option<String>,
     /// The proof that a switch needs to be a success.
@@ -102,6 +104,7 @@ pub(super) struct Common {
     queue_limit: usize,
     client_limit: usize,
     delayed_limit: usize,
+    refresh: Option<Duration>,
     /// The proof of a switch, as written.
     confirm: Option<Proof>,
 }
@@ -132,6 +135,16 @@ impl Common {
         })?;
         let spec = registry::find(driver)
             .ok_or_else(|| settings.error("driver", unknown_driver(driver)))?;
+        let refresh = match written.refresh.as_deref() {
+            None => Some(spec.refresh()),
+            Some("never") => None,
+            Some(text) => {
+                let wait = text.parse().ok().and_then(seconds);
+                let wait = wait.filter(|wait| *wait >= Duration::from_secs(1));
+                let expected = || format!("expected 1 to 86400 seconds or \"never\", got {text:?}");
+                Some(wait.ok_or_else(|| settings.error("refresh", expected()))?)
+            }
+        };
         Ok(Self {
             spec,
             retries: written.retries.unwrap_or(5),
@@ -140,6 +153,7 @@ impl Common {
             queue_limit,
             client_limit,
             delayed_limit,
+            refresh,
             confirm,
             written,
         })
@@ -203,6 +217,7 @@ impl Common {
             queue_limit: self.queue_limit,
             client_limit: self.client_limit,
             delayed_limit: self.delayed_limit,
+            refresh: self.refresh,
             confirm,
             bus: self.written.bus.filter(|bus| !bus.is_empty()),
             about: self.written.about,

@@ -203,6 +203,14 @@ fn what_cannot_work_is_an_error_with_its_place() {
             "pdus.a.delayed_limit: ",
         ),
         (
+            r#""pdus": {"a": {"driver": "simulated", "refresh": 0.5}}"#,
+            "pdus.a.refresh: expected 1 to 86400 seconds or \"never\", got \"0.5\"",
+        ),
+        (
+            r#""pdus": {"a": {"driver": "simulated", "refresh": "often"}}"#,
+            "pdus.a.refresh: expected",
+        ),
+        (
             r#""pdus": {"a": "#,
             "x.conf:2:15: broken JSON: expected value",
         ),

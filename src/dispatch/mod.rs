@@ -119,6 +119,8 @@ pub struct PduInfo {
     pub about: Option<String>,
     /// Can its outlets' states be read?
     pub reads_back: bool,
+    /// They are read in the background at most so often, or never.
+    pub refresh: Option<Duration>,
     /// Can its settings be worked with, or those that it had before?
     pub is_served: bool,
     /// What is wrong with its settings in the config.
@@ -554,6 +556,7 @@ fn info_of(name: &PduName, route: &Result<Route, BrokenPdu>, aliased: Vec<&Outle
                 driver: broken.driver.clone(),
                 about: None,
                 reads_back: false,
+                refresh: None,
                 is_served: false,
                 broken: Some(broken.error.to_string()),
                 waiting: 0,
@@ -572,6 +575,7 @@ fn info_of(name: &PduName, route: &Result<Route, BrokenPdu>, aliased: Vec<&Outle
         driver: pdu.settings.driver().to_owned(),
         about: pdu.about.clone(),
         reads_back: pdu.spec.reads_back,
+        refresh: pdu.refresh,
         is_served: true,
         broken: route
             .unfollowed

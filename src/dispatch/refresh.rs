@@ -1,11 +1,13 @@
-//! Background reads: whoever only looks at a PDU has its old states read again. One read at a time
-//! goes to a PDU, and none while somebody waits for it.
+//! Background reads: whoever only looks at a PDU has its old states read again, in rounds. A round
+//! reads all of them in one session, one outlet after the other, and leaves out what the PDU has
+//! told with another outlet. The PDU's `refresh` key says how often a round may begin, and none
+//! begins while somebody waits for the PDU.
 
-use super::{Dispatcher, Known, PduInfo};
+use super::{Dispatcher, Known, PduInfo, Progress};
 use crate::request::{Action, FailureKind, Outcome, Outlet, PduName, Request, Target};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// A PDU is looked at no more often than this, however many clients ask.
 const LOOK: Duration = Duration::from_millis(500);
@@ -22,6 +24,8 @@ struct Round {
     /// A read is under way; these outlets come after it.
     is_busy: bool,
     left: VecDeque<Outlet>,
+    /// The round reads no state that became known since then.
+    began: Option<SystemTime>,
     /// The next round begins no earlier.
     not_before: Option<Instant>,
     /// Outlets whose read failed, and when.
@@ -32,14 +36,26 @@ impl Refresher {
     fn lock(&self) -> MutexGuard<'_, HashMap<PduName, Round>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// The outlet that the PDU's round reads next.
+    fn next(&self, pdu: &PduName) -> Option<Outlet> {
+        let mut rounds = self.lock();
+        let round = rounds.get_mut(pdu)?;
+        let next = round.left.pop_front();
+        round.is_busy = next.is_some();
+        next
+    }
 }
 
 impl Dispatcher {
     /// Has the states of this PDU that are older than `age` read again. Never waits.
     pub fn refresh(self: &Arc<Self>, info: &PduInfo, age: Duration) {
-        if !info.reads_back || info.waiting > 0 {
+        let Some(pause) = info
+            .refresh
+            .filter(|_| info.reads_back && info.waiting == 0)
+        else {
             return;
-        }
+        };
         let now = Instant::now();
         let mut rounds = self.refresher.lock();
         let is_early = |round: &Round| round.not_before.is_some_and(|until| now < until);
@@ -48,7 +64,6 @@ impl Dispatcher {
             return;
         }
         let round = rounds.entry(info.name.clone()).or_default();
-        round.not_before = Some(now + LOOK);
         let sore = &mut round.sore;
         sore.retain(|outlet, _| info.outlets.contains_key(outlet) || info.sought.contains(outlet));
         let is_old = |known: &Known| known.at.elapsed().is_ok_and(|known| known > age);
@@ -60,52 +75,63 @@ impl Dispatcher {
         left.extend(info.sought.first().filter(is_due).cloned());
         // One that failed keeps no other waiting, nor does it wait for ever.
         left.sort_by_key(|outlet| sore.get(outlet).copied());
+        // A look that finds nothing to read costs the PDU nothing.
+        let pause = if left.is_empty() { LOOK } else { pause };
+        round.not_before = Some(now + pause);
+        round.began = Some(SystemTime::now());
         round.left = left.into();
         drop(rounds);
         self.read_next(&info.name);
     }
 
-    /// Submits the next background read of this PDU, which submits the one after it.
+    /// Submits the next background read of this PDU, whose end submits the one after it.
     fn read_next(self: &Arc<Self>, pdu: &PduName) {
-        let next = self.refresher.lock().get_mut(pdu).and_then(|round| {
-            let next = round.left.pop_front();
-            round.is_busy = next.is_some();
-            next
-        });
-        let Some(outlet) = next else { return };
-        let request = Request {
-            client: "refresh".into(),
-            target: Target::Outlet {
-                pdu: pdu.to_string(),
-                outlet: outlet.clone(),
-            },
-            action: Action::State,
-            delay: None,
-            is_background: true,
-            may_know_names: false,
-        };
-        let (dispatcher, pdu) = (Arc::clone(self), pdu.clone());
-        let then = Box::new(move |outcome: Outcome| {
-            dispatcher.has_read(&pdu, &outlet, &outcome);
-            dispatcher.read_next(&pdu);
-        });
-        drop(self.submit(request, then));
+        while let Some(outlet) = self.refresher.next(pdu) {
+            let request = Request {
+                client: "refresh".into(),
+                target: Target::Outlet {
+                    pdu: pdu.to_string(),
+                    outlet: outlet.clone(),
+                },
+                action: Action::State,
+                delay: None,
+                is_background: true,
+                may_know_names: false,
+            };
+            let ticket = self.submit(request, Box::new(drop));
+            if let Progress::Ended { outcome, .. } = ticket.progress() {
+                // Refused: the next one, and not from within this one's end.
+                self.has_read(pdu, &outlet, &outcome);
+                continue;
+            }
+            let (dispatcher, pdu) = (Arc::clone(self), pdu.clone());
+            return ticket.follow(Box::new(move |ticket| {
+                if let Progress::Ended { outcome, .. } = ticket.progress() {
+                    dispatcher.has_read(&pdu, &outlet, &outcome);
+                    dispatcher.read_next(&pdu);
+                }
+            }));
+        }
     }
 
     /// A read has ended. The outlet after one that was sought and found is sought in turn.
     fn has_read(&self, pdu: &PduName, outlet: &Outlet, outcome: &Outcome) {
-        let next = self.pdu(pdu.as_str());
-        let next = next.and_then(|info| info.sought.first().cloned());
+        let info = self.pdu(pdu.as_str());
         let mut rounds = self.refresher.lock();
-        let Some(round) = rounds.get_mut(pdu) else {
+        let (Some(info), Some(round)) = (info, rounds.get_mut(pdu)) else {
             return;
         };
+        let is_known = |outlet: &Outlet| {
+            let known = info.report.outlets.get(outlet);
+            known.is_some_and(|known| Some(known.at) >= round.began)
+        };
+        round.left.retain(|outlet| !is_known(outlet));
         let Err(failure) = outcome else {
             round.sore.remove(outlet);
             let is_new = |next: &Outlet| {
                 next != outlet && !round.left.contains(next) && !round.sore.contains_key(next)
             };
-            let next = next.filter(is_new);
+            let next = info.sought.first().filter(|next| is_new(next)).cloned();
             return round.left.extend(next);
         };
         let now = Instant::now();
@@ -117,7 +143,7 @@ impl Dispatcher {
         );
         if !is_of_outlet {
             round.left.clear();
-            round.not_before = Some(now + SORE);
+            round.not_before = round.not_before.max(Some(now + SORE));
         }
     }
 }

@@ -37,6 +37,7 @@ use crate::settings::{Settings, SettingsError};
 use crate::transport::kept::Lost;
 use crate::transport::{Attempt, Deadline, TransportError, TransportErrorKind};
 use std::fmt;
+use std::time::Duration;
 
 /// One PDU's driver. It is built by its [`DriverSpec`], owned by one worker thread, and asked one
 /// thing at a time.
@@ -355,6 +356,18 @@ impl DriverSpec {
         let built = self.build.build(settings)?;
         let outlets = built.outlets.unwrap_or_else(|| self.outlets.outlets());
         Ok((built.driver, outlets))
+    }
+}
+
+impl DriverSpec {
+    /// How often the states of such a PDU are read in the background when the config does not say:
+    /// seldom where it costs a login, of which many PDUs have one to give.
+    pub fn refresh(&self) -> Duration {
+        Duration::from_secs(match self.transport {
+            "telnet" | "ssh" => 900,
+            "serial" | "command" => 60,
+            _ => 5,
+        })
     }
 }
 

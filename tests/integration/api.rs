@@ -692,6 +692,43 @@ fn a_list_reads_old_states_in_the_background() {
 }
 
 #[test]
+fn background_reads_come_as_often_as_the_key_says() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let reads = |name: &str| {
+        let reads = std::fs::read_to_string(folder.path().join(name)).unwrap_or_default();
+        reads.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let pdu = |name: &str, refresh: Value| {
+        let file = folder.path().join(name);
+        let script = format!("echo $1 >> {}; echo on", file.display());
+        let mut pdu = json!({
+            "driver": "localcmdline", "cmd_on": "true", "cmd_off": "true", "outlets": [1, 2],
+            "cmd_status": ["/bin/sh", "-c", script, "script", "%s"],
+        });
+        if !refresh.is_null() {
+            pdu["refresh"] = refresh;
+        }
+        pdu
+    };
+    let pdus = json!({
+        "often": pdu("often", json!(1)),
+        "default": pdu("default", Value::Null),
+        "never": pdu("never", json!("never")),
+    });
+    let daemon = Daemon::start(&pdus, &json!({}));
+    let until = Instant::now() + Duration::from_secs(60);
+    while reads("often").len() < 4 || reads("default").len() < 2 {
+        assert!(Instant::now() < until, "{:?}", reads("often"));
+        let (status, _) = daemon.get("/api/v1/pdus?refresh=1");
+        assert_eq!(status, 200);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(reads("often")[..4], ["1", "2", "1", "2"]);
+    assert_eq!(reads("default"), ["1", "2"], "once a minute");
+    assert_eq!(reads("never"), [""; 0]);
+}
+
+#[test]
 fn a_large_list_reaches_a_slow_reader_and_nobody_waits_for_it() {
     let pdus: serde_json::Map<String, Value> = (0..150)
         .map(|number| {
