@@ -1,23 +1,23 @@
-//! Secrets that a device repeats are blotted out before anybody reads them.
+//! Blots out secrets that a device repeats, before anybody reads them.
 //!
-//! A device may repeat what it was sent in a coding of its own: as part of a URL, in JSON, in a web
-//! page, in Base64, as hex digits, letter by letter on a terminal. So a secret is looked for in
-//! all of these at once, also where they are mixed.
+//! A device may repeat our words in a coding of its own: as part of a URL, in JSON, in a web page, in
+//! Base64, as hex digits, letter by letter on a terminal. So we look for a secret in all of these at
+//! once, also where the device mixes them.
 
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
 
-/// What stands where a secret stood.
+/// Stands in the place of a secret.
 const BLOT: &[u8] = b"***";
 
-/// So much of a secret at the very end of a text gives it away: the rest was cut off.
+/// This much of a secret at the very end of a text gives it away, when the rest is cut off.
 const FEW: usize = 3;
 
 /// Codings of a secret that are shorter than this say too little, and stand anywhere by chance.
 const LEAST_CODED: usize = 4;
 
-/// What a device said, with `***` in place of every one of `secrets`, in whatever coding. One that
-/// is cut off at the end is blotted out, too, from its third character on.
+/// A device's words with `***` in place of every one of `secrets`, in whatever coding; also of one
+/// that is cut off at the end, from its third character on.
 pub(crate) fn blotted<S: AsRef<[u8]>>(bytes: &[u8], secrets: &[S]) -> Vec<u8> {
     let patterns: Vec<Pattern> = secrets
         .iter()
@@ -130,8 +130,8 @@ impl Pattern {
     }
 }
 
-/// `rest` of `text` without what terminals put between the letters of what was typed: line breaks,
-/// and each letter once more after a backspace.
+/// `rest` of `text` without the characters that terminals put between typed letters: line breaks, and
+/// each letter once more after a backspace.
 fn behind_controls<'a>(text: &[u8], mut rest: &'a [u8]) -> &'a [u8] {
     let last = (text.len() - rest.len()).checked_sub(1);
     let last = last.and_then(|index| text.get(index));
@@ -277,7 +277,7 @@ mod tests {
                 }
             }
         }
-        // What is about as long as a coding, but is none, stays.
+        // A text that is about as long as a coding, but is none, stays.
         assert_eq!(blot("Zm9v YmFy", &["pw"]), "Zm9v YmFy");
     }
 

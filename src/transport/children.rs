@@ -1,10 +1,10 @@
 //! Processes that this one started, and those that it inherits.
 //!
-//! In a container without an init the daemon is process 1: what its commands leave behind becomes
-//! its child, and stays in the process table when it ends until somebody takes its exit status. An
-//! exit status of a process that was started here is not touched: whoever started it waits for it.
+//! In a container without an init the daemon is process 1: a process that its commands leave behind
+//! becomes its child, and stays in the process table when it ends until somebody takes its exit
+//! status. We leave the exit status of a process that [`start`] has started to the caller.
 //!
-//! Invariant: every process is started here.
+//! Invariant: nothing else starts a process.
 
 use log::warn;
 use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, child_subreaper, waitid, waitpid};
@@ -16,15 +16,15 @@ use std::io;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::{Mutex, PoisonError, RwLock};
 
-/// The processes whose exit status somebody here waits for. Held for reading while a process is
-/// started or its exit status taken, for writing while those of orphans are: so no process is taken
-/// for an orphan that has just been started.
+/// The processes whose exit status somebody here waits for. [`start`] and [`wait`] hold it for
+/// reading, and the thread that takes the exit status of orphans for writing: so nobody takes a
+/// process that has just begun for an orphan.
 static OWN: RwLock<Mutex<BTreeSet<i32>>> = RwLock::new(Mutex::new(BTreeSet::new()));
 
 /// Environment variables that are secrets of ours, see [`withhold`].
 static WITHHELD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
-/// From now on no process that is started has this variable in its environment.
+/// From now on [`start`] takes this variable out of the environment of every process.
 pub(crate) fn withhold(variable: &str) {
     let mut withheld = WITHHELD.lock().unwrap_or_else(PoisonError::into_inner);
     withheld.insert(variable.to_owned());
@@ -39,7 +39,7 @@ fn locked(own: &Mutex<BTreeSet<i32>>) -> std::sync::MutexGuard<'_, BTreeSet<i32>
     own.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Starts a process. Of what is withheld it gets only what `command` itself sets.
+/// Starts a process. Of the withheld variables it gets only those that `command` itself sets.
 pub(crate) fn start(command: &mut Command) -> io::Result<Child> {
     let set: Vec<OsString> = command
         .get_envs()
@@ -64,7 +64,7 @@ pub(crate) fn start(command: &mut Command) -> io::Result<Child> {
 /// Waits for the end of a process that [`start`] has started.
 pub(crate) fn wait(child: &mut Child) -> io::Result<ExitStatus> {
     let pid = Pid::from_child(child);
-    // Its exit status is left where it is, so that nothing is held while it still runs.
+    // Leaves the exit status where it is, so that we hold nothing while the process still runs.
     let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
     while let Err(error) = waitid(WaitId::Pid(pid), ended) {
         if error != rustix::io::Errno::INTR {
@@ -104,7 +104,7 @@ fn bury() {
         Ok(orphans) => {
             for pid in orphans {
                 if let Some(pid) = Pid::from_raw(pid) {
-                    // One that is no child of ours any more needs nobody.
+                    // A process that is no child of ours any more needs nobody.
                     let _ = waitpid(Some(pid), WaitOptions::NOHANG);
                 }
             }
@@ -124,7 +124,7 @@ fn orphans(own: &BTreeSet<i32>) -> io::Result<Vec<i32>> {
         else {
             continue;
         };
-        // A process may be gone before it is looked at.
+        // A process may be gone before we look at it.
         let stat = std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
         if is_ours_and_dead(&stat) && !own.contains(&pid) {
             orphans.push(pid);

@@ -1,4 +1,4 @@
-//! Programs that outlive the process which ran them: whoever comes next waits for their end.
+//! Programs that outlive the process that ran them: the next process waits for their end.
 //!
 //! A program has a mark in its environment, which it hands on to all that it starts, whatever these
 //! do to their session, their group and their descriptors. While it runs the mark stands in a note,
@@ -19,8 +19,8 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long processes that have no environment are looked at again, and how often: for a moment one
-/// has none while it turns into another program; and some have none at all.
+/// How long we look again at processes without an environment, and how often: a process has none for
+/// a moment while it turns into another program, and some have none at all.
 const DOUBT: Duration = Duration::from_millis(200);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
@@ -29,13 +29,13 @@ const MARK: &str = "PDUDAEMON_COMMAND";
 
 thread_local! {
     static NOTE: RefCell<Option<PathBuf>> = const { RefCell::new(None) };
-    /// It has been said that there can be no note.
+    /// The log says that there can be no note.
     static COMPLAINED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// From now on, and until what is returned is dropped, the programs that this thread runs are noted
-/// at `path`, one at a time. Only one process at a time may do so: what protects the path is a
-/// lock that dies with its process.
+/// Notes the programs that this thread runs at `path`, one at a time, until the caller drops the
+/// returned value. Only one process at a time may do so: a lock that dies with its process protects
+/// the path.
 pub fn note_at(path: PathBuf) -> Noting {
     NOTE.set(Some(path));
     Noting(())
@@ -61,8 +61,8 @@ pub(super) struct Running {
 
 #[cfg_attr(fuzzing, allow(dead_code))]
 impl Running {
-    /// Noted before the program starts, where this thread's programs are; nothing where the system
-    /// tells too little of processes to know them again.
+    /// Marks a program before it starts, and notes it where this thread has a path for notes; nothing where
+    /// the system says too little of processes to know them again.
     pub(super) fn begin() -> Option<Self> {
         let mut running = Self {
             mark: kernel("uuid").ok()?,
@@ -83,7 +83,7 @@ impl Running {
     fn note_at(&mut self, path: &Path) -> io::Result<()> {
         let create = || OpenOptions::new().write(true).create_new(true).open(path);
         let file = create().or_else(|error| {
-            // Of a program that is waited for no longer.
+            // The note of a program that nobody waits for any more.
             fs::remove_file(path).map_err(|_| error)?;
             create()
         })?;
@@ -96,17 +96,17 @@ impl Running {
         (MARK, &self.mark)
     }
 
-    /// The program runs as this process.
+    /// Adds that the program runs as this process.
     pub(super) fn started(&mut self, process: u32) {
         if let Some((_, file)) = &mut self.note
             && let Some(start) = start_of(process)
         {
-            // The mark is there, at the least.
+            // At the least the mark is there.
             let _ = file.write_all(format!("{process} {start}\n").as_bytes());
         }
     }
 
-    /// Asks what has left the program's process group to end.
+    /// Asks the processes that have left the program's process group to end.
     pub(super) fn ask_detached(&self, group: Pid) {
         for (process, handle) in Left::new(&self.mark, None).find().0 {
             let pid = i32::try_from(process).ok().and_then(Pid::from_raw);
@@ -116,7 +116,7 @@ impl Running {
         }
     }
 
-    /// Ends what is left of it, wherever it has gone.
+    /// Ends the rest of it, in whatever group.
     pub(super) fn end(&self) {
         Left::new(&self.mark, None).end();
     }
@@ -130,13 +130,13 @@ impl Drop for Running {
     }
 }
 
-/// What the kernel's random generator gives under this name.
+/// The kernel's random text under this name.
 fn kernel(name: &str) -> io::Result<String> {
     let text = fs::read_to_string(Path::new("/proc/sys/kernel/random").join(name))?;
     Ok(text.trim().to_owned())
 }
 
-/// When a process that has not ended was started, in ticks since the machine was; none of the
+/// When a process that has not ended began, in ticks since the machine's start; nothing for the
 /// kernel's own.
 fn start_of(process: u32) -> Option<u64> {
     const OF_THE_KERNEL: u32 = 0x0020_0000;
@@ -151,7 +151,7 @@ fn start_of(process: u32) -> Option<u64> {
     (!has_ended && flags & OF_THE_KERNEL == 0).then_some(start)
 }
 
-/// What a note says.
+/// The content of a note.
 #[derive(Debug, PartialEq, Eq)]
 struct Left {
     /// As it stands in an environment.
@@ -167,8 +167,8 @@ impl Left {
         }
     }
 
-    /// Nothing when no program can be left: there is no note, or it is from before the machine was
-    /// started.
+    /// Nothing when no program can be left: there is no note, or it is from before the machine's
+    /// start.
     fn read(note: &Path) -> Option<Self> {
         let boot = kernel("boot_id").ok()?;
         Self::parse(&fs::read_to_string(note).ok()?, &boot)
@@ -185,7 +185,7 @@ impl Left {
         Some(Self::new(mark, first))
     }
 
-    /// Nothing when it cannot be told now.
+    /// Nothing when the system does not say it now.
     fn is(&self, process: u32) -> Option<bool> {
         let Some(start) = start_of(process) else {
             return Some(false);
@@ -194,14 +194,14 @@ impl Left {
             return Some(true);
         }
         match fs::read(format!("/proc/{process}/environ")) {
-            // So it is while a process turns into another program.
+            // A process has none while it turns into another program.
             Ok(all) if all.is_empty() => None,
             Ok(all) => Some(all.split(|byte| *byte == 0).any(|one| *one == self.mark)),
             Err(_) => Some(false),
         }
     }
 
-    /// The processes that are left of it, and whether these are certainly all.
+    /// The processes that are left of it; and are these certainly all?
     fn find(&self) -> (Vec<(u32, OwnedFd)>, bool) {
         let (mut found, mut are_all) = (Vec::new(), true);
         let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -235,7 +235,7 @@ impl Left {
     fn has_ended(&self, deadline: Deadline, signal: Option<Signal>) -> bool {
         let mut doubt = Deadline::after(DOUBT);
         loop {
-            // What has ended may have started others.
+            // A process that has ended may have started others.
             let (left, are_all) = self.find();
             if left.is_empty() && (are_all || doubt.left("a look at the processes").is_err()) {
                 return true;
@@ -270,12 +270,12 @@ impl Left {
     }
 }
 
-/// Waits for the end of the program that an earlier process has left, if `note` tells of one. One
-/// that has not ended by the deadline is ended: its own deadline is past, too.
+/// Waits for the end of the program that an earlier process has left, if `note` names one. Ends one
+/// that still runs at the deadline: its own deadline is past, too.
 ///
 /// # Errors
 ///
-/// It cannot be ended.
+/// When the program cannot be ended.
 pub fn wait_for(note: &Path, deadline: Deadline) -> Result<(), TransportError> {
     let Some(left) = Left::read(note) else {
         return Ok(());
@@ -364,7 +364,7 @@ mod tests {
         let left = Left::parse(&note("now"), "now").expect("of this time");
         assert_eq!(left.is(mine), Some(true));
         assert_eq!(Left::parse(&note("then"), "now"), None);
-        // Torn by a kill: then nothing was started.
+        // A kill has torn it, so before the program began.
         for torn in ["", "now", "now some-ma", "now \n"] {
             assert_eq!(Left::parse(torn, "now"), None, "{torn:?}");
         }

@@ -4,11 +4,11 @@ use super::{Deadline, pause};
 use std::fs::{File, TryLockError};
 use std::time::Duration;
 
-/// How often a lock that somebody else has is tried again.
+/// How often we try again to take a lock that somebody else has.
 const POLL: Duration = Duration::from_millis(20);
 
-/// Takes the lock of a file; waits until the deadline for whoever has it. It ends with the file's
-/// last handle, or when it is given back.
+/// Takes the lock of a file; waits until the deadline while somebody else has it. The lock ends with
+/// the file's last handle, or when the holder gives it back.
 ///
 /// # Errors
 ///

@@ -1,11 +1,11 @@
-//! Host names to addresses, with a deadline that `getaddrinfo` itself cannot be given.
+//! Host names to addresses, with a deadline, which `getaddrinfo` itself does not take.
 
 use super::aside::aside;
 use super::{Deadline, TransportError, TransportErrorKind};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
-/// The addresses of `host`. A literal costs nothing; a name is looked up aside, so that a dead name
-/// server costs its caller the deadline and no more.
+/// The addresses of `host`. A literal costs nothing; another thread looks up a name, so that a dead
+/// name server costs the caller the deadline and no more.
 pub fn resolve(
     host: &str,
     port: u16,

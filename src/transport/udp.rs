@@ -1,9 +1,9 @@
-//! Datagrams to one peer, and back from wherever it answers: a device with several addresses may
-//! answer from another one than it was asked at, and some answer from another port.
+//! Datagrams to one peer, and its answers from any address: a device with several addresses may
+//! answer from another one than the one that we asked, and some answer from another port.
 //!
-//! Two sockets share one local port. The one that is connected sends, gets what comes from the peer
-//! itself, and alone can be told by the system that the peer has nobody on that port. The other one
-//! gets everything else.
+//! Two sockets share one local port. The connected one sends, gets the datagrams of the peer itself,
+//! and learns from the system when the peer has nobody on that port. The other one gets everything
+//! else.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -19,19 +19,19 @@ pub(super) struct Datagrams {
 }
 
 impl Datagrams {
-    /// Nothing is sent yet.
+    /// Sends nothing yet.
     pub(super) fn open(peer: SocketAddr) -> io::Result<Self> {
         let from_elsewhere = match peer {
             SocketAddr::V4(_) => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)),
             SocketAddr::V6(_) => UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)),
         }?;
-        // Only now: a socket that shares from the start may be given a port that is in use.
+        // Only now: the system may give a socket that shares from the start a port that is in use.
         rustix::net::sockopt::set_socket_reuseport(&from_elsewhere, true)?;
         let to_peer = Socket::new(Domain::for_address(peer), Type::DGRAM, Some(Protocol::UDP))?;
         rustix::net::sockopt::set_socket_reuseport(&to_peer, true)?;
         to_peer.bind(&SockAddr::from(from_elsewhere.local_addr()?))?;
         to_peer.connect(&SockAddr::from(peer))?;
-        // A datagram that is announced may turn out to be broken.
+        // The system may announce a datagram that turns out to be broken.
         from_elsewhere.set_nonblocking(true)?;
         to_peer.set_nonblocking(true)?;
         Ok(Self {
@@ -77,7 +77,7 @@ impl Datagrams {
     }
 }
 
-/// What came; nothing when there was nothing after all.
+/// The datagram; nothing when there is none after all.
 fn received(result: io::Result<usize>) -> io::Result<Option<usize>> {
     match result {
         Ok(length) => Ok(Some(length)),

@@ -1,26 +1,26 @@
 //! Heads of answers as the web servers of PDUs write them, made into heads that `ureq` takes.
 //!
-//! `ureq` refuses a head with a single odd line, and then a command that was carried out would be
-//! told as a failure. So it gets a head made anew, of what was understood: the status, the few
-//! fields that matter here, and one length at most. Whatever curl and browsers pass over is passed
-//! over here. After a head that was not in order the connection is not used again, so that nobody
-//! can hide a second answer behind the first.
+//! `ureq` refuses a head with a single odd line, and then we would report a command as failed that the
+//! PDU has carried out. So we make a new head for it: the status, the few fields that matter, and one
+//! length at most. We pass over everything that curl and browsers pass over. After a head that was
+//! not in order we do not use the connection again, so that nobody can hide a second answer behind
+//! the first.
 
 use super::MOST_HEAD;
 use std::borrow::Cow;
 
-/// The fields that are handed on as they are; `Content-Length`, `Transfer-Encoding` and
-/// `Connection` are made anew.
+/// The fields that we hand on as they are; `Content-Length`, `Transfer-Encoding` and `Connection` we
+/// make anew.
 const HANDED_ON: [&str; 2] = ["WWW-Authenticate", "Location"];
 
-/// So many of each are handed on, more than any server has.
+/// The most of each that we hand on, more than any server has.
 const MOST_REPEATED: usize = 16;
 
 /// A head made anew.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) text: Vec<u8>,
-    /// How long the one was that came.
+    /// The length of the original head.
     pub(super) length: usize,
     pub(super) status: u16,
 }
@@ -32,12 +32,12 @@ impl Head {
     }
 }
 
-/// Why what came is no answer of a web server.
+/// Why the bytes are no answer of a web server.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Unfit<'a> {
     /// This stands where a status line should be.
     NoStatus(&'a [u8]),
-    /// The answer is said to have two lengths.
+    /// The head gives two lengths.
     TwoLengths(u64, u64),
     /// It does not end.
     TooLong,
@@ -74,7 +74,7 @@ pub(super) fn read(raw: &[u8]) -> Result<Option<Head>, Unfit<'_>> {
     }))
 }
 
-/// Before the status line is whole, what there is of it must fit.
+/// Before the status line is whole, its beginning must fit.
 fn incomplete<'a>(raw: &[u8], line: &'a [u8]) -> Result<Option<Head>, Unfit<'a>> {
     const BEGIN: &[u8] = b"HTTP/";
     let both = line.iter().zip(BEGIN);
@@ -139,7 +139,7 @@ fn status(line: &[u8]) -> Option<Status> {
     })
 }
 
-/// What was understood of a head.
+/// The parts of a head that count.
 struct Parts {
     status: Status,
     fields: Vec<(String, Vec<u8>)>,
@@ -214,7 +214,7 @@ impl Parts {
             .collect()
     }
 
-    /// The length that all agree on who say one; what is no number says none.
+    /// The length that every field with a number gives.
     fn length(&mut self) -> Result<Option<u64>, Unfit<'static>> {
         let mut length = None;
         for word in self.words("Content-Length") {
@@ -234,7 +234,7 @@ impl Parts {
         let length = self.length()?;
         let codings = self.words("Transfer-Encoding");
         let is_chunked = codings.iter().any(|coding| coding == "chunked");
-        // A coding that is not known here leaves the end of the connection as the end of the body.
+        // With a coding that we do not know, the end of the connection is the end of the body.
         let has_length = codings.iter().all(|coding| coding == "identity");
         self.is_odd |= !codings.is_empty() && (length.is_some() || self.status.is_old);
         let connection = self.words("Connection");

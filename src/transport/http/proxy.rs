@@ -1,8 +1,8 @@
 //! Proxies of the environment, as curl understands it: `http_proxy`, `https_proxy`, `all_proxy` and
 //! `no_proxy`, in lower or upper case.
 //!
-//! A proxy is asked for a plain page by its whole address, and for a tunnel only where TLS goes
-//! through it: that is what proxies allow.
+//! We ask a proxy for a plain page by its whole address, and for a tunnel only where TLS goes through
+//! it: proxies allow no more.
 
 use super::super::{Deadline, TransportError, TransportErrorKind as K};
 use super::wire::Stream;
@@ -115,7 +115,7 @@ impl Proxy {
             )
         };
         let authority = Origin {
-            // A tunnel is asked for with the port in any case.
+            // The request for a tunnel names the port in any case.
             tls: false,
             ..target.clone()
         };
@@ -130,7 +130,7 @@ impl Proxy {
         stream
             .send(request.as_bytes(), deadline)
             .map_err(|error| failed(error.detail))?;
-        // One byte at a time: what follows the head belongs to the tunnel.
+        // One byte at a time: the bytes behind the head belong to the tunnel.
         let mut raw = Vec::new();
         loop {
             let mut byte = [0];
@@ -150,8 +150,8 @@ impl Proxy {
     }
 }
 
-/// Is `target` to be reached directly? `list` is `no_proxy`: names that stand for themselves and
-/// all below them, addresses, networks (`192.0.2.0/24`), each maybe with a port, or `*`.
+/// Does `target` need no proxy? `list` is `no_proxy`: names that stand for themselves and all below
+/// them, addresses, networks (`192.0.2.0/24`), each maybe with a port, or `*`.
 fn is_exempt(target: &Origin, list: &str) -> bool {
     let host = target.host.to_ascii_lowercase();
     let address = host.parse::<IpAddr>().ok();

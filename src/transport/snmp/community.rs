@@ -8,7 +8,7 @@ use csnmp::message::{
 };
 use simple_asn1::FromASN1;
 
-/// A version that is spoken with a community.
+/// A version with a community.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
     /// SNMPv1.
@@ -35,8 +35,8 @@ pub struct Community {
 }
 
 impl Community {
-    /// `versions` are tried in turn, a copy of the request each. What answered is tried first from
-    /// then on.
+    /// Tries `versions` in turn, with a copy of the request each. From then on the version that has
+    /// answered comes first.
     pub fn new(name: &str, versions: &[Version]) -> Self {
         Self {
             name: Hidden(name.as_bytes().to_vec()),
@@ -54,7 +54,7 @@ impl Community {
             .unwrap_or(Version::V2c)
     }
 
-    /// From now on `version` is tried first.
+    /// From now on `version` comes first.
     pub(super) fn prefer(&mut self, version: i64) {
         if let Some(at) = self.versions.iter().position(|v| v.number() == version)
             && at > 0
@@ -79,7 +79,7 @@ impl Community {
         .map_err(|error| no_encoding(&error.to_string()))
     }
 
-    /// What `datagram` is to the request `id` about `command`'s object.
+    /// Is `datagram` an answer to the request `id` about `command`'s object, and which?
     pub(super) fn decode(
         &mut self,
         datagram: &[u8],
@@ -88,7 +88,7 @@ impl Community {
     ) -> Heard<Answer> {
         match read(datagram) {
             Err(what) => {
-                // Whoever may read the error may not know the community.
+                // The community must not be in the error.
                 let shown = printable(&blotted(datagram, &[&self.name.0]));
                 Heard::Garbled(format!("{shown} came: {what}"))
             }
@@ -138,7 +138,7 @@ pub(super) fn request(id: i32, command: &Command<'_>) -> Result<Snmp2cPdu, Trans
     })
 }
 
-/// An answer's version and PDU. csnmp refuses version 0, so the envelope is read here.
+/// An answer's version and PDU. csnmp refuses version 0, so we read the envelope here.
 fn read(datagram: &[u8]) -> Result<(i64, InnerPdu), String> {
     let blocks = ber::blocks(datagram)?;
     let Some([version, _community, pdu]) = blocks.first().and_then(ber::sequence) else {

@@ -1,10 +1,10 @@
-//! How long to wait before a request is sent again. A small agent carries out every copy, one after
+//! How long to wait before the next copy of a request. A small agent carries out every copy, one after
 //! the other: copies that come faster than it works pile up, and all later answers come later still.
 
 use super::Command;
 use std::time::Duration;
 
-/// The wait for an agent that nothing is known of, and the shortest one for any.
+/// The wait for an agent that we do not know yet, and the shortest one for any.
 const SHORTEST: Duration = Duration::from_secs(1);
 
 /// A short attempt still has room for this many such first waits, so for three further copies.
@@ -16,8 +16,8 @@ pub(super) struct Pace {
     usual: Duration,
     /// How far answers were from that.
     spread: Duration,
-    /// Only the answer to a single copy tells the time for sure. After others the time is at most
-    /// so much: good enough for the next request, which then tells for sure.
+    /// Only the answer to a single copy gives the time for sure. After others this is the longest
+    /// that it can be: good enough for the next request, which then gives it for sure.
     is_sure: bool,
 }
 
@@ -59,7 +59,7 @@ impl Pace {
         };
     }
 
-    /// The waits after each copy, in an attempt that has so much time.
+    /// The waits after each copy, in an attempt of this length.
     pub(super) fn pauses(&self, time: Duration) -> Pauses {
         let late = self.usual + self.usual / 4;
         let wanted = if self.is_sure {
@@ -68,7 +68,7 @@ impl Pace {
             late
         };
         let wanted = wanted.max(SHORTEST).min(time / ROOM);
-        // A copy before the usual time is waste, even in a short attempt; but one is always sent.
+        // A copy before the usual time is waste, even in a short attempt; but we always send one.
         let first = wanted.max(late.min(time / 4 * 3));
         Pauses {
             next: first,
@@ -85,11 +85,11 @@ pub(super) struct Pauses {
 }
 
 impl Pauses {
-    /// How long to wait now, with so much time left.
+    /// How long to wait now, with this much time left.
     pub(super) fn next(&mut self, left: Duration) -> Duration {
         let pause = self.next;
         self.next = pause.saturating_mul(2);
-        // A copy with hardly any time left is not answered, but carried out.
+        // The agent carries out a copy with hardly any time left, but its answer comes too late.
         if left < pause.saturating_add(self.least) {
             left
         } else {
