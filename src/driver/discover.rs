@@ -1,7 +1,7 @@
-//! `pdudaemon --discover`: which attached devices could be driven, as a config to paste from.
+//! `pdudaemon --discover`: the attached devices that a driver knows, as a config to paste from.
 //!
-//! USB devices are known by the numbers in their drivers' tables, hubs by their class, serial
-//! relay boards by the USB identity of their port.
+//! We know USB devices by the numbers in their drivers' tables, hubs by their class, serial relay
+//! boards by the USB identity of their port.
 
 use crate::driver::usb::{MODELS, Model, switchable_ports};
 use crate::transport::usb::{Attached, list};
@@ -45,7 +45,7 @@ pub fn serial_boards() -> impl Iterator<Item = (u16, Option<u16>)> {
         .map(|board| (board.vendor, board.product))
 }
 
-/// Something that could be driven.
+/// A device that a driver knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Found {
     driver: String,
@@ -55,8 +55,8 @@ struct Found {
     about: String,
 }
 
-/// Looks at everything attached; gives a config with an entry for each device found. What cannot be
-/// looked at for want of permission says so in its entry.
+/// Looks at everything attached; gives a config with an entry for each device. The entry of a device
+/// that we may not open says so.
 pub fn discover() -> Result<String, TransportError> {
     let mut found: Vec<Found> = list(Deadline::after(PATIENCE))?
         .iter()
@@ -66,7 +66,7 @@ pub fn discover() -> Result<String, TransportError> {
     Ok(config(&found))
 }
 
-/// What a USB device is, if it is one of ours.
+/// The USB device, if a driver knows it.
 fn look_at(attached: &Attached) -> Option<Found> {
     let (vendor, product) = attached.ids();
     let is_ours = |model: &&Model| model.vendor == vendor && model.products.contains(&product);
@@ -145,7 +145,7 @@ fn serial_port(tty: &Path) -> Option<Found> {
     })
 }
 
-/// The config that drives what was found.
+/// The config for these devices.
 fn config(found: &[Found]) -> String {
     let mut pdus = Map::new();
     for (number, found) in found.iter().enumerate() {

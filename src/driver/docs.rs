@@ -70,7 +70,7 @@ pub fn models<'a>(specs: impl Iterator<Item = &'a DriverSpec>) -> String {
     std::iter::once(head.to_owned()).chain(rows).collect()
 }
 
-/// The keys of every driver, and how it was verified.
+/// The keys of every driver, and how we verified it.
 pub fn keys<'a>(specs: impl Iterator<Item = &'a DriverSpec>) -> String {
     let head = "| driver | keys (default) | verified by |\n| --- | --- | --- |\n";
     let rows = specs.map(|spec| {

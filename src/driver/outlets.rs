@@ -1,5 +1,5 @@
-//! Which outlets a PDU can have, as a value: what a client may name, what a list shows and what
-//! the documentation says all come from here.
+//! The outlets that a PDU can have, as a value: it serves the check of a client's outlet, the lists,
+//! and the documentation.
 
 use super::DriverError;
 use crate::request::Outlet;
@@ -8,7 +8,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-/// What a row of the driver table says of its PDUs' outlets.
+/// The outlets of a driver's PDUs, as the row of the driver table has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Has {
     /// Every number from the first to the last.
@@ -17,7 +17,7 @@ pub enum Has {
     Within(u32, u32),
     /// One outlet, whatever it is called.
     One,
-    /// The settings or the PDU tell, in words as `1 to port_count`. A driver that builds no
+    /// The settings or the PDU say which; in words, as `1 to port_count`. A driver that builds no
     /// [`Outlets`] of its own takes every name that could be one.
     Told(&'static str),
 }
@@ -47,7 +47,7 @@ impl fmt::Display for Has {
     }
 }
 
-/// Finds the outlet that a client means, or says what was expected.
+/// Finds the outlet that a client means, or says what it expected.
 type Parse = dyn Fn(&Outlet) -> Result<Outlet, String> + Send + Sync;
 
 /// The outlets that one PDU can have.
@@ -71,7 +71,7 @@ pub enum Outlets {
 }
 
 impl Outlets {
-    /// The outlets for which `parse` finds an id; its error says what was expected.
+    /// The outlets for which `parse` finds an id; its error says what it expected.
     pub fn rule(parse: impl Fn(&Outlet) -> Result<Outlet, String> + Send + Sync + 'static) -> Self {
         Self::Rule(Arc::new(parse))
     }
@@ -185,7 +185,7 @@ impl fmt::Debug for Outlets {
     }
 }
 
-/// So many a PDU is asked for: none that tells its outlets only one by one has more.
+/// The most outlets that we ask a PDU for one by one: none that must be asked so has more.
 const SOUGHT: usize = 64;
 
 /// Numbers that follow on each other as one: `1 to 8, 12, left`.

@@ -1,4 +1,4 @@
-//! From an outlet to the objects that switch it and tell its state: pure, no I/O.
+//! From an outlet to the objects that switch it and have its state: pure, no I/O.
 
 use super::objects::{self, Object, Place, Status};
 use crate::driver::{DriverError, Outlets, outlet_number};
@@ -6,7 +6,7 @@ use crate::request::Outlet;
 use crate::transport::snmp::Oid;
 use std::collections::BTreeMap;
 
-/// How a PDU's control objects are named.
+/// How a config names a PDU's control objects.
 #[derive(Debug)]
 pub(super) enum Control {
     /// By an OID with `*` for the outlet.
@@ -33,7 +33,7 @@ pub(super) struct Column {
     /// The objects that switch on and off, mostly the same.
     pub(super) oids: (Vec<u32>, Vec<u32>),
     pub(super) values: (i64, i64),
-    /// Defaults of the indices before the outlet; `None` when the number of indices is not known.
+    /// Defaults of the indices before the outlet; `None` when we do not know the number of indices.
     pub(super) index: Option<Vec<u32>>,
 }
 
@@ -56,18 +56,18 @@ pub(super) enum PerOutlet {
     One(Vec<u32>),
 }
 
-/// What to write, and what to read.
+/// The objects to write and to read.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) on: (Oid, i64),
     pub(super) off: (Oid, i64),
-    /// Objects that tell the state, the best first; a further one is for PDUs without the first.
+    /// Objects with the state, the best first; a further one is for PDUs without the first.
     pub(super) readings: Vec<Reading>,
-    /// The outlet's place in the list that the objects' values are, where they are lists.
+    /// The outlet's place in the objects' values, where these are lists.
     pub(super) item: Option<usize>,
 }
 
-/// An object that tells the state, and which values mean what.
+/// An object with the state, and the meaning of its values.
 #[derive(Debug)]
 pub(super) struct Reading {
     pub(super) oid: Oid,
@@ -77,7 +77,7 @@ pub(super) struct Reading {
 }
 
 impl Control {
-    /// The outlet that a client means; its key is that of the objects, whatever they are called.
+    /// The outlet that a client means; its key is that of the objects, by whatever name.
     pub(super) fn find(&self, outlet: &Outlet) -> Result<Outlet, String> {
         let plan = self.plan(outlet).map_err(|error| match error {
             DriverError::NoSuchOutlet { expected } => expected,
@@ -247,7 +247,7 @@ fn plan((on, off): (Vec<u32>, Vec<u32>), values: (i64, i64)) -> Result<Plan, Dri
             off: vec![values.1],
             others: known.map_or(&[], |(object, _)| object.others),
         };
-        // Settings may be delayed or reserved commands, while the state is told in plain ones.
+        // Settings may be delayed or reserved commands; the state has the plain values.
         if let Some((object, _)) = known
             && !is_swapped
         {
@@ -269,7 +269,7 @@ fn plan((on, off): (Vec<u32>, Vec<u32>), values: (i64, i64)) -> Result<Plan, Dri
     })
 }
 
-/// The state object's index, from what follows the control object's OID.
+/// The state object's index, from the numbers behind the control object's OID.
 fn state_tail(object: &Object, tail: &[u32]) -> Option<Vec<u32>> {
     match (object.place, tail) {
         (Place::Scalar { outlet, .. }, [number, rest @ ..]) => {

@@ -1,7 +1,7 @@
 //! MIB files: from an object's name to its OID.
 //!
-//! Only what that takes is read: IMPORTS, the values assigned to object identifiers, and how many
-//! indices a table has (RFC 1155, 1212, 2578). Types, enumerations and texts are passed over.
+//! We read IMPORTS, the values of object identifiers, and the number of a table's indices (RFC 1155,
+//! 1212, 2578), and pass over types, enumerations and texts.
 
 use std::collections::HashMap;
 use std::fs;
@@ -15,10 +15,10 @@ pub(super) static SYSTEM_FOLDERS: &[&str] = &[
     "~/.snmp/mibs",
 ];
 
-/// The largest file that is read.
+/// The largest file that we read.
 const MOST_BYTES: u64 = 8 << 20;
 
-/// The most files looked at in the folders together.
+/// The most files that we look at in the folders together.
 const MOST_FILES: usize = 10_000;
 
 /// The longest way from a name to the root, over names and modules.
@@ -212,7 +212,7 @@ impl Mibs {
     }
 }
 
-/// The files in and below `folder`; what cannot be read is not there.
+/// The files in and below `folder`, without those that we cannot read.
 fn list(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) {
     let mut entries: Vec<PathBuf> = fs::read_dir(folder)
         .into_iter()
@@ -241,7 +241,7 @@ fn read(file: &Path) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Does `text` hold the module `mib`? Looked for before the whole text is taken apart.
+/// Does `text` hold the module `mib`? A quick look before we take the whole text apart.
 fn defines(text: &str, mib: &str) -> bool {
     text.contains(mib)
         && tokens(text)
@@ -256,8 +256,8 @@ fn tokens(text: &str) -> Vec<&str> {
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
         let length = if let Some(comment) = rest.strip_prefix("--") {
-            // A comment ends with its line, or at the next two hyphens: which of them, makers do
-            // not agree on; a line is what they all mean.
+            // A comment ends with its line, or at the next two hyphens. Makers do not agree on that, but
+            // they all mean the line.
             2 + comment.find('\n').unwrap_or(comment.len())
         } else if let Some(quoted) = rest.strip_prefix('"') {
             1 + quoted.find('"').map_or(quoted.len(), |end| end + 1)

@@ -1,8 +1,8 @@
-//! The control objects of well-known PDUs: which object switches an outlet, and which one tells
+//! The control objects of well-known PDUs: the object that switches an outlet, and the one that has
 //! its state.
 //!
-//! OIDs and values are from the makers' MIB files, named in each row; rows without a MIB are known
-//! from other programs' use of these PDUs and serve only to find the object that tells the state.
+//! OIDs and values are from the makers' MIB files, which each row names. Rows without a MIB are from
+//! other programs' use of these PDUs, and serve only to find the object with the state.
 
 /// One control object.
 #[derive(Debug)]
@@ -17,9 +17,9 @@ pub(super) struct Object {
     pub(super) place: Place,
     /// The values that switch on and off.
     pub(super) values: (i64, i64),
-    /// Where the state is told.
+    /// The object with the state.
     pub(super) status: Status,
-    /// What other values read from the control object mean.
+    /// The meaning of other values in the control object.
     pub(super) others: &'static [(i64, &'static str)],
 }
 
@@ -40,17 +40,17 @@ pub(super) enum Place {
         on: u32,
         off: u32,
     },
-    /// Its place in a text that lists all outlets, separated by commas, and is written whole; the
-    /// object is a scalar.
+    /// Its place in a text that lists all outlets, separated by commas; a switch writes the whole
+    /// text. The object is a scalar.
     List,
 }
 
-/// Where an outlet's state is told.
+/// The object with an outlet's state.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Status {
-    /// By the control object itself, in the values that switch.
+    /// The control object itself, in the values that switch.
     Same,
-    /// By another object with the same index.
+    /// Another object with the same index.
     At {
         oid: &'static [u32],
         on: &'static [i64],
@@ -73,7 +73,7 @@ const APC_RPDU: &[(i64, &str)] = &[
     (7, "cancel"),
 ];
 
-/// A row whose control object tells the state.
+/// A row whose control object has the state.
 const fn same(
     mib: &'static str,
     name: &'static str,
@@ -93,7 +93,7 @@ const fn same(
     }
 }
 
-/// A row whose state is told by the object `status`.
+/// A row whose state is in the object `status`.
 const fn with(
     mib: &'static str,
     name: &'static str,
