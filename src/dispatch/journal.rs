@@ -1,19 +1,19 @@
-//! The journal: which outlets a reboot has switched off and not yet confirmed on again, where a
-//! crash does not reach it.
+//! The journal: the outlets that a reboot has switched off and not yet confirmed on again, in a place
+//! that a crash does not reach.
 //!
-//! One empty file per such outlet in `journal/` of the state directory; its name says which. It is
-//! made, and the folder synced, before the off is sent, and removed when the outlet is on again.
-//! There is nothing in it that could be torn; but names too long for a file stand in it, and its own
-//! is their hash. A record that cannot be made is tried again while its reboot lasts; one that
-//! cannot be removed is marked as settled, and removed as soon as it can be. The process that made it holds a lock on it, so
-//! that a daemon takes over what a dead process left, when it starts and while it runs, and leaves
-//! alone what another one (`--drive`) is still at. A removal that a power cut undoes costs one
-//! more on. A record that is [`OLD`] switches nothing on any more: by then somebody may have
-//! switched the outlet off on purpose, by hand or under another name. It is told until somebody
-//! switches the outlet.
+//! One empty file per such outlet in `journal/` of the state directory; its name says which. We make
+//! it, and sync the folder, before we send the off, and remove it when the outlet is on again. There
+//! is nothing in it that could be torn; but names too long for a file stand in it, and its own is
+//! their hash. A record that we cannot make we try to make again while its reboot lasts; one that we
+//! cannot remove we mark as settled, and remove as soon as we can. The process that has made it holds
+//! a lock on it. So a daemon takes over the records of dead processes, when it starts and while it
+//! runs, and leaves alone those of another live one (`--drive`). A removal that a power cut undoes
+//! costs one more on. A record that is [`OLD`] switches nothing on any more: by then somebody may have
+//! switched the outlet off on purpose, by hand or under another name. The daemon reports it until
+//! somebody switches the outlet.
 //!
-//! Only the worker of its PDU takes over a record: what it switches meanwhile cannot be overtaken
-//! by what somebody else found before.
+//! Only the worker of its PDU takes over a record: nobody else's older finding can overtake a switch
+//! of this worker.
 
 use super::plan::Ledger;
 use super::{HASHED, short};
@@ -40,11 +40,11 @@ pub(super) struct Journal {
 struct Known {
     /// This process's records, those included that it took over or cannot remove.
     ours: HashSet<PathBuf>,
-    /// Those of them that nobody is owed anything by, and that could not be removed.
+    /// Those of them that owe no on, and that we could not remove.
     settled: HashSet<PathBuf>,
-    /// What has been complained of.
+    /// The records about which the log has a complaint.
     told: HashSet<PathBuf>,
-    /// When the folder had changed last, at a look that found no record of another process.
+    /// The time of the folder's last change, at a look that found no record of another process.
     clean: Option<SystemTime>,
 }
 
@@ -52,13 +52,13 @@ struct Known {
 /// clock of a file system (2 s).
 const TICK: Duration = Duration::from_secs(3);
 
-/// From this age on a record is told, and not acted on: a week, after which nobody still waits.
+/// From this age on we report a record, and switch nothing by it: after a week nobody still waits.
 pub(super) const OLD: Duration = Duration::from_secs(7 * 86_400);
-/// Times before this (2020) are those of a machine that does not know the time, and tell no age.
+/// Times before this (2020) come from a machine that does not know the time, and give no age.
 const CLOCK_IS_SET: Duration = Duration::from_secs(1_577_836_800);
-/// The end of a record that could not be removed. No encoded name ends so.
+/// The end of the name of a record that we could not remove. No encoded name ends so.
 const SETTLED: &str = "\nsettled\n";
-/// How much of a record is read: more than names ever take.
+/// The most bytes that we read of a record: more than names ever take.
 const MOST_READ: u64 = 1 << 20;
 
 /// One outlet that is owed its on.
@@ -85,13 +85,14 @@ impl Found {
         self.entry.metadata().and_then(|meta| meta.modified()).ok()
     }
 
-    /// Was it made so long ago? If the clock has been set back since, it was.
+    /// Is it that old? Yes, if somebody has set the clock back since.
     fn is_older_than(&self, age: Duration) -> bool {
         self.made()
             .is_some_and(|made| made.elapsed().map_or(true, |elapsed| elapsed >= age))
     }
 
-    /// May somebody have switched the outlet off on purpose since? Not by a clock that was not set.
+    /// May somebody have switched the outlet off on purpose since? A clock that nobody has set
+    /// proves nothing.
     pub(super) fn is_old(&self) -> bool {
         let is_set = |made: &SystemTime| *made >= SystemTime::UNIX_EPOCH + CLOCK_IS_SET;
         let elapsed = self
@@ -113,8 +114,8 @@ impl Journal {
         })
     }
 
-    /// The records of other processes, dead or alive, that are at least of this age. What is none
-    /// or cannot be read is told, once, and left where it is.
+    /// The records of other processes, dead or alive, that are at least of this age. A file that is
+    /// no record, or that we cannot read, gets one line in the log and stays where it is.
     pub(super) fn found(&self, age: Duration) -> Vec<Found> {
         let mut found = self.look().unwrap_or_default();
         if !found.is_empty() {
@@ -130,7 +131,7 @@ impl Journal {
         self.take_over(&found.path).is_some()
     }
 
-    /// `None` when not all of the folder can be read.
+    /// `None` when we cannot read all of the folder.
     fn look(&self) -> Option<Vec<Found>> {
         self.remove_settled();
         let read = fs::read_dir(&self.folder).and_then(|entries| entries.collect());
@@ -174,7 +175,7 @@ impl Journal {
         Some(found.collect())
     }
 
-    /// What could not be removed perhaps can be now.
+    /// Tries again to remove records that we could not remove.
     fn remove_settled(&self) {
         let mut known = self.known();
         let Known { ours, settled, .. } = &mut *known;
@@ -187,8 +188,8 @@ impl Journal {
         });
     }
 
-    /// The same, for every on and off: the folder's time tells whether there can be any record of
-    /// another process, and the folder is read only where it has changed.
+    /// The same, for every on and off: reads the folder only where its time has changed, because only
+    /// then it can have a new record of another process.
     fn look_for_news(&self) -> Vec<Found> {
         let changed = fs::metadata(&self.folder).and_then(|meta| meta.modified());
         let changed = changed.ok();
@@ -204,7 +205,7 @@ impl Journal {
     }
 
     fn take_over(&self, path: &Path) -> Option<Record> {
-        // A record of another user or a read-only place can still be read and acted on.
+        // We can still read a record of another user or in a read-only place, and act on it.
         let opened = OpenOptions::new()
             .write(true)
             .open(path)
@@ -227,8 +228,8 @@ impl Journal {
                 return None;
             }
         }
-        // In this order: one of ours is removed before it is forgotten. And what was removed
-        // between being found and being locked is not owed any more.
+        // In this order: we remove one of ours before we forget it. And a record that went
+        // between our finding and locking it owes nothing any more.
         if self.known().ours.contains(path) || !is_still(path, &file) {
             return None;
         }
@@ -269,7 +270,7 @@ impl Journal {
         let mut number = 0;
         loop {
             let path = self.folder.join(format!("{name}.{number}"));
-            // Before it is there: nobody shall find it and take it for a left one.
+            // Before it is there, so that nobody takes it for one that a dead process left.
             let is_new = self.known().ours.insert(path.clone());
             let made = OpenOptions::new().write(true).create_new(true).open(&path);
             let made = made.and_then(|mut file| {
@@ -307,7 +308,7 @@ impl Journal {
 
     fn make_safe(&self, record: &File) -> io::Result<()> {
         record.try_lock()?;
-        // The name is the record: what must survive is the folder.
+        // The name is the record, so the folder must survive.
         File::open(&self.folder)?.sync_all()
     }
 
@@ -346,7 +347,7 @@ pub(super) fn encoded(pdu: &PduName, outlet: &Outlet) -> String {
     }
 }
 
-/// Whose a record is: its name tells or, where it is a hash, what stands in it.
+/// The outlet of a record: from its name or, where that is a hash, from its text.
 fn read_record(name: &str, path: &Path) -> Option<(PduName, Outlet)> {
     let Some((hash, number)) = name.split_once('.').filter(|_| name.starts_with(HASHED)) else {
         return read_name(name);
@@ -358,12 +359,12 @@ fn read_record(name: &str, path: &Path) -> Option<(PduName, Outlet)> {
         .flatten()
 }
 
-/// What stands in a record.
+/// The text of a record.
 fn text_of(path: &Path) -> String {
     let mut text = String::new();
     let file = File::open(path);
     let read = file.and_then(|file| file.take(MOST_READ).read_to_string(&mut text));
-    // Something that is no text says nothing.
+    // Bytes that are no text say nothing.
     read.map(|_| text).unwrap_or_default()
 }
 
@@ -392,7 +393,7 @@ pub(super) struct PduLedger {
     journal: Journal,
     pdu: PduName,
     records: HashMap<Outlet, Record>,
-    /// Outlets whose record could not be made, as has been told.
+    /// Outlets whose record we could not make, and for which the log says so.
     failing: HashSet<Outlet>,
 }
 
@@ -418,7 +419,7 @@ impl PduLedger {
     fn remove(&self, mut record: Record) {
         match fs::remove_file(&record.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                // Whoever finds it shall know.
+                // The process that finds it shall know.
                 let marked = record
                     .file
                     .seek(SeekFrom::End(0))
@@ -439,7 +440,7 @@ impl PduLedger {
         }
     }
 
-    /// Takes over what dead processes left of an outlet, of what was `found`.
+    /// Takes over those of the records `found` that dead processes have left for an outlet.
     fn take_over<'f>(
         &self,
         outlet: &Outlet,
@@ -488,7 +489,7 @@ impl Ledger for PduLedger {
     }
 
     fn adopt(&mut self, outlet: &Outlet) -> bool {
-        // A reboot is under way that may still leave the outlet as it is: then it is looked again.
+        // A reboot that is under way may still leave the outlet as it is: then we look again.
         if self.records.contains_key(outlet) {
             return false;
         }
