@@ -133,7 +133,7 @@ impl<'a> Reader<'a> {
         if file::decides_rights(path) || file::is_meant_for_rights(path, key) {
             self.fail(
                 at,
-                format!("{what} (what tells who may do what is never guessed at)"),
+                format!("{what} (in keys about rights the daemon guesses nothing)"),
             );
         } else {
             self.warn(at, what);
