@@ -21,7 +21,7 @@ const FULL: usize = 8 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Underway {
     askers: Mutex<HashMap<u64, (Asker, usize)>>,
-    /// What the requests of all askers take up; it changes under the lock.
+    /// The memory that the requests of all askers take up; it changes under the lock.
     size: AtomicUsize,
 }
 
@@ -30,7 +30,7 @@ impl Underway {
         self.askers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A request that takes up so much is on its way.
+    /// A request that takes up this much is on its way.
     fn add(&self, number: u64, asker: Asker, size: usize) {
         let mut askers = self.lock();
         self.size.fetch_add(size, Ordering::Relaxed);
@@ -78,14 +78,14 @@ impl Link {
         }
     }
 
-    /// The memory of the requests that tiny_http or the server has not taken yet, be their clients
-    /// here or gone.
+    /// The memory of the requests that tiny_http or the server has not taken yet, whether their
+    /// clients are here or gone.
     pub(super) fn size(&self) -> usize {
         self.underway.size.load(Ordering::Relaxed)
     }
 
     /// Takes a request of this size in memory; it is on its way at the latest after the next `flush`. Even when that fails
-    /// it is one of those that `cut` tells.
+    /// it is one of those that `cut` returns.
     pub(super) fn send(
         &mut self,
         epoll: &OwnedFd,
@@ -120,7 +120,7 @@ impl Link {
         Ok(())
     }
 
-    /// Sends what was taken; what finds no room waits for the epoll.
+    /// Sends the requests that `Link` has taken; a byte that finds no room waits for the epoll.
     pub(super) fn flush(&mut self, epoll: &OwnedFd) -> io::Result<()> {
         let Some(stream) = &self.stream else {
             return Ok(());

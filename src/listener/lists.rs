@@ -1,8 +1,8 @@
 //! The thread that shows things: the page, lists, metrics. However many ask for them, and however
 //! long it takes to write one down, no switch waits for it.
 //!
-//! What several ask for at once is written down once, and for whoever has left meanwhile not at
-//! all.
+//! When several ask for the same at once, it makes one response for all of them, and none for a client
+//! that has left meanwhile.
 
 use super::exchange::{Does, Exchange, Operation, Query};
 use super::problem::{self, Problem};
@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 
 /// Exchanges that may wait here, those whose clients are gone included; further ones are refused.
 const WAITING: usize = 1000;
-/// Responses that are kept to be shared.
+/// The most responses that it keeps for others to share.
 const SHARED: usize = 4;
-/// No response is kept longer once nobody waits.
+/// The longest that it keeps a response once nobody waits.
 const SHARED_FOR: Duration = Duration::from_millis(100);
 
 /// The thread's other end. Nothing in its inbox asks for a sign of life.
@@ -54,12 +54,12 @@ impl Lists {
     /// Asks the thread for a sign of life.
     pub(super) fn ask(&self) {
         self.pulse.ask();
-        // Where there is no room, whatever waits has the thread give the sign.
+        // Where there is no room, the requests that wait make the thread give the sign.
         let _ = self.inbox.try_send(None);
     }
 }
 
-/// What the thread does.
+/// The life of the thread.
 fn show_all(exchanges: &Receiver<Option<Box<Exchange>>>, pulse: &Pulse) {
     let mut shared = Vec::new();
     for exchange in exchanges {
@@ -68,7 +68,7 @@ fn show_all(exchanges: &Receiver<Option<Box<Exchange>>>, pulse: &Pulse) {
         if let Some(exchange) = exchange {
             show(*exchange, &mut shared);
         }
-        // Whoever waits may still share what was made.
+        // Those who wait may still share the responses.
         if exchanges.is_empty() {
             shared.retain(|made: &Shared| made.began.elapsed() < SHARED_FOR);
         }

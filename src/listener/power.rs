@@ -7,15 +7,15 @@ use crate::access::Denied;
 use crate::dispatch::{Progress, Ticket};
 use crate::request::{Action, Delay, Failure, FailureKind, Outlet, State, Target};
 
-/// What the old paths begin with.
+/// The beginning of the old paths.
 const OLD: &str = "/power/";
-/// And the one folder below that has anything in it.
+/// The one folder below it that has anything in it.
 const CONTROL: &str = "/power/control/";
 
 /// The parameters of the old paths.
 pub(super) const PARAMETERS: &[&str] = &["hostname", "port", "alias", "delay"];
 
-/// Old paths are answered in plain text, and their HEAD switches nothing because it does nothing.
+/// Answers on old paths are plain text, and HEAD does nothing there.
 pub(super) fn is_old(path: &str) -> bool {
     path.starts_with(OLD)
 }
@@ -60,7 +60,7 @@ fn asked(query: &Query) -> Result<(Target, Option<Delay>), Failure> {
     Ok((target, delay))
 }
 
-/// 200 for what was carried out, 503 for anything else, with the reason.
+/// 200 for a success, 503 for anything else, with the reason.
 fn ended(ticket: &Ticket) -> Response {
     let Progress::Ended { outcome, .. } = ticket.progress() else {
         return refused("the request has not ended");
@@ -80,7 +80,7 @@ fn refused(why: &str) -> Response {
     Response::text(503, &format!("Invalid request: {why}\n"))
 }
 
-/// The answer to a client that may not do this.
+/// The answer to a client without the rights.
 pub(super) fn turned_away(denied: &Denied) -> Response {
     let body = format!("{}: {}\n", denied.title(), denied.reason);
     Response::text(denied.status(), &body)

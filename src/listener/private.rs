@@ -8,10 +8,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-/// What every such folder's name begins with.
+/// The beginning of every such folder's name.
 const NAME: &str = "pdudaemon-";
 
-/// So many names are tried: others may have taken some.
+/// The most names to try: others may have taken some.
 const MOST_NAMES: u32 = 1000;
 
 /// A folder of this daemon's own, gone when dropped. It is locked as long as it is in use, so the
@@ -87,7 +87,7 @@ fn lock(path: &Path) -> io::Result<Option<OwnedFd>> {
     Ok(((now.st_dev, now.st_ino) == (own.st_dev, own.st_ino)).then_some(folder))
 }
 
-/// Removes the folders of daemons that were killed.
+/// Removes the folders of killed daemons.
 fn remove_abandoned(parent: &Path) {
     let Ok(entries) = std::fs::read_dir(parent) else {
         return;

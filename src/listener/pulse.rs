@@ -1,12 +1,12 @@
-//! The pulse of a thread: it is asked for, and the thread gives it when it comes past.
+//! The pulse of a thread: another thread asks for it, and the thread gives it when it comes past.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The question for one thread's next sign of life; shared by whoever asks and the thread.
+/// The question for one thread's next sign of life; the thread and those who ask share it.
 #[derive(Clone, Debug)]
 pub(super) struct Pulse {
-    /// Which thread it is, for people.
+    /// The thread's name for people.
     pub(super) name: &'static str,
     is_awaited: Arc<AtomicBool>,
 }
@@ -29,7 +29,7 @@ impl Pulse {
         self.is_awaited.store(false, Ordering::Release);
     }
 
-    /// Has the thread given no sign since it was asked last?
+    /// Has the thread given no sign since the last question?
     pub(super) fn is_awaited(&self) -> bool {
         self.is_awaited.load(Ordering::Acquire)
     }

@@ -1,4 +1,4 @@
-//! A response, and the one way back to whoever asked: neither `http` nor a worker ever waits for a
+//! A response, and the one way back to the client: neither `http` nor a worker ever waits for a
 //! client.
 
 use super::head::Head;
@@ -63,7 +63,7 @@ impl Response {
     fn print(self, version: HTTPVersion, to_head: bool) -> io::Result<Output> {
         let length = self.body.len();
         let headers = self.headers.iter().filter_map(|(name, value)| {
-            // Only text that is not ASCII is refused; ours is.
+            // It refuses only text that is not ASCII; ours is.
             Header::from_bytes(*name, value.as_str()).ok()
         });
         let (status, headers) = (StatusCode(self.status), headers.collect());
@@ -83,8 +83,8 @@ impl Response {
     }
 }
 
-/// Whoever asked, and the way back: any thread that has the response sends it, once. It keeps
-/// neither the request nor the connection.
+/// The client that asked, and the way back to it: any thread that has the response sends it, once.
+/// It keeps neither the request nor the connection.
 pub(super) struct Asker {
     wire: Weak<Wire>,
     /// The other end of the connection.
@@ -137,7 +137,7 @@ impl Asker {
             }
         });
         if !sent {
-            // The client is gone; its job was done all the same.
+            // The client is gone; the daemon has done its job all the same.
             debug!(target: "pdud.http", "an answer found no client: {}", self.peer.origin);
         }
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 /// A list this young is good enough for everybody: pollers share one.
 pub(in crate::listener) const FRESH: Duration = Duration::from_millis(100);
 
-/// `GET /api/v1/pdus`: one that may see a part gets a list of its own, made of what it may see.
+/// `GET /api/v1/pdus`: a client that may see a part gets a list of its own, of that part.
 pub(in crate::listener) fn list(exchange: &Exchange) -> Result<Response, Problem> {
     let refresh = refresh_of(&exchange.query)?;
     let mut pdus = exchange.dispatcher.pdus();
@@ -43,7 +43,7 @@ fn refresh_of(query: &Query) -> Result<Option<Duration>, Problem> {
     Ok(seconds.map(Duration::from_secs))
 }
 
-/// Has old states read again, if the caller may have all of the PDU's states read.
+/// Asks for a new reading of old states, if the caller may read all states of the PDU.
 fn refresh_if_allowed(exchange: &Exchange, info: &PduInfo, age: Option<Duration>) {
     let Some(age) = age else { return };
     let outlets = info.outlets.keys().chain(&info.sought);

@@ -1,4 +1,4 @@
-//! `…/state` and `…/reboot`: what a client does with an outlet or with an alias.
+//! `…/state` and `…/reboot` of an outlet or of an alias.
 
 use super::requests::{ended, switched};
 use super::views::{OutletView, RequestView, state_of};
@@ -79,7 +79,7 @@ fn act(exchange: Exchange, action: Action, delay: Option<Delay>) {
     }
 }
 
-/// The response to a state that was read.
+/// The response with the state.
 fn read(ticket: &Ticket) -> Response {
     let Progress::Ended { outcome, .. } = ticket.progress() else {
         return Response::json(200, &RequestView::new(ticket));

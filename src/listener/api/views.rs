@@ -1,4 +1,4 @@
-//! What the API says: its JSON, made from what the dispatcher knows.
+//! The JSON of the API, made from the dispatcher's data.
 
 use crate::dispatch::{Known, PduInfo, Progress, Source, Ticket};
 use crate::listener::problem::Problem;
@@ -16,7 +16,7 @@ pub(super) struct PduView<'a> {
     about: Option<&'a str>,
     driver: &'a str,
     reads_back: bool,
-    /// False: every request for it is refused.
+    /// False: the daemon refuses every request for it.
     served: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     broken: Option<&'a str>,
@@ -26,7 +26,7 @@ pub(super) struct PduView<'a> {
     waiting: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_error: Option<Value>,
-    /// Null while it is not known how many it has.
+    /// Null while nobody knows how many it has.
     outlet_count: Option<usize>,
     outlets: Vec<OutletView<'a>>,
 }
@@ -66,7 +66,7 @@ impl<'a> OutletView<'a> {
     }
 }
 
-/// The word for a state, and what was read when it is neither.
+/// The word for a state, and the PDU's words when it is neither on nor off.
 pub(super) fn state_of(state: &State) -> (Option<&'static str>, Option<&str>) {
     match state {
         State::On => (Some("on"), None),
@@ -164,7 +164,7 @@ impl RequestView {
 /// The end of one of many requests.
 #[derive(Debug, Serialize)]
 pub(super) struct ResultView {
-    /// As it could be written alone.
+    /// The target, as a request for it alone would name it.
     target: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pdu: Option<String>,
@@ -207,7 +207,7 @@ impl ResultView {
 /// How a request ended.
 #[derive(Debug, Default, Serialize)]
 struct EndView {
-    /// It was done, and a state that was asked for is known.
+    /// It is done; a request for a state has one that is on or off.
     ok: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<&'static str>,
