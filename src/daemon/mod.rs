@@ -67,7 +67,6 @@ pub fn run(mut config: Config, path: &Path, logging: &Logging) -> io::Result<()>
         // The looks have times of their own, however many signals come.
         if Instant::now() >= look_due {
             look_due = Instant::now() + beat;
-            dispatcher.replace_stuck();
             dispatcher.take_over();
             match listeners.stuck().as_slice() {
                 [] => systemd::alive(),
@@ -175,7 +174,6 @@ fn stop(dispatcher: &Dispatcher, signals: &crossbeam_channel::Receiver<Signal>) 
             warn!("a second signal: the daemon cuts pauses short");
             dispatcher.stop(Stop::Now);
         }
-        dispatcher.replace_stuck();
         systemd::alive();
     }
     dispatcher.join();
@@ -251,7 +249,6 @@ pub fn drive(mut config: Config, drive: Drive) -> io::Result<Outcome> {
                 let again = std::mem::replace(&mut is_stopping, true);
                 dispatcher.stop(if again { Stop::Now } else { Stop::Soon });
             },
-            default(Duration::from_secs(1)) => dispatcher.replace_stuck(),
         }
     };
     // The on that a reboot still owes gets further attempts before the process ends.

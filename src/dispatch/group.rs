@@ -1,200 +1,108 @@
-//! One request over several outlets: all off, pause, all on; success only if all succeed.
+//! The reboot of several outlets: all off, pause, all on.
 //!
 //! The members stand in their workers' queues like any other job. What they have in common is
-//! here: whether all have come to their turn, when the pause begins, whether an off failed, and
-//! the one answer. A member of a reboot waits for the others before its off, so that no outlet is
-//! dark while another is still behind other requests. That no two groups wait for each other is the
-//! dispatcher's doing: a group enters all its lanes in one step.
+//! here: whether all have come to their turn, when the pause begins, whether an off failed. A member
+//! waits for the others before its off, so that no outlet is dark while another is still behind
+//! other requests. The dispatcher sees to it that no two groups wait for each other: a group enters
+//! all its lanes in one step.
 
-use super::ticket::Ticket;
-use crate::request::{Done, Failure, Outcome, Proof, State};
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What the members of one request share.
+/// What the members of one reboot share.
 pub(super) struct Group {
     pause: Duration,
-    ticket: Arc<Ticket>,
-    inner: Mutex<Inner>,
+    muster: Mutex<Muster>,
 }
 
-struct Inner {
+/// How far the members are.
+struct Muster {
     /// Members whose turn has not come yet.
     absent: usize,
     /// Members whose off has not ended yet.
     offs_left: usize,
-    /// Members that have not ended yet.
-    left: usize,
     /// An off failed: no member starts any more, and those that are off go on at once.
     failed: bool,
-    /// Members that wait for the others, before their off or after it.
-    parked: Vec<Resume>,
-    attempts: u32,
-    proof: Proof,
-    states: Vec<State>,
-    failures: Vec<Failure>,
+    /// Members that wait for the others, before their off or after it. Each is told when it goes on.
+    parked: Vec<Box<dyn FnOnce(Instant) + Send>>,
 }
 
-/// Tells a parked member's worker when its off or its on is due.
-type Resume = Box<dyn FnOnce(Instant) + Send>;
-
 impl Group {
-    /// A group of `members`, answered once through its ticket.
-    pub(super) fn new(
-        members: usize,
-        pause: Duration,
-        ticket: Arc<Ticket>,
-        now: Instant,
-    ) -> Arc<Self> {
-        let inner = Inner {
+    pub(super) fn new(members: usize, pause: Duration) -> Arc<Self> {
+        let muster = Muster {
             absent: members,
             offs_left: members,
-            left: members,
             failed: false,
             parked: Vec::new(),
-            attempts: 0,
-            proof: Proof::State,
-            states: Vec::new(),
-            failures: Vec::new(),
         };
-        let group = Arc::new(Self {
+        Arc::new(Self {
             pause,
-            ticket,
-            inner: Mutex::new(inner),
-        });
-        // Once it is cancelled nobody waits for the others.
-        let ended = Arc::downgrade(&group);
-        let release = move |_: &Ticket| {
-            if let Some(group) = ended.upgrade() {
-                group.lost(now);
-            }
-        };
-        group.ticket.follow(Box::new(release));
-        group
+            muster: Mutex::new(muster),
+        })
     }
 
-    /// A member of a reboot has come to its turn, and waits for the others: `resume` says when it
-    /// goes on. A member calls this once, before its off; one that is refused or lost does not.
+    /// A member has come to its turn, and waits for the others: `resume` says when it goes on. A
+    /// member calls this once, before its off; one that is refused or lost does not.
     pub(super) fn arrive(&self, resume: impl FnOnce(Instant) + Send + 'static, now: Instant) {
-        let mut inner = self.lock();
-        inner.absent = inner.absent.saturating_sub(1);
-        inner.parked.push(Box::new(resume));
-        if inner.failed || inner.absent == 0 {
-            inner.resume_parked(now);
+        let mut muster = self.muster();
+        muster.absent = muster.absent.saturating_sub(1);
+        muster.parked.push(Box::new(resume));
+        if muster.failed || muster.absent == 0 {
+            muster.resume_parked(now);
         }
-    }
-
-    /// A member's first driver call is due; false when the request was cancelled.
-    pub(super) fn begin(&self) -> bool {
-        self.ticket.begin()
-    }
-
-    /// Was the request cancelled?
-    pub(super) fn is_cancelled(&self) -> bool {
-        self.ticket.is_cancelled()
     }
 
     /// Has an off failed, so that nobody else should be switched off?
     pub(super) fn has_failed(&self) -> bool {
-        self.lock().failed
+        self.muster().failed
     }
 
     /// A member was switched off, or perhaps was: `resume` says when it is switched on again. Every
-    /// member calls this or [`Group::off_failed`] once before [`Group::end`], unless the group is
-    /// not a reboot.
+    /// member calls this or [`Group::off_failed`] once.
     pub(super) fn went_dark(
         &self,
         resume: impl FnOnce(Instant) + Send + 'static,
         failed: bool,
         now: Instant,
     ) {
-        self.off_ended(Some(Box::new(resume)), failed, now);
+        let mut muster = self.muster();
+        muster.parked.push(Box::new(resume));
+        self.off_ended(muster, failed, now);
     }
 
     /// A member was not switched off.
     pub(super) fn off_failed(&self, now: Instant) {
-        self.off_ended(None, true, now);
+        self.off_ended(self.muster(), true, now);
     }
 
-    fn off_ended(&self, dark: Option<Resume>, failed: bool, now: Instant) {
-        let mut inner = self.lock();
-        inner.offs_left = inner.offs_left.saturating_sub(1);
-        inner.failed |= failed;
-        inner.parked.extend(dark);
-        if inner.failed || inner.offs_left == 0 {
-            let due = if inner.failed { now } else { now + self.pause };
-            inner.resume_parked(due);
+    fn off_ended(&self, mut muster: MutexGuard<'_, Muster>, failed: bool, now: Instant) {
+        muster.offs_left = muster.offs_left.saturating_sub(1);
+        muster.failed |= failed;
+        if muster.failed {
+            muster.resume_parked(now);
+        } else if muster.offs_left == 0 {
+            muster.resume_parked(now + self.pause);
         }
     }
 
-    /// A member was lost with its worker, by a bug or a stop, or the request is over: nobody else
-    /// starts, and those that are off are switched on.
+    /// A member was lost with its worker, by a bug or a stop: nobody else starts, and those that are
+    /// off are switched on.
     pub(super) fn lost(&self, now: Instant) {
-        let mut inner = self.lock();
-        inner.failed = true;
-        inner.resume_parked(now);
+        let mut muster = self.muster();
+        muster.failed = true;
+        muster.resume_parked(now);
     }
 
-    /// A member has ended. The last one answers the client.
-    pub(super) fn end(&self, outcome: Outcome) {
-        let mut inner = self.lock();
-        match outcome {
-            Ok(done) => {
-                inner.attempts += done.attempts;
-                inner.proof = inner.proof.min(done.proof);
-                inner.states.extend(done.state);
-            }
-            Err(failure) => inner.failures.push(failure),
-        }
-        inner.left = inner.left.saturating_sub(1);
-        if inner.left > 0 {
-            return;
-        }
-        let outcome = inner.outcome();
-        drop(inner);
-        self.ticket.end(outcome);
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
-        self.inner
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn muster(&self) -> MutexGuard<'_, Muster> {
+        self.muster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Inner {
+impl Muster {
     /// The members that wait go on at `due`.
     fn resume_parked(&mut self, due: Instant) {
         self.parked.drain(..).for_each(|resume| resume(due));
-    }
-
-    /// The one answer of all members.
-    fn outcome(&mut self) -> Outcome {
-        if let Some(first) = self.failures.first() {
-            let reasons: Vec<&str> = self
-                .failures
-                .iter()
-                .map(|failure| failure.reason.as_str())
-                .collect();
-            return Err(Failure::new(first.kind, reasons.join("; ")));
-        }
-        let state = match self.states.split_first() {
-            None => None,
-            Some((first, rest)) if rest.iter().all(|state| state == first) => Some(first.clone()),
-            Some(_) => {
-                let all: Vec<String> = self.states.iter().map(ToString::to_string).collect();
-                Some(State::Unknown(format!(
-                    "the outlets differ: {}",
-                    all.join(", ")
-                )))
-            }
-        };
-        Ok(Done {
-            state,
-            attempts: self.attempts,
-            proof: self.proof,
-        })
     }
 }
 
@@ -209,17 +117,24 @@ impl fmt::Debug for Group {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dispatch::job::Answer;
+    use crate::dispatch::job::{Asker, Job, Step};
     use crate::dispatch::place::Place;
     use crate::dispatch::ticket::asked;
-    use crate::request::FailureKind;
+    use crate::request::{Done, FailureKind, Outlet, PduName, Proof};
 
     #[test]
     fn a_member_that_is_lost_frees_those_that_wait() {
         for is_dark in [false, true] {
             let (ticket, replied) = asked();
             let now = Instant::now();
-            let group = Group::new(2, Duration::from_secs(3600), ticket, now);
+            let pause = Duration::from_secs(3600);
+            let group = Group::new(2, pause);
+            let [waits, lost] = ["1", "2"].map(|id| {
+                let asker = Asker::new(&ticket, &PduName::new("pdu"), Place::uncounted());
+                let mut job = Job::new(Outlet::new(id), Step::RebootOff(pause), vec![asker]);
+                job.group = Some(Arc::clone(&group));
+                job
+            });
             let (resume, resumed) = crossbeam_channel::bounded(1);
             let resume = move |due| resume.send(due).expect("parked");
             if is_dark {
@@ -228,10 +143,10 @@ mod tests {
                 group.arrive(resume, now);
             }
             assert!(resumed.is_empty(), "it waits for the other member");
-            drop(Answer::to_group(Arc::clone(&group), Place::uncounted()));
+            drop(lost);
             assert!(resumed.try_recv().is_ok_and(|due| due <= Instant::now()));
             assert!(group.has_failed());
-            group.end(Ok(Done {
+            waits.end(&Ok(Done {
                 state: None,
                 attempts: 2,
                 proof: Proof::State,

@@ -1,21 +1,29 @@
-//! One request, or one member of a group, in a worker's queue.
+//! One outlet's part of a request, in a worker's queue.
 
 use super::group::Group;
 use super::place::Place;
 use super::ticket::Ticket;
-use crate::request::{Failure, FailureKind, Outcome, Outlet, Proof, Switch};
+use crate::request::{Failure, FailureKind, Outcome, Outlet, PduName, Proof, Switch};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// One job. Dropping it unanswered answers it with an internal failure, so that no client ever
-/// waits for nothing.
+/// One job. Only the worker that has it ends it. Dropping it before it is ended answers with an
+/// internal failure, so that no client ever waits for nothing.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) outlet: Outlet,
     pub(super) step: Step,
+    /// Usually one; several who asked for the same side by side; nobody for an on that is owed.
+    pub(super) askers: Vec<Asker>,
+    /// The reboot of several outlets that this is a part of.
+    pub(super) group: Option<Arc<Group>>,
     /// Nobody waits for it: it gives way to jobs that somebody waits for.
     pub(super) is_background: bool,
+    /// The order in which the queue took its jobs.
+    pub(super) number: u64,
+    /// Not before this moment.
+    pub(super) due: Instant,
     /// Driver calls of this step so far.
     pub(super) attempts: u32,
     /// Driver calls of all steps.
@@ -32,7 +40,23 @@ pub(super) struct Job {
     pub(super) trouble: Option<Failure>,
     /// An earlier reboot already owes this outlet its on.
     pub(super) was_owed: bool,
-    pub(super) answer: Answer,
+}
+
+/// A request that a job is for, and its place in the queue.
+#[derive(Debug)]
+pub(super) struct Asker {
+    pub(super) ticket: Arc<Ticket>,
+    place: Place,
+}
+
+impl Asker {
+    pub(super) fn new(ticket: &Arc<Ticket>, pdu: &PduName, place: Place) -> Self {
+        ticket.has_job(pdu);
+        Self {
+            ticket: Arc::clone(ticket),
+            place,
+        }
+    }
 }
 
 /// What the next driver call of a job is for.
@@ -46,6 +70,8 @@ pub(super) enum Step {
     RebootOff(Duration),
     /// A reboot's second half.
     RebootOn,
+    /// The on that an unfinished reboot owes its outlet.
+    OwedOn,
 }
 
 impl Step {
@@ -62,16 +88,22 @@ impl fmt::Display for Step {
             Self::State => f.write_str("reading the state"),
             Self::RebootOff(_) => f.write_str("reboot, off"),
             Self::RebootOn => f.write_str("reboot, on"),
+            Self::OwedOn => f.write_str("unfinished reboot, on"),
         }
     }
 }
 
 impl Job {
-    pub(super) fn new(outlet: Outlet, step: Step, answer: Answer) -> Self {
+    /// A job that is due at once; the queue numbers it.
+    pub(super) fn new(outlet: Outlet, step: Step, askers: Vec<Asker>) -> Self {
         Self {
             outlet,
             step,
+            askers,
+            group: None,
             is_background: false,
+            number: 0,
+            due: Instant::now(),
             attempts: 0,
             total: 0,
             proof: Proof::State,
@@ -80,46 +112,25 @@ impl Job {
             has_arrived: false,
             trouble: None,
             was_owed: false,
-            answer,
-        }
-    }
-
-    /// The group this job is a member of.
-    pub(super) fn group(&self) -> Option<&Arc<Group>> {
-        match &self.answer.to {
-            To::Group(group) => Some(group),
-            To::Clients(_) => None,
         }
     }
 
     /// Its first driver call is due; false when everybody who asked has cancelled.
-    pub(super) fn begin(&self) -> bool {
-        match &self.answer.to {
-            // Each one is told, so no short cut.
-            To::Clients(tickets) => tickets.iter().filter(|ticket| ticket.begin()).count() > 0,
-            To::Group(group) => group.begin(),
-        }
+    pub(super) fn begin(&mut self) -> bool {
+        self.askers.retain(|asker| asker.ticket.begin());
+        !self.askers.is_empty()
     }
 
-    /// Has everybody who asked cancelled before it began? If only some have, their places are free.
-    pub(super) fn forget_cancelled(&mut self) -> bool {
-        if self.is_begun() {
-            return false;
-        }
-        let tickets = match &mut self.answer.to {
-            To::Clients(tickets) => tickets,
-            To::Group(group) => return group.is_cancelled(),
-        };
-        let kept: Vec<bool> = tickets.iter().map(|t| !t.is_cancelled()).collect();
-        if !kept.contains(&true) {
-            return true;
-        }
-        // Each has its place.
-        let (mut of_tickets, mut of_places) = (kept.iter(), kept.iter());
-        tickets.retain(|_| of_tickets.next() == Some(&true));
-        let places = &mut self.answer.places;
-        places.retain(|_| of_places.next() == Some(&true));
-        false
+    /// Drops those who have cancelled, and their places; false when nobody is left.
+    pub(super) fn is_wanted(&mut self) -> bool {
+        self.askers.retain(|asker| !asker.ticket.has_ended());
+        !self.askers.is_empty()
+    }
+
+    /// The request with this number is cancelled; false when nobody else asked.
+    pub(super) fn is_wanted_without(&mut self, cancelled: u64) -> bool {
+        self.askers.retain(|asker| asker.ticket.id != cancelled);
+        !self.askers.is_empty()
     }
 
     /// Has a driver been called for it?
@@ -127,105 +138,55 @@ impl Job {
         self.attempts > 0 || self.step == Step::RebootOn
     }
 
-    /// Has it been neither tried nor put off?
-    fn is_fresh(&self) -> bool {
-        self.attempts == 0 && matches!(self.step, Step::Switch(_) | Step::State)
-    }
-
     /// Takes over those who ask for the same as this job, which has not begun; gives the job back
     /// when it is not the same.
     pub(super) fn join(&mut self, mut other: Self) -> Option<Self> {
-        let same = self.step == other.step
-            && self.is_fresh()
-            && other.is_fresh()
+        let may_share = |job: &Self| {
+            let is_simple = matches!(job.step, Step::Switch(_) | Step::State);
+            job.attempts == 0 && is_simple
+        };
+        let is_same = self.step == other.step
+            && may_share(self)
+            && may_share(&other)
             && self.outlet.as_str() == other.outlet.as_str();
-        match (&mut self.answer.to, &mut other.answer.to) {
-            (To::Clients(mine), To::Clients(more)) if same => {
-                mine.append(more);
-                self.answer.places.append(&mut other.answer.places);
-                self.is_background &= other.is_background;
-                None
-            }
-            _ => Some(other),
+        if !is_same {
+            return Some(other);
         }
-    }
-}
-
-/// Where a job's outcome goes, and its places in the queue, given back before the answer is sent.
-pub(super) struct Answer {
-    to: To,
-    places: Vec<Place>,
-}
-
-enum To {
-    /// Usually one; several who asked for the same side by side.
-    Clients(Vec<Arc<Ticket>>),
-    Group(Arc<Group>),
-}
-
-impl Answer {
-    pub(super) fn to_client(ticket: Arc<Ticket>, place: Place) -> Self {
-        Self {
-            to: To::Clients(vec![ticket]),
-            places: vec![place],
-        }
-    }
-
-    pub(super) fn to_group(group: Arc<Group>, place: Place) -> Self {
-        Self {
-            to: To::Group(group),
-            places: vec![place],
-        }
+        self.askers.append(&mut other.askers);
+        self.is_background &= other.is_background;
+        None
     }
 
     /// The delay has passed.
     pub(super) fn enter(&mut self) {
-        self.places.iter_mut().for_each(Place::enter);
+        let places = self.askers.iter_mut().map(|asker| &mut asker.place);
+        places.for_each(Place::enter);
     }
 
-    pub(super) fn send(mut self, outcome: Outcome) {
-        self.deliver(&outcome);
+    /// Answers everybody who asked. Each gets its answer when its place is free again.
+    pub(super) fn end(mut self, outcome: &Outcome) {
+        self.answer(outcome);
     }
 
-    /// Answers, and is still to be answered: a bug put in on purpose.
-    #[cfg(test)]
-    pub(super) fn repeat(&self, outcome: &Outcome) {
-        match &self.to {
-            To::Clients(tickets) => tickets
-                .iter()
-                .for_each(|ticket| ticket.end(outcome.clone())),
-            To::Group(group) => group.end(outcome.clone()),
-        }
-    }
-
-    fn deliver(&mut self, outcome: &Outcome) {
-        self.places.clear();
-        match std::mem::replace(&mut self.to, To::Clients(Vec::new())) {
-            To::Clients(tickets) => tickets
-                .iter()
-                .for_each(|ticket| ticket.end(outcome.clone())),
-            To::Group(group) => group.end(outcome.clone()),
+    fn answer(&mut self, outcome: &Outcome) {
+        for Asker { ticket, place } in self.askers.drain(..) {
+            drop(place);
+            ticket.job_ended(outcome.clone());
         }
     }
 }
 
-impl Drop for Answer {
+impl Drop for Job {
     fn drop(&mut self) {
-        let is_sent = matches!(&self.to, To::Clients(tickets) if tickets.is_empty());
-        if !is_sent {
-            if let To::Group(group) = &self.to {
-                group.lost(Instant::now());
-            }
-            self.deliver(&Err(Failure::new(
-                FailureKind::Internal,
-                "the daemon lost this request: this is a bug",
-            )));
+        if self.askers.is_empty() {
+            return;
         }
-    }
-}
-
-impl fmt::Debug for Answer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Answer").finish_non_exhaustive()
+        if let Some(group) = &self.group {
+            group.lost(Instant::now());
+        }
+        self.answer(&Err(Failure::new(
+            FailureKind::Internal,
+            "the daemon lost this request: this is a bug",
+        )));
     }
 }

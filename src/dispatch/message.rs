@@ -14,31 +14,33 @@ use std::time::{Duration, Instant};
 pub(super) enum Message {
     /// Do this, not before the wait is over.
     Job(Job, Duration),
-    /// A request that it may have is cancelled.
-    Cancelled,
-    /// A group's member goes on.
-    Resume { outlet: Outlet, due: Instant },
+    /// The request with this number is cancelled: drop its job.
+    Cancelled(u64),
+    /// This job, a group's member, goes on.
+    Resume {
+        outlet: Outlet,
+        number: u64,
+        due: Instant,
+    },
     /// An outlet that an earlier run, or one beside this, may have left off.
     Owed(Outlet),
     /// The config has changed: go on with this.
-    Change(Box<Change>),
-    /// The PDU has left the config: finish what there is, then end.
-    Retire,
+    Change(Box<Setup>),
     /// Begin nothing more.
     Stop(Stop),
 }
 
-/// A changed PDU, as its worker needs it.
-pub(super) struct Change {
+/// What a worker works with: one PDU's settings and what was made from them.
+pub(super) struct Setup {
     pub(super) pdu: PduConfig,
     pub(super) driver: Box<dyn Driver>,
     pub(super) bus: Option<Arc<Bus>>,
     pub(super) lock: Option<PduLock>,
 }
 
-impl std::fmt::Debug for Change {
+impl std::fmt::Debug for Setup {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Change")
+        f.debug_struct("Setup")
             .field("pdu", &self.pdu.name)
             .finish_non_exhaustive()
     }

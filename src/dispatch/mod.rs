@@ -11,6 +11,7 @@ mod message;
 pub mod metrics;
 #[cfg(test)]
 mod model;
+mod owed;
 mod place;
 mod plan;
 mod queue;
@@ -24,7 +25,7 @@ mod worker;
 pub use message::Stop;
 use shown::Shown;
 pub use status::{Known, LastError, Report, Source};
-pub use ticket::{Follower, Presence, Progress, Ticket};
+pub use ticket::{Progress, Ticket};
 
 use crate::config::{Alias, BrokenPdu, Config};
 use crate::dispatch::metrics::Metrics;
@@ -33,8 +34,8 @@ use crate::request::{
     Action, Delay, Failure, FailureKind, LONGEST_NAME, Outlet, PduName, Reply, Request, Target,
 };
 use group::Group;
-use job::{Answer, Job, Step};
-use log::warn;
+use job::{Asker, Job, Step};
+use log::{error, warn};
 use message::Message;
 use place::{Full, Limits, Place};
 use refresh::Refresher;
@@ -51,10 +52,6 @@ use ticket::Book;
 /// The pause of a reboot when the client does not say.
 pub const REBOOT_PAUSE: Duration = Duration::from_secs(5);
 
-/// A driver call this long past its deadline is stuck.
-const OVERDUE: Duration = Duration::from_secs(2);
-/// And this long past it, it is given up.
-const STUCK: Duration = Duration::from_secs(30);
 /// Following a new config takes no longer than this.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -190,50 +187,58 @@ impl Dispatcher {
         }
         let ticket = self.book.open(request, reply);
         if is_too_long {
-            ticket.end(Err(too_long()));
+            ticket.refuse(too_long());
             return ticket;
         }
         let table = self.table();
         match place(&table, &ticket.request) {
-            Err(failure) => ticket.end(Err(failure)),
+            Err(failure) => ticket.refuse(failure),
             Ok(places) => self.queue(&ticket, places),
         }
         ticket
     }
 
-    fn queue(&self, ticket: &Arc<Ticket>, mut places: Vec<(&Route, Outlet, Place)>) {
+    fn queue(&self, ticket: &Arc<Ticket>, places: Vec<(&Route, Outlet, Place)>) {
         let request = &ticket.request;
         let pause = request.delay.map_or(REBOOT_PAUSE, |delay| delay.duration());
-        let wait = request.waits();
         let step = match request.action {
             Action::Switch(to) => Step::Switch(to),
             Action::State => Step::State,
             Action::Reboot => Step::RebootOff(pause),
         };
-        let send = |route: &Route, outlet, answer| {
-            let mut job = Job::new(outlet, step, answer);
+        let are_many = places.len() > 1;
+        let group =
+            (are_many && request.action == Action::Reboot).then(|| Group::new(places.len(), pause));
+        let job = |(route, outlet, place): (_, Outlet, Place)| {
+            let route: &Route = route;
+            let asker = Asker::new(ticket, &route.pdu.name, place);
+            let mut job = Job::new(outlet, step, vec![asker]);
+            job.group.clone_from(&group);
             job.is_background = request.is_background;
-            // Nobody to receive it: the job answers itself when it is dropped.
-            let _ = route.worker.inbox.send(Message::Job(job, wait));
-            // Until it is its turn, nothing would ask whether it is cancelled.
-            let worker = route.worker.inbox.clone();
-            ticket.follow(Box::new(move |ticket| {
-                if ticket.is_cancelled() {
-                    let _ = worker.send(Message::Cancelled);
-                }
-            }));
+            (route, job)
         };
-        if places.len() == 1 {
-            if let Some((route, outlet, place)) = places.pop() {
-                send(route, outlet, Answer::to_client(Arc::clone(ticket), place));
+        let jobs: Vec<(&Route, Job)> = places.into_iter().map(job).collect();
+        let lock = || self.grouping.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_step = are_many.then(lock);
+        for (route, job) in jobs {
+            // Nobody to receive it: the job answers itself when it is dropped.
+            let _ = route.worker.inbox.send(Message::Job(job, request.waits()));
+        }
+    }
+
+    /// Cancels a request that has not begun; false when it has, or is over.
+    pub fn cancel(&self, ticket: &Ticket) -> bool {
+        // The ticket decides, as a worker may be busy for long; the jobs are the workers' to drop.
+        let is_cancelled = ticket.cancel();
+        if is_cancelled {
+            let table = self.table();
+            for pdu in ticket.pdus() {
+                for route in table.ways_to(&pdu) {
+                    let _ = route.worker.inbox.send(Message::Cancelled(ticket.id));
+                }
             }
-            return;
         }
-        let group = Group::new(places.len(), pause, Arc::clone(ticket), Instant::now());
-        let _one_step = self.grouping.lock().unwrap_or_else(PoisonError::into_inner);
-        for (route, outlet, place) in places {
-            send(route, outlet, Answer::to_group(Arc::clone(&group), place));
-        }
+        is_cancelled
     }
 
     /// The request with this number, if it is not forgotten.
@@ -305,7 +310,6 @@ impl Dispatcher {
                 troubles: Vec::new(),
             };
         };
-        let now = Instant::now();
         let trouble = |route: &Result<Route, BrokenPdu>| {
             let route = match route {
                 Ok(route) => route,
@@ -314,11 +318,10 @@ impl Dispatcher {
             if route.worker.is_finished() {
                 return Some("its worker has ended: this is a bug".to_owned());
             }
-            let call = route.status.call();
-            if let Some((since, _)) = call.filter(|(_, until)| now > *until + OVERDUE) {
-                let took = now.saturating_duration_since(since).as_secs();
+            if let Some(time) = route.stuck_for() {
                 return Some(format!(
-                    "a driver call has been running for {took} s, past its deadline"
+                    "a driver call has been running for {} s, past its deadline: this is a bug",
+                    time.as_secs()
                 ));
             }
             let broken = route.unfollowed.as_ref()?;
@@ -343,26 +346,6 @@ impl Dispatcher {
     /// Outlets that a reboot has switched off and that are not on again.
     pub fn left_off(&self) -> Vec<LeftOff> {
         self.table().left_off()
-    }
-
-    /// Gives workers whose driver call is long past its deadline a fresh driver and thread.
-    pub fn replace_stuck(&self) {
-        self.replace_later_than(STUCK);
-    }
-
-    fn replace_later_than(&self, grace: Duration) {
-        let is_stuck = |route: &Route| {
-            let call = route.status.call();
-            call.is_some_and(|(_, deadline)| Instant::now() > deadline + grace)
-        };
-        // One that has left the config is waited for at the end like any other.
-        if !self.table().all_routes().any(is_stuck) {
-            return;
-        }
-        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        for worker in table.workers_mut() {
-            worker.replace_if_stuck(grace);
-        }
     }
 
     /// Finishes the reboots of processes that have died beside this one.
@@ -402,18 +385,29 @@ impl Dispatcher {
         // Whoever submits holds the table: what is in a queue by now is there whole.
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         table.is_stopping = true;
-        table.workers().for_each(|worker| worker.stop(how));
+        table.all_routes().for_each(|route| route.worker.stop(how));
     }
 
-    /// Have all workers stopped?
+    /// Have all workers stopped, but for those whose driver does not come back?
     pub fn is_finished(&self) -> bool {
-        self.table().workers().all(worker::Handle::is_finished)
+        let is_finished = |route: &Route| route.worker.is_finished() || route.stuck_for().is_some();
+        self.table().all_routes().all(is_finished)
     }
 
-    /// Waits until every worker has nothing left to do, after [`Dispatcher::stop`].
+    /// Waits until every worker has nothing left to do, after [`Dispatcher::stop`]. Nobody waits for
+    /// a driver that does not come back.
     pub fn join(&self) {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        table.workers_mut().for_each(worker::Handle::join);
+        for route in table.all_routes_mut() {
+            match route.stuck_for() {
+                None => route.worker.join(),
+                Some(time) => error!(
+                    "PDU {}: its driver has not returned for {} s, past its deadline, this is a bug: stopping without it",
+                    route.pdu.name,
+                    time.as_secs()
+                ),
+            }
+        }
     }
 
     fn table(&self) -> RwLockReadGuard<'_, Table> {
@@ -694,26 +688,32 @@ mod tests {
     }
 
     #[test]
-    fn a_stuck_driver_of_a_removed_pdu_keeps_nobody_from_stopping() {
+    fn a_driver_that_does_not_come_back_is_told_and_keeps_nobody_from_stopping() {
         let text = r#"{"daemon": {"hostname": "127.0.0.1", "port": 0}, "pdus": {
+            "deaf": {"driver": "simulated", "timeout": 0.1, "retries": 1},
             "gone": {"driver": "simulated", "timeout": 0.1, "retries": 1},
             "stays": {"driver": "simulated"}}}"#;
         let mut config = Config::parse(text, "test").expect("a good config");
-        let gone = config.pdus.get_mut("gone").expect("a PDU");
-        gone.as_mut().expect("a good one").spec = &DEAF;
+        for name in ["deaf", "gone"] {
+            let pdu = config.pdus.get_mut(name).expect("a PDU");
+            pdu.as_mut().expect("a good one").spec = &DEAF;
+        }
         let dispatcher = Dispatcher::start(&config, Recover::No).expect("started");
-        dispatcher.submit(on("gone"), Box::new(drop));
+        for name in ["deaf", "gone"] {
+            dispatcher.submit(on(name), Box::new(drop));
+        }
         wait_for("the call", || {
             let pdu = dispatcher.pdu("gone").expect("it is there");
             pdu.report.call.is_some()
         });
-        config.pdus.retain(|name, _| name.as_str() == "stays");
+        config.pdus.retain(|name, _| name.as_str() != "gone");
         dispatcher.reload(&config).expect("loaded");
-        dispatcher.stop(Stop::Now);
-        wait_for("the workers' ends", || {
-            dispatcher.replace_later_than(Duration::from_millis(1));
-            dispatcher.is_finished()
+        wait_for("a sign", || {
+            let troubles = dispatcher.health().troubles;
+            troubles.iter().any(|(name, _)| name.as_str() == "deaf")
         });
+        dispatcher.stop(Stop::Now);
+        wait_for("the workers' ends", || dispatcher.is_finished());
         dispatcher.join();
     }
 }

@@ -1,57 +1,47 @@
 //! Jobs by due time, in one lane per outlet. Pure: time is passed in.
 //!
 //! Within a lane nothing overtakes: while its first job runs, pauses or is parked, the lane stands
-//! still. A job with a delay enters its lane when the delay is over, behind what is there by then:
-//! until that it is in nobody's way. Between lanes the job that was accepted first goes first, among those that are due; jobs
-//! that nobody waits for come last.
+//! still. A lane also has a slot for the on that its outlet is owed. That on gives way to any job of
+//! the lane that switches the outlet as soon as it is its turn.
+//!
+//! A job with a delay enters its lane when the delay is over, behind what is there by then: before
+//! that it is in nobody's way. Between lanes the job that was accepted first goes first, among those
+//! that are due; jobs that nobody waits for come last.
 
+use super::job::{Job, Step};
+use super::owed::Owed;
 use crate::request::Outlet;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
 
-/// The order in which jobs were accepted.
-pub(super) type Number = u64;
-
-/// Who waits for a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Class {
-    /// Somebody does.
-    Foreground,
-    /// Nobody does: it gives way.
-    Background,
-}
-
 /// The jobs of one PDU.
-#[derive(Debug)]
-pub(super) struct Queue<J> {
-    lanes: HashMap<Outlet, Lane<J>>,
-    /// First jobs of lanes that may run as soon as they are due.
-    waiting: BTreeMap<(Instant, Number), Outlet>,
-    /// First jobs of lanes that were found due, by age.
-    due: BTreeMap<(Class, Number), Outlet>,
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    lanes: HashMap<Outlet, Lane>,
+    /// First jobs of lanes that may run as soon as they are due, by due time and number.
+    waiting: BTreeMap<(Instant, u64), Outlet>,
+    /// First jobs of lanes that were found due: is everything in the lane in the background, and the
+    /// job's number.
+    due: BTreeMap<(bool, u64), Outlet>,
     /// Jobs whose delay is not over; they stand in no lane.
-    delayed: BTreeMap<(Instant, Number), (Outlet, J)>,
-    next: Number,
+    delayed: BTreeMap<(Instant, u64), Job>,
+    /// Lanes whose outlet is owed its on.
+    owed: BTreeSet<Outlet>,
+    next: u64,
 }
 
-#[derive(Debug)]
-struct Lane<J> {
-    jobs: VecDeque<Entry<J>>,
+#[derive(Debug, Default)]
+struct Lane {
+    jobs: VecDeque<Job>,
     head: Head,
-}
-
-#[derive(Debug)]
-struct Entry<J> {
-    number: Number,
-    class: Class,
-    due: Instant,
-    job: J,
+    owed: Option<Owed>,
 }
 
 /// What the first job of a lane is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Head {
-    /// In `waiting` or `due`.
+    /// In `waiting` or `due`, if there is one.
+    #[default]
     Scheduled,
     /// Taken out; the lane stands still until it is back or finished.
     Running,
@@ -59,79 +49,81 @@ enum Head {
     Parked,
 }
 
-/// A job on its way through the driver; its lane waits for `finish`, `put_back` or `park`.
-#[derive(Debug)]
-pub(super) struct Taken<J> {
-    pub(super) outlet: Outlet,
-    number: Number,
-    class: Class,
-    pub(super) job: J,
-}
+impl Lane {
+    fn is_empty(&self) -> bool {
+        self.jobs.is_empty() && self.head != Head::Running
+    }
 
-impl<J> Default for Queue<J> {
-    fn default() -> Self {
-        Self {
-            lanes: HashMap::new(),
-            waiting: BTreeMap::new(),
-            due: BTreeMap::new(),
-            delayed: BTreeMap::new(),
-            next: 0,
-        }
+    /// When the on that is owed is due, unless a job gives the outlet a state of its own as soon as it
+    /// is its turn. A member that waits for the others of its group, and all behind it, are no
+    /// reason to leave an outlet dark.
+    fn owed_due(&self, now: Instant) -> Option<Instant> {
+        let due = self.owed?.due?;
+        let may_go = |job: &&Job| job.is_begun() || job.due <= now;
+        let mut jobs = self.jobs.iter().take_while(may_go);
+        let will_switch = jobs.any(|job| job.step.switches());
+        (!will_switch).then_some(due)
     }
 }
 
-impl<J> Queue<J> {
-    /// Adds a job at the end of its outlet's lane, not to be run before `due`.
-    pub(super) fn push(&mut self, outlet: Outlet, class: Class, due: Instant, job: J) {
-        let number = self.next;
+impl Queue {
+    /// Adds a job at the end of its outlet's lane, not to be run before it is due.
+    pub(super) fn push(&mut self, mut job: Job) {
+        job.number = self.next;
         self.next += 1;
-        let entry = Entry {
-            number,
-            class,
-            due,
-            job,
-        };
-        match self.lanes.get_mut(&outlet) {
-            Some(lane) => {
-                // Somebody waits behind the lane's first job now.
-                if let Some(first) = lane.jobs.front().filter(|_| class == Class::Foreground)
-                    && let Some(outlet) = self.due.remove(&(Class::Background, first.number))
-                {
-                    self.due.insert((Class::Foreground, first.number), outlet);
-                }
-                lane.jobs.push_back(entry);
-            }
-            None => {
-                self.waiting.insert((due, number), outlet.clone());
-                let lane = Lane {
-                    jobs: VecDeque::from([entry]),
-                    head: Head::Scheduled,
-                };
-                self.lanes.insert(outlet, lane);
-            }
+        let outlet = job.outlet.clone();
+        let lane = self.lanes.entry(outlet.clone()).or_default();
+        if lane.is_empty() {
+            lane.jobs.push_back(job);
+            return self.schedule(&outlet);
         }
+        // Somebody waits behind the lane's first job now.
+        if let Some(first) = lane.jobs.front().filter(|_| !job.is_background)
+            && let Some(outlet) = self.due.remove(&(true, first.number))
+        {
+            self.due.insert((false, first.number), outlet);
+        }
+        lane.jobs.push_back(job);
     }
 
-    /// Keeps a job until its delay is over; then [`Queue::ripe`] gives it back.
-    pub(super) fn delay(&mut self, outlet: Outlet, until: Instant, job: J) {
-        self.delayed.insert((until, self.next), (outlet, job));
+    /// Keeps a job until it is due; then [`Queue::ripe`] gives it back.
+    pub(super) fn delay(&mut self, mut job: Job) {
+        job.number = self.next;
         self.next += 1;
+        self.delayed.insert((job.due, job.number), job);
     }
 
     /// The job whose delay was over first, if any is.
-    pub(super) fn ripe(&mut self, now: Instant) -> Option<J> {
+    pub(super) fn ripe(&mut self, now: Instant) -> Option<Job> {
         let first = self.delayed.first_entry()?;
-        (first.key().0 <= now).then(|| first.remove().1)
+        (first.key().0 <= now).then(|| first.remove())
     }
 
     /// The last job of the outlet's lane, if it waits for nothing but its turn.
-    pub(super) fn last(&mut self, outlet: &Outlet, now: Instant) -> Option<&mut J> {
-        let entry = self.lanes.get_mut(outlet)?.jobs.back_mut()?;
-        (entry.due <= now).then_some(&mut entry.job)
+    pub(super) fn last(&mut self, outlet: &Outlet, now: Instant) -> Option<&mut Job> {
+        let job = self.lanes.get_mut(outlet)?.jobs.back_mut()?;
+        (job.due <= now).then_some(job)
     }
 
-    /// Takes the oldest job that is due.
-    pub(super) fn take(&mut self, now: Instant) -> Option<Taken<J>> {
+    /// Takes what has its turn: the on that has been owed longest, or the oldest job that is due.
+    /// A job's lane waits for `finish`, `put_back` or `park`; an on that is owed takes nothing out of
+    /// its lane.
+    pub(super) fn take(&mut self, now: Instant, owed_first: bool) -> Option<Job> {
+        let owed = self.owed_due(now).filter(|(due, _)| *due <= now);
+        let owed = owed.map(|(_, outlet)| Job::new(outlet.clone(), Step::OwedOn, Vec::new()));
+        match owed {
+            Some(job) if owed_first => Some(job),
+            owed => self.take_job(now).or(owed),
+        }
+    }
+
+    /// The on that is owed and due first.
+    fn owed_due(&self, now: Instant) -> Option<(Instant, &Outlet)> {
+        let due = |outlet| Some((self.lanes.get(outlet)?.owed_due(now)?, outlet));
+        self.owed.iter().filter_map(due).min()
+    }
+
+    fn take_job(&mut self, now: Instant) -> Option<Job> {
         while let Some(first) = self
             .waiting
             .first_entry()
@@ -139,42 +131,58 @@ impl<J> Queue<J> {
         {
             let number = first.key().1;
             let outlet = first.remove();
-            let entries = self
-                .lanes
-                .get(&outlet)
-                .into_iter()
-                .flat_map(|lane| &lane.jobs);
-            let class = entries
-                .map(|entry| entry.class)
-                .min()
-                .unwrap_or(Class::Foreground);
-            self.due.insert((class, number), outlet);
+            let mut jobs = self.lanes.get(&outlet).into_iter().flat_map(|l| &l.jobs);
+            let is_background = jobs.all(|job| job.is_background);
+            self.due.insert((is_background, number), outlet);
         }
-        let ((_, number), outlet) = self.due.pop_first()?;
+        let (_, outlet) = self.due.pop_first()?;
         let lane = self.lanes.get_mut(&outlet)?;
-        let Entry { class, job, .. } = lane.jobs.pop_front()?;
+        let job = lane.jobs.pop_front()?;
         lane.head = Head::Running;
-        Some(Taken {
-            outlet,
-            number,
-            class,
-            job,
-        })
+        Some(job)
     }
 
-    /// The moment the next job is due, if any lane can move by itself. A moment in the past means
-    /// now.
-    pub(super) fn next_due(&self) -> Option<Instant> {
+    /// The moment when something is to be done, if anything can move by itself. A moment in the past
+    /// means now.
+    pub(super) fn next_due(&self, now: Instant) -> Option<Instant> {
         let due_now = self
             .due
             .values()
             .next()
             .and_then(|outlet| self.lanes.get(outlet)?.jobs.front());
         let in_lanes = due_now
-            .map(|entry| entry.due)
+            .map(|job| job.due)
             .or_else(|| self.waiting.keys().next().map(|(due, _)| *due));
         let delayed = self.delayed.keys().next().map(|(due, _)| *due);
-        in_lanes.into_iter().chain(delayed).min()
+        let owed = self.owed_due(now).map(|(due, _)| due);
+        in_lanes.into_iter().chain(delayed).chain(owed).min()
+    }
+
+    /// The outlet is owed its on, from now on or already; is it already?
+    pub(super) fn owe(&mut self, outlet: &Outlet, now: Instant) -> bool {
+        let lane = self.lanes.entry(outlet.clone()).or_default();
+        lane.owed.get_or_insert_with(|| Owed::new(now));
+        !self.owed.insert(outlet.clone())
+    }
+
+    /// The outlet is not owed its on any more; was it before?
+    pub(super) fn settle(&mut self, outlet: &Outlet) -> bool {
+        if let Some(lane) = self.lanes.get_mut(outlet) {
+            lane.owed = None;
+            if lane.is_empty() {
+                self.lanes.remove(outlet);
+            }
+        }
+        self.owed.remove(outlet)
+    }
+
+    pub(super) fn owed(&self) -> impl Iterator<Item = (&Outlet, &Owed)> {
+        let slot = |outlet| Some((outlet, self.lanes.get(outlet)?.owed.as_ref()?));
+        self.owed.iter().filter_map(slot)
+    }
+
+    pub(super) fn owed_mut(&mut self, outlet: &Outlet) -> Option<&mut Owed> {
+        self.lanes.get_mut(outlet)?.owed.as_mut()
     }
 
     /// The job is over: its lane moves on.
@@ -183,146 +191,105 @@ impl<J> Queue<J> {
     }
 
     /// The job goes on at `due`, before anything else of its lane.
-    pub(super) fn put_back(&mut self, taken: Taken<J>, due: Instant) {
-        let outlet = self.at_front(taken, due);
+    pub(super) fn put_back(&mut self, mut job: Job, due: Instant) {
+        job.due = due;
+        let outlet = job.outlet.clone();
+        if let Some(lane) = self.lanes.get_mut(&outlet) {
+            lane.jobs.push_front(job);
+        }
         self.schedule(&outlet);
     }
 
     /// The job goes on when [`Queue::unpark`] says so.
-    pub(super) fn park(&mut self, taken: Taken<J>) {
-        let outlet = self.at_front(taken, far());
-        if let Some(lane) = self.lanes.get_mut(&outlet) {
+    pub(super) fn park(&mut self, mut job: Job) {
+        job.due = far();
+        if let Some(lane) = self.lanes.get_mut(&job.outlet) {
             lane.head = Head::Parked;
+            lane.jobs.push_front(job);
         }
     }
 
-    /// A parked job is due at `due`; anything else is left as it is.
-    pub(super) fn unpark(&mut self, outlet: &Outlet, due: Instant) {
-        let Some(lane) = self
-            .lanes
-            .get_mut(outlet)
-            .filter(|lane| lane.head == Head::Parked)
-        else {
+    /// If this job is parked, it is due at `due`.
+    pub(super) fn unpark(&mut self, outlet: &Outlet, number: u64, due: Instant) {
+        let Some(lane) = self.lanes.get_mut(outlet) else {
             return;
         };
-        if let Some(entry) = lane.jobs.front_mut() {
-            entry.due = due;
+        let is_parked = lane.head == Head::Parked;
+        if let Some(job) = lane.jobs.front_mut()
+            && is_parked
+            && job.number == number
+        {
+            job.due = due;
+            self.schedule(outlet);
         }
-        self.schedule(outlet);
     }
 
-    /// No scheduled job waits longer than until `limit`.
-    pub(super) fn hasten(&mut self, limit: Instant) {
-        let late: Vec<_> = self
-            .waiting
-            .range((limit, 0)..)
-            .map(|(key, outlet)| (*key, outlet.clone()))
-            .collect();
-        for (key, outlet) in late {
-            self.waiting.remove(&key);
-            self.waiting
-                .insert((limit.min(key.0), key.1), outlet.clone());
-            if let Some(entry) = self
-                .lanes
-                .get_mut(&outlet)
-                .and_then(|lane| lane.jobs.front_mut())
-            {
-                entry.due = entry.due.min(limit);
+    /// The daemon stops: no scheduled job waits longer than until `limit`, and every on that is owed
+    /// is tried `now`.
+    pub(super) fn hasten(&mut self, limit: Instant, now: Instant) {
+        let late = self.waiting.split_off(&(limit, 0));
+        for ((_, number), outlet) in late {
+            let lane = self.lanes.get_mut(&outlet);
+            if let Some(job) = lane.and_then(|lane| lane.jobs.front_mut()) {
+                job.due = job.due.min(limit);
+            }
+            self.waiting.insert((limit, number), outlet);
+        }
+        for outlet in &self.owed {
+            let lane = self.lanes.get_mut(outlet);
+            if let Some(owed) = lane.and_then(|lane| lane.owed.as_mut()) {
+                owed.hasten(now);
             }
         }
     }
 
     /// Takes every job that is neither running nor wanted by `keep`, oldest first.
-    pub(super) fn remove_unless(
-        &mut self,
-        mut keep: impl FnMut(&mut J) -> bool,
-    ) -> Vec<(Outlet, J)> {
-        let mut removed = Vec::new();
-        for (key, (outlet, mut job)) in std::mem::take(&mut self.delayed) {
-            match keep(&mut job) {
-                true => drop(self.delayed.insert(key, (outlet, job))),
-                false => removed.push((key.1, outlet, job)),
-            }
-        }
+    pub(super) fn remove_unless(&mut self, mut keep: impl FnMut(&mut Job) -> bool) -> Vec<Job> {
+        let delayed = self.delayed.extract_if(.., |_, job| !keep(job));
+        let mut removed: Vec<Job> = delayed.map(|(_, job)| job).collect();
         let outlets: Vec<Outlet> = self.lanes.keys().cloned().collect();
         for outlet in outlets {
             let Some(lane) = self.lanes.get_mut(&outlet) else {
                 continue;
             };
-            let first = lane.jobs.front().map(|entry| entry.number);
-            let mut gone = VecDeque::new();
-            for mut entry in std::mem::take(&mut lane.jobs) {
-                match keep(&mut entry.job) {
-                    true => lane.jobs.push_back(entry),
-                    false => gone.push_back(entry),
+            let first = lane.jobs.front().map(|job| (job.due, job.number));
+            for mut job in std::mem::take(&mut lane.jobs) {
+                match keep(&mut job) {
+                    true => lane.jobs.push_back(job),
+                    false => removed.push(job),
                 }
             }
-            let head_gone =
-                first.is_some_and(|first| gone.iter().any(|entry| entry.number == first));
-            if head_gone && lane.head != Head::Running {
-                if let Some(gone_head) = gone.front() {
-                    self.waiting.remove(&(gone_head.due, gone_head.number));
-                    self.due.remove(&(Class::Foreground, gone_head.number));
-                    self.due.remove(&(Class::Background, gone_head.number));
-                }
+            let Some((due, number)) = first.filter(|_| lane.head != Head::Running) else {
+                continue;
+            };
+            if lane.jobs.front().is_none_or(|job| job.number != number) {
+                self.waiting.remove(&(due, number));
+                self.due.remove(&(false, number));
+                self.due.remove(&(true, number));
                 self.schedule(&outlet);
             }
-            removed.extend(
-                gone.into_iter()
-                    .map(|entry| (entry.number, outlet.clone(), entry.job)),
-            );
         }
-        removed.sort_by_key(|(number, ..)| *number);
+        removed.sort_by_key(|job| job.number);
         removed
-            .into_iter()
-            .map(|(_, outlet, job)| (outlet, job))
-            .collect()
-    }
-
-    /// The jobs that stand in the outlet's lane, first to last, each with its due time.
-    pub(super) fn lane(&self, outlet: &Outlet) -> impl Iterator<Item = (&J, Instant)> {
-        let lane = self.lanes.get(outlet).into_iter();
-        lane.flat_map(|lane| lane.jobs.iter().map(|entry| (&entry.job, entry.due)))
     }
 
     /// No job waits, runs, is parked or delayed.
     pub(super) fn is_empty(&self) -> bool {
-        self.lanes.is_empty() && self.delayed.is_empty()
+        self.delayed.is_empty() && self.lanes.values().all(Lane::is_empty)
     }
 
-    /// Puts a job back before all others of its lane; which lane that is.
-    fn at_front(&mut self, taken: Taken<J>, due: Instant) -> Outlet {
-        let Taken {
-            outlet,
-            number,
-            class,
-            job,
-        } = taken;
-        if let Some(lane) = self.lanes.get_mut(&outlet) {
-            lane.jobs.push_front(Entry {
-                number,
-                class,
-                due,
-                job,
-            });
-        }
-        outlet
-    }
-
-    /// Schedules the lane's first job, or drops the empty lane.
+    /// Schedules the lane's first job, or drops a lane with nothing in it.
     fn schedule(&mut self, outlet: &Outlet) {
         let Some(lane) = self.lanes.get_mut(outlet) else {
             return;
         };
+        lane.head = Head::Scheduled;
         match lane.jobs.front() {
-            Some(entry) => {
-                lane.head = Head::Scheduled;
-                self.waiting
-                    .insert((entry.due, entry.number), outlet.clone());
+            Some(job) => {
+                self.waiting.insert((job.due, job.number), outlet.clone());
             }
-            None => {
-                self.lanes.remove(outlet);
-            }
+            None if lane.owed.is_none() => drop(self.lanes.remove(outlet)),
+            None => {}
         }
     }
 }
@@ -342,28 +309,48 @@ mod tests {
         Outlet::new(id)
     }
 
-    fn take(queue: &mut Queue<&'static str>, now: Instant) -> Option<&'static str> {
-        let taken = queue.take(now)?;
-        queue.finish(&taken.outlet);
-        Some(taken.job)
+    /// A job of this lane, told apart by what its client wrote.
+    fn job(lane: &str, written: &str, due: Instant) -> Job {
+        let outlet = Outlet::new(written).known_as(outlet(lane).key());
+        let mut job = Job::new(outlet, Step::State, Vec::new());
+        job.due = due;
+        job
+    }
+
+    fn take(queue: &mut Queue, now: Instant) -> Option<String> {
+        let job = queue.take(now, true)?;
+        if job.step != Step::OwedOn {
+            queue.finish(&job.outlet);
+        }
+        Some(job.outlet.to_string())
+    }
+
+    fn background(lane: &str, written: &str, due: Instant) -> Job {
+        let mut job = job(lane, written, due);
+        job.is_background = true;
+        job
+    }
+
+    fn written(job: &Job) -> &str {
+        job.outlet.as_str()
     }
 
     #[test]
     fn the_oldest_due_job_goes_first_and_a_lane_never_overtakes() {
         let (mut queue, now) = (Queue::default(), Instant::now());
         let later = now + Duration::from_secs(5);
-        queue.push(outlet("1"), Class::Foreground, now, "1 waits");
-        let first = queue.take(now).expect("due");
+        queue.push(job("1", "1 waits", now));
+        let first = queue.take(now, true).expect("due");
         queue.put_back(first, later);
-        queue.push(outlet("2"), Class::Foreground, now, "2 first");
-        queue.push(outlet("01"), Class::Foreground, now, "1 behind");
-        queue.push(outlet("3"), Class::Foreground, now, "3");
-        assert_eq!(take(&mut queue, now), Some("2 first"));
-        assert_eq!(take(&mut queue, now), Some("3"));
+        queue.push(job("2", "2 first", now));
+        queue.push(job("01", "1 behind", now));
+        queue.push(job("3", "3", now));
+        assert_eq!(take(&mut queue, now).as_deref(), Some("2 first"));
+        assert_eq!(take(&mut queue, now).as_deref(), Some("3"));
         assert_eq!(take(&mut queue, now), None);
-        assert_eq!(queue.next_due(), Some(later));
-        assert_eq!(take(&mut queue, later), Some("1 waits"));
-        assert_eq!(take(&mut queue, later), Some("1 behind"));
+        assert_eq!(queue.next_due(now), Some(later));
+        assert_eq!(take(&mut queue, later).as_deref(), Some("1 waits"));
+        assert_eq!(take(&mut queue, later).as_deref(), Some("1 behind"));
         assert!(queue.is_empty());
     }
 
@@ -371,39 +358,42 @@ mod tests {
     fn a_delayed_job_is_in_nobodys_way() {
         let (mut queue, now) = (Queue::default(), Instant::now());
         let later = now + Duration::from_secs(5);
-        queue.delay(outlet("1"), later, "second");
-        queue.delay(outlet("1"), now + Duration::from_secs(1), "first");
-        queue.delay(outlet("2"), later, "cancelled");
-        queue.push(outlet("1"), Class::Foreground, now, "at once");
-        assert_eq!(take(&mut queue, now), Some("at once"));
-        assert_eq!(queue.ripe(now), None);
-        assert_eq!(queue.next_due(), Some(now + Duration::from_secs(1)));
+        queue.delay(job("1", "second", later));
+        queue.delay(job("1", "first", now + Duration::from_secs(1)));
+        queue.delay(job("2", "cancelled", later));
+        queue.push(job("1", "at once", now));
+        assert_eq!(take(&mut queue, now).as_deref(), Some("at once"));
+        assert!(queue.ripe(now).is_none());
+        assert_eq!(queue.next_due(now), Some(now + Duration::from_secs(1)));
         assert!(!queue.is_empty());
-        let removed = queue.remove_unless(|job| *job != "cancelled");
-        assert_eq!(removed, [(outlet("2"), "cancelled")]);
-        assert_eq!(queue.ripe(later), Some("first"));
-        assert_eq!(queue.ripe(later), Some("second"));
+        let removed = queue.remove_unless(|job| written(job) != "cancelled");
+        assert_eq!(
+            removed.iter().map(written).collect::<Vec<_>>(),
+            ["cancelled"]
+        );
+        assert_eq!(queue.ripe(later).as_ref().map(written), Some("first"));
+        assert_eq!(queue.ripe(later).as_ref().map(written), Some("second"));
         assert!(queue.is_empty());
     }
 
     #[test]
     fn a_pause_holds_its_own_lane_only() {
         let (mut queue, now) = (Queue::default(), Instant::now());
-        queue.push(outlet("1"), Class::Foreground, now, "reboot");
-        queue.push(outlet("1"), Class::Foreground, now, "off");
-        let taken = queue.take(now).expect("due");
+        queue.push(job("1", "reboot", now));
+        queue.push(job("1", "off", now));
+        let taken = queue.take(now, true).expect("due");
         assert!(
-            queue.take(now).is_none(),
+            queue.take(now, true).is_none(),
             "the lane stands still while its job runs"
         );
         queue.put_back(taken, now + Duration::from_secs(1));
-        queue.push(outlet("2"), Class::Foreground, now, "other");
-        assert_eq!(take(&mut queue, now), Some("other"));
+        queue.push(job("2", "other", now));
+        assert_eq!(take(&mut queue, now).as_deref(), Some("other"));
         assert_eq!(take(&mut queue, now), None);
         let back = now + Duration::from_secs(1);
-        queue.push(outlet("2"), Class::Foreground, now, "newer");
+        queue.push(job("2", "newer", now));
         assert_eq!(
-            take(&mut queue, back),
+            take(&mut queue, back).as_deref(),
             Some("reboot"),
             "the older job goes first once it is due"
         );
@@ -412,51 +402,82 @@ mod tests {
     #[test]
     fn parked_jobs_wait_to_be_called() {
         let (mut queue, now) = (Queue::default(), Instant::now());
-        queue.push(outlet("1"), Class::Foreground, now, "member");
-        let taken = queue.take(now).expect("due");
-        queue.unpark(&outlet("1"), now);
+        queue.push(job("1", "member", now));
+        let taken = queue.take(now, true).expect("due");
+        let number = taken.number;
+        queue.unpark(&outlet("1"), number, now);
         queue.park(taken);
-        assert!(queue.take(now + Duration::from_secs(99)).is_none());
-        assert_eq!(queue.next_due(), None);
-        queue.unpark(&outlet("1"), now);
-        assert_eq!(take(&mut queue, now), Some("member"));
+        queue.unpark(&outlet("1"), number + 1, now);
+        assert!(queue.take(now + Duration::from_secs(99), true).is_none());
+        assert_eq!(queue.next_due(now), None);
+        queue.unpark(&outlet("1"), number, now);
+        assert_eq!(take(&mut queue, now).as_deref(), Some("member"));
     }
 
     #[test]
     fn stopping_removes_what_has_not_begun_and_hastens_the_rest() {
         let (mut queue, now) = (Queue::default(), Instant::now());
         let late = now + Duration::from_secs(100);
-        queue.push(outlet("1"), Class::Foreground, late, "begun");
-        queue.push(outlet("1"), Class::Foreground, now, "x");
-        queue.push(outlet("2"), Class::Foreground, now, "y");
-        let removed = queue.remove_unless(|job| *job == "begun");
-        assert_eq!(
-            removed.into_iter().map(|(_, job)| job).collect::<Vec<_>>(),
-            ["x", "y"]
-        );
-        queue.hasten(now);
-        assert_eq!(take(&mut queue, now), Some("begun"));
+        queue.push(job("1", "begun", late));
+        queue.push(job("1", "x", now));
+        queue.push(job("2", "y", now));
+        let removed = queue.remove_unless(|job| written(job) == "begun");
+        assert_eq!(removed.iter().map(written).collect::<Vec<_>>(), ["x", "y"]);
+        queue.hasten(now, now);
+        assert_eq!(take(&mut queue, now).as_deref(), Some("begun"));
         assert!(queue.is_empty());
     }
 
     #[test]
     fn what_nobody_waits_for_gives_way_unless_somebody_waits_behind_it() {
         let (mut queue, now) = (Queue::default(), Instant::now());
-        queue.push(outlet("1"), Class::Background, now, "list 1");
-        queue.push(outlet("2"), Class::Background, now, "list 2");
-        queue.push(outlet("3"), Class::Background, now, "list 3");
-        queue.push(outlet("4"), Class::Foreground, now, "switch 4");
-        queue.push(outlet("2"), Class::Foreground, now, "switch 2");
+        queue.push(background("1", "list 1", now));
+        queue.push(background("2", "list 2", now));
+        queue.push(background("3", "list 3", now));
+        queue.push(job("4", "switch 4", now));
+        queue.push(job("2", "switch 2", now));
         assert_eq!(
-            take(&mut queue, now),
+            take(&mut queue, now).as_deref(),
             Some("list 2"),
             "it stands before a switch of its lane"
         );
-        queue.push(outlet("3"), Class::Foreground, now, "switch 3");
-        let order: Vec<_> = std::iter::from_fn(|| take(&mut queue, now)).collect();
+        queue.push(job("3", "switch 3", now));
+        let order: Vec<String> = std::iter::from_fn(|| take(&mut queue, now)).collect();
         assert_eq!(
             order,
             ["list 3", "switch 4", "switch 2", "switch 3", "list 1"]
         );
+    }
+
+    #[test]
+    fn an_on_that_is_owed_gives_way_to_a_job_of_its_lane_that_switches() {
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        assert!(!queue.owe(&outlet("1"), now));
+        assert!(queue.owe(&outlet("1"), now));
+        queue.push(job("1", "a read", now));
+        queue.push(job("2", "another lane", now));
+        let is_owed = |queue: &mut Queue| {
+            let job = queue.take(now, true).expect("due");
+            let is_owed = job.step == Step::OwedOn;
+            if !is_owed {
+                queue.put_back(job, now);
+            }
+            is_owed
+        };
+        assert!(is_owed(&mut queue), "no read puts it off");
+        let mut switch = job("1", "a switch", now);
+        switch.step = Step::RebootOff(Duration::ZERO);
+        queue.push(switch);
+        assert!(!is_owed(&mut queue), "it gives way");
+        queue.remove_unless(|job| job.step == Step::State);
+        assert!(is_owed(&mut queue));
+        let later = now + Duration::from_secs(1);
+        if let Some(owed) = queue.owed_mut(&outlet("1")) {
+            owed.due = Some(later);
+        }
+        assert!(!is_owed(&mut queue), "not before it is due");
+        assert!(queue.settle(&outlet("1")) && !queue.settle(&outlet("1")));
+        queue.remove_unless(|_| false);
+        assert!(queue.is_empty() && queue.next_due(now).is_none());
     }
 }

@@ -105,12 +105,12 @@ impl Dispatcher {
                 continue;
             }
             let (dispatcher, pdu) = (Arc::clone(self), pdu.clone());
-            return ticket.follow(Box::new(move |ticket| {
+            return ticket.follow(move |ticket| {
                 if let Progress::Ended { outcome, .. } = ticket.progress() {
                     dispatcher.has_read(&pdu, &outlet, &outcome);
                     dispatcher.read_next(&pdu);
                 }
-            }));
+            });
         }
     }
 

@@ -1,8 +1,9 @@
 //! What is known of one PDU without asking it: for lists, the page and metrics. Never taken for
 //! the truth: every state has its source and its age.
 
+use super::plan::{Gained, Trouble};
 use crate::driver::DriverError;
-use crate::request::{Outlet, State};
+use crate::request::{Outlet, Proof, State};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
@@ -61,6 +62,8 @@ pub struct Report {
     pub failures: BTreeMap<&'static str, u64>,
     /// Outlets that stay off although a reboot's on was sent.
     pub left_off: BTreeSet<Outlet>,
+    /// How many outlets are owed a reboot's on, those included.
+    pub owed: usize,
 }
 
 /// Most outlets remembered: a `localcmdline` takes any id a client thinks of.
@@ -88,8 +91,14 @@ impl Status {
         self.lock().left_off.clone()
     }
 
-    pub(super) fn leaves_off(&self, outlets: BTreeSet<Outlet>) {
-        self.lock().left_off = outlets;
+    pub(super) fn owed(&self) -> usize {
+        self.lock().owed
+    }
+
+    pub(super) fn owes<'o>(&self, owed: usize, left_off: impl Iterator<Item = &'o Outlet>) {
+        let mut report = self.lock();
+        report.owed = owed;
+        report.left_off = left_off.cloned().collect();
     }
 
     /// Another driver speaks to the PDU, or to another one: nothing that was read is known of it.
@@ -106,73 +115,71 @@ impl Status {
         report.calls += 1;
     }
 
-    /// A driver call has ended: `known` is what the outlet's state is by it. A call that failed may
-    /// have switched the outlet all the same.
-    pub(super) fn call_ended(
-        &self,
-        outlet: &Outlet,
-        known: Result<(State, Source), &DriverError>,
-        may_have_acted: bool,
-    ) {
+    /// A driver call has ended.
+    pub(super) fn call_ended(&self, outlet: &Outlet, result: &Result<Gained, Trouble>) {
         let now = SystemTime::now();
         let mut report = self.lock();
         report.call = None;
-        let reachable = match &known {
-            Ok(_) => Some(true),
-            Err(error) if error.is_pdu_away() => Some(false),
+        let error = result.as_ref().err().map(|trouble| &trouble.error);
+        let reachable = match error {
+            None => Some(true),
+            Some(error) if error.is_pdu_away() => Some(false),
             // It answered, if not what was hoped for.
-            Err(
+            Some(
                 DriverError::Refused(_)
                 | DriverError::Unexpected { .. }
                 | DriverError::LoginRefused(_),
             ) => Some(true),
-            Err(_) => report.reachable,
+            Some(_) => report.reachable,
         };
         if reachable != report.reachable {
             report.reachable = reachable;
             report.since = Some(now);
         }
-        let has = match &known {
-            Ok(_) => Some(true),
-            Err(DriverError::NoSuchOutlet { .. }) => Some(false),
-            Err(_) => None,
+        let has = match error {
+            None => Some(true),
+            Some(DriverError::NoSuchOutlet { .. }) => Some(false),
+            Some(_) => None,
         };
         if let Some(has) = has
             && (report.seen.len() < MAX_OUTLETS || report.seen.contains_key(outlet))
         {
             report.seen.insert(outlet.clone(), has);
         }
-        match known {
-            Ok((state, source)) => {
-                if report.outlets.len() < MAX_OUTLETS || report.outlets.contains_key(outlet) {
-                    report.outlets.insert(
-                        outlet.clone(),
-                        Known {
-                            state,
-                            source,
-                            at: now,
-                        },
-                    );
-                }
+        let (state, source) = match result {
+            Ok(Gained::Read(state)) => (state.clone(), Source::Read),
+            Ok(Gained::Switched(to, Proof::State)) => ((*to).into(), Source::Switched),
+            Ok(Gained::Switched(to, Proof::Reply | Proof::None)) => {
+                ((*to).into(), Source::Unconfirmed)
             }
-            Err(error) => {
-                *report.failures.entry(error.word()).or_default() += 1;
-                // What is not there, and that there is nothing to read with, is no trouble of the PDU.
-                if !matches!(
-                    error,
-                    DriverError::CannotRead(_) | DriverError::NoSuchOutlet { .. }
-                ) {
-                    report.last_error = Some(LastError {
-                        at: now,
-                        outlet: outlet.clone(),
-                        text: format!("outlet {outlet}: {error}"),
-                    });
-                }
-                if may_have_acted {
-                    // What it was is not known any more.
-                    report.outlets.remove(outlet);
-                }
-            }
+            Err(trouble) => return report.failed(outlet, trouble, now),
+        };
+        if report.outlets.len() < MAX_OUTLETS || report.outlets.contains_key(outlet) {
+            let at = now;
+            let known = Known { state, source, at };
+            report.outlets.insert(outlet.clone(), known);
+        }
+    }
+}
+
+impl Report {
+    fn failed(&mut self, outlet: &Outlet, trouble: &Trouble, at: SystemTime) {
+        let error = &trouble.error;
+        *self.failures.entry(error.word()).or_default() += 1;
+        // An outlet that is not there, or that nothing reads, is no trouble of the PDU.
+        if !matches!(
+            error,
+            DriverError::CannotRead(_) | DriverError::NoSuchOutlet { .. }
+        ) {
+            self.last_error = Some(LastError {
+                at,
+                outlet: outlet.clone(),
+                text: format!("outlet {outlet}: {trouble}"),
+            });
+        }
+        if trouble.may_have_acted {
+            // Unknown is not off, nor what it was before.
+            self.outlets.remove(outlet);
         }
     }
 }

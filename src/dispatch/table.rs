@@ -6,19 +6,19 @@ use super::Recover;
 use super::bus::Bus;
 use super::journal::{Found, Journal, OLD};
 use super::lock::PduLock;
-use super::message::{Change, Message};
+use super::message::{Message, Setup};
 use super::place::Places;
+use super::plan::Ledger;
 use super::status::Status;
-use super::worker::{Handle, Shared, longest_turn};
+use super::worker::{Handle, OVERDUE, longest_turn};
 use crate::config::{Alias, BrokenPdu, Config, PduConfig};
-use crate::driver::Driver;
 use crate::request::{Failure, FailureKind, Outlet, PduName, count};
 use log::{error, info, warn};
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The way to one PDU.
 pub(super) struct Route {
@@ -31,6 +31,18 @@ pub(super) struct Route {
 }
 
 impl Route {
+    /// Is any request under way, or any outlet owed its on?
+    fn has_work(&self) -> bool {
+        self.places.taken() > 0 || self.status.owed() > 0
+    }
+
+    /// For how long the driver call under way has been running, if its deadline has long passed.
+    pub(super) fn stuck_for(&self) -> Option<Duration> {
+        let now = Instant::now();
+        let (since, deadline) = self.status.call()?;
+        (now > deadline + OVERDUE).then(|| now.saturating_duration_since(since))
+    }
+
     /// The outlet that a client means, if this PDU can have it.
     pub(super) fn outlet(&self, written: &Outlet) -> Result<Outlet, Failure> {
         self.pdu.outlets.parse(written).map_err(|error| {
@@ -50,8 +62,9 @@ pub(super) struct Table {
     pub(super) aliases: HashMap<String, Alias>,
     place: Option<StatePlace>,
     buses: HashMap<String, Arc<Bus>>,
-    /// PDUs that have left the config and finish what they have.
-    retired: Vec<Route>,
+    /// PDUs that have left the config. Their workers finish what they have, and live until a reload
+    /// that finds them without work.
+    retired: HashMap<PduName, Route>,
     /// Outlets that an earlier run has left off and that nobody switches on.
     abandoned: Mutex<Vec<LeftOff>>,
     /// No further request is taken.
@@ -70,13 +83,13 @@ impl Table {
                 .as_deref()
                 .and_then(StatePlace::open),
             buses: HashMap::new(),
-            retired: Vec::new(),
+            retired: HashMap::new(),
             abandoned: Mutex::default(),
             is_stopping: false,
         };
         for (name, pdu) in &config.pdus {
             let route = match pdu {
-                Ok(pdu) => Ok(table.route(pdu, None)?),
+                Ok(pdu) => Ok(table.route(pdu)?),
                 Err(broken) => Err(told(broken)),
             };
             table.routes.insert(name.clone(), route);
@@ -162,70 +175,42 @@ impl Table {
     /// queue, removed ones finish theirs, those whose new settings cannot work go on with what
     /// they had. On an error nothing has changed.
     pub(super) fn follow(&mut self, config: &Config) -> io::Result<()> {
-        self.retired.retain(|route| !route.worker.is_finished());
-        let (mut changes, mut back, mut added) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut changes, mut added) = (Vec::new(), Vec::new());
         for pdu in config.pdus.values().flatten() {
+            let is_retired = self.retired.contains_key(&pdu.name);
             match self.routes.get(&pdu.name) {
                 Some(Ok(route)) if route.pdu.works_like(pdu) => {}
-                Some(Ok(_)) => changes.push((pdu, build(pdu)?)),
-                Some(Err(_)) | None if self.retired_index(&pdu.name).is_some() => {
-                    back.push((pdu, build(pdu)?));
-                }
-                Some(Err(_)) | None => added.push(pdu),
+                Some(Err(_)) | None if !is_retired => added.push(self.route(pdu)?),
+                Some(_) | None => changes.push(self.setup(pdu)?),
             }
         }
-        let (changed, new) = (changes.len(), added.len() + back.len());
-        let mut fresh = Vec::with_capacity(added.len());
-        for pdu in added {
-            fresh.push(self.route(pdu, None)?);
-        }
-        let mut revived = Vec::with_capacity(back.len());
-        for (pdu, driver) in back {
-            let change = self.change(pdu, driver);
-            let Some(index) = self.retired_index(&pdu.name) else {
-                continue;
-            };
-            // One that is back goes on where it was: with its queue, and with what it owes.
-            let route = self.retired.swap_remove(index);
-            if route.worker.revive(change) {
-                revived.push(route);
-                continue;
+        let is_new = |setup: &&Setup| self.retired.contains_key(&setup.pdu.name);
+        let back = changes.iter().filter(is_new).count();
+        let new = added.len() + back;
+        let changed = count(changes.len() - back, "PDU changed", "PDUs changed");
+        // Only a worker without any work may end: a PDU that comes back goes on with its queue, and
+        // with what it owes.
+        let is_back = |name: &PduName| matches!(config.pdus.get(name), Some(Ok(_)));
+        self.retired
+            .retain(|name, route| is_back(name) || route.has_work());
+        for setup in changes {
+            let name = setup.pdu.name.clone();
+            if let Some(route) = self.retired.remove(&name) {
+                self.routes.insert(name.clone(), Ok(route));
             }
-            // It has ended meanwhile, and owes nothing.
-            match self.route(pdu, Some(route.worker)) {
-                Ok(route) => fresh.push(route),
-                Err(error) => {
-                    for route in revived {
-                        // With the settings that it had.
-                        if let Ok(driver) = build(&route.pdu) {
-                            let change = self.change(&route.pdu, driver);
-                            let _ = route.worker.inbox.send(Message::Change(change));
-                        }
-                        self.retire(route);
-                    }
-                    return Err(error);
-                }
+            if let Some(Ok(route)) = self.routes.get(&name) {
+                let _ = route.worker.inbox.send(Message::Change(Box::new(setup)));
             }
         }
-        for (pdu, driver) in changes {
-            let change = self.change(pdu, driver);
-            if let Some(Ok(route)) = self.routes.get(&pdu.name) {
-                let _ = route.worker.inbox.send(Message::Change(change));
-            }
-        }
-        for route in fresh.into_iter().chain(revived) {
+        for route in added {
             self.routes.insert(route.pdu.name.clone(), Ok(route));
         }
-        let gone: Vec<PduName> = self
-            .routes
-            .keys()
-            .filter(|name| !config.pdus.contains_key(*name))
-            .cloned()
-            .collect();
-        let removed = gone.len();
-        for name in gone {
-            if let Some(Ok(route)) = self.routes.remove(&name) {
-                self.retire(route);
+        let is_gone = |name: &PduName| !config.pdus.contains_key(name);
+        let mut gone = 0;
+        for (name, route) in self.routes.extract_if(|name, _| is_gone(name)) {
+            gone += 1;
+            if let Ok(route) = route {
+                self.retired.insert(name, route);
             }
         }
         for (name, pdu) in &config.pdus {
@@ -244,40 +229,32 @@ impl Table {
         }
         self.aliases.clone_from(&config.aliases);
         self.take_over(YOUNG);
-        info!(target: "pdud", "the config is loaded again: {}, {new} new, {removed} gone", count(changed, "PDU changed", "PDUs changed"));
+        info!(target: "pdud", "the config is loaded again: {changed}, {new} new, {gone} gone");
         Ok(())
+    }
+
+    /// The worker of this PDU, and the one it had before it left the config.
+    pub(super) fn ways_to(&self, pdu: &PduName) -> impl Iterator<Item = &Route> {
+        let route = self.routes.get(pdu).and_then(|route| route.as_ref().ok());
+        route.into_iter().chain(self.retired.get(pdu))
     }
 
     /// Every route, the retired ones included.
     pub(super) fn all_routes(&self) -> impl Iterator<Item = &Route> {
-        self.routes.values().flatten().chain(&self.retired)
+        self.routes.values().flatten().chain(self.retired.values())
     }
 
-    /// Every worker, the retired ones included.
-    pub(super) fn workers(&self) -> impl Iterator<Item = &Handle> {
-        self.all_routes().map(|route| &route.worker)
-    }
-
-    /// The same, to join them.
-    pub(super) fn workers_mut(&mut self) -> impl Iterator<Item = &mut Handle> {
+    /// The same, to join their workers.
+    pub(super) fn all_routes_mut(&mut self) -> impl Iterator<Item = &mut Route> {
         let routes = self.routes.values_mut().flatten();
-        let routes = routes.chain(&mut self.retired);
-        routes.map(|route| &mut route.worker)
+        routes.chain(self.retired.values_mut())
     }
 
-    /// Its PDU has left the config: it finishes what it has.
-    fn retire(&mut self, route: Route) {
-        let _ = route.worker.inbox.send(Message::Retire);
-        self.retired.push(route);
-    }
-
-    fn retired_index(&self, name: &PduName) -> Option<usize> {
-        let mut retired = self.retired.iter();
-        retired.position(|route| route.pdu.name == *name)
-    }
-
-    fn change(&mut self, pdu: &PduConfig, driver: Box<dyn Driver>) -> Box<Change> {
-        Box::new(Change {
+    fn setup(&mut self, pdu: &PduConfig) -> io::Result<Setup> {
+        let driver = pdu.build();
+        let driver =
+            driver.map_err(|error| io::Error::other(format!("PDU {}: {error}", pdu.name)))?;
+        Ok(Setup {
             pdu: pdu.clone(),
             driver,
             bus: self.bus(pdu),
@@ -285,22 +262,15 @@ impl Table {
         })
     }
 
-    /// A new worker; the predecessor, if there is one, ends before it begins.
-    fn route(&mut self, pdu: &PduConfig, predecessor: Option<Handle>) -> io::Result<Route> {
+    /// A way to this PDU, with a new worker.
+    fn route(&mut self, pdu: &PduConfig) -> io::Result<Route> {
         let status = Arc::new(Status::default());
-        let shared = Shared {
-            bus: self.bus(pdu),
-            lock: self.lock(pdu),
-            ledger: match &self.place {
-                Some(place) => Box::new(place.journal.ledger(pdu.name.clone())),
-                None => Box::new(()),
-            },
-            status: Arc::clone(&status),
-            predecessor,
+        let ledger: Box<dyn Ledger> = match &self.place {
+            Some(place) => Box::new(place.journal.ledger(pdu.name.clone())),
+            None => Box::new(()),
         };
-        let worker = Handle::start(pdu.clone(), build(pdu)?, shared)?;
         Ok(Route {
-            worker,
+            worker: Handle::start(self.setup(pdu)?, ledger, Arc::clone(&status))?,
             pdu: pdu.clone(),
             unfollowed: None,
             places: Arc::default(),
@@ -327,11 +297,6 @@ impl Table {
 fn told(broken: &BrokenPdu) -> BrokenPdu {
     error!("PDU {} is not served: {broken}", broken.name);
     broken.clone()
-}
-
-fn build(pdu: &PduConfig) -> io::Result<Box<dyn Driver>> {
-    pdu.build()
-        .map_err(|error| io::Error::other(format!("PDU {}: {error}", pdu.name)))
 }
 
 /// What lives in the state directory.

@@ -1,14 +1,19 @@
 //! What is remembered of a request: who asked, how far it is, how it ended. The book keeps those
 //! under way, and the last ones that ended.
+//!
+//! A request has one job per outlet. A worker tells the ticket how each job ended; the last one ends
+//! the request, and everybody who watches the ticket is called, the client that asked first.
 
-use crate::dispatch::metrics::Metrics;
-use crate::request::{Failure, FailureKind, Outcome, Proof, Reply, Request, Target};
+use super::metrics::Metrics;
+use crate::request::{
+    Done, Failure, FailureKind, Outcome, PduName, Proof, Reply, Request, State, Target,
+};
 use log::{Level, log};
 use std::any::Any;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 /// How many requests the book holds before it forgets the oldest that ended.
@@ -16,7 +21,7 @@ const REMEMBERED: usize = 1000;
 /// How many of them it looks at for each new one.
 const LOOKS: usize = 2;
 
-/// Fewer followers of a request than this are not looked through for those that are gone.
+/// Among fewer watchers than this the ticket does not look for those whose client is gone.
 const MANY: usize = 16;
 
 /// How far a request is.
@@ -35,7 +40,7 @@ pub enum Progress {
     },
 }
 
-/// One request, from its submission on.
+/// One request, from its submission on. Its jobs belong to workers; the ticket watches how they end.
 pub struct Ticket {
     /// Its number, from 1 since the start of the daemon.
     pub id: u64,
@@ -44,150 +49,151 @@ pub struct Ticket {
     /// When, by the wall clock.
     pub submitted: SystemTime,
     began: Instant,
-    inner: Mutex<Inner>,
-    changed: Condvar,
+    course: Mutex<Course>,
     metrics: Arc<Metrics>,
 }
 
-/// What is done when a request has ended: from a worker's thread, so it must not block.
-pub type Follower = Box<dyn FnOnce(&Ticket) + Send>;
-
-/// Exists as long as somebody is there.
-pub type Presence = Weak<dyn Any + Send + Sync>;
-
-struct Inner {
+/// What changes of a ticket.
+struct Course {
     progress: Progress,
-    reply: Option<Reply>,
-    followers: Vec<(Option<Presence>, Follower)>,
-    /// With so many followers those whose client is gone are looked for.
+    /// The PDU of each of its jobs.
+    pdus: Vec<PduName>,
+    /// How those of its jobs that are over have ended.
+    outcomes: Vec<Outcome>,
+    watchers: Vec<Watcher>,
+    /// With so many watchers the ticket looks for those whose client is gone.
     many: usize,
 }
 
-/// What is to be done outside the lock.
-struct End {
-    reply: Option<Reply>,
-    followers: Vec<(Option<Presence>, Follower)>,
-    outcome: Outcome,
-    took: Duration,
+/// Somebody who waits for a request's end.
+struct Watcher {
+    /// Exists as long as the client is there.
+    client: Option<Weak<dyn Any + Send + Sync>>,
+    /// Called from a worker's thread, so it must not block.
+    then: Box<dyn FnOnce(&Ticket) + Send>,
+}
+
+impl Watcher {
+    fn is_there(&self) -> bool {
+        let client = self.client.as_ref();
+        client.is_none_or(|client| client.strong_count() > 0)
+    }
 }
 
 impl Ticket {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    fn course(&self) -> MutexGuard<'_, Course> {
+        self.course.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How far it is.
     pub fn progress(&self) -> Progress {
-        self.lock().progress.clone()
-    }
-
-    /// Waits until it has ended, at most until `until`.
-    pub fn wait(&self, until: Instant) -> Progress {
-        let mut inner = self.lock();
-        while !matches!(inner.progress, Progress::Ended { .. }) {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            inner = self
-                .changed
-                .wait_timeout(inner, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
-        inner.progress.clone()
+        self.course().progress.clone()
     }
 
     /// Calls `then` once it has ended, or at once when that is so already.
-    pub fn follow(&self, then: Follower) {
-        self.add_follower(None, then);
+    pub fn follow(&self, then: impl FnOnce(&Ticket) + Send + 'static) {
+        self.watch(Watcher {
+            client: None,
+            then: Box::new(then),
+        });
     }
 
     /// The same for a client, and only as long as it is there: however many come and go, little
     /// more is kept than of those that wait.
-    pub fn follow_for(&self, client: Presence, then: Follower) {
-        self.add_follower(Some(client), then);
+    pub fn follow_for(
+        &self,
+        client: Weak<dyn Any + Send + Sync>,
+        then: impl FnOnce(&Ticket) + Send + 'static,
+    ) {
+        self.watch(Watcher {
+            client: Some(client),
+            then: Box::new(then),
+        });
     }
 
-    fn add_follower(&self, client: Option<Presence>, then: Follower) {
-        let mut inner = self.lock();
-        if matches!(inner.progress, Progress::Ended { .. }) {
-            drop(inner);
-            return then(self);
+    fn watch(&self, watcher: Watcher) {
+        let mut course = self.course();
+        if matches!(course.progress, Progress::Ended { .. }) {
+            drop(course);
+            return (watcher.then)(self);
         }
-        inner.followers.push((client, then));
-        if inner.followers.len() < inner.many {
+        course.watchers.push(watcher);
+        if course.watchers.len() < course.many {
             return;
         }
-        let is_there = |client: &Option<Presence>| match client {
-            None => true,
-            Some(client) => client.strong_count() > 0,
-        };
-        let (kept, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut inner.followers)
-            .into_iter()
-            .partition(|(client, _)| is_there(client));
-        inner.many = MANY.max(2 * kept.len());
-        inner.followers = kept;
-        drop(inner);
-        // Not under the lock: whoever is dropped may ask for it.
+        let gone: Vec<Watcher> = course
+            .watchers
+            .extract_if(.., |watcher| !watcher.is_there())
+            .collect();
+        course.many = MANY.max(2 * course.watchers.len());
+        drop(course);
+        // Not under the lock: a watcher that is dropped may ask for it.
         drop(gone);
     }
 
-    /// Its first driver call is due; false when it was cancelled.
+    /// It has one more job, on this PDU. All its jobs are there before the first one can end.
+    pub(super) fn has_job(&self, pdu: &PduName) {
+        self.course().pdus.push(pdu.clone());
+    }
+
+    /// The PDUs of its jobs.
+    pub(super) fn pdus(&self) -> BTreeSet<PduName> {
+        self.course().pdus.iter().cloned().collect()
+    }
+
+    /// The first driver call for it is due; false when it has been cancelled.
     pub(super) fn begin(&self) -> bool {
-        let mut inner = self.lock();
-        match inner.progress {
-            Progress::Waiting => {
-                inner.progress = Progress::Running;
-                true
-            }
-            Progress::Running => true,
-            Progress::Ended { .. } => false,
+        let mut course = self.course();
+        if course.progress == Progress::Waiting {
+            course.progress = Progress::Running;
         }
+        course.progress == Progress::Running
     }
 
-    /// Has it been cancelled?
-    pub(super) fn is_cancelled(&self) -> bool {
-        matches!(
-            &self.lock().progress,
-            Progress::Ended { outcome: Err(failure), .. } if failure.kind == FailureKind::Cancelled
-        )
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(self.course().progress, Progress::Ended { .. })
     }
 
-    /// Ends it unless it has begun; true when it is cancelled now.
-    pub fn cancel(&self) -> bool {
-        let mut inner = self.lock();
-        if inner.progress != Progress::Waiting {
+    /// Ends it unless it has begun; true when it is cancelled now. Whoever cancels tells the workers
+    /// of its jobs.
+    pub(super) fn cancel(&self) -> bool {
+        let course = self.course();
+        if course.progress != Progress::Waiting {
             return false;
         }
         let failure = Failure::new(FailureKind::Cancelled, "cancelled before it began");
-        let ended = inner_end(&mut inner, Err(failure), self.began);
-        drop(inner);
-        self.finish(ended);
+        self.finish(course, Err(failure));
         true
+    }
+
+    /// One of its jobs is over. The last one ends it.
+    pub(super) fn job_ended(&self, outcome: Outcome) {
+        let mut course = self.course();
+        course.outcomes.push(outcome);
+        if course.outcomes.len() >= course.pdus.len() {
+            let outcomes = std::mem::take(&mut course.outcomes);
+            self.finish(course, joint(outcomes));
+        }
+    }
+
+    /// Ends it before it has any job.
+    pub(super) fn refuse(&self, failure: Failure) {
+        self.finish(self.course(), Err(failure));
     }
 
     /// Ends it, answers the client, and writes the request's one log line. Only the first end
     /// counts.
-    pub(super) fn end(&self, outcome: Outcome) {
-        let mut inner = self.lock();
-        if matches!(inner.progress, Progress::Ended { .. }) {
+    fn finish(&self, mut course: MutexGuard<'_, Course>, outcome: Outcome) {
+        if matches!(course.progress, Progress::Ended { .. }) {
             return;
         }
-        let ended = inner_end(&mut inner, outcome, self.began);
-        drop(inner);
-        self.finish(ended);
-    }
-
-    /// The client first: the log can wait.
-    fn finish(&self, end: End) {
-        let End {
-            reply,
-            followers,
-            outcome,
+        let took = self.began.elapsed();
+        course.progress = Progress::Ended {
+            outcome: outcome.clone(),
             took,
-        } = end;
-        self.changed.notify_all();
+        };
+        let watchers = std::mem::take(&mut course.watchers);
+        drop(course);
         // Reads that nobody waits for would drown what matters.
         let level = if self.request.is_background {
             Level::Debug
@@ -196,14 +202,11 @@ impl Ticket {
                 .request_ended(self.request.action, &outcome, took);
             Level::Info
         };
-        let line = log::log_enabled!(target: "pdud", level).then(|| outcome.clone());
-        if let Some(reply) = reply {
-            reply(outcome);
+        // The clients first: the log can wait.
+        for watcher in watchers {
+            (watcher.then)(self);
         }
-        for (_, follower) in followers {
-            follower(self);
-        }
-        if let Some(outcome) = line {
+        if log::log_enabled!(target: "pdud", level) {
             self.write(level, &outcome, took);
         }
     }
@@ -246,18 +249,34 @@ impl Ticket {
     }
 }
 
-fn inner_end(inner: &mut Inner, outcome: Outcome, began: Instant) -> End {
-    let took = began.elapsed();
-    inner.progress = Progress::Ended {
-        outcome: outcome.clone(),
-        took,
-    };
-    End {
-        reply: inner.reply.take(),
-        followers: std::mem::take(&mut inner.followers),
-        outcome,
-        took,
+/// The one outcome of all jobs of a request: success only if all succeed.
+fn joint(mut outcomes: Vec<Outcome>) -> Outcome {
+    if outcomes.len() == 1
+        && let Some(only) = outcomes.pop()
+    {
+        return only;
     }
+    let failures: Vec<&Failure> = outcomes.iter().filter_map(|o| o.as_ref().err()).collect();
+    if let Some(first) = failures.first() {
+        let reasons: Vec<&str> = failures.iter().map(|f| f.reason.as_str()).collect();
+        return Err(Failure::new(first.kind, reasons.join("; ")));
+    }
+    let done = || outcomes.iter().flatten();
+    let states: Vec<&State> = done().filter_map(|done| done.state.as_ref()).collect();
+    let state = match states.split_first() {
+        None => None,
+        Some((first, rest)) if rest.iter().all(|state| state == first) => Some((*first).clone()),
+        Some(_) => {
+            let all: Vec<String> = states.iter().map(ToString::to_string).collect();
+            let text = format!("the outlets differ: {}", all.join(", "));
+            Some(State::Unknown(text))
+        }
+    };
+    Ok(Done {
+        state,
+        attempts: done().map(|done| done.attempts).sum(),
+        proof: done().map(|done| done.proof).min().unwrap_or(Proof::State),
+    })
 }
 
 impl fmt::Debug for Ticket {
@@ -287,11 +306,8 @@ impl Pages {
             let Some(id) = self.next.pop_front() else {
                 return;
             };
-            let has_ended = self
-                .tickets
-                .get(&id)
-                .is_none_or(|ticket| matches!(ticket.lock().progress, Progress::Ended { .. }));
-            if has_ended {
+            let ticket = self.tickets.get(&id);
+            if ticket.is_none_or(|ticket| ticket.has_ended()) {
                 self.tickets.remove(&id);
             } else {
                 self.next.push_back(id);
@@ -311,18 +327,27 @@ pub(super) struct Book {
 impl Book {
     /// Notes a request; one that nobody waits for is not worth remembering.
     pub(super) fn open(&self, request: Request, reply: Reply) -> Arc<Ticket> {
+        let then = |ticket: &Ticket| {
+            if let Progress::Ended { outcome, .. } = ticket.progress() {
+                reply(outcome);
+            }
+        };
+        let first = Watcher {
+            client: None,
+            then: Box::new(then),
+        };
         let ticket = Arc::new(Ticket {
             id: self.last.fetch_add(1, Ordering::Relaxed) + 1,
             request,
             submitted: SystemTime::now(),
             began: Instant::now(),
-            inner: Mutex::new(Inner {
+            course: Mutex::new(Course {
                 progress: Progress::Waiting,
-                reply: Some(reply),
-                followers: Vec::new(),
+                pdus: Vec::new(),
+                outcomes: Vec::new(),
+                watchers: vec![first],
                 many: MANY,
             }),
-            changed: Condvar::new(),
             metrics: Arc::clone(&self.metrics),
         });
         if ticket.request.is_background {
@@ -364,7 +389,8 @@ pub(super) fn asked() -> (Arc<Ticket>, crossbeam_channel::Receiver<Outcome>) {
         may_know_names: false,
     };
     let reply = Box::new(move |outcome| drop(sender.send(outcome)));
-    (Book::default().open(request, reply), receiver)
+    static BOOK: std::sync::LazyLock<Book> = std::sync::LazyLock::new(Book::default);
+    (BOOK.open(request, reply), receiver)
 }
 
 #[cfg(test)]
@@ -373,13 +399,12 @@ mod tests {
     use crate::request::{Action, Outlet, Switch};
 
     #[test]
-    fn followers_whose_client_is_gone_are_not_kept() {
+    fn watchers_whose_client_is_gone_are_not_kept() {
         let (ticket, _outcomes) = asked();
         let (called, calls) = crossbeam_channel::unbounded();
-        let follow = |client: Presence, name: &'static str| {
+        let follow = |client: Weak<dyn Any + Send + Sync>, name: &'static str| {
             let called = called.clone();
-            let then = Box::new(move |_: &Ticket| called.send(name).expect("sent"));
-            ticket.follow_for(client, then);
+            ticket.follow_for(client, move |_: &Ticket| called.send(name).expect("sent"));
         };
         let waits: Arc<dyn Any + Send + Sync> = Arc::new(());
         follow(Arc::downgrade(&waits), "waits");
@@ -387,7 +412,7 @@ mod tests {
             let left: Arc<dyn Any + Send + Sync> = Arc::new(());
             follow(Arc::downgrade(&left), "left");
         }
-        assert!(ticket.lock().followers.len() <= MANY);
+        assert!(ticket.course().watchers.len() <= MANY);
         assert!(ticket.cancel());
         assert_eq!(calls.iter().next(), Some("waits"), "the first, and kept");
     }

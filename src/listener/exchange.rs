@@ -202,7 +202,7 @@ impl Exchange {
                 asker.answer_by(until, move || respond(&late, &ticket));
             }
         }
-        ticket.follow_for(presence, Box::new(move |ticket| respond(&waiting, ticket)));
+        ticket.follow_for(presence, move |ticket| respond(&waiting, ticket));
     }
 }
 

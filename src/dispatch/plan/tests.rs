@@ -1,14 +1,14 @@
 //! The worker's rules, played with time passed in and the PDU's answers made up.
 
 use super::super::group::Group;
-use super::super::job::Answer;
+use super::super::job::Asker;
+use super::super::owed::OWED_PAUSE;
 use super::super::place::{Limits, Place, Places};
 use super::super::ticket::{Ticket, asked};
 use super::*;
 use crate::request::Outcome;
 use crate::transport::{TransportError, TransportErrorKind};
 use crossbeam_channel::Receiver;
-use std::sync::Arc;
 
 const ON: Call = Call::Switch(Switch::On);
 const OFF: Call = Call::Switch(Switch::Off);
@@ -24,29 +24,34 @@ fn outlet(id: &str) -> Outlet {
     Outlet::new(id)
 }
 
-fn place() -> Place {
-    Place::uncounted()
+fn job(id: &str, step: Step, ticket: &Arc<Ticket>, place: Place) -> Job {
+    let asker = Asker::new(ticket, &PduName::new("pdu"), place);
+    Job::new(outlet(id), step, vec![asker])
 }
 
-fn trouble(error: DriverError, may_have_acted: bool) -> Trouble {
-    Trouble {
-        why: Why::Driver(error),
-        may_have_acted,
-    }
+/// A member of a group's reboot.
+fn member(id: &str, ticket: &Arc<Ticket>, group: &Arc<Group>) -> Job {
+    let mut job = job(id, Step::RebootOff(PAUSE), ticket, Place::uncounted());
+    job.group = Some(Arc::clone(group));
+    job
 }
 
 fn timeout() -> Trouble {
-    let error = TransportError::new(TransportErrorKind::Timeout, "no answer").into();
-    trouble(error, true)
+    Trouble::new(
+        TransportError::new(TransportErrorKind::Timeout, "no answer").into(),
+        true,
+    )
 }
 
 fn no_connection() -> Trouble {
-    let error = TransportError::new(TransportErrorKind::NoConnection, "refused").into();
-    trouble(error, false)
+    Trouble::new(
+        TransportError::new(TransportErrorKind::NoConnection, "refused").into(),
+        false,
+    )
 }
 
 fn refused() -> Trouble {
-    trouble(DriverError::Refused("locked".into()), false)
+    Trouble::new(DriverError::Refused("locked".into()), false)
 }
 
 fn garbled() -> Trouble {
@@ -54,7 +59,7 @@ fn garbled() -> Trouble {
         expected: "OK".into(),
         got: "?".into(),
     };
-    trouble(error, true)
+    Trouble::new(error, true)
 }
 
 /// What a PDU's answer to a call is to the plan: a switch has no state.
@@ -87,9 +92,8 @@ impl Bench {
 
     fn ask_with_ticket(&mut self, id: &str, step: Step) -> (Arc<Ticket>, Receiver<Outcome>) {
         let (ticket, receiver) = asked();
-        let answer = Answer::to_client(Arc::clone(&ticket), place());
-        self.plan
-            .accept(Job::new(outlet(id), step, answer), self.now, self.now);
+        let job = job(id, step, &ticket, Place::uncounted());
+        self.plan.accept(job, self.now, self.now);
         (ticket, receiver)
     }
 
@@ -117,7 +121,11 @@ impl Bench {
         while let Ok(message) = self.inbox.try_recv() {
             was_any = true;
             match message {
-                Message::Resume { outlet, due } => self.plan.resume(&outlet, due, self.now),
+                Message::Resume {
+                    outlet,
+                    number,
+                    due,
+                } => self.plan.resume(&outlet, number, due, self.now),
                 other => panic!("unexpected {other:?}"),
             }
         }
@@ -261,11 +269,7 @@ fn transient_errors_are_retried_others_are_not() {
     bench.plays("1", ON, Err(refused()));
     assert!(refused_on.try_recv().expect("answered").is_err());
     let bug = bench.ask("1", Step::Switch(Switch::On));
-    let panic = Trouble {
-        why: Why::Panic("oh".into()),
-        may_have_acted: true,
-    };
-    bench.plays("1", ON, Err(panic));
+    bench.plays("1", ON, Err(Trouble::panic("oh".into())));
     assert_eq!(
         bug.try_recv().expect("answered").expect_err("failed").kind,
         FailureKind::Internal
@@ -341,14 +345,9 @@ fn a_stop_sends_the_on_of_an_off_that_is_in_doubt() {
 
 fn group_of_two(bench: &mut Bench) -> Receiver<Outcome> {
     let (ticket, receiver) = asked();
-    let group = Group::new(2, PAUSE, ticket, bench.now);
-    for id in ["1", "2"] {
-        let answer = Answer::to_group(Arc::clone(&group), place());
-        bench.plan.accept(
-            Job::new(outlet(id), Step::RebootOff(PAUSE), answer),
-            bench.now,
-            bench.now,
-        );
+    let group = Group::new(2, PAUSE);
+    for job in ["1", "2"].map(|id| member(id, &ticket, &group)) {
+        bench.plan.accept(job, bench.now, bench.now);
     }
     receiver
 }
@@ -387,13 +386,12 @@ fn a_group_waits_lit_until_every_member_has_come_to_its_turn() {
 fn a_group_that_is_cancelled_while_it_waits_holds_nobody_up() {
     let mut bench = Bench::new(1);
     let (ticket, answer) = asked();
-    let group = Group::new(2, PAUSE, Arc::clone(&ticket), bench.now);
-    let member = Answer::to_group(Arc::clone(&group), place());
-    let job = Job::new(outlet("1"), Step::RebootOff(PAUSE), member);
+    let job = member("1", &ticket, &Group::new(2, PAUSE));
     bench.plan.accept(job, bench.now, bench.now);
     let behind = bench.ask("1", Step::State);
     assert_eq!(bench.next(), Next::Wait(None));
     assert!(ticket.cancel());
+    bench.plan.cancel(ticket.id);
     assert!(answer.try_recv().expect("answered").is_err());
     bench.plays("1", Call::State, Ok(Some(State::On)));
     assert!(behind.try_recv().expect("answered").is_ok());
@@ -405,13 +403,12 @@ fn an_outlet_that_is_owed_its_on_does_not_stay_dark_while_its_group_gathers() {
     let reboot = bench.ask("1", Step::RebootOff(PAUSE));
     bench.plays("1", OFF, Ok(None));
     let (ticket, _answer) = asked();
-    let group = Group::new(2, PAUSE, ticket, bench.now);
-    let member = Answer::to_group(Arc::clone(&group), place());
-    let job = Job::new(outlet("1"), Step::RebootOff(PAUSE), member);
+    let job = member("1", &ticket, &Group::new(2, PAUSE));
     bench.plan.accept(job, bench.now, bench.now);
     bench.waits(PAUSE);
     bench.plays("1", ON, Err(timeout()));
     assert!(reboot.try_recv().expect("answered").is_err());
+    bench.waits(OWED_PAUSE);
     bench.plays("1", ON, Ok(None));
 }
 
@@ -441,9 +438,7 @@ fn a_group_that_is_stopped_leaves_nothing_off() {
     let answer = group_of_two(&mut bench);
     bench.plays("1", OFF, Ok(None));
     bench.plan.stop(Stop::Soon, bench.now);
-    while let Ok(Message::Resume { outlet, due }) = bench.inbox.try_recv() {
-        bench.plan.resume(&outlet, due, bench.now);
-    }
+    bench.hear();
     bench.plays("1", ON, Ok(None));
     assert_eq!(
         answer
@@ -515,32 +510,13 @@ fn what_has_not_begun_can_be_cancelled() {
 }
 
 #[test]
-fn a_retired_plan_finishes_all_it_has() {
-    let mut bench = Bench::new(1);
-    let reboot = bench.ask("1", Step::RebootOff(PAUSE));
-    let behind = bench.ask("1", Step::Switch(Switch::On));
-    bench.plan.retire();
-    bench.plays("1", OFF, Ok(None));
-    bench.waits(PAUSE);
-    bench.plays("1", ON, Ok(None));
-    assert!(reboot.try_recv().expect("answered").is_ok());
-    bench.plays("1", ON, Ok(None));
-    assert!(behind.try_recv().expect("answered").is_ok());
-    assert_eq!(bench.plan.next(bench.now), Next::Finished);
-}
-
-#[test]
 fn a_delayed_request_does_not_hold_up_an_owed_on() {
     let mut bench = Bench::new(1);
     let _reboot = bench.ask("1", Step::RebootOff(PAUSE));
     bench.plays("1", OFF, Ok(None));
     bench.waits(PAUSE);
     let (ticket, _later) = asked();
-    let job = Job::new(
-        outlet("1"),
-        Step::Switch(Switch::On),
-        Answer::to_client(ticket, place()),
-    );
+    let job = job("1", Step::Switch(Switch::On), &ticket, Place::uncounted());
     let hour = Duration::from_secs(3600);
     bench.plan.accept(job, bench.now + hour, bench.now);
     bench.plays("1", ON, Err(timeout()));
@@ -559,10 +535,7 @@ fn a_member_in_doubt_is_switched_on_at_once_when_its_group_fails() {
     bench.waits(Duration::from_secs(1));
     // It goes dark, and the group says at once that it goes on.
     assert_eq!(bench.plan.next(bench.now), Next::Wait(None));
-    let Ok(Message::Resume { outlet, due }) = bench.inbox.try_recv() else {
-        panic!("not resumed");
-    };
-    bench.plan.resume(&outlet, due, bench.now);
+    assert!(bench.hear(), "not resumed");
     assert!(answer.try_recv().is_err(), "not before it is on");
     bench.plays("1", ON, Ok(None));
     assert!(answer.try_recv().expect("answered").is_err());
@@ -574,10 +547,9 @@ fn a_member_that_was_not_reached_is_left_alone_when_its_group_fails() {
     let (mut one, mut two) = (Bench::new(2), Bench::new(2));
     two.now = one.now;
     let (ticket, answer) = asked();
-    let group = Group::new(2, PAUSE, ticket, one.now);
-    for bench in [&mut one, &mut two] {
-        let answer = Answer::to_group(Arc::clone(&group), place());
-        let job = Job::new(outlet("1"), Step::RebootOff(PAUSE), answer);
+    let group = Group::new(2, PAUSE);
+    let jobs = [(); 2].map(|()| member("1", &ticket, &group));
+    for (bench, job) in [&mut one, &mut two].into_iter().zip(jobs) {
         bench.plan.accept(job, bench.now, bench.now);
     }
     assert_eq!(one.next(), Next::Wait(None), "not before the other's turn");
@@ -627,20 +599,18 @@ fn a_delayed_request_is_in_nobodys_way_and_enters_its_lane_when_its_delay_is_ove
     let mut bench = Bench::new(1);
     let hour = Duration::from_secs(3600);
     let (ticket, cancelled) = asked();
-    let answer = Answer::to_client(Arc::clone(&ticket), place());
-    let job = Job::new(outlet("1"), Step::Switch(Switch::Off), answer);
-    bench.plan.accept(job, bench.now + hour, bench.now);
     let (second, kept) = asked();
-    let answer = Answer::to_client(second, place());
-    let job = Job::new(outlet("2"), Step::Switch(Switch::Off), answer);
-    bench.plan.accept(job, bench.now + hour, bench.now);
+    for (id, ticket) in [("1", &ticket), ("2", &second)] {
+        let job = job(id, Step::Switch(Switch::Off), ticket, Place::uncounted());
+        bench.plan.accept(job, bench.now + hour, bench.now);
+    }
     let behind = bench.ask("1", Step::Switch(Switch::On));
     bench.plays("1", ON, Ok(None));
     assert!(behind.recv().expect("an answer").is_ok());
     let reboot = bench.ask("2", Step::RebootOff(2 * hour));
     bench.plays("2", OFF, Ok(None));
     assert!(ticket.cancel());
-    bench.plan.cancelled(bench.now);
+    bench.plan.cancel(ticket.id);
     assert!(cancelled.recv().expect("an answer").is_err());
     bench.waits(hour);
     // Its delay is over in the middle of a reboot: it stands behind that, and before what comes now.
@@ -666,8 +636,7 @@ fn of_several_who_share_a_job_each_gives_its_own_place_back() {
     let mut ask = |step, wait| {
         let (ticket, answered) = asked();
         let place = Place::take(&places, &"test".into(), false, limits).expect("room");
-        let answer = Answer::to_client(Arc::clone(&ticket), place);
-        let job = Job::new(outlet("1"), step, answer);
+        let job = job("1", step, &ticket, place);
         bench.plan.accept(job, bench.now + wait, bench.now);
         (ticket, answered)
     };
@@ -675,11 +644,13 @@ fn of_several_who_share_a_job_each_gives_its_own_place_back() {
     let readers = [(); 3].map(|()| ask(Step::State, Duration::ZERO));
     let taken = || places.taken();
     assert_eq!(taken(), 4);
-    assert!(readers[0].0.cancel() && readers[2].0.cancel());
-    bench.plan.cancelled(bench.now);
+    for reader in [&readers[0].0, &readers[2].0] {
+        assert!(reader.cancel());
+        bench.plan.cancel(reader.id);
+    }
     assert_eq!(taken(), 2);
     assert!(off.cancel());
-    bench.plan.cancelled(bench.now);
+    bench.plan.cancel(off.id);
     assert_eq!(taken(), 1);
     bench.plays("1", Call::State, Ok(Some(State::On)));
     assert!(readers[1].1.recv().expect("an answer").is_ok());

@@ -38,7 +38,7 @@ pub(in crate::listener) fn post(mut exchange: Exchange) {
     for ticket in tickets.iter() {
         let (left, asker, tickets) = (left.clone(), asker.clone(), tickets.clone());
         // The last that ends answers for all.
-        ticket.follow(Box::new(move |_| {
+        ticket.follow(move |_| {
             if left.fetch_sub(1, Ordering::AcqRel) > 1 {
                 return;
             }
@@ -46,7 +46,7 @@ pub(in crate::listener) fn post(mut exchange: Exchange) {
             if let Some(asker) = asker {
                 asker.send(response(&tickets));
             }
-        }));
+        });
     }
 }
 

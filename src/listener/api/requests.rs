@@ -51,7 +51,7 @@ pub(in crate::listener) fn cancel(exchange: Exchange) {
                 "the token's rights do not cover what this request does",
             ));
         }
-        Ok(ticket) if ticket.cancel() => exchange.respond(view(&ticket)),
+        Ok(ticket) if exchange.dispatcher.cancel(&ticket) => exchange.respond(view(&ticket)),
         Ok(ticket) => {
             let detail = match ticket.progress() {
                 Progress::Ended { .. } => "the request has ended",
