@@ -688,7 +688,7 @@ mod tests {
             ours.settle(&outlet);
             assert!(names(&open()).is_empty());
         }
-        // Not even if the folder's time does not tell: then it is found within the next round.
+        // Not even if the folder's time does not show it: then we find it within the next round.
         let mut theirs = open().ledger(pdu());
         theirs.owe(&outlet);
         drop(theirs);

@@ -17,7 +17,7 @@ pub(super) struct PduLock {
     path: PathBuf,
     /// While it is held.
     file: Option<File>,
-    /// It has been said that there is no lock to be had.
+    /// The log says that there is no lock.
     complained: bool,
 }
 
@@ -33,8 +33,8 @@ impl PduLock {
         }
     }
 
-    /// Takes the lock; waits for another process until the deadline. Where none can be had (a
-    /// folder that cannot be written, a full disk) the PDU is served without it.
+    /// Takes the lock; waits for another process until the deadline. Where there can be none (a
+    /// read-only folder, a full disk) the daemon serves the PDU without it.
     pub(super) fn acquire(&mut self, deadline: Deadline) -> Result<(), TransportError> {
         let file = match self.file.take().map_or_else(|| self.open(), Ok) {
             Ok(file) => file,
@@ -45,7 +45,7 @@ impl PduLock {
         };
         match lock(&file, deadline) {
             Ok(()) => {
-                // Whoever had it is gone, but for a program of its own perhaps.
+                // The process that had it is gone, but for a program of its own perhaps.
                 leftover::wait_for(&self.note(), deadline)?;
                 self.file = Some(file);
             }
@@ -67,7 +67,7 @@ impl PduLock {
             .truncate(false)
             .write(true)
             .open(&self.path)
-            // Another user's lock can be held without writing to it.
+            // We can hold another user's lock without writing to it.
             .or_else(|error| File::open(&self.path).map_err(|_| error))
     }
 
@@ -80,7 +80,7 @@ impl PduLock {
         }
     }
 
-    /// The programs that this thread runs are noted, while the lock is held.
+    /// Notes the programs that this thread runs, while it holds the lock.
     pub(super) fn note_programs(&self) -> Option<Noting> {
         self.file.as_ref()?;
         Some(leftover::note_at(self.note()))

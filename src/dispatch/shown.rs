@@ -1,12 +1,12 @@
-//! Which outlets of a PDU are shown: what its driver and settings know, what is named and in use,
-//! and what the PDU was seen to have.
+//! The outlets of a PDU that lists show: those that its driver and settings give, those that have a
+//! name or are in use, and those that the PDU has shown.
 
 use super::status::Report;
 use crate::config::PduConfig;
 use crate::request::Outlet;
 use std::collections::BTreeMap;
 
-/// The outlets of one PDU, as far as they are known.
+/// The outlets of one PDU, as far as we know them.
 pub(super) struct Shown {
     /// Each with its name.
     pub(super) outlets: BTreeMap<Outlet, Option<String>>,
@@ -37,7 +37,7 @@ impl Shown {
                     numbers.is_some_and(|(number, end)| number > end)
                 }),
             };
-            // What it was seen to have, the settings may have left out since.
+            // The settings may have left out outlets that it has shown.
             may_be && pdu.outlets.parse(outlet).is_ok()
         };
         let in_use = pdu.outlet_names.keys().chain(aliased.iter().copied());

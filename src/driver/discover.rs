@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long one device may take to tell its serial number.
+/// How long one device may take to give its serial number.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Serial relay boards by vendor and product (none: any product of the vendor), the driver to

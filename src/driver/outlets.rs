@@ -167,7 +167,7 @@ impl Outlets {
         }
     }
 
-    /// Every outlet, where that is known without asking the PDU.
+    /// Every outlet, where we know them without asking the PDU.
     pub fn all(&self) -> Option<Vec<Outlet>> {
         let number = |number: u32| Outlet::new(number.to_string());
         match self {

@@ -489,7 +489,7 @@ pub fn count(number: usize, one: &str, several: &str) -> String {
 pub struct Failure {
     /// The class.
     pub kind: FailureKind,
-    /// Which PDU, which outlet, what was expected, what came.
+    /// The sentence: PDU, outlet, the expected answer, the real one.
     pub reason: String,
 }
 

@@ -5,7 +5,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use std::io;
 
 /// Does `work` on a thread of its own, so that it costs its caller the deadline and no more. Where
-/// it is late, its thread ends when the system lets it go, and what it brings is dropped.
+/// it is late, its thread ends when the system lets it go, and its result is lost.
 ///
 /// # Errors
 ///
@@ -52,7 +52,7 @@ fn start<T: Send + 'static, W: FnOnce() -> T + Send + 'static>(
         let _ = result.send(work());
         return Ok(ended);
     }
-    // A thread that cannot be started drops what it was given.
+    // A thread that cannot start drops its closure, so the work reaches it by a channel.
     let (give, take) = bounded(1);
     let take_back = take.clone();
     let _ = give.send(work);

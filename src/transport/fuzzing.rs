@@ -12,7 +12,7 @@ use std::process::ExitStatus;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What the other end does when it is waited for.
+/// The other end's next act.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// Sends this, in one piece.
@@ -97,7 +97,7 @@ impl TcpStream {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Nobody accepts when the script is at its end, so that whoever connects again and again
+    /// Nobody accepts when the script is at its end, so that a driver that connects again and again
     /// comes to an end too.
     pub(super) fn connect_timeout(_: &SocketAddr, _: Duration) -> io::Result<Self> {
         if script().answers.is_empty() {
@@ -265,8 +265,8 @@ pub(super) fn program(
     Ok((status, [(); 2].map(|()| streams.next().unwrap_or_default())))
 }
 
-/// As much of the crate `nusb` as `transport::usb` uses. What goes out to a device is taken; what
-/// is asked for is an answer.
+/// As much of the crate `nusb` as `transport::usb` uses. The device takes every byte; a reading
+/// gets the script's next answer.
 #[allow(missing_docs)]
 pub mod nusb {
     use super::{Answer, Duration, next, pass, script};
@@ -384,7 +384,7 @@ pub mod nusb {
         Ready(Ok(script().devices.clone().into_iter()))
     }
 
-    /// What comes from the device within `wait`.
+    /// The bytes of the device within `wait`.
     fn come(wait: Duration) -> Result<Vec<u8>, TransferError> {
         match next() {
             Some(Answer::Bytes(bytes)) => Ok(bytes),
@@ -397,7 +397,7 @@ pub mod nusb {
         }
     }
 
-    /// What goes to the device is taken, unless the script says otherwise.
+    /// The device takes the bytes, unless the script says otherwise.
     fn go() -> Result<(), TransferError> {
         let refused = script().answers.front() == Some(&Answer::Reset);
         if refused {

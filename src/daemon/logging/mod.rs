@@ -298,7 +298,7 @@ fn write_all(stream: &mut dyn Write, bytes: &[u8]) -> (usize, Option<io::Error>)
             Ok(0) => return (written, Some(ErrorKind::WriteZero.into())),
             Ok(count) => written += count,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // Whoever started the daemon may have made its standard output so.
+            // The process that started the daemon may have made its standard output so.
             Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(UNREADY),
             Err(error) => return (written, Some(error)),
         }

@@ -77,7 +77,7 @@ impl<L> Default for Queue<L> {
 }
 
 impl<L> Queue<L> {
-    /// Adds a line of so many bytes, or counts it as lost where there is no room. Never waits.
+    /// Adds a line of this many bytes, or counts it as lost where there is no room. Never waits.
     pub(super) fn push(&self, kind: Kind, line: L, bytes: usize) {
         let mut inner = self.lock();
         let number = inner.next;

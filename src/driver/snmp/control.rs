@@ -208,7 +208,7 @@ fn parse_arcs(text: &str) -> Option<Vec<u32>> {
 pub(super) fn parse(text: &str) -> Option<Vec<u32>> {
     let arcs = parse_arcs(text.strip_prefix('.').unwrap_or(text))?;
     let fits = matches!(arcs.as_slice(), [0 | 1, 0..=39, ..] | [2, ..]) && arcs.len() >= 2;
-    // RFC 3416 allows 128 numbers; two are for what comes behind.
+    // RFC 3416 allows 128 numbers; two are for the index behind it.
     (fits && arcs.len() <= 126).then_some(arcs)
 }
 

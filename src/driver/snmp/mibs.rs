@@ -80,7 +80,7 @@ impl Mibs {
         }
     }
 
-    /// The object `name` of the module `mib`, or a sentence with what is missing.
+    /// The object `name` of the module `mib`, or a sentence about the missing name or file.
     pub(super) fn find(&mut self, mib: &str, name: &str) -> Result<Found, String> {
         self.load(mib)?;
         let oid = self.resolve(mib, name, 0)?;

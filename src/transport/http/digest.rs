@@ -163,7 +163,7 @@ impl Digest {
     }
 }
 
-/// Of an answer's value, what was made of the password.
+/// The part of an answer's value that comes from the password.
 pub(super) fn proof(answer: &str) -> Option<&str> {
     let (_, after) = answer.split_once(" response=\"")?;
     after.split('"').next()
