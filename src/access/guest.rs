@@ -8,6 +8,7 @@ use super::{Access, Network};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// Where a connection comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,12 +30,14 @@ impl fmt::Display for Origin {
 }
 
 /// The other end of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// Where it comes from.
     pub origin: Origin,
     /// It came to a listener on a loopback address.
     pub to_loopback: bool,
+    /// The name in its certificate, when it has shown one that our authority vouches for.
+    pub certified: Option<Arc<str>>,
 }
 
 /// One of `access.proxies`.
@@ -61,7 +64,7 @@ impl FromStr for Proxy {
 }
 
 /// Whose request it is, as far as we can know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Guest {
     /// Where the client is, or the proxy beyond which we know nothing.
     pub origin: Origin,
@@ -69,6 +72,8 @@ pub struct Guest {
     pub came: Came,
     /// It came to a listener on a loopback address.
     pub to_loopback: bool,
+    /// The name in its own certificate.
+    pub certified: Option<Arc<str>>,
 }
 
 /// How a request came.
@@ -90,6 +95,13 @@ impl Guest {
         matches!(self.came, Came::Alone | Came::Introduced)
     }
 
+    /// Why its certificate is of no use, for whoever expected that.
+    pub(super) fn why_not_certified(&self) -> String {
+        self.certified.as_ref().map_or_else(String::new, |name| {
+            format!("; the client's certificate is {name:?}'s, and no token has that name")
+        })
+    }
+
     /// Why we do not trust its address, for a person who expected that.
     pub(super) fn why_unknown(&self) -> &'static str {
         match self.came {
@@ -108,11 +120,12 @@ impl Guest {
 
 impl Access {
     /// Whose request came over this connection with these headers of proxies.
-    pub fn guest(&self, peer: Peer, hops: &Hops<'_>) -> Guest {
+    pub fn guest(&self, peer: &Peer, hops: &Hops<'_>) -> Guest {
         let Peer {
             origin,
             to_loopback,
-        } = peer;
+            ..
+        } = *peer;
         let told = || hops.client(|ip| self.is_proxy(Origin::Ip(ip)));
         let (origin, came) = match self.is_proxy(origin) {
             false if hops.is_proxied => (origin, Came::ByStranger),
@@ -121,10 +134,13 @@ impl Access {
                 (Origin::Ip(ip), Came::Introduced)
             }),
         };
+        // A proxy's certificate says nothing of those who come through it.
+        let certified = peer.certified.clone().filter(|_| came == Came::Alone);
         Guest {
             origin,
             came,
             to_loopback,
+            certified,
         }
     }
 

@@ -55,6 +55,15 @@ impl Token {
     pub fn hash_of(token: &str) -> [u8; 32] {
         Sha256::digest(token.as_bytes()).into()
     }
+
+    /// Its owner, calling from there.
+    fn caller(&self, origin: Origin) -> Caller {
+        Caller {
+            client: format!("{}@{origin}", self.name).into(),
+            origin,
+            rights: self.allow.clone().map_or(Rights::All, Rights::Some),
+        }
+    }
 }
 
 impl fmt::Debug for Token {
@@ -403,12 +412,23 @@ impl Access {
         found
     }
 
-    /// The line protocol has no tokens: when the config has any, only trusted clients may use it.
+    /// The token whose name stands in the client's certificate.
+    fn certified(&self, guest: &Guest) -> Option<&Token> {
+        let name = guest.certified.as_ref()?;
+        self.tokens.iter().find(|token| token.name == *name)
+    }
+
+    /// The line protocol has no tokens: when the config has any, only trusted clients may use it,
+    /// and those with a certificate.
     pub fn admit_line(&self, guest: &Guest) -> Result<Caller, Denied> {
+        if let Some(token) = self.certified(guest) {
+            return Ok(token.caller(guest.origin));
+        }
         if self.is_on() && !self.trusts(guest) {
             return Err(Denied::new(
                 DeniedKind::Forbidden,
-                "the line protocol is for daemon.access.trusted_networks only",
+                "the line protocol is for daemon.access.trusted_networks and for client \
+                 certificates only",
             ));
         }
         Ok(Caller {
@@ -446,33 +466,31 @@ impl Access {
             let token = self.token(shown).ok_or_else(|| {
                 Denied::new(DeniedKind::Unauthorized, "this is not a token of ours")
             })?;
-            return Ok(Caller {
-                client: format!("{}@{origin}", token.name).into(),
-                origin,
-                rights: token.allow.clone().map_or(Rights::All, Rights::Some),
-            });
+            return Ok(token.caller(origin));
+        }
+        let certified = self.certified(guest).filter(|_| door != Door::Page);
+        if certified.is_some() || (door == Door::Legacy && self.trusts(guest)) {
+            // Another site's page may have an address of ours in an <img>. Over plain HTTP the
+            // browser does not say so, and it shows a certificate to whoever asks for one.
+            if facts.is_of_a_browser()
+                && !matches!(facts.fetch_site, Some("same-origin" | "none"))
+                && !(door == Door::Legacy && self.is_of_a_named_site(facts))
+            {
+                return forbidden(
+                    "a browser needs a token here: a page of another site could have sent it",
+                );
+            }
+            return Ok(certified.map_or(as_client(Rights::All), |token| token.caller(origin)));
         }
         match door {
             Door::Page => Ok(as_client(Rights::None)),
             Door::Api if origin == Origin::Unix && guest.is_known() => Ok(as_client(Rights::All)),
-            Door::Legacy if self.trusts(guest) => {
-                // Another site's page may have an address of ours in an <img>. Over plain HTTP the
-                // browser does not say so, and the trusted network would be enough.
-                if facts.is_of_a_browser()
-                    && !matches!(facts.fetch_site, Some("same-origin" | "none"))
-                    && !self.is_of_a_named_site(facts)
-                {
-                    return forbidden(
-                        "a browser needs a token here: a page of another site could have sent it",
-                    );
-                }
-                Ok(as_client(Rights::All))
-            }
             Door::Api | Door::Legacy | Door::Health => Err(Denied::new(
                 DeniedKind::Unauthorized,
                 format!(
-                    "a token is needed, in the header Authorization: Bearer <token>{}",
-                    guest.why_unknown()
+                    "a token is needed, in the header Authorization: Bearer <token>{}{}",
+                    guest.why_unknown(),
+                    guest.why_not_certified(),
                 ),
             )),
         }

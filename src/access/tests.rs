@@ -121,6 +121,7 @@ fn peer(name: &str) -> Peer {
             name => Origin::Ip(ip(name).to_canonical()),
         },
         to_loopback: false,
+        certified: None,
     }
 }
 
@@ -133,7 +134,7 @@ fn hops<'a>(headers: &[(&str, &'a str)]) -> Hops<'a> {
 }
 
 fn admit(access: &Access, client: &str, door: Door, facts: &Facts<'_>) -> Result<Caller, Denied> {
-    let guest = access.guest(peer(client), &Hops::default());
+    let guest = access.guest(&peer(client), &Hops::default());
     access.admit(&guest, door, facts)
 }
 
@@ -211,7 +212,7 @@ fn who_comes_in_where() {
         assert!(open.may_everything());
     }
     let line = |client: &str| {
-        let guest = access().guest(peer(client), &Hops::default());
+        let guest = access().guest(&peer(client), &Hops::default());
         access().admit_line(&guest).map(|_| ())
     };
     assert_eq!(line("10.0.0.1"), Ok(()));
@@ -256,6 +257,7 @@ fn a_tricked_browser_is_turned_away() {
             origin: Origin::Ip(ip("127.0.0.1")),
             came,
             to_loopback: true,
+            certified: None,
         };
         for came in [Came::Alone, Came::ByStranger] {
             let admitted = open.admit(&to_loopback(came), Door::Legacy, &facts);
@@ -548,7 +550,7 @@ fn who_is_trusted_behind_proxies() {
         ..Facts::default()
     };
     for (client, headers, known) in table {
-        let guest = access.guest(peer(client), &hops(headers));
+        let guest = access.guest(&peer(client), &hops(headers));
         let expected = known.map_or(peer(client).origin, |name| peer(name).origin);
         assert_eq!(guest.origin, expected, "{client} {headers:?}");
         assert_eq!(guest.is_known(), known.is_some(), "{client} {headers:?}");
@@ -570,7 +572,7 @@ fn who_is_trusted_behind_proxies() {
             proxies: access.proxies.clone(),
             ..Access::default()
         };
-        let guest = open.guest(peer(client), &hops(headers));
+        let guest = open.guest(&peer(client), &hops(headers));
         assert!(open.admit(&guest, Door::Legacy, &Facts::default()).is_ok());
         assert!(open.admit_line(&guest).is_ok());
     }
@@ -581,7 +583,7 @@ fn who_is_trusted_behind_proxies() {
         (&[(XFF, "203.0.113.7")], Some("203.0.113.7")),
         (&[(XFF, "x")], None),
     ] {
-        let guest = unix.guest(peer("unix"), &hops(headers));
+        let guest = unix.guest(&peer("unix"), &hops(headers));
         assert_eq!(guest.is_known(), known.is_some(), "{headers:?}");
         assert_eq!(unix.trusts(&guest), known == Some("10.1.2.3"));
         assert_eq!(guest.origin, peer(known.unwrap_or("unix")).origin);
@@ -600,7 +602,7 @@ fn a_stranger_is_told_why_the_address_does_not_count() {
         ("10.1.2.3", &[("Via", "x")][..], "daemon.access.proxies"),
         ("127.0.0.1", &[], "did not tell"),
     ] {
-        let guest = access.guest(peer(client), &hops(headers));
+        let guest = access.guest(&peer(client), &hops(headers));
         let denied = access.admit(&guest, Door::Legacy, &Facts::default());
         let reason = denied.expect_err("a stranger").reason;
         assert!(reason.contains(why), "{reason}");
@@ -672,4 +674,66 @@ fn neither_token_nor_hash_is_printed() {
         printed.contains("lava") && !printed.contains("hash"),
         "{printed}"
     );
+}
+
+#[test]
+fn a_certificate_is_as_good_as_the_token_of_its_name() {
+    let access = access();
+    let shows = |client: &str, name: &str, headers: &[(&str, &str)]| {
+        let peer = Peer {
+            certified: Some(name.into()),
+            ..peer(client)
+        };
+        access.guest(&peer, &hops(headers))
+    };
+    let lava = shows("192.0.2.1", "lava", &[]);
+    for door in [Door::Api, Door::Legacy] {
+        let caller = access.admit(&lava, door, &Facts::default());
+        let caller = caller.expect("admitted");
+        assert_eq!(&**caller.client(), "lava@192.0.2.1");
+        assert!(!caller.may_everything());
+    }
+    let line = access.admit_line(&lava).expect("admitted");
+    assert_eq!(&**line.client(), "lava@192.0.2.1");
+    assert!(!line.may_everything());
+    // A token that is shown counts before it, and a wrong one does not fall back to it.
+    let with = |token| Facts {
+        authorization: Some(token),
+        ..Facts::default()
+    };
+    let admin = access.admit(&lava, Door::Api, &with("Bearer admin-token"));
+    assert!(admin.expect("admitted").may_everything());
+    let wrong = access.admit(&lava, Door::Api, &with("Bearer nobodys"));
+    assert_eq!(wrong.map_err(|denied| denied.status()).err(), Some(401));
+    // The page does nothing by itself.
+    let page = access.admit(&lava, Door::Page, &Facts::default());
+    assert!(!page.expect("admitted").may_see("apc1"));
+    // A browser shows it by itself, whoever's page has asked.
+    for (fetch_site, passes) in [
+        (Some("same-origin"), true),
+        (Some("cross-site"), false),
+        (None, false),
+    ] {
+        let facts = Facts {
+            user_agent: Some("Mozilla/5.0"),
+            fetch_site,
+            ..Facts::default()
+        };
+        for door in [Door::Api, Door::Legacy] {
+            let admitted = access.admit(&lava, door, &facts);
+            assert_eq!(admitted.is_ok(), passes, "{fetch_site:?}");
+        }
+    }
+    // One that no token is named after, and that of a proxy, let nobody in.
+    let stranger = shows("192.0.2.1", "stranger", &[]);
+    let denied = access.admit(&stranger, Door::Api, &Facts::default());
+    let denied = denied.expect_err("denied");
+    assert!(
+        denied.reason.contains("\"stranger\"'s"),
+        "{}",
+        denied.reason
+    );
+    assert!(access.admit_line(&stranger).is_err());
+    let behind = shows("192.0.2.1", "admin", &[("X-Forwarded-For", "198.51.100.7")]);
+    assert!(access.admit(&behind, Door::Api, &Facts::default()).is_err());
 }

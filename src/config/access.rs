@@ -4,7 +4,7 @@
 use super::daemon::Listen;
 use super::error::ConfigError;
 use super::file::ACCESS;
-use super::reader::{Reader, join, kind_of};
+use super::reader::{Entry, Reader, find, join, kind_of};
 use crate::access::{Access, Glob, Outlets, Rule, Token};
 use crate::request::Action;
 use serde_json::value::RawValue;
@@ -17,15 +17,6 @@ const RULE_KEYS: &[&str] = &["pdus", "outlets", "commands"];
 
 /// Others can guess a shorter token: somebody has typed it and not drawn it.
 const SHORT_TOKEN: usize = 16;
-
-type Entry<'a> = (String, &'a RawValue);
-
-fn find<'a>(entries: &[Entry<'a>], key: &str) -> Option<&'a RawValue> {
-    let found = entries.iter().find(|(name, _)| name == key);
-    found
-        .map(|(_, value)| *value)
-        .filter(|value| value.get() != "null")
-}
 
 impl<'a> Reader<'a> {
     /// Reads the section; without one, everybody may do everything.
@@ -237,7 +228,7 @@ impl<'a> Reader<'a> {
     }
 
     /// An object, with a complaint about every other key.
-    fn known_object(
+    pub(super) fn known_object(
         &mut self,
         path: &str,
         value: &'a RawValue,
@@ -263,7 +254,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A string, or a number as its digits.
-    fn string(&self, path: &str, value: &'a RawValue) -> Result<String, ConfigError> {
+    pub(super) fn string(&self, path: &str, value: &'a RawValue) -> Result<String, ConfigError> {
         let text = value.get();
         if text.bytes().all(|b| b.is_ascii_digit()) {
             return Ok(text.to_owned());

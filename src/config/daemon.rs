@@ -1,7 +1,9 @@
 //! The `daemon` section: where to listen, and the bounds on clients.
 
+use super::error::ConfigError;
 use super::file::{self, DAEMON_KEYS, DaemonSection};
-use super::reader::{Reader, last_of_each, seconds};
+use super::reader::{Reader, find, last_of_each, seconds};
+use super::tls::Tls;
 use crate::access::Access;
 use crate::settings::{Settings, SettingsError, keys_of};
 use serde_json::value::RawValue;
@@ -127,6 +129,15 @@ pub struct DaemonConfig {
     pub limits: Limits,
     /// The rights of clients.
     pub access: Access,
+    /// TLS, or why it cannot be spoken.
+    pub tls: Option<Result<Tls, ConfigError>>,
+}
+
+impl DaemonConfig {
+    /// The TLS that can be spoken.
+    pub fn served_tls(&self) -> Option<Tls> {
+        self.tls.clone()?.ok()
+    }
 }
 
 impl<'a> Reader<'a> {
@@ -175,6 +186,7 @@ impl<'a> Reader<'a> {
             return None;
         }
         let (written, listen, protocols, limits) = read?;
+        let tls = find(&entries, "tls").map(|value| self.tls(value, access.is_on()));
         if !access.is_on()
             && let Some(open) = listen.iter().find(|listen| !listen.is_local())
         {
@@ -194,6 +206,7 @@ impl<'a> Reader<'a> {
         Some(DaemonConfig {
             listen,
             access,
+            tls,
             port: match written.port {
                 Some(port) => port,
                 None if keys_of(value.get()).iter().any(|(key, _)| key == "port") => 0,

@@ -118,6 +118,7 @@ pub(super) const DAEMON_KEYS: &[&str] = &[
     "logging_level",
     "state_directory",
     "access",
+    "tls",
     "max_connections",
     "max_connections_per_client",
     "max_head_bytes",
@@ -232,11 +233,15 @@ pub(super) fn section(text: &Text<'_>, name: &str, driver: &str, value: &RawValu
 
 /// The key path of the section about rights.
 pub(super) const ACCESS: &str = "daemon.access";
+/// Where TLS is set up.
+pub(super) const TLS: &str = "daemon.tls";
 
 /// Is this key path about rights? A mistake there is an error, and we guess nothing: others would
 /// find a door that a slip leaves open first.
 pub(super) fn decides_rights(path: &str) -> bool {
-    path == ACCESS || path.starts_with("daemon.access.") || path.starts_with("daemon.access[")
+    matches!(path, ACCESS | TLS)
+        || path.starts_with("daemon.access.")
+        || path.starts_with("daemon.access[")
 }
 
 /// Is this unknown key probably about rights: `access` or `tokens` misspelt, or a key of that
@@ -250,5 +255,5 @@ pub(super) fn is_meant_for_rights(path: &str, key: &str) -> bool {
                     .into_iter()
                     .chain(DAEMON_KEYS.iter().copied()),
             )
-            .is_some_and(|word| matches!(word, "access" | "tokens")))
+            .is_some_and(|word| matches!(word, "access" | "tokens" | "tls")))
 }

@@ -13,6 +13,7 @@
 
 mod access;
 mod alias;
+mod certificate;
 mod daemon;
 mod error;
 mod file;
@@ -20,12 +21,15 @@ mod foreign;
 mod outlets;
 mod pdu;
 mod reader;
+mod tls;
 mod vault;
 
 pub use alias::Alias;
+pub use certificate::name_of as certificate_name;
 pub use daemon::{DEFAULT_PORT, DaemonConfig, Limits, Listen, Protocols};
 pub use error::{ConfigError, Findings};
 pub use pdu::{BrokenPdu, PduConfig};
+pub use tls::{Plain, Tls};
 
 use crate::request::PduName;
 use crate::settings::Position;

@@ -22,6 +22,17 @@ pub(super) struct Reader<'a> {
     pub(super) secrets: Vec<(Position, String)>,
 }
 
+/// One entry of an object.
+pub(super) type Entry<'a> = (String, &'a RawValue);
+
+/// The value of the key, unless it is null.
+pub(super) fn find<'a>(entries: &[Entry<'a>], key: &str) -> Option<&'a RawValue> {
+    let found = entries.iter().find(|(name, _)| name == key);
+    found
+        .map(|(_, value)| *value)
+        .filter(|value| value.get() != "null")
+}
+
 impl<'a> Reader<'a> {
     pub(super) fn new(text: &'a str, name: &'a str) -> Self {
         Self {

@@ -8,6 +8,7 @@ mod systemd;
 use crate::cli::daemon::Drive;
 use crate::config::{Alias, Config, DaemonConfig, Findings};
 use crate::daemon::logging::Logging;
+use crate::dispatch::metrics::TlsFacts;
 use crate::dispatch::{self, Dispatcher, Recover, Stop};
 use crate::listener::Listeners;
 use crate::request::{Failure, FailureKind, Outcome, Outlet, Request, Target, count};
@@ -35,6 +36,9 @@ const LAST_ANSWERS: Duration = Duration::from_secs(5);
 /// an address in use, no threads.
 pub fn run(mut config: Config, path: &Path, logging: &Logging) -> io::Result<()> {
     info!(target: "pdud", "PDUDaemon starting up");
+    if let Some(Err(error)) = &config.daemon.tls {
+        return Err(io::Error::other(format!("nothing is served: {error}")));
+    }
     let signals = signals::receive()?;
     raise_descriptor_limit();
     children::adopt()?;
@@ -49,6 +53,7 @@ pub fn run(mut config: Config, path: &Path, logging: &Logging) -> io::Result<()>
     let dispatcher = Arc::new(Dispatcher::start(&config, Recover::Yes)?);
     let log = logging.clone();
     dispatcher.metrics().watch_log(move || log.facts());
+    dispatcher.metrics().tell_tls(tls_facts(&config.daemon));
     let mut listeners = match Listeners::start(&config.daemon, &dispatcher) {
         Ok(listeners) => listeners,
         Err(error) => {
@@ -136,7 +141,8 @@ fn reload(path: &Path, written: &mut DaemonConfig, dispatcher: &Dispatcher, list
     if let Err(error) = dispatcher.reload(&config) {
         return error!("the config is not loaded again, nothing has changed: {error}");
     }
-    let new = config.daemon;
+    let mut new = config.daemon;
+    follow_tls(&mut new, written, dispatcher, listeners);
     if new.limits != written.limits {
         listeners.set_limits(&new.limits);
     }
@@ -160,6 +166,37 @@ fn reload(path: &Path, written: &mut DaemonConfig, dispatcher: &Dispatcher, list
     for (key, _) in restart.iter().filter(|(_, changed)| *changed) {
         warn!("daemon.{key} has changed: it takes a restart to follow that");
     }
+}
+
+/// How TLS is, where it can be spoken.
+fn tls_facts(served: &DaemonConfig) -> TlsFacts {
+    TlsFacts {
+        expires: served.served_tls().map(|tls| tls.expires.as_second()),
+        trouble: None,
+    }
+}
+
+/// Speaks TLS as the new config says. What was spoken before stays when that cannot be done.
+fn follow_tls(
+    new: &mut DaemonConfig,
+    served: &DaemonConfig,
+    dispatcher: &Dispatcher,
+    listeners: &Listeners,
+) {
+    let mut facts = tls_facts(new);
+    if let Some(Err(error)) = &new.tls {
+        let trouble = format!("{error}; what was served before the reload is served on");
+        error!("{trouble}");
+        facts = TlsFacts {
+            trouble: Some(trouble),
+            ..tls_facts(served)
+        };
+        new.tls.clone_from(&served.tls);
+    } else if new.tls != served.tls {
+        listeners.set_tls(new.served_tls());
+        info!(target: "pdud.listener", "TLS has changed");
+    }
+    dispatcher.metrics().tell_tls(facts);
 }
 
 /// Stops the workers. They finish what runs and every reboot that has begun; a second signal

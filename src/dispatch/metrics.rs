@@ -11,8 +11,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use std::fmt;
-use std::sync::OnceLock;
-use std::time::Duration;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Upper bounds of the latency histogram, in seconds.
 const BUCKETS: [f64; 14] = [
@@ -36,6 +37,11 @@ struct ByReason {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByResult {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ByKind {
     kind: &'static str,
 }
@@ -56,6 +62,25 @@ pub struct LogFacts {
     pub trouble: Option<String>,
 }
 
+/// How TLS is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFacts {
+    /// When the certificate that is served ends, in seconds since 1970.
+    pub expires: Option<i64>,
+    /// What is wrong with the files of the config.
+    pub trouble: Option<String>,
+}
+
+impl TlsFacts {
+    /// Days until the certificate ends; negative once it is over.
+    pub fn days_left(&self) -> Option<f64> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.unwrap_or_default().as_secs_f64();
+        self.expires
+            .map(|expires| (expires as f64 - now) / 86_400.0)
+    }
+}
+
 /// Tells how the log is.
 type LogWatch = Box<dyn Fn() -> LogFacts + Send + Sync>;
 
@@ -69,6 +94,8 @@ pub struct Metrics {
     connections: Counter,
     open: Gauge,
     refused: Family<ByReason, Counter>,
+    handshakes: Family<ByResult, Counter>,
+    tls: Mutex<TlsFacts>,
 }
 
 impl Default for Metrics {
@@ -103,6 +130,12 @@ impl Default for Metrics {
             "Connections and requests that were refused or let go, by reason",
             refused.clone(),
         );
+        let handshakes = Family::default();
+        registry.register(
+            "tls_handshakes",
+            "TLS handshakes that have ended: full, resumed by a ticket, or failed",
+            handshakes.clone(),
+        );
         let version = env!("CARGO_PKG_VERSION");
         registry.register("build", "The program", Info::new(Build { version }));
         Self {
@@ -114,6 +147,8 @@ impl Default for Metrics {
             connections,
             open,
             refused,
+            handshakes,
+            tls: Mutex::default(),
         }
     }
 }
@@ -164,6 +199,22 @@ impl Metrics {
         self.refused.get_or_create(&ByReason { reason }).inc();
     }
 
+    /// A TLS handshake has ended so.
+    pub fn shook_hands(&self, result: &'static str) {
+        self.handshakes.get_or_create(&ByResult { result }).inc();
+    }
+
+    /// How TLS is from now on.
+    pub fn tell_tls(&self, facts: TlsFacts) {
+        *self.tls.lock().unwrap_or_else(PoisonError::into_inner) = facts;
+    }
+
+    /// How TLS is.
+    pub fn tls(&self) -> TlsFacts {
+        let facts = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
+        facts.clone()
+    }
+
     /// From now on the log is watched, too. Only the first watch counts.
     pub fn watch_log(&self, watch: impl Fn() -> LogFacts + Send + Sync + 'static) {
         let _ = self.log.set(Box::new(watch));
@@ -182,6 +233,9 @@ impl Metrics {
         let _ = text::encode_registry(&mut out, &self.registry);
         let _ = text::encode_registry(&mut out, &registry_of(pdus, left_off));
         let _ = text::encode_registry(&mut out, &registry_of_log(&self.log()));
+        if let Some(days) = self.tls().days_left() {
+            let _ = text::encode_registry(&mut out, &registry_of_tls(days));
+        }
         let _ = text::encode_eof(&mut out);
         out
     }
@@ -327,6 +381,18 @@ fn registry_of(pdus: &[PduFacts<'_>], left_off: &[(&str, &str)]) -> Registry {
         "outlet_left_off",
         "The outlet was switched off by a reboot and is not on again",
         dark,
+    );
+    registry
+}
+
+fn registry_of_tls(days_left: f64) -> Registry {
+    let left = Gauge::<f64, AtomicU64>::default();
+    left.set(days_left);
+    let mut registry = Registry::with_prefix("pdudaemon");
+    registry.register(
+        "tls_certificate_days_left",
+        "Days until the certificate ends that is served; negative once it is over",
+        left,
     );
     registry
 }

@@ -73,7 +73,7 @@ impl Guard {
     pub(super) fn admit(
         &self,
         request: &tiny_http::Request,
-        peer: Peer,
+        peer: &Peer,
         path: &str,
     ) -> Result<Caller, Denied> {
         let (facts, hops) = read(request);
@@ -104,7 +104,7 @@ impl Guard {
     }
 
     /// Who sends a legacy line? No proxy can tell whose it is.
-    pub(super) fn admit_line(&self, peer: Peer) -> Result<Caller, Denied> {
+    pub(super) fn admit_line(&self, peer: &Peer) -> Result<Caller, Denied> {
         let access = self.access();
         let guest = access.guest(peer, &Hops::default());
         access.admit_line(&guest).inspect_err(|denied| {

@@ -118,6 +118,7 @@ impl Refusal {
     fn words(&self) -> (&'static str, &'static str) {
         match self.0 {
             400 => ("bad-request", "Bad Request"),
+            403 => ("plain", "Forbidden"),
             408 => ("timeout", "Request Timeout"),
             413 => ("body-too-large", "Content Too Large"),
             417 => ("expectation", "Expectation Failed"),

@@ -23,8 +23,14 @@ pub(super) fn healthz(exchange: Exchange) {
         .map(|(pdu, why)| json!({"pdu": pdu.as_str(), "detail": why}))
         .collect();
     let log = exchange.dispatcher.metrics().log().trouble;
-    let is_well = health.troubles.is_empty() && log.is_none();
-    degraded.extend(log.map(|why| json!({"detail": why})));
+    let tls = exchange.dispatcher.metrics().tls();
+    let is_over = tls.days_left().is_some_and(|days| days < 0.0);
+    let tls = tls
+        .trouble
+        .or_else(|| is_over.then(|| "the TLS certificate has expired".to_owned()));
+    let others: Vec<String> = log.into_iter().chain(tls).collect();
+    let is_well = health.troubles.is_empty() && others.is_empty();
+    degraded.extend(others.iter().map(|why| json!({"detail": why})));
     let (code, status) = match (red.is_empty(), is_well) {
         (false, _) => (503, "red"),
         (true, false) => (200, "degraded"),

@@ -13,6 +13,8 @@
 //!
 //! The private socket carries one whole request behind the other, of all clients. Each answer goes
 //! to its client's socket at once; what that does not take is left to the front (see `wire`).
+//! TLS, where the config has a certificate, is spoken on the same port: a client's first byte asks
+//! for it (see `stream` and `front::handshake`).
 //! Every request passes the guard (who sends it, and may they?) on its way to the dispatcher.
 //!
 //! Invariant: knows `request`, `access` and `dispatch` (and `config`'s listener section); no driver.
@@ -34,13 +36,14 @@ mod pulse;
 mod response;
 mod routes;
 mod socket;
+mod stream;
 pub mod tcp;
 mod wire;
 
 pub use routes::{OPENAPI, operations};
 
 use crate::access::Access;
-use crate::config::{DaemonConfig, Limits};
+use crate::config::{DaemonConfig, Limits, Tls};
 use crate::dispatch::Dispatcher;
 use front::{Bounds, Command, Front, Remote};
 use guard::Guard;
@@ -107,6 +110,7 @@ impl Listeners {
             sockets,
             config.protocols,
             bounds,
+            config.served_tls(),
             Arc::clone(dispatcher),
             Arc::clone(&guard),
             socket,
@@ -157,6 +161,11 @@ impl Listeners {
     pub fn set_limits(&self, limits: &Limits) {
         self.remote.tell(Command::Bounds(bounds(limits)));
         self.router.guard.allow_wrong_tokens(limits.wrong_tokens);
+    }
+
+    /// Speaks TLS so with those who connect from now on.
+    pub fn set_tls(&self, tls: Option<Tls>) {
+        self.remote.tell(Command::Tls(tls));
     }
 
     /// Other rules for who may do what, from the next request on.

@@ -127,7 +127,7 @@ impl Router {
         let mut body = Vec::new();
         // The front has seen it whole and within bounds: it ends where its length says.
         let body = request.as_reader().read_to_end(&mut body).map(|_| body);
-        let admitted = self.admit(&request, asker.peer);
+        let admitted = self.admit(&request, &asker.peer);
         let content_type = header(&request, "Content-Type").map(str::to_owned);
         // tiny_http itself answers nothing, and can read the next request at once.
         drop(request.into_writer());
@@ -158,7 +158,7 @@ impl Router {
     fn admit(
         &self,
         request: &tiny_http::Request,
-        peer: Peer,
+        peer: &Peer,
     ) -> Result<(Caller, &'static Operation, Vec<String>, Query), Response> {
         let target = origin_form(request.url());
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
@@ -191,7 +191,8 @@ fn header<'r>(request: &'r tiny_http::Request, name: &'static str) -> Option<&'r
 /// The path and query of a request target: proxies send the whole URL, which every server must
 /// take (RFC 9112, 3.2.2).
 fn origin_form(target: &str) -> &str {
-    match target.strip_prefix("http://") {
+    let mut schemes = ["http://", "https://"].iter();
+    match schemes.find_map(|scheme| target.strip_prefix(scheme)) {
         Some(rest) => rest
             .find('/')
             .and_then(|slash| rest.get(slash..))
@@ -290,7 +291,7 @@ mod tests {
         for (target, path) in [
             ("/power?x=http://y/", "/power?x=http://y/"),
             ("http://h:16421/power?x=1", "/power?x=1"),
-            ("http://[::1]/", "/"),
+            ("https://[::1]/", "/"),
             ("http://h", "/"),
             ("*", "*"),
         ] {

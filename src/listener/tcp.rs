@@ -38,7 +38,7 @@ pub fn parse(line: &[u8], client: &Arc<str>) -> Result<Request, String> {
         action,
         delay,
         is_background: false,
-        // Only networks that are trusted speak this, and what is told stands in the log alone.
+        // A network that is trusted may; another caller's rights are looked at.
         may_know_names: true,
     })
 }

@@ -4,8 +4,8 @@
 //! the front's. The front is woken only when there is something for it to do: a rest to send, a
 //! further request that has come already, a connection to close.
 
+use super::stream::ClientStream;
 use rustix::fd::OwnedFd;
-use socket2::Socket;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -49,7 +49,7 @@ impl Output {
 
     /// Writes until all is out, the client takes no more for now, or `most` is reached; how much
     /// went out.
-    pub(super) fn write_to(&mut self, mut stream: &Socket, most: usize) -> io::Result<usize> {
+    pub(super) fn write_to(&mut self, mut stream: &ClientStream, most: usize) -> io::Result<usize> {
         let before = self.sent;
         loop {
             let rest = match self.sent.checked_sub(self.bytes.len()) {
@@ -113,14 +113,13 @@ pub(super) enum Found {
 /// One client's connection.
 pub(super) struct Wire {
     id: u64,
-    /// Never blocks.
-    pub(super) stream: Socket,
+    pub(super) stream: ClientStream,
     turn: Mutex<Turn>,
     waker: Arc<Waker>,
 }
 
 impl Wire {
-    pub(super) fn new(id: u64, stream: Socket, waker: &Arc<Waker>) -> Self {
+    pub(super) fn new(id: u64, stream: ClientStream, waker: &Arc<Waker>) -> Self {
         Self {
             id,
             stream,
@@ -259,7 +258,11 @@ mod tests {
         ours.set_nonblocking(true).expect("non-blocking");
         let event = eventfd(0, EventfdFlags::NONBLOCK).expect("an eventfd");
         let waker = Arc::new(Waker::new(&Arc::new(event)));
-        (Wire::new(7, ours.into(), &waker), theirs, waker)
+        (
+            Wire::new(7, ClientStream::new(ours.into()), &waker),
+            theirs,
+            waker,
+        )
     }
 
     #[test]

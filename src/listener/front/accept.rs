@@ -3,7 +3,7 @@
 use super::connection::{Connection, Phase};
 use super::{ACCEPT_AGAIN, BREATH, FIRST_LISTENING, Front};
 use crate::access::{Origin, Peer, counted_as};
-use crate::config::Protocols;
+use crate::listener::stream::ClientStream;
 use crate::listener::wire::Wire;
 use log::{debug, warn};
 use rustix::event::epoll;
@@ -134,6 +134,7 @@ impl Front {
                     let peer = Peer {
                         origin,
                         to_loopback,
+                        certified: None,
                     };
                     self.welcome(stream, peer);
                 }
@@ -168,7 +169,11 @@ impl Front {
             };
             let is_answered = client.settle(false);
             let says_nothing = client.phase == Phase::Line && client.input.is_empty();
-            if !says_nothing && !matches!(client.phase, Phase::Sniffing | Phase::Http) {
+            let may_go = matches!(
+                client.phase,
+                Phase::Handshake | Phase::Sniffing | Phase::Http
+            );
+            if !says_nothing && !may_go {
                 continue;
             }
             let since = client.rest_since.unwrap_or(client.idle_since);
@@ -212,12 +217,8 @@ impl Front {
         self.next_id += 1;
         let data = epoll::EventData::new_u64(id);
         let added = epoll::add(&self.epoll, &stream, data, epoll::EventFlags::IN);
-        let phase = match self.protocols {
-            Protocols::Http => Phase::Http,
-            Protocols::Tcp => Phase::Line,
-            Protocols::Both => Phase::Sniffing,
-        };
-        let wire = Wire::new(id, stream, &self.waker);
+        let phase = Phase::first(self.protocols);
+        let wire = Wire::new(id, ClientStream::new(stream), &self.waker);
         let mut client = Connection::new(id, wire, peer, counted, phase);
         let end = client.time_end(&self.bounds.limits);
         client.set_due(&mut self.timers, Some(end));

@@ -18,6 +18,8 @@ pub(super) type Timers = BTreeSet<(Instant, u64)>;
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
+    /// TLS begins.
+    Handshake,
     /// The first bytes do not tell the protocol yet.
     Sniffing,
     /// A legacy line is coming.
@@ -37,7 +39,12 @@ pub(super) struct Connection {
     /// The address that is counted.
     pub(super) ip: Option<IpAddr>,
     pub(super) phase: Phase,
+    /// What it has sent and nobody has taken.
     pub(super) input: Vec<u8>,
+    /// Nothing has come yet: the first byte tells whether TLS is spoken.
+    pub(super) is_fresh: bool,
+    /// Its handshake waits for its turn.
+    pub(super) is_in_line: bool,
     /// Bytes the client has not taken yet.
     pub(super) output: Output,
     /// The client sends nothing more.
@@ -76,6 +83,8 @@ impl Connection {
             ip,
             phase,
             input: Vec::new(),
+            is_fresh: true,
+            is_in_line: false,
             output: Output::default(),
             ended: false,
             closing: false,
@@ -156,8 +165,14 @@ impl Connection {
 
     /// What the epoll shall tell of it.
     pub(super) fn waits_for(&self, limits: &Limits) -> EventFlags {
-        let most = (limits.head + limits.body).max(limits.line + 1);
         let mut events = EventFlags::empty();
+        if self.phase == Phase::Handshake {
+            events.set(EventFlags::IN, !self.is_in_line);
+            let owes = !self.is_in_line && self.wire.stream.owes_handshake();
+            events.set(EventFlags::OUT, owes);
+            return events;
+        }
+        let most = (limits.head + limits.body).max(limits.line + 1);
         events.set(EventFlags::IN, !self.ended && self.input.len() < most);
         events.set(EventFlags::OUT, !self.output.is_empty());
         events
@@ -166,7 +181,7 @@ impl Connection {
     /// The bytes that count as kept for it.
     pub(super) fn size(&self) -> usize {
         let input = Some(self.input.capacity()).filter(|size| *size > SMALL);
-        input.unwrap_or(0) + self.output.size()
+        input.unwrap_or(0) + self.output.size() + self.wire.stream.owed()
     }
 }
 
@@ -174,6 +189,7 @@ impl Connection {
 mod tests {
     use super::*;
     use crate::access::Origin;
+    use crate::listener::stream::ClientStream;
     use crate::listener::wire::Waker;
     use rustix::event::{EventfdFlags, eventfd};
     use std::os::unix::net::UnixStream;
@@ -182,10 +198,12 @@ mod tests {
     fn connection() -> Connection {
         let (ours, _) = UnixStream::pair().expect("a pair");
         let event = eventfd(0, EventfdFlags::NONBLOCK).expect("an eventfd");
-        let wire = Wire::new(7, ours.into(), &Arc::new(Waker::new(&Arc::new(event))));
+        let waker = Arc::new(Waker::new(&Arc::new(event)));
+        let wire = Wire::new(7, ClientStream::new(ours.into()), &waker);
         let peer = Peer {
             origin: Origin::Unix,
             to_loopback: false,
+            certified: None,
         };
         Connection::new(7, wire, peer, None, Phase::Http)
     }

@@ -82,7 +82,7 @@ impl Front {
         if self.link.size() + head.size > limits.buffered {
             return self.refuse(id, &refusal(503, "too many requests are under way"));
         }
-        let asker = Asker::new(&client.wire, client.peer, &head);
+        let asker = Asker::new(&client.wire, client.peer.clone(), &head);
         let more = client.input.len() > head.length + head.body;
         client.asked = true;
         client.invited = false;

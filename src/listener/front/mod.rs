@@ -8,11 +8,13 @@
 //! sees a byte of a request that is not complete and within bounds.
 //!
 //! Here are the loop and its timers; `accept` lets clients in, `connection` is what is known of one,
-//! `serve` takes what it sends and sends what is left, `forward` is the way to tiny_http.
+//! `handshake` begins TLS where it is spoken, `serve` takes what a client sends and sends what is
+//! left, `forward` is the way to tiny_http.
 
 mod accept;
 mod connection;
 mod forward;
+mod handshake;
 mod serve;
 
 use super::guard::Guard;
@@ -20,11 +22,12 @@ use super::head::refusal;
 use super::link::{Link, Underway};
 use super::pulse::Pulse;
 use super::wire::Waker;
-use crate::config::{Limits, Protocols};
+use crate::config::{Limits, Protocols, Tls};
 use crate::dispatch::Dispatcher;
 use accept::Acceptor;
 use connection::{Connection, Phase, Timers};
 use crossbeam_channel::{Receiver, Sender};
+use handshake::Handshakes;
 use log::{info, warn};
 use rustix::event::{EventfdFlags, epoll, eventfd};
 use rustix::fd::OwnedFd;
@@ -51,7 +54,7 @@ pub(super) struct Bounds {
 }
 
 /// What the daemon tells the front.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Command {
     /// Accept nothing more; finish what is under way, then end.
     Drain,
@@ -59,6 +62,8 @@ pub(super) enum Command {
     Live,
     /// Keep these bounds from now on.
     Bounds(Bounds),
+    /// Speak TLS so from now on; connections that are open go on as they are.
+    Tls(Option<Tls>),
     /// End.
     End,
 }
@@ -88,6 +93,8 @@ pub(super) struct Front {
     acceptor: Acceptor,
     protocols: Protocols,
     bounds: Bounds,
+    tls: Option<Tls>,
+    handshakes: Handshakes,
     dispatcher: Arc<Dispatcher>,
     guard: Arc<Guard>,
     link: Link,
@@ -115,6 +122,7 @@ impl Front {
         listening: Vec<Socket>,
         protocols: Protocols,
         bounds: Bounds,
+        tls: Option<Tls>,
         dispatcher: Arc<Dispatcher>,
         guard: Arc<Guard>,
         http_socket: PathBuf,
@@ -140,6 +148,8 @@ impl Front {
             acceptor: Acceptor::new(listening),
             protocols,
             bounds,
+            tls,
+            handshakes: Handshakes::new(),
             dispatcher,
             guard,
             link: Link::new(http_socket, underway, LINK),
@@ -159,7 +169,9 @@ impl Front {
     pub(super) fn run(mut self) {
         let mut events: Vec<epoll::Event> = Vec::with_capacity(EVENTS);
         loop {
-            let wait = self.timers.first().map(|(due, _)| {
+            let timer = self.timers.first().map(|(due, _)| *due);
+            let due = timer.into_iter().chain(self.handshakes.due()).min();
+            let wait = due.map(|due| {
                 let wait = due.saturating_duration_since(Instant::now());
                 rustix::time::Timespec {
                     tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
@@ -206,10 +218,12 @@ impl Front {
                         self.bounds = bounds;
                         self.timers.insert((Instant::now(), ACCEPT_AGAIN));
                     }
+                    Command::Tls(tls) => self.tls = tls,
                     Command::End => return,
                 }
             }
             self.expire(Instant::now());
+            self.shake_hands();
             if let Err(error) = self.link.flush(&self.epoll) {
                 self.link_lost(&error);
             }
@@ -224,6 +238,7 @@ impl Front {
             return;
         };
         self.dispatcher.metrics().disconnected();
+        self.handshakes.forget(id);
         self.buffered -= client.buffered;
         // A worker may be writing an answer; the stream is no business of the epoll any more.
         let _ = epoll::delete(&self.epoll, &client.wire.stream);
@@ -302,6 +317,7 @@ impl Front {
                     };
                     self.dispatcher.metrics().refused(reason);
                 }
+                Phase::Handshake => self.dispatcher.metrics().refused("handshake"),
                 Phase::Lingering if !takes => self.dispatcher.metrics().refused("slow-reader"),
                 Phase::Lingering | Phase::LineAsked => {}
             }

@@ -3,12 +3,13 @@
 
 use super::Front;
 use super::connection::Phase;
+use super::handshake;
 use crate::config::Protocols;
 use crate::listener::head::{self, Refusal, Sniffed, refusal};
 use crate::listener::tcp;
 use log::info;
 use rustix::event::epoll;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,6 +18,9 @@ use std::time::{Duration, Instant};
 const QUIET: Duration = Duration::from_millis(50);
 /// How long a refused client may go on sending before the connection is closed on it.
 const LINGER: Duration = Duration::from_secs(1);
+/// For whoever has to speak TLS and does not.
+const NO_TLS: &str =
+    "this daemon is reached over TLS: https:// in place of http://, or pduclient --tls";
 /// What one client is sent before others get their turn.
 const TURN: usize = 64 * 1024;
 
@@ -26,6 +30,9 @@ impl Front {
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
+        if client.phase == Phase::Handshake {
+            return self.handshake_ready(id, flags);
+        }
         if client.phase == Phase::LineAsked && flags.contains(E::HUP) {
             // Answered, and shut down by whoever did that.
             return self.close(id);
@@ -49,12 +56,20 @@ impl Front {
         if !client.interest.contains(E::IN) {
             return;
         }
-        match (&client.wire.stream).read(&mut self.chunk) {
-            Ok(0) => client.ended = true,
-            Ok(_) if matches!(client.phase, Phase::Lingering | Phase::LineAsked) => return,
-            Ok(more) => {
-                let more = self.chunk.get(..more).unwrap_or_default();
-                client.input.extend_from_slice(more);
+        let before = client.input.len();
+        let stream = &client.wire.stream;
+        match stream.receive(&mut self.chunk, &mut client.input) {
+            Ok(true) => client.ended = true,
+            Ok(false) if matches!(client.phase, Phase::Lingering | Phase::LineAsked) => {
+                client.input = Vec::new();
+                return;
+            }
+            Ok(false) => {
+                let is_first = std::mem::take(&mut client.is_fresh);
+                if is_first && self.tls.is_some() && handshake::begins(&client.input) {
+                    return self.begin_handshake(id);
+                }
+                let more = client.input.get(before..).unwrap_or_default();
                 client.idle_since = Instant::now();
                 // A head ends with a line, a body where its head said: reading a head anew at
                 // every byte of a drip would cost the square of its length.
@@ -95,7 +110,9 @@ impl Front {
                 client.set_due(&mut self.timers, Some(end));
             }
         }
+        let lacks_tls = handshake::is_missing(self.tls.as_ref(), client);
         match client.phase {
+            Phase::Http if lacks_tls => self.refuse(id, &refusal(403, NO_TLS)),
             Phase::Line => {
                 // What the first read brings is the request when it can be one, as it was for the
                 // Python program, whose clients end it with nothing and wait.
@@ -115,7 +132,7 @@ impl Front {
             }
             Phase::Http => self.advance_http(id),
             Phase::Lingering if client.ended && client.output.is_empty() => self.close(id),
-            Phase::Lingering | Phase::LineAsked | Phase::Sniffing => {}
+            Phase::Handshake | Phase::Lingering | Phase::LineAsked | Phase::Sniffing => {}
         }
     }
 
@@ -137,13 +154,24 @@ impl Front {
             Err(("line-too-long", Some(why)))
         } else if !in_time {
             Err(("timeout", Some("the line did not come in time".to_owned())))
+        } else if handshake::is_missing(self.tls.as_ref(), client) {
+            Err(("plain", Some(NO_TLS.to_owned())))
         } else {
             // One that is turned away has its line in the log.
             self.guard
-                .admit_line(client.peer)
+                .admit_line(&client.peer)
                 .map_err(|_| ("denied", None))
                 .and_then(|caller| {
-                    tcp::parse(line, caller.client()).map_err(|why| ("line", Some(why)))
+                    let mut request =
+                        tcp::parse(line, caller.client()).map_err(|why| ("line", Some(why)))?;
+                    request.may_know_names = caller.may_everything();
+                    let may = self.guard.permit(
+                        &caller,
+                        &self.dispatcher,
+                        &request.target,
+                        request.action,
+                    );
+                    may.map(|()| request).map_err(|_| ("denied", None))
                 })
         };
         match parsed {
@@ -155,7 +183,7 @@ impl Front {
                         let Some(wire) = wire.upgrade() else { return };
                         // A few bytes into an empty socket buffer: taken whole or the client is gone.
                         let _ = (&wire.stream).write(tcp::answer(&outcome));
-                        let _ = wire.stream.shutdown(Shutdown::Both);
+                        wire.stream.shutdown(Shutdown::Both);
                     }),
                 );
             }
@@ -205,8 +233,7 @@ impl Front {
         } else if !client.closing {
             client.rest_since = None;
         } else if client.phase == Phase::Lingering && !client.ended {
-            // Fails only when the client is gone already.
-            let _ = client.wire.stream.shutdown(Shutdown::Write);
+            client.wire.stream.shutdown(Shutdown::Write);
         } else {
             self.close(id);
             return false;

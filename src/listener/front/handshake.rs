@@ -1,0 +1,181 @@
+//! TLS handshakes: how many there may be, how long one may take, and how much of the front's time
+//! all of them get.
+//!
+//! A handshake costs a signature and a key exchange, which are a few hundred microseconds, and the
+//! client need not even be honest to make us do that. So handshakes wait in a line of their own and
+//! get at most half of the front's time, in turns that are short beside a switch. The newest is
+//! served first: under a flood the old ones have mostly been given up.
+
+use super::Front;
+use super::connection::{Connection, Phase};
+use crate::access::{Buckets, Origin};
+use crate::config::{Plain, Protocols, Tls};
+use crate::listener::stream::Shaken;
+use log::debug;
+use rustix::event::epoll::EventFlags;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+/// What TLS begins with: a record of a handshake. No method and no PDU's name does.
+const HANDSHAKE_RECORD: u8 = 0x16;
+/// Handshakes under way at a time. With one more, the oldest is let go.
+pub(super) const MOST: usize = 256;
+/// How long one may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// After so much work on handshakes, others get as much time as that took.
+const TURN: Duration = Duration::from_micros(500);
+/// Handshakes that one address may begin at once, and then per second. Loopback and trusted
+/// networks may begin any number, as with connections.
+const PER_ADDRESS: (u32, f64) = (200, 50.0);
+/// Addresses that are remembered.
+const ADDRESSES: usize = 4096;
+
+/// The handshakes under way.
+pub(super) struct Handshakes {
+    /// All of them; a higher id is younger.
+    all: BTreeSet<u64>,
+    /// Those for which something has come.
+    waiting: Vec<u64>,
+    /// Not before this does the next turn begin.
+    next_turn: Instant,
+    begun: Buckets,
+}
+
+impl Handshakes {
+    pub(super) fn new() -> Self {
+        let (burst, per_second) = PER_ADDRESS;
+        Self {
+            all: BTreeSet::new(),
+            waiting: Vec::new(),
+            next_turn: Instant::now(),
+            begun: Buckets::new(burst, per_second, ADDRESSES),
+        }
+    }
+
+    /// When the next turn is due, if anything waits for one.
+    pub(super) fn due(&self) -> Option<Instant> {
+        Some(self.next_turn).filter(|_| !self.waiting.is_empty())
+    }
+
+    /// It is over, or its client has left.
+    pub(super) fn forget(&mut self, id: u64) {
+        self.all.remove(&id);
+    }
+}
+
+/// Do these first bytes of a client ask for TLS?
+pub(super) fn begins(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&HANDSHAKE_RECORD)
+}
+
+/// Must this client speak TLS, and does not?
+pub(super) fn is_missing(tls: Option<&Tls>, client: &Connection) -> bool {
+    let (Some(tls), Origin::Ip(ip)) = (tls, client.peer.origin) else {
+        return false;
+    };
+    !client.wire.stream.is_secure()
+        && match tls.plain {
+            Plain::Allow => false,
+            Plain::Loopback => !ip.is_loopback(),
+            Plain::Refuse => true,
+        }
+}
+
+impl Front {
+    /// A client has begun a handshake: it gets its place in the line.
+    pub(super) fn begin_handshake(&mut self, id: u64) {
+        let Some(client) = self.clients.get_mut(&id) else {
+            return;
+        };
+        let now = Instant::now();
+        if let Some(ip) = client.ip
+            && !self.handshakes.begun.take(ip, now)
+        {
+            self.dispatcher.metrics().refused("handshakes-per-client");
+            return self.close(id);
+        }
+        client.phase = Phase::Handshake;
+        client.set_due(&mut self.timers, Some(now + PATIENCE));
+        if self.handshakes.all.len() >= MOST
+            && let Some(oldest) = self.handshakes.all.first().copied()
+        {
+            self.dispatcher.metrics().refused("handshakes");
+            self.close(oldest);
+        }
+        self.handshakes.all.insert(id);
+        self.handshake_waits(id);
+    }
+
+    /// The epoll tells of a client that shakes hands.
+    pub(super) fn handshake_ready(&mut self, id: u64, flags: EventFlags) {
+        if flags.intersects(EventFlags::IN | EventFlags::OUT) {
+            self.handshake_waits(id);
+        } else if flags.intersects(EventFlags::ERR | EventFlags::HUP) {
+            self.close(id);
+        }
+    }
+
+    fn handshake_waits(&mut self, id: u64) {
+        if let Some(client) = self.clients.get_mut(&id)
+            && !std::mem::replace(&mut client.is_in_line, true)
+        {
+            self.handshakes.waiting.push(id);
+        }
+        self.watch(id);
+    }
+
+    /// Carries handshakes on for one turn.
+    pub(super) fn shake_hands(&mut self) {
+        let begin = Instant::now();
+        if self.handshakes.due().is_none_or(|due| due > begin) {
+            return;
+        }
+        while let Some(id) = self.handshakes.waiting.pop() {
+            self.shake(id);
+            if begin.elapsed() >= TURN {
+                break;
+            }
+        }
+        self.handshakes.next_turn = Instant::now() + begin.elapsed();
+    }
+
+    /// Carries one on, as far as what has come allows.
+    fn shake(&mut self, id: u64) {
+        let (Some(client), Some(tls)) = (self.clients.get_mut(&id), &self.tls) else {
+            return;
+        };
+        client.is_in_line = false;
+        let read = std::mem::take(&mut client.input);
+        let (is_resumed, name) = match client.wire.stream.shake(&tls.server, &read) {
+            Ok(Shaken::Waiting) => return self.watch(id),
+            Ok(Shaken::Done { is_resumed, name }) => (is_resumed, name),
+            Err(error) => {
+                debug!(target: "pdud.listener", "{}: no TLS: {error}", client.peer.origin);
+                self.dispatcher.metrics().shook_hands("failed");
+                return self.close(id);
+            }
+        };
+        self.handshakes.forget(id);
+        let result = if is_resumed { "resumed" } else { "full" };
+        self.dispatcher.metrics().shook_hands(result);
+        client.peer.certified = name;
+        client.phase = Phase::first(self.protocols);
+        client.idle_since = Instant::now();
+        let end = client.time_end(&self.bounds.limits);
+        client.set_due(&mut self.timers, Some(end));
+        self.watch(id);
+        // The request may have come with the end of the handshake.
+        self.client_ready(id, EventFlags::IN);
+    }
+}
+
+impl Phase {
+    /// What a client does first, where these protocols are spoken.
+    pub(super) fn first(protocols: Protocols) -> Self {
+        match protocols {
+            Protocols::Http => Self::Http,
+            Protocols::Tcp => Self::Line,
+            Protocols::Both => Self::Sniffing,
+        }
+    }
+}
