@@ -13,7 +13,7 @@ _pduclient() {
     fi
     for field in "${fields[@]:1}"; do
         case $option in
-            --daemon | --token-file) asked+=("$option" "$field") ;;&
+            --daemon | --token-file | --ca | --cert | --key) asked+=("$option" "$field") ;;&
             --hostname) hostname=$field ;;&
             --*)
                 option=''
@@ -21,10 +21,10 @@ _pduclient() {
                 ;;
         esac
         case $field in
-            --daemon=* | --token-file=*) asked+=("$field") ;;
+            --daemon=* | --token-file=* | --ca=* | --cert=* | --key=* | --tls) asked+=("$field") ;;
             --hostname=*) hostname=${field#*=} ;;
             --daemon | --token-file | --timeout | --delay | --hostname | --port | --alias | \
-                --command | --follow | --cancel | --limit) option=$field ;;
+                --command | --follow | --cancel | --limit | --ca | --cert | --key) option=$field ;;
             -*) ;;
             *) word=${word:-$field} ;;
         esac
@@ -38,7 +38,7 @@ _pduclient() {
     case $option in
         --command) names=(on off reboot get-status status) ;;
         --daemon) mapfile -t names < <(compgen -A hostname -- "$cur") ;;
-        --token-file)
+        --token-file | --ca | --cert | --key)
             compopt -o filenames 2>/dev/null
             mapfile -t names < <(compgen -f -- "$cur")
             ;;
@@ -47,7 +47,7 @@ _pduclient() {
         --alias) mapfile -t names < <("$program" complete "${asked[@]}" aliases 2>/dev/null) ;;
         --*) ;;
         *)
-            local common='--daemon --token-file --timeout --json -h --help -V --version'
+            local common='--daemon --token-file --tls --ca --cert --key --timeout --json -h --help -V --version'
             local old='-H --http --hostname --port --command --alias --delay'
             case $word:$cur in
                 :-*) read -ra names <<<"$common $old" ;;
@@ -75,7 +75,7 @@ _pduclient() {
         if [[ $name == "$cur"* ]]; then
             name=${name#"$there"}
             [[ $name == *: ]] && compopt -o nospace 2>/dev/null
-            if [[ $option != --token-file ]]; then
+            if [[ $option != --@(token-file|ca|cert|key) ]]; then
                 printf -v name %q "$name"
             fi
             COMPREPLY+=("$name")

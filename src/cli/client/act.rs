@@ -241,6 +241,7 @@ fn ask_as_ever(call: &Invocation, action: Action, targets: Vec<Target>) -> Endin
         timeout: call.timeout,
         http: true,
         token: None,
+        tls: call.api.tls.clone(),
     };
     let line = || format!("{command}: {}", call.words.join(" "));
     let (status, words) = match progress::during(line, || question.get()) {

@@ -1,6 +1,7 @@
 //! One exchange with the daemon's `/api/v1`, and the shapes of its answers.
 
-use super::{CONNECT_PATIENCE, PORT, is_timeout, show};
+use super::tls::{self, Tls};
+use super::{PORT, is_timeout, show};
 use crate::settings::{Address, Secret};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
@@ -25,6 +26,7 @@ pub(super) struct Api {
     pub(super) daemon: String,
     base: String,
     pub(super) token: Option<Secret>,
+    pub(super) tls: Option<Tls>,
 }
 
 /// Why there is no useful answer.
@@ -162,20 +164,18 @@ pub(super) struct KnownTarget {
 
 impl Api {
     /// The daemon at `HOST[:PORT]`; asks nothing yet.
-    pub(super) fn new(daemon: &str, token: Option<Secret>) -> Result<Self, String> {
+    pub(super) fn new(
+        daemon: &str,
+        token: Option<Secret>,
+        tls: Option<Tls>,
+    ) -> Result<Self, String> {
         let address = Address::parse(daemon, PORT)?;
         Ok(Self {
-            agent: ureq::Agent::new_with_config(
-                ureq::Agent::config_builder()
-                    .http_status_as_error(false)
-                    .proxy(None)
-                    .max_redirects(0)
-                    .timeout_connect(Some(CONNECT_PATIENCE))
-                    .build(),
-            ),
+            agent: tls::agent(tls.as_ref(), None),
             daemon: daemon.to_owned(),
-            base: format!("http://{address}/api/v1"),
+            base: format!("{}://{address}/api/v1", tls::scheme(tls.as_ref())),
             token,
+            tls,
         })
     }
 

@@ -1,6 +1,7 @@
 //! The options of every release: one outlet, over the line protocol or with `-H` over HTTP.
 //! Scripts know their texts and exit codes.
 
+use super::tls::{self, Tls};
 use super::words;
 use super::{CONNECT_PATIENCE, Ending, PORT, is_timeout, token};
 use crate::cli::options::{self, Opt, UsageError, opt};
@@ -80,6 +81,7 @@ pub(super) struct Question {
     pub(super) timeout: Option<Duration>,
     pub(super) http: bool,
     pub(super) token: Option<Secret>,
+    pub(super) tls: Option<Tls>,
 }
 
 pub(super) enum Target {
@@ -95,7 +97,7 @@ pub(super) fn help() -> String {
          Options:\n{}\n\
          Or with a word, over the daemon's newer HTTP interface:\n{}\n\
          Exit status: 0 done, 127 refused or failed, 1 no daemon or an option missing, 2 wrong usage.\n",
-        options::table(OPTIONS),
+        options::table(OPTIONS) + &options::table(&tls::OPTIONS),
         words::summary()
     )
 }
@@ -118,13 +120,18 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Result<Question, En
         (None, None, None, None, None);
     let (mut delay, mut timeout, mut http) = (None, None, false);
     let (mut token_file, mut word) = (None, None);
+    let mut tls = tls::Wish::default();
     while let Some(arg) = parser.next()? {
         let name = match arg {
             Arg::Short(short) => OPTIONS
                 .iter()
                 .find(|opt| opt.short == Some(short))
                 .map(|opt| opt.long),
-            Arg::Long(name) => Some(options::find(&[OPTIONS], name)?),
+            // What abbreviated an option of every release still does.
+            Arg::Long(name) => Some(match options::find(&[OPTIONS], name) {
+                Ok(old) => old,
+                Err(_) => options::find(&[OPTIONS, &tls::OPTIONS], name)?,
+            }),
             // As with optparse, further words do not count.
             Arg::Value(value) => {
                 word = word.or_else(|| value.string().ok());
@@ -163,6 +170,7 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Result<Question, En
             "delay" => delay = Some(seconds(value()?)?),
             "token-file" => token_file = Some(value()?),
             "timeout" => timeout = Some(seconds(value()?)?.duration()),
+            _ if tls.take(name, &mut value)? => {}
             _ => return Err(UsageError::new(format!("no such option: --{name}"))),
         }
     }
@@ -213,6 +221,10 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Result<Question, En
         Some(Ok(token)) => token,
         Some(Err(reason)) => return Ok(Err(Ending::say(1, reason))),
     };
+    let tls = match tls.grant() {
+        Ok(tls) => tls,
+        Err(reason) => return Ok(Err(Ending::say(1, reason))),
+    };
     Ok(Ok(Question {
         daemon,
         target,
@@ -221,6 +233,7 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Result<Question, En
         timeout,
         http,
         token,
+        tls,
     }))
 }
 
@@ -287,8 +300,17 @@ impl Question {
         } else {
             let mut stream = self.connect()?;
             stream.set_read_timeout(self.timeout)?;
-            stream.write_all(line.as_bytes())?;
-            stream.take(MAX_ANSWER).read_to_end(&mut answer)?;
+            match &self.tls {
+                None => {
+                    stream.write_all(line.as_bytes())?;
+                    stream.take(MAX_ANSWER).read_to_end(&mut answer)?;
+                }
+                Some(tls) => {
+                    let mut stream = tls.open(&self.address()?.host, stream)?;
+                    stream.write_all(line.as_bytes())?;
+                    stream.take(MAX_ANSWER).read_to_end(&mut answer)?;
+                }
+            }
         }
         let answer = String::from_utf8_lossy(&answer);
         Ok(match (self.command, answer.trim()) {
@@ -366,20 +388,13 @@ impl Question {
             query.append_pair("delay", &delay.duration().as_secs_f64().to_string());
         }
         let url = format!(
-            "http://{}/power/control/{}?{}",
+            "{}://{}/power/control/{}?{}",
+            tls::scheme(self.tls.as_ref()),
             self.address()?,
             self.command,
             query.finish()
         );
-        let agent = ureq::Agent::new_with_config(
-            ureq::Agent::config_builder()
-                .http_status_as_error(false)
-                .proxy(None)
-                .max_redirects(0)
-                .timeout_connect(Some(CONNECT_PATIENCE))
-                .timeout_global(self.timeout)
-                .build(),
-        );
+        let agent = tls::agent(self.tls.as_ref(), self.timeout);
         let mut request = agent.get(&url);
         if let Some(token) = &self.token {
             request = request.header("Authorization", format!("Bearer {}", token.reveal()));

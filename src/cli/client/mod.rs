@@ -9,6 +9,7 @@
 //! | `act` | `state`, `on`, `off`, `reboot` |
 //! | `look` | `list`, `requests`, and the names that completion asks for |
 //! | `show` | tables, colours, times, and texts made fit for a terminal |
+//! | `tls` | TLS to the daemon |
 //! | `progress` | the line on a terminal that says what the client waits for |
 
 mod act;
@@ -18,6 +19,7 @@ mod look;
 mod parse;
 mod progress;
 mod show;
+mod tls;
 mod words;
 
 use crate::settings::Secret;

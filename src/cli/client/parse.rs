@@ -3,7 +3,7 @@
 
 use super::api::Api;
 use super::words::{Does, Invocation, OPTIONS, SOME, WORDS, Word, no_such};
-use super::{Ending, act, legacy, look, token};
+use super::{Ending, act, legacy, look, tls, token};
 use crate::cli::options::{self, UsageError};
 use crate::request::Delay;
 use lexopt::{Arg, Parser, ValueExt};
@@ -23,7 +23,9 @@ pub(super) fn find(args: &[OsString]) -> Option<&'static Word> {
                 }
                 continue;
             }
-            Ok(Some(Arg::Long(name))) => options::find(&[legacy::OPTIONS, OPTIONS], name).ok(),
+            Ok(Some(Arg::Long(name))) => {
+                options::find(&[legacy::OPTIONS, OPTIONS, &tls::OPTIONS], name).ok()
+            }
             Ok(Some(Arg::Short('h'))) => Some("help"),
             Ok(Some(Arg::Short('V'))) => Some("version"),
             Ok(Some(Arg::Short('H'))) => Some("http"),
@@ -39,6 +41,7 @@ pub(super) fn find(args: &[OsString]) -> Option<&'static Word> {
             Some(name) => {
                 let takes_value = OPTIONS
                     .iter()
+                    .chain(&tls::OPTIONS)
                     .any(|opt| opt.long == name && opt.value.is_some());
                 if takes_value && parser.value().is_err() {
                     return word;
@@ -63,13 +66,16 @@ pub(super) fn mistyped(args: &[OsString]) -> Option<Ending> {
             }
             Arg::Short('H' | 'h' | 'V') => return None,
             Arg::Short(_) => continue,
-            Arg::Long(name) => options::find(&[legacy::OPTIONS, OPTIONS], name),
+            Arg::Long(name) => options::find(&[legacy::OPTIONS, OPTIONS, &tls::OPTIONS], name),
         };
         match name {
             Ok("hostname" | "port" | "alias" | "command" | "http" | "help" | "version") => {
                 return None;
             }
-            Ok("daemon" | "token-file" | "timeout" | "delay" | "follow" | "cancel" | "limit") => {
+            Ok(
+                "daemon" | "token-file" | "timeout" | "delay" | "follow" | "cancel" | "limit"
+                | "ca" | "cert" | "key",
+            ) => {
                 let _ = parser.value();
             }
             Ok(_) | Err(_) => {
@@ -124,13 +130,14 @@ fn parse(word: &Word, args: Vec<OsString>) -> Result<Result<Invocation, Ending>,
     let (mut daemon, mut token_file, mut timeout, mut delay) = (None, None, None, None);
     let (mut json, mut aliases, mut follow, mut cancel, mut limit) = (false, false, None, None, 50);
     let mut words = Vec::new();
+    let mut tls = tls::Wish::default();
     while let Some(arg) = parser.next()? {
         let name = match arg {
             Arg::Short(short) => OPTIONS
                 .iter()
                 .find(|opt| opt.short == Some(short))
                 .map(|opt| opt.long),
-            Arg::Long(name) => Some(options::find(&[OPTIONS], name)?),
+            Arg::Long(name) => Some(options::find(&[OPTIONS, &tls::OPTIONS], name)?),
             Arg::Value(value) => {
                 words.push(value.string().map_err(|_| not_text("a target"))?);
                 continue;
@@ -178,6 +185,7 @@ fn parse(word: &Word, args: Vec<OsString>) -> Result<Result<Invocation, Ending>,
                     UsageError::new(format!("--limit: expected a number, got {text:?}"))
                 })?;
             }
+            _ if tls.take(name, &mut value)? => {}
             _ => return Err(UsageError::new(format!("no such option: --{name}"))),
         }
     }
@@ -201,7 +209,8 @@ fn parse(word: &Word, args: Vec<OsString>) -> Result<Result<Invocation, Ending>,
         .filter(|daemon| !daemon.is_empty())
         .unwrap_or_else(|| "localhost".into());
     let token = token(token_file.as_deref().map(Path::new)).map_err(UsageError::new)?;
-    let api = Api::new(&daemon, token)
+    let tls = tls.grant().map_err(UsageError::new)?;
+    let api = Api::new(&daemon, token, tls)
         .map_err(|reason| UsageError::new(format!("the daemon: {reason}")))?;
     Ok(Ok(Invocation {
         api,

@@ -1,6 +1,7 @@
 //! The words: `pduclient list`, `on rack1:3` … One table serves parsing, help and completion.
 
 use super::api::Api;
+use super::tls;
 use crate::cli::options::{self, Opt, opt};
 use crate::request::hint::did_you_mean;
 use crate::request::{Action, Delay, Switch};
@@ -286,7 +287,7 @@ impl Word {
             }
         }
         text.push_str("\n\nOptions:\n");
-        for opt in OPTIONS {
+        for opt in OPTIONS.iter().chain(&tls::OPTIONS) {
             if !SOME.contains(&opt.long) || self.options.contains(&opt.long) {
                 text.push_str(&options::table(std::slice::from_ref(opt)));
             }

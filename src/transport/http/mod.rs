@@ -20,7 +20,7 @@ mod wire;
 
 #[cfg(fuzzing)]
 pub use head::check as check_head;
-pub use tls::Trust;
+pub use tls::{Trust, client_config};
 
 use super::kept::{Lost, tried_again};
 use super::{Deadline, TransportError, TransportErrorKind, blotted, printable};
