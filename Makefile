@@ -49,7 +49,7 @@ test-deb: deb ## install test: the packages in a fresh Debian root (root or sudo
 
 test-page: ## the page in a real browser, Debian's chromium; screenshots in target/page
 	cd $(TOP) && $(CARGO) build --locked --bins
-	$(TOP)/packaging/need.sh chromium chromium-driver python3-venv
+	$(TOP)/packaging/need.sh chromium chromium-driver openssl python3-venv
 	test -x $(TOP)/target/test-venv/bin/python || python3 -m venv $(TOP)/target/test-venv
 	$(TOP)/target/test-venv/bin/python -c 'import selenium' 2>/dev/null || \
 	    $(TOP)/target/test-venv/bin/python -m pip install --quiet --disable-pip-version-check selenium==4.51.0

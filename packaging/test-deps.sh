@@ -6,7 +6,14 @@ top=$(cd "$(dirname "$0")/.." && pwd)
 target=${CARGO_TARGET_DIR:-$top/target}
 
 "$top/packaging/need.sh" curl groff-base inetutils-telnet netcat-openbsd nginx-light openssh-client openssh-server \
-    python3 python3-systemd python3-venv snmp snmpd socat
+    openssl python3 python3-requests python3-systemd python3-venv snmp snmpd socat
+
+# Prometheus, which reads the metrics. Its package is only unpacked: installed, it would be started.
+prometheus=$target/prometheus
+if [ ! -x "$prometheus/usr/bin/prometheus" ]; then
+    mkdir -p "$prometheus"
+    (cd "$prometheus" && apt-get -qq download prometheus && dpkg -x prometheus_*.deb . && rm prometheus_*.deb)
+fi
 
 # The compat suite compares with these very versions.
 wanted="pdudaemon==1.1.1 pymodbus==3.16.1 schemathesis==4.32.5"

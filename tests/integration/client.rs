@@ -831,7 +831,7 @@ fn the_shell_completes_what_the_daemon_knows() {
         ("--hostname=rack1 --port=1", &["1", "12"]),
         ("-H --alias ", &["dut"]),
         ("--command r", &["reboot"]),
-        ("requests --c", &["--cancel"]),
+        ("requests --c", &["--ca", "--cert", "--cancel"]),
         ("--daemon 127.0.0.1:1 on ", &[]),
     ] {
         let got = completed(&daemon, line);

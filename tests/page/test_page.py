@@ -1,18 +1,20 @@
 #!/usr/bin/env python3
-"""Drives the page in Debian's chromium, headless, against daemons with and without tokens; and
-lures the browser to pages of other sites that would switch something.
+"""Drives the page in Debian's chromium, headless, against daemons with and without tokens, plain
+and over TLS; and lures the browser to pages of other sites that would switch something.
 
     tests/page/test_page.py DAEMON [SCREENSHOT_FOLDER]
 
 DAEMON is the program under test. Screenshots are for people to look at.
 """
 
+import base64
 import contextlib
 import hashlib
 import http.server
 import json
 import pathlib
 import shutil
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -57,12 +59,38 @@ ACCESS = {
 PATIENCE = 30
 
 
+class Pair:
+    """A certificate for this machine and its key, by an authority of the test's own."""
+
+    def __init__(self, folder):
+        folder = pathlib.Path(folder)
+        self.ca, self.certificate, self.key = folder / "ca.crt", folder / "pdud.crt", folder / "pdud.key"
+        names = folder / "names"
+        names.write_text("subjectAltName=IP:127.0.0.1")
+        new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+        ca_key, asked = folder / "ca.key", folder / "pdud.csr"
+        self.openssl("req", "-x509", *new, "-days", "9", "-subj", "/CN=test", "-keyout", ca_key, "-out", self.ca)
+        self.openssl("req", "-new", *new, "-subj", "/CN=pdud", "-keyout", self.key, "-out", asked)
+        self.openssl("x509", "-req", "-in", asked, "-CA", self.ca, "-CAkey", ca_key, "-CAcreateserial",
+                     "-days", "9", "-extfile", names, "-out", self.certificate)
+
+    def openssl(self, *words):
+        return subprocess.run(["openssl", *words], check=True, capture_output=True).stdout
+
+    def fingerprint(self):
+        """Of the key: the browser believes nobody else."""
+        key = self.openssl("pkey", "-in", self.key, "-pubout", "-outform", "DER")
+        return base64.b64encode(hashlib.sha256(key).digest()).decode()
+
+
 class Lab:
     """A running daemon. Its PDU `desk` is a file: each outlet's state is the last line about it."""
 
-    def __init__(self, program, folder, access):
+    def __init__(self, program, folder, access, secure):
         folder = pathlib.Path(folder)
         folder.mkdir()
+        self.pair = Pair(folder) if secure else None
+        self.trust = ssl.create_default_context(cafile=self.pair.ca) if secure else None
         self.record = folder / "record"
         self.record.touch()
         echo = f"echo '%s {{}}' >>{self.record}"
@@ -71,6 +99,9 @@ class Lab:
             "outlet_names": {"1": "board", "2": "oscilloscope"}, "retries": 1,
         }
         daemon = {"hostname": "127.0.0.1", "port": 0, "access": access}
+        if secure:
+            pair = {"certificate": str(self.pair.certificate), "key": str(self.pair.key)}
+            daemon["tls"] = pair | {"plain": "refuse"}
         config = folder / "page.conf"
         config.write_text(json.dumps({"daemon": daemon, "pdus": PDUS | {"desk": desk}}))
         self.printed = []
@@ -80,7 +111,7 @@ class Lab:
         for line in self.process.stdout:
             self.printed.append(line)
             if "listening on " in line:
-                self.url = "http://" + line.split("listening on ")[1].strip()
+                self.url = ("https://" if secure else "http://") + line.split("listening on ")[1].strip()
                 break
         else:
             sys.exit(f"the daemon did not start: {self.printed}")
@@ -98,7 +129,7 @@ class Lab:
         """As a program asks, not a browser."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         request = urllib.request.Request(self.url + path, headers=headers)
-        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE, context=self.trust) as answer:
             return answer.read().decode()
 
     def state(self, pdu, outlet):
@@ -139,8 +170,12 @@ def elsewhere(host, html):
 
 
 class Page:
-    def __init__(self, shots):
+    def __init__(self, shots, profile, pair):
         options = webdriver.ChromeOptions()
+        if pair:
+            # It counts only with a profile that is named.
+            options.add_argument(f"--user-data-dir={profile}")
+            options.add_argument(f"--ignore-certificate-errors-spki-list={pair.fingerprint()}")
         options.binary_location = shutil.which("chromium")
         for argument in ("--headless=new", "--no-sandbox", "--disable-gpu",
                          "--disable-dev-shm-usage", "--window-size=1280,900", "--lang=en",
@@ -516,6 +551,7 @@ GUARDED = (
     test_token_prompt, test_token_for_little, test_other_sites_switch_nothing_when_there_are_tokens,
     test_a_name_that_leads_here_is_not_ours, test_nobody_frames_the_page,
 )
+SECURE = (test_list, test_on_and_off, test_reboot_with_progress, test_failures_tell_why)
 # Tests of what the browser must complain of.
 COMPLAINTS = {
     test_token_prompt: [" 401 "],
@@ -536,9 +572,10 @@ def main():
         test.__name__ for test in PLAIN + GUARDED}
     assert not forgotten, forgotten
     with tempfile.TemporaryDirectory() as folder:
-        for name, tests, access in (("plain", PLAIN, {"sites": SITES[:1]}), ("guarded", GUARDED, ACCESS)):
-            lab = Lab(program, pathlib.Path(folder, name), access)
-            page = Page(shots)
+        for name, tests, access in (("plain", PLAIN, {"sites": SITES[:1]}), ("guarded", GUARDED, ACCESS),
+                                    ("secure", SECURE, {}), ("secure and guarded", GUARDED[:2], ACCESS)):
+            lab = Lab(program, pathlib.Path(folder, name), access, "secure" in name)
+            page = Page(shots, pathlib.Path(folder, f"{name} profile"), lab.pair)
             try:
                 for test in tests:
                     test(page, lab)
