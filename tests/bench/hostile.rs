@@ -7,12 +7,15 @@
 use crate::load::{self, Found, Until};
 use crate::process::{Program, Running, config_with};
 use crate::{At, failures, median, null_path, null_pdus, verdict};
+use rustls::ClientConfig;
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const IDLE: usize = 10_000;
@@ -20,6 +23,10 @@ const SLOW_WRITERS: usize = 1_000;
 const SLOW_READERS: usize = 100;
 const ATTEMPTS: usize = 20_000;
 const MOST_CONNECTIONS: usize = 12_000;
+/// TLS handshakes that are begun and left, and how many of them wait for their end at a time.
+const HANDSHAKES: usize = 10_000;
+const HANDSHAKES_A_SECOND: usize = 1_200;
+const HANDSHAKES_HELD: usize = 500;
 /// Each slow writer sends a byte, and each slow reader reads some, so often.
 const DRIP: Duration = Duration::from_millis(200);
 /// One look at the honest clients.
@@ -79,15 +86,59 @@ pub fn run(folder: &Path) {
         );
     }
     remembers(&running);
+    drop(running);
+    handshakes(folder);
+}
+
+/// Handshakes that are begun and left, while honest clients speak TLS.
+fn handshakes(folder: &Path) {
+    println!("## {HANDSHAKES} TLS handshakes begun and left, {HANDSHAKES_A_SECOND} a second");
+    let few = json!({"max_connections": 1000, "max_buffered_bytes": 1 << 20});
+    let (limits, tls) = crate::tls::daemon(folder, few);
+    let (path, address) = config_with(folder, "handshakes.conf", &null_pdus(PDUS), limits);
+    let running = Running::daemon(&Program::ours(), &path, address);
+    look_over(&running, Some(&tls), "warm-up");
+    let quiet = look_over(&running, Some(&tls), "quiet");
+    let before = counted(address, "pdudaemon_connections_total");
+    let began = Instant::now();
+    let crowd = Crowd::start(address, "handshakes");
+    let besieged = look_over(&running, Some(&tls), "besieged");
+    let most = running.memory() as f64;
+    let all = |before: usize| counted(address, "pdudaemon_connections_total") - before;
+    while all(before) < HANDSHAKES {
+        assert!(began.elapsed() < LIFE, "the handshakes do not come");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    println!(
+        "{} were begun in {:.1} s",
+        all(before),
+        began.elapsed().as_secs_f64()
+    );
+    drop(crowd);
+    for ((honest, quiet), besieged) in HONEST.iter().zip(quiet).zip(besieged) {
+        let what = format!("p99 besieged by handshakes / quiet, {honest} honest");
+        verdict(&what, besieged / quiet, 3.0, At::Most);
+    }
+    let bound = (32 * 1024 + 24 * 1000 + 24 * 1024 + 64 * PDUS + 2 * 1024) as f64;
+    verdict(
+        "resident memory / documented bound",
+        most / bound,
+        1.0,
+        At::Most,
+    );
 }
 
 /// Honest requests, on connections opened now; the median p99 of each number of them, in seconds.
 fn look(running: &Running, what: &str) -> [f64; 2] {
-    HONEST.map(|honest| median((0..ROUNDS).map(|_| look_once(running, honest, what))))
+    look_over(running, None, what)
 }
 
-fn look_once(running: &Running, honest: usize, what: &str) -> f64 {
-    let found: Found = load::run(running.address, honest, Until::Over(RUN), null_path);
+fn look_over(running: &Running, tls: Option<&Arc<ClientConfig>>, what: &str) -> [f64; 2] {
+    HONEST.map(|honest| median((0..ROUNDS).map(|_| look_once(running, tls, honest, what))))
+}
+
+fn look_once(running: &Running, tls: Option<&Arc<ClientConfig>>, honest: usize, what: &str) -> f64 {
+    let found: Found = load::run_over(tls, running.address, honest, Until::Over(RUN), null_path);
     let p99 = found.percentile(99).as_secs_f64();
     println!(
         "{what:<10} {honest:>2} honest {:>9.0}/s  p50 {:>9.1} us  p99 {:>9.1} us  {:>6.1} MiB{}",
@@ -111,6 +162,10 @@ fn remembers(running: &Running) {
 }
 
 fn open_connections(address: SocketAddr) -> usize {
+    counted(address, "pdudaemon_connections_open")
+}
+
+fn counted(address: SocketAddr, name: &str) -> usize {
     let mut stream = TcpStream::connect(address).expect("connected");
     stream
         .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
@@ -118,8 +173,7 @@ fn open_connections(address: SocketAddr) -> usize {
     let mut text = String::new();
     stream.read_to_string(&mut text).expect("read");
     text.lines()
-        .find_map(|line| line.strip_prefix("pdudaemon_connections_open "))
-        .and_then(|count| count.parse().ok())
+        .find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
         .expect("a count")
 }
 
@@ -154,6 +208,7 @@ pub fn crowd(kind: &str, address: SocketAddr) -> ! {
     let end = Instant::now() + LIFE;
     match kind {
         "rush" => rush(address, end),
+        "handshakes" => begin_handshakes(address, end),
         _ => siege(address, end),
     }
     std::process::exit(0)
@@ -189,6 +244,33 @@ fn rush(address: SocketAddr, end: Instant) {
     println!("ready");
     while Instant::now() < end {
         std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Many a second, each with all that a client says first, and none goes on.
+fn begin_handshakes(address: SocketAddr, end: Instant) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (_, tls) = crate::tls::daemon(folder.path(), json!({}));
+    let mut hello = Vec::new();
+    crate::tls::client(&tls)
+        .write_tls(&mut hello)
+        .expect("written");
+    let mut held = VecDeque::new();
+    let pause = Duration::from_secs(1) / HANDSHAKES_A_SECOND as u32;
+    let (began, mut number) = (Instant::now(), 0);
+    println!("ready");
+    while Instant::now() < end {
+        let mut socket = client(number % (3 * PER_ADDRESS), address);
+        socket.set_nonblocking(false).expect("blocking");
+        // One that has been let go already does not matter.
+        let _ = socket.write_all(&hello);
+        held.push_back(socket);
+        if held.len() > HANDSHAKES_HELD {
+            held.pop_front();
+        }
+        number += 1;
+        let due = began + pause * number as u32;
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
     }
 }
 

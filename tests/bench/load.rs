@@ -3,9 +3,11 @@
 
 use rustix::event::epoll;
 use rustix::fd::OwnedFd;
+use rustls::{ClientConfig, ClientConnection};
 use socket2::{Domain, Socket, Type};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What a load run found.
@@ -44,6 +46,7 @@ const OPENED_AT_ONCE: usize = 32;
 
 struct Connection {
     stream: TcpStream,
+    tls: Option<ClientConnection>,
     sent: Instant,
     asked: usize,
     answered: usize,
@@ -52,6 +55,17 @@ struct Connection {
 
 /// Asks `server` on so many connections, all opened at once; `path(connection, number)` is what.
 pub fn run(
+    server: SocketAddr,
+    connections: usize,
+    until: Until,
+    path: impl Fn(usize, usize) -> String,
+) -> Found {
+    run_over(None, server, connections, until, path)
+}
+
+/// The same over TLS, where the clients are told whom to trust.
+pub fn run_over(
+    tls: Option<&Arc<ClientConfig>>,
     server: SocketAddr,
     connections: usize,
     until: Until,
@@ -66,15 +80,25 @@ pub fn run(
     let open_one = |number: usize| {
         let socket =
             Socket::new(Domain::for_address(server), Type::STREAM, None).expect("a socket");
-        socket.set_nonblocking(true).expect("non-blocking");
         socket.set_tcp_nodelay(true).expect("no delay");
-        // In progress.
-        let _ = socket.connect(&server.into());
+        let tls = tls.map(|config| {
+            // Handshakes are measured elsewhere: this one is over before the first request.
+            socket.connect(&server.into()).expect("connected");
+            let mut tls = crate::tls::client(config);
+            tls.complete_io(&mut &socket).expect("a handshake");
+            tls
+        });
+        socket.set_nonblocking(true).expect("non-blocking");
+        if tls.is_none() {
+            // In progress.
+            let _ = socket.connect(&server.into());
+        }
         let stream = TcpStream::from(OwnedFd::from(socket));
         let data = epoll::EventData::new_u64(number as u64);
         epoll::add(&epoll, &stream, data, epoll::EventFlags::OUT).expect("watched");
         Connection {
             stream,
+            tls,
             sent: began,
             asked: 0,
             answered: 0,
@@ -138,7 +162,7 @@ pub fn run(
             );
             client.asked += 1;
             client.sent = Instant::now();
-            if (&client.stream).write_all(request.as_bytes()).is_err() {
+            if client.send(request.as_bytes()).is_err() {
                 failed += 1;
                 open -= 1;
                 let _ = epoll::delete(&epoll, &client.stream);
@@ -158,10 +182,30 @@ pub fn run(
 }
 
 impl Connection {
+    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Some(tls) = &mut self.tls else {
+            return (&self.stream).write_all(bytes);
+        };
+        tls.writer().write_all(bytes)?;
+        while tls.wants_write() {
+            tls.write_tls(&mut &self.stream)?;
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, chunk: &mut [u8]) -> io::Result<usize> {
+        let Some(tls) = &mut self.tls else {
+            return (&self.stream).read(chunk);
+        };
+        tls.read_tls(&mut &self.stream)?;
+        tls.process_new_packets().map_err(io::Error::other)?;
+        tls.reader().read(chunk)
+    }
+
     /// `None` while the answer is not complete; true when it is 200.
     fn read_answer(&mut self) -> Option<bool> {
         let mut chunk = [0; 4096];
-        match (&self.stream).read(&mut chunk) {
+        match self.receive(&mut chunk) {
             Ok(0) => panic!(
                 "the server closed a connection: {}",
                 String::from_utf8_lossy(&self.input)
@@ -212,6 +256,7 @@ pub fn run_anew(
         epoll::add(&epoll, &stream, data, epoll::EventFlags::IN).expect("watched");
         Connection {
             stream,
+            tls: None,
             sent,
             asked: asked + 1,
             answered: 0,

@@ -1,6 +1,6 @@
 //! The daemon's speed, measured beside the Python daemon and beside a bare tiny_http in the same
 //! run, on loopback: `cargo bench --bench bench`, or with ` -- burst snmp` for some of the parts
-//! `http legacy start drive burst snmp pollers hostile`.
+//! `http legacy tls start drive burst snmp pollers hostile`.
 //!
 //! The PDUs have a null command: a `localcmdline` without commands, which both programs carry out by
 //! doing nothing and saying so. What is measured is all that lies around it: connection, request,
@@ -26,6 +26,7 @@ mod legacy;
 mod load;
 mod pollers;
 mod process;
+mod tls;
 
 use load::{Found, Until};
 use pollers::Pollers;
@@ -87,11 +88,12 @@ fn main() {
         python,
     };
     type Part = (&'static str, fn(&Bench<'_>));
-    let parts: [Part; 8] = [
+    let parts: [Part; 9] = [
         ("http", |bench| bench.http()),
         ("legacy", |bench| {
             legacy::run(bench.folder, bench.python.as_ref());
         }),
+        ("tls", |bench| tls::run(bench.folder)),
         ("start", |bench| bench.start()),
         ("drive", |bench| bench.drive()),
         ("burst", |bench| bench.burst()),
@@ -388,7 +390,7 @@ impl Bench<'_> {
             println!("agents that take {latency} ms:");
             let bare = agents::bare_client(RUN);
             println!("{:<28} {bare:>9.0} SETs/s", "bare UDP, 50 threads");
-            let ours = |config: &(PathBuf, u16), how: &str| {
+            let ours = |config: &(std::path::PathBuf, SocketAddr), how: &str| {
                 let running = Running::daemon(&Program::ours(), &config.0, config.1);
                 let rate = rate(&running, agents::AGENTS, RUN, path);
                 println!("{:<28} {rate}", format!("ours, {how}"));
