@@ -7,7 +7,7 @@ use crate::driver::confirm::Confirm;
 use crate::driver::{Driver, DriverError, DriverSpec, Outlets, registry};
 use crate::request::hint::did_you_mean;
 use crate::request::{Outlet, PduName, Proof};
-use crate::settings::{SECRET_KEYS, Settings, SettingsError};
+use crate::settings::{Settings, SettingsError};
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -395,7 +395,8 @@ impl<'a> Reader<'a> {
         let spec = registry::find(&driver);
         let built = spec.and_then(|spec| {
             let known = PDU_KEYS.iter().copied();
-            let known: Vec<&str> = known.chain(spec.keys.iter().map(|key| key.name)).collect();
+            let own = spec.build.keys();
+            let known: Vec<&str> = known.chain(own.iter().map(|key| &*key.name)).collect();
             self.unknown_keys(value, &path, &known);
             settings.read_all(&mut wrong, |settings| spec.make(settings))
         });
@@ -453,7 +454,7 @@ impl<'a> Reader<'a> {
         let mut text = String::new();
         let mut rest_at = 0;
         for (key, value) in entries {
-            if !SECRET_KEYS.contains(&key.as_str()) {
+            if !registry::is_secret(key) {
                 continue;
             }
             let at = self.text.position(value);

@@ -616,7 +616,7 @@ pub mod fuzzing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::driver::{Driver, DriverError, DriverSpec, Has};
+    use crate::driver::{By, Driver, DriverError, DriverSpec, Has};
     use crate::request::{Proof, Switch};
     use crate::transport::Attempt;
 
@@ -636,13 +636,12 @@ mod tests {
         any_case: false,
         models: "",
         transport: "",
-        keys: &[],
         outlets: Has::Numbers(1, 1),
         reads_back: false,
         verified_by: "",
         timeout: 1,
         shows_within: 1,
-        build: &|_: &_| Ok(Box::new(Deaf) as Box<dyn Driver>),
+        build: &By(|(): (), _| Ok(Box::new(Deaf) as Box<dyn Driver>)),
     };
 
     fn on(pdu: &str) -> Request {

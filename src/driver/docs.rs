@@ -2,6 +2,7 @@
 //! the man page.
 
 use crate::driver::DriverSpec;
+use crate::settings::Absent;
 use std::fmt::Write;
 
 /// Every driver in full, for a terminal.
@@ -22,11 +23,12 @@ pub fn list_drivers<'a>(specs: impl Iterator<Item = &'a DriverSpec>) -> String {
             "    over {}; outlets: {}; reads states: {reads}",
             spec.transport, spec.outlets
         );
-        for key in spec.keys {
+        for key in spec.build.keys() {
+            let kind = key.kind_and_range();
             let _ = writeln!(
                 text,
-                "    {}: {} [{}], {}",
-                key.name, key.kind, key.default, key.about
+                "    {}: {kind} [{}], {}",
+                key.name, key.absent, key.about
             );
         }
         let _ = writeln!(text, "    verified: {}\n", spec.verified_by);
@@ -75,12 +77,13 @@ pub fn keys<'a>(specs: impl Iterator<Item = &'a DriverSpec>) -> String {
     let head = "| driver | keys (default) | verified by |\n| --- | --- | --- |\n";
     let rows = specs.map(|spec| {
         let keys: Vec<String> = spec
-            .keys
+            .build
+            .keys()
             .iter()
-            .map(|key| match key.default {
-                "required" => format!("**`{}`**", key.name),
-                "none" => format!("`{}`", key.name),
-                default => format!("`{}` ({default})", key.name),
+            .map(|key| match &key.absent {
+                Absent::Refused => format!("**`{}`**", key.name),
+                Absent::Nothing => format!("`{}`", key.name),
+                value => format!("`{}` ({value})", key.name),
             })
             .collect();
         line([names(spec), keys.join(", "), spec.verified_by.to_owned()])
@@ -118,8 +121,8 @@ pub fn man_section<'a>(specs: impl Iterator<Item = &'a DriverSpec>) -> String {
             spec.models, spec.transport, spec.outlets
         );
         let _ = writeln!(text, "{}", escape(&about));
-        for key in spec.keys {
-            let about = format!("({}, {}): {}", key.kind, key.default, key.about);
+        for key in spec.build.keys() {
+            let about = format!("({}; {}): {}", key.kind_and_range(), key.absent, key.about);
             let _ = writeln!(text, ".Pp\n.Ic {}\n{}", key.name, escape(&about));
         }
         let _ = writeln!(text, ".Pp\nVerified: {}", escape(spec.verified_by));

@@ -33,7 +33,7 @@ pub mod usb;
 pub use outlets::{Has, Outlets, named, outlet_number};
 
 use crate::request::{Outlet, Proof, State, Switch};
-use crate::settings::{Settings, SettingsError};
+use crate::settings::{Address, Key, Keys, Settings, SettingsError, keys};
 use crate::transport::kept::Lost;
 use crate::transport::{Attempt, Deadline, TransportError, TransportErrorKind};
 use std::fmt;
@@ -237,17 +237,31 @@ impl std::error::Error for DriverError {}
 /// Makes a driver of a PDU's settings. Checks them whole and does no I/O, so that `--check` works
 /// on a machine without PDUs and a dead PDU never stops the daemon from starting.
 pub trait Build: Sync {
+    /// The keys that it reads, beside those that every PDU has.
+    fn keys(&self) -> Vec<Key>;
+
     /// Builds the driver, or says which key is wrong.
     fn build(&self, settings: &Settings) -> Result<Built, SettingsError>;
 }
 
-impl<F, B> Build for F
-where
-    F: Fn(&Settings) -> Result<B, SettingsError> + Sync,
-    B: Into<Built>,
-{
+/// Builds a driver of its keys by a function.
+#[derive(Debug)]
+pub struct By<K, B>(pub fn(K, &Settings) -> Result<B, SettingsError>);
+
+impl<K: Keys, B> By<K, B> {
+    /// What it builds, as its function gives it.
+    fn of(&self, settings: &Settings) -> Result<B, SettingsError> {
+        (self.0)(settings.keys()?, settings)
+    }
+}
+
+impl<K: Keys, B: Into<Built>> Build for By<K, B> {
+    fn keys(&self) -> Vec<Key> {
+        K::rows()
+    }
+
     fn build(&self, settings: &Settings) -> Result<Built, SettingsError> {
-        self(settings).map(B::into)
+        self.of(settings).map(B::into)
     }
 }
 
@@ -285,42 +299,48 @@ impl From<(Box<dyn Driver>, Outlets)> for Built {
     }
 }
 
-/// One key that a driver reads, for the documentation and for warnings about unknown keys.
-#[derive(Clone, Copy, Debug)]
-pub struct Key {
-    /// As written in the config.
-    pub name: &'static str,
-    /// `number`, `text`, `flag`, `list`: what the value must be.
-    pub kind: &'static str,
-    /// The default as written in JSON; `required` or `none` where there is none.
-    pub default: &'static str,
-    /// What it is for; lower case, no full stop.
-    pub about: &'static str,
-}
+/// What the key `ip` is for.
+const ADDRESS: &str = "address or host name, maybe with :port";
 
-/// A [`Key`] on fewer lines.
-const fn key(
-    name: &'static str,
-    kind: &'static str,
-    default: &'static str,
-    about: &'static str,
-) -> Key {
-    Key {
-        name,
-        kind,
-        default,
-        about,
+/// What the key `hostname` is for.
+const SAME_AS_IP: &str = "the same as ip, which wins";
+
+keys! {
+    /// Where a PDU on a network is.
+    struct Host {
+        ip: Option<String> => "the PDU's name", ADDRESS;
+        hostname: Option<String>, SAME_AS_IP;
     }
 }
 
-/// Where a PDU on a network is, as [`Settings::address`] reads it.
-const IP: Key = key(
-    "ip",
-    "text",
-    "the PDU's name",
-    "address or host name, maybe with :port",
-);
-const HOSTNAME: Key = key("hostname", "text", "none", "the same as ip, which wins");
+impl Host {
+    /// The `ip` key, else the `hostname` key, else the PDU's name; each may carry `:port`, which
+    /// wins over `port`.
+    fn address(&self, settings: &Settings, port: u16) -> Result<Address, SettingsError> {
+        let (key, host) = self.given().unwrap_or(("driver", settings.pdu().as_str()));
+        Address::parse(host, port).map_err(|message| settings.error(key, message))
+    }
+
+    /// The same, or `host` where neither key says it.
+    fn or(self, host: &str) -> Self {
+        match self.given() {
+            Some(_) => self,
+            None => Self {
+                ip: Some(host.to_owned()),
+                hostname: None,
+            },
+        }
+    }
+
+    /// The key that says it, and what it says.
+    fn given(&self) -> Option<(&'static str, &str)> {
+        let keys = [("ip", &self.ip), ("hostname", &self.hostname)];
+        let mut given = keys
+            .into_iter()
+            .filter_map(|(key, host)| Some((key, host.as_deref()?)));
+        given.find(|(_, host)| !host.is_empty())
+    }
+}
 
 /// Everything anybody needs to know about a driver name. `--list-drivers`, the man page, the tables
 /// of `devices.md`, `--check` and the workers all read it.
@@ -334,8 +354,6 @@ pub struct DriverSpec {
     pub models: &'static str,
     /// How the bytes travel: the folder's name.
     pub transport: &'static str,
-    /// The keys it reads beside those every PDU has (`ip` and `hostname` included where read).
-    pub keys: &'static [Key],
     /// Which outlets its PDUs have, unless the settings say more.
     pub outlets: Has,
     /// Can it read states?
@@ -346,7 +364,7 @@ pub struct DriverSpec {
     pub timeout: u64,
     /// Seconds that a new state may take to show.
     pub shows_within: u64,
-    /// Makes the driver.
+    /// Makes the driver, and knows its keys.
     pub build: &'static dyn Build,
 }
 
@@ -387,3 +405,39 @@ pub const SHOWS_WITHIN: u64 = 10;
 
 /// Seconds one attempt of a local command may take.
 pub const COMMAND_TIMEOUT: u64 = 300;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::PduName;
+    use crate::settings::Position;
+
+    #[test]
+    fn addresses_come_from_ip_hostname_or_name() {
+        let at = Position { line: 1, column: 1 };
+        let address = |text: &str| {
+            let settings = Settings::new(PduName::new("pdu1"), "x", text, at);
+            let host: Host = settings.keys()?;
+            let address = host.address(&settings, 23)?;
+            Ok::<_, SettingsError>(address.to_string())
+        };
+        assert_eq!(address("{}"), Ok("pdu1:23".into()));
+        assert_eq!(
+            address(r#"{"hostname": "h", "ip": "10.0.0.1:99"}"#),
+            Ok("10.0.0.1:99".into())
+        );
+        assert_eq!(
+            address(r#"{"hostname": "::1", "ip": ""}"#),
+            Ok("[::1]:23".into())
+        );
+        assert_eq!(address(r#"{"ip": "[::1]:24"}"#), Ok("[::1]:24".into()));
+        for (text, key) in [
+            (r#"{"ip": "a b"}"#, "ip"),
+            (r#"{"hostname": "h:99999"}"#, "hostname"),
+            (r#"{"ip": 10.5}"#, "ip"),
+        ] {
+            let error = address(text).expect_err("refused");
+            assert_eq!(error.key.as_deref(), Some(key), "{error}");
+        }
+    }
+}

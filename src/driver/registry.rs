@@ -1,6 +1,9 @@
 //! The list of the transports' tables, and look-up by name.
 
 use super::{DriverSpec, command, http, serial, simulated, snmp, ssh, tcp, telnet, usb};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 static TABLES: &[&[DriverSpec]] = &[
     simulated::SPECS,
@@ -28,6 +31,18 @@ pub fn find(name: &str) -> Option<&'static DriverSpec> {
     })
 }
 
+/// Is the value of this key a secret, to any driver? In its place a config may have
+/// `{"file": "name"}` or `{"env": "NAME"}`, which the config resolves before a driver sees it.
+pub fn is_secret(key: &str) -> bool {
+    static SECRETS: LazyLock<BTreeSet<Cow<'static, str>>> = LazyLock::new(|| {
+        let keys = specs().flat_map(|spec| spec.build.keys());
+        keys.filter(|key| key.is_secret)
+            .map(|key| key.name)
+            .collect()
+    });
+    SECRETS.contains(key)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,14 +67,14 @@ mod tests {
             }
             assert!(spec.timeout > 0);
             let mut keys = HashSet::new();
-            for key in spec.keys {
+            for key in spec.build.keys() {
+                assert!(!key.about.is_empty() && !key.kind.is_empty(), "{key:?}");
+                let name = key.name.clone();
                 assert!(
-                    keys.insert(key.name),
-                    "{:?}: key {} is there twice",
-                    spec.names,
-                    key.name
+                    keys.insert(name),
+                    "{:?}: {key:?} is there twice",
+                    spec.names
                 );
-                assert!(!key.about.is_empty() && !key.kind.is_empty() && !key.default.is_empty());
             }
         }
     }

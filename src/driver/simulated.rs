@@ -1,12 +1,11 @@
 //! A PDU that lives in the daemon: for trying the program, and a lab's scripts, without hardware.
 
 use super::{
-    DEVICE_TIMEOUT, Driver, DriverError, DriverSpec, Has, Key, Outlets, SHOWS_WITHIN, outlet_number,
+    By, DEVICE_TIMEOUT, Driver, DriverError, DriverSpec, Has, Outlets, SHOWS_WITHIN, outlet_number,
 };
 use crate::request::{Outlet, Proof, State, Switch};
-use crate::settings::{self, Settings, SettingsError};
+use crate::settings::{Settings, SettingsError, keys, words};
 use crate::transport::{Attempt, Deadline, TransportError, TransportErrorKind};
-use serde::Deserialize;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -16,102 +15,38 @@ pub(super) static SPECS: &[DriverSpec] = &[DriverSpec {
     any_case: false,
     models: "a PDU inside the daemon, for trials and tests",
     transport: "simulated",
-    keys: &[
-        Key {
-            name: "start",
-            kind: "text",
-            default: "\"off\"",
-            about: "the outlets' state when the daemon starts: on or off",
-        },
-        Key {
-            name: "latency",
-            kind: "number",
-            default: "0",
-            about: "seconds each command takes",
-        },
-        Key {
-            name: "refuse_outlets",
-            kind: "list",
-            default: "[]",
-            about: "outlets whose switching it refuses",
-        },
-        Key {
-            name: "hang_outlets",
-            kind: "list",
-            default: "[]",
-            about: "outlets whose commands are never answered",
-        },
-        Key {
-            name: "fail_every",
-            kind: "number",
-            default: "0",
-            about: "every n-th command is lost: nothing switched, no answer",
-        },
-        Key {
-            name: "lose_every",
-            kind: "number",
-            default: "0",
-            about: "every n-th answer is lost: switched, but not confirmed",
-        },
-    ],
     outlets: Has::Told("1 to 8, or what the key `outlets` says"),
     reads_back: true,
     verified_by: "the test suite",
     timeout: DEVICE_TIMEOUT,
     shows_within: SHOWS_WITHIN,
-    build: &build,
+    build: &By(build),
 }];
 
 /// So many it can have; it has 8 where the key `outlets` does not say otherwise.
 const MOST_OUTLETS: u32 = 1024;
 
-#[derive(Deserialize)]
-#[serde(default)]
-struct Keys {
-    start: String,
-    #[serde(deserialize_with = "settings::number")]
-    latency: f64,
-    refuse_outlets: Vec<u32>,
-    hang_outlets: Vec<u32>,
-    #[serde(deserialize_with = "settings::number")]
-    fail_every: u64,
-    #[serde(deserialize_with = "settings::number")]
-    lose_every: u64,
-}
-
-impl Default for Keys {
-    fn default() -> Self {
-        Self {
-            start: "off".into(),
-            latency: 0.0,
-            refuse_outlets: Vec::new(),
-            hang_outlets: Vec::new(),
-            fail_every: 0,
-            lose_every: 0,
-        }
+keys! {
+    struct Keys {
+        start: Switch = "off", "the outlets' state when the daemon starts";
+        latency: f64 = 0, "seconds each command takes";
+        refuse_outlets: Vec<u32> = [], "outlets whose switching it refuses";
+        hang_outlets: Vec<u32> = [], "outlets whose commands are never answered";
+        fail_every: u64 = 0, "every n-th command is lost: nothing switched, no answer";
+        lose_every: u64 = 0, "every n-th answer is lost: switched, but not confirmed";
     }
 }
+
+words! { Switch: "on" = Switch::On, "off" = Switch::Off }
 
 struct Simulated {
     keys: Keys,
     latency: Duration,
-    start: Switch,
     states: HashMap<u32, Switch>,
     commands: u64,
 }
 
-fn build(settings: &Settings) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
-    let keys: Keys = settings.read()?;
-    let start = match keys.start.as_str() {
-        "on" => Switch::On,
-        "off" => Switch::Off,
-        other => {
-            return Err(settings.error(
-                "start",
-                format!("expected \"on\" or \"off\", got {other:?}"),
-            ));
-        }
-    };
+fn build(keys: Keys, settings: &Settings) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
     let latency = Duration::try_from_secs_f64(keys.latency)
         .map_err(|_| settings.error("latency", "expected seconds, 0 or more"))?;
     let usual = (1..=8_u32).map(|number| Outlet::new(number.to_string()));
@@ -121,7 +56,6 @@ fn build(settings: &Settings) -> Result<(Box<dyn Driver>, Outlets), SettingsErro
     let driver = Simulated {
         keys,
         latency,
-        start,
         states: HashMap::new(),
         commands: 0,
     };
@@ -180,7 +114,7 @@ impl Driver for Simulated {
             .states
             .get(&number)
             .copied()
-            .unwrap_or(self.start)
+            .unwrap_or(self.keys.start)
             .into())
     }
 }

@@ -3,21 +3,28 @@
 //! | file | job |
 //! | --- | --- |
 //! | `position` | a place in the file, and the keys of an object with theirs |
-//! | `lenient` | values as old files write them: numbers as strings, flags as either |
+//! | `keys` | a table of keys: the struct, its reading and its documentation from one text |
+//! | `value` | what the value of a key can be, as old files write it |
+//! | `lenient` | the same for the sections of the file that are no table yet |
 //! | `address` | where a PDU answers |
 //! | `secret` | values that we never print |
 //!
 //! Invariant: knows `request` alone; not the config file, not any driver.
 
 mod address;
+mod keys;
 mod lenient;
 mod position;
 mod secret;
+mod value;
 
 pub use address::Address;
+pub use keys::{Absent, Key, Keys, Value, Values};
+pub(crate) use keys::{expected, keys, words};
 pub use lenient::{flag, maybe_number, maybe_text, number, text};
 pub use position::{Position, keys_of};
-pub use secret::{SECRET_KEYS, Secret};
+pub use secret::Secret;
+pub use value::{Ignored, TextOrList, TextOrNumber, Truth};
 
 use crate::request::PduName;
 use position::find_key;
@@ -205,23 +212,9 @@ impl Settings {
         }
     }
 
-    /// Where the PDU answers: the `ip` key, else the `hostname` key, else the PDU's name; each may
-    /// carry `:port`, which wins over `default_port`.
-    pub fn address(&self, default_port: u16) -> Result<Address, SettingsError> {
-        #[derive(serde::Deserialize)]
-        struct Keys {
-            #[serde(default)]
-            ip: Option<String>,
-            #[serde(default)]
-            hostname: Option<String>,
-        }
-        let keys: Keys = self.read()?;
-        let (key, text) = match (keys.ip, keys.hostname) {
-            (Some(ip), _) if !ip.is_empty() => ("ip", ip),
-            (_, Some(hostname)) if !hostname.is_empty() => ("hostname", hostname),
-            _ => ("driver", self.pdu.as_str().to_owned()),
-        };
-        Address::parse(&text, default_port).map_err(|message| self.error(key, message))
+    /// Reads the keys of `K`. Unknown keys are no errors here; the config warns about them.
+    pub fn keys<K: Keys>(&self) -> Result<K, SettingsError> {
+        K::read(&Values::new(self)?)
     }
 
     /// The last key that begins before `at`.
@@ -257,37 +250,114 @@ mod tests {
         )
     }
 
-    #[derive(Debug, serde::Deserialize)]
-    struct Keys {
-        #[serde(default, deserialize_with = "maybe_number")]
-        port: Option<u16>,
-        #[serde(default)]
-        password: Secret,
-        #[serde(default, deserialize_with = "flag")]
-        insecure: bool,
+    keys! {
+        #[derive(Debug)]
+        struct Login {
+            password: Option<Secret>, "password";
+        }
+    }
+
+    keys! {
+        #[derive(Debug)]
+        struct Console {
+            ..login: Login;
+            port: std::num::NonZeroU16 = 23, "TCP port";
+            insecure: bool = false, "accept any certificate";
+            serial: TextOrNumber, "serial number";
+            oid: Option<String> => "the maker's", "object";
+        }
+    }
+
+    fn read(text: &str) -> Result<Console, SettingsError> {
+        settings(text).keys()
     }
 
     #[test]
-    fn numbers_may_be_strings_and_texts_numbers() {
-        let keys: Keys = settings(r#"{"port": "23", "password": 1234, "insecure": "True"}"#)
-            .read()
-            .expect("reads");
+    fn one_table_makes_struct_defaults_and_rows() {
+        let read = read(r#"{"serial": 7}"#).expect("reads");
         assert_eq!(
-            (keys.port, keys.password.reveal(), keys.insecure),
-            (Some(23), "1234", true)
+            (read.port.get(), read.insecure, read.oid),
+            (23, false, None)
         );
-        let keys: Keys = settings(r#"{"port": 23.0}"#).read().expect("reads");
-        assert_eq!(keys.port, Some(23));
+        let rows = Console::rows();
+        let rows = rows.iter().map(|key| {
+            let secret = if key.is_secret { "!" } else { "" };
+            format!(
+                "{}{secret}: {} [{}] {}",
+                key.name,
+                key.kind_and_range(),
+                key.absent,
+                key.about
+            )
+        });
+        let expected = [
+            "password!: text or number [none] password",
+            "port: number, 1 to 65535 [23] TCP port",
+            "insecure: flag [false] accept any certificate",
+            "serial: text or number [required] serial number",
+            "oid: text [the maker's] object",
+        ];
+        assert_eq!(rows.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn numbers_may_be_texts_and_texts_numbers() {
+        let keys = read(r#"{"port": "23", "password": 1234, "insecure": "True", "serial": 7.0}"#);
+        let keys = keys.expect("reads");
         assert!(!format!("{keys:?}").contains("1234"));
+        let password = keys.login.password.as_ref().map(Secret::reveal);
+        let got = (keys.port.get(), password, keys.insecure, &*keys.serial);
+        assert_eq!(got, (23, Some("1234"), true, "7"));
+        let keys = read(r#"{"port": 24.0, "password": null, "serial": "007"}"#).expect("reads");
+        assert_eq!((keys.port.get(), &*keys.serial), (24, "007"));
+        assert!(keys.login.password.is_none());
+    }
+
+    #[test]
+    fn what_cannot_be_a_value_is_told_with_its_key() {
+        for (text, told) in [
+            (
+                r#"{"port": "abc"}"#,
+                r#"port: expected a number (1 to 65535), got "abc""#,
+            ),
+            (
+                r#"{"port": 0}"#,
+                r#"port: expected a number (1 to 65535), got "0""#,
+            ),
+            (
+                r#"{"port": true}"#,
+                r#"port: expected a number (1 to 65535), got "true""#,
+            ),
+            (r#"{"port": 1e400}"#, "port: number out of range"),
+            (
+                r#"{"insecure": "maybe"}"#,
+                r#"insecure: expected true or false, got "maybe""#,
+            ),
+            (
+                r#"{"oid": 1.10, "serial": 1}"#,
+                "oid: expected a text, got 1.1",
+            ),
+            (
+                r#"{"password": {"a": 1}}"#,
+                "password: expected a text or a number, got an object",
+            ),
+            ("{}", "serial: required: serial number"),
+            (r#"{"serial": ""}"#, "serial: required: serial number"),
+            (r#"{"serial": null}"#, "serial: required: serial number"),
+        ] {
+            let error = read(text).expect_err("refused");
+            assert_eq!(error.to_string(), told, "{text}");
+        }
     }
 
     #[test]
     fn an_error_tells_key_line_and_column() {
-        let error = settings("{\"driver\": \"x\",\n  \"port\": \"abc\"}")
-            .read::<Keys>()
-            .expect_err("refused");
-        assert_eq!((error.key.as_deref(), error.at.line), (Some("port"), 11));
-        assert!(error.message.contains("abc"), "{error}");
+        let error = read("{\"driver\": \"x\",\n  \"port\": \"abc\"}").expect_err("refused");
+        let at = Position {
+            line: 11,
+            column: 3,
+        };
+        assert_eq!((error.key.as_deref(), error.at), (Some("port"), at));
         let error = settings(r#"{"a": {"port": 1}, "port": 2}"#).error("port", "too low");
         assert_eq!(
             error.at,
@@ -296,23 +366,5 @@ mod tests {
                 column: 5 + 19
             }
         );
-    }
-
-    #[test]
-    fn addresses_come_from_ip_hostname_or_name() {
-        let address = |text: &str| {
-            settings(text)
-                .address(23)
-                .map(|address| address.to_string())
-        };
-        assert_eq!(address("{}"), Ok("pdu1:23".into()));
-        assert_eq!(
-            address(r#"{"hostname": "h", "ip": "10.0.0.1:99"}"#),
-            Ok("10.0.0.1:99".into())
-        );
-        assert_eq!(address(r#"{"hostname": "::1"}"#), Ok("[::1]:23".into()));
-        assert_eq!(address(r#"{"ip": "[::1]:24"}"#), Ok("[::1]:24".into()));
-        assert!(address(r#"{"ip": "a b"}"#).is_err());
-        assert!(address(r#"{"ip": "h:99999"}"#).is_err());
     }
 }

@@ -4,16 +4,6 @@ use super::lenient::text;
 use serde::de::{Deserialize, Deserializer};
 use std::fmt;
 
-/// The keys whose values are [`Secret`]s. In their place a config may have
-/// `{"file": "name"}` or `{"env": "NAME"}`, which the config resolves before a driver sees it.
-pub const SECRET_KEYS: &[&str] = &[
-    "password",
-    "community",
-    "authpassphrase",
-    "privpassphrase",
-    "api_key",
-];
-
 /// A password, community or token of the config, which we never print.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Secret(String);

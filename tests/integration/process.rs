@@ -547,12 +547,8 @@ fn no_secret_is_logged_or_told() {
                 keys.keys().filter(|key| is_secret(key)).cloned().collect();
             if spec.transport != "snmp" {
                 // An SNMP PDU has either a community or passphrases.
-                secrets.extend(
-                    spec.keys
-                        .iter()
-                        .map(|key| key.name.to_owned())
-                        .filter(|key| is_secret(key)),
-                );
+                let own = spec.build.keys().into_iter().filter(|key| key.is_secret);
+                secrets.extend(own.map(|key| key.name.into_owned()));
             }
             if secrets.is_empty() {
                 continue;

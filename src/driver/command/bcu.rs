@@ -5,43 +5,23 @@
 
 use crate::driver::{Driver, DriverError};
 use crate::request::{Outlet, Proof, State, Switch};
-use crate::settings::{Settings, SettingsError, flag, maybe_text, text};
+use crate::settings::{Settings, SettingsError, TextOrNumber, keys};
 use crate::transport::command::{Output, Program};
 use crate::transport::{Attempt, Deadline};
-use serde::Deserialize;
 
-#[derive(Deserialize)]
-#[serde(default)]
-struct Bcu {
-    #[serde(deserialize_with = "maybe_text")]
-    id: Option<String>,
-    #[serde(deserialize_with = "maybe_text")]
-    board: Option<String>,
-    #[serde(deserialize_with = "text")]
-    bcu_exe: String,
-    #[serde(deserialize_with = "text")]
-    reset_gpio: String,
-    #[serde(deserialize_with = "flag")]
-    reset_gpio_active_low: bool,
-    #[serde(deserialize_with = "maybe_text")]
-    bootmode: Option<String>,
-}
-
-impl Default for Bcu {
-    fn default() -> Self {
-        Self {
-            id: None,
-            board: None,
-            bcu_exe: "bcu".into(),
-            reset_gpio: "reset".into(),
-            reset_gpio_active_low: true,
-            bootmode: None,
-        }
+keys! {
+    pub(super) struct Bcu {
+        id: Option<TextOrNumber>, "which board, by the USB path of its debug port as 3-7.1";
+        board: Option<TextOrNumber>, "the board's model as imx8mpevk";
+        bcu_exe: TextOrNumber = "bcu", "the program, by name or path";
+        reset_gpio: TextOrNumber = "reset", "the board's line that is switched";
+        reset_gpio_active_low: bool = true, "the board runs while the line is high";
+        bootmode: Option<TextOrNumber>, "the boot mode to set before";
     }
 }
 
-pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
-    Ok(Box::new(settings.read::<Bcu>()?))
+pub(super) fn build(bcu: Bcu, _: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+    Ok(Box::new(bcu))
 }
 
 impl Bcu {

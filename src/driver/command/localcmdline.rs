@@ -8,35 +8,24 @@
 
 use crate::driver::{Driver, DriverError, Outlets};
 use crate::request::{Outlet, Proof, State, Switch};
-use crate::settings::{Settings, SettingsError, flag};
+use crate::settings::{Settings, SettingsError, TextOrList, keys};
 use crate::transport::command::{Output, Program};
 use crate::transport::{Attempt, Deadline};
-use serde::Deserialize;
 use std::iter::Peekable;
 use std::str::Chars;
 use std::sync::Arc;
 
-#[derive(Deserialize)]
-struct Keys {
-    #[serde(default)]
-    cmd_on: Option<Written>,
-    #[serde(default)]
-    cmd_off: Option<Written>,
-    #[serde(default)]
-    cmd_status: Option<Written>,
-    #[serde(default, deserialize_with = "flag")]
-    ignore_exit_status: bool,
-}
-
-/// A command as the config has it.
-#[derive(Deserialize)]
-#[serde(
-    untagged,
-    expecting = "expected a command as text, or as a list of texts"
-)]
-enum Written {
-    Line(String),
-    List(Vec<String>),
+keys! {
+    pub(super) struct Keys {
+        cmd_on: Option<TextOrList>,
+            "switches an outlet on: a shell command, or a list of program and arguments run \
+             without a shell; %s becomes the outlet, %d (%x, %o) the outlet as a number, %% a \
+             percent sign";
+        cmd_off: Option<TextOrList>, "switches an outlet off";
+        cmd_status: Option<TextOrList>, "reads an outlet: must print on, off, 1 or 0";
+        ignore_exit_status: bool = false,
+            "a command that ends with a failing status has switched all the same";
+    }
 }
 
 /// A command as meant.
@@ -90,9 +79,11 @@ struct LocalCmdline {
     told_off: bool,
 }
 
-pub(super) fn build(settings: &Settings) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
-    let keys: Keys = settings.read()?;
-    let cmd = |key: &str, written: Option<Written>| {
+pub(super) fn build(
+    keys: Keys,
+    settings: &Settings,
+) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
+    let cmd = |key: &str, written: Option<TextOrList>| {
         Cmd::new(written).map_err(|message| settings.error(key, message))
     };
     let commands = Arc::new(Commands {
@@ -115,15 +106,15 @@ pub(super) fn build(settings: &Settings) -> Result<(Box<dyn Driver>, Outlets), S
 
 impl Cmd {
     /// Reads a command; an absent or empty one is none.
-    fn new(written: Option<Written>) -> Result<Option<Self>, String> {
+    fn new(written: Option<TextOrList>) -> Result<Option<Self>, String> {
         match written {
             None => Ok(None),
-            Some(Written::Line(line)) if line.is_empty() => Ok(None),
-            Some(Written::Line(line)) => {
+            Some(TextOrList::Text(line)) if line.is_empty() => Ok(None),
+            Some(TextOrList::Text(line)) => {
                 refuse_nul(&line)?;
                 Template::parse(&line).map(Self::Shell).map(Some)
             }
-            Some(Written::List(words)) => {
+            Some(TextOrList::List(words)) => {
                 let Some((program, args)) = words.split_first() else {
                     return Ok(None);
                 };
@@ -420,12 +411,13 @@ impl Conversion {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver::By;
     use crate::request::PduName;
     use crate::settings::Position;
     use std::time::Duration;
 
     fn driver(json: &str) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
-        build(&Settings::new(
+        By(build).of(&Settings::new(
             PduName::new("pdu"),
             "localcmdline",
             json,

@@ -6,31 +6,23 @@
 
 use crate::driver::{Driver, DriverError, outlet_number};
 use crate::request::{Outlet, Proof, State, Switch};
-use crate::settings::{Settings, SettingsError, text};
+use crate::settings::{Settings, SettingsError, TextOrNumber, keys};
 use crate::transport::command::{Output, Program, find};
 use crate::transport::{Attempt, Deadline, TransportErrorKind};
-use serde::Deserialize;
 
 /// Where else the program is looked for: a service's `PATH` often lacks these.
 const SBIN: &[&str] = &["/sbin", "/usr/sbin", "/usr/local/sbin"];
 
-/// Ports a hub could have at most.
-
-#[derive(Deserialize)]
-struct Uhubctl {
-    #[serde(deserialize_with = "text")]
-    location: String,
-    #[serde(default = "default_exe", deserialize_with = "text")]
-    uhubctl_exe: String,
+keys! {
+    pub(super) struct Uhubctl {
+        location: TextOrNumber, "where the hub is plugged in, as uhubctl lists it: 1-2.4.4";
+        uhubctl_exe: TextOrNumber = "uhubctl",
+            "the program, by name (also looked for in the sbin folders) or path";
+    }
 }
 
-fn default_exe() -> String {
-    "uhubctl".into()
-}
-
-pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
-    let keys: Uhubctl = settings.read()?;
-    if keys.location.is_empty() || keys.location.starts_with('-') {
+pub(super) fn build(keys: Uhubctl, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+    if keys.location.starts_with('-') {
         return Err(settings.error("location", "expected a hub's location as 1-2.4.4"));
     }
     Ok(Box::new(keys))

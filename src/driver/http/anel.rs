@@ -25,19 +25,10 @@ pub(super) const SPEC: DriverSpec = DriverSpec {
         "anel_netpwrctrlpro",
     ],
     models: "ANEL NET-PwrCtrl ADV, IO, PRO",
-    keys: &[
-        IP,
-        HOSTNAME,
-        PROTOCOL,
-        INSECURE,
-        CA_FILE,
-        username("\"admin\""),
-        password("\"anel\""),
-    ],
     outlets: Has::Numbers(1, 8),
     verified_by: "simulator; UNVERIFIED on hardware: the ADV and IO layout of /strg.cfg \
                   (known from one other client), and that a switched outlet shows there at once",
-    build: &build,
+    build: &By(build),
     ..super::SPEC
 };
 
@@ -46,10 +37,19 @@ struct Anel {
     credentials: String,
 }
 
-fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
-    let (user, password) = settings.read::<Credentials>()?.or("admin", "anel");
-    let credentials = encode(&format!("{user}{password}"));
-    let mut client = client(settings, PortKey::Unread, basic((user, password)))?;
+keys! {
+    struct Keys {
+        ..host: Host;
+        ..way: Way;
+        username: TextOrNumber = "admin", USERNAME;
+        password: Secret = "anel", PASSWORD;
+    }
+}
+
+fn build(keys: Keys, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+    let credentials = encode(&format!("{}{}", &*keys.username, keys.password.reveal()));
+    let login = basic(keys.username, &keys.password);
+    let mut client = client(settings, &keys.host, keys.way, None, login)?;
     client.hide(&credentials);
     Ok(Box::new(Anel {
         client,

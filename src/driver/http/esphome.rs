@@ -15,23 +15,6 @@ use std::sync::Arc;
 pub(super) const SPEC: DriverSpec = DriverSpec {
     names: &["esphome-http"],
     models: "any ESPHome node with web_server",
-    keys: &[
-        IP,
-        HOSTNAME,
-        port("80"),
-        PROTOCOL,
-        INSECURE,
-        CA_FILE,
-        username("none"),
-        password("none"),
-        basic_login("\"until-digest\""),
-        key(
-            "switch_ids",
-            "list",
-            "none",
-            "switches that outlets 1, 2, ... stand for, each as an outlet is written",
-        ),
-    ],
     outlets: Has::Told(
         "a switch's name as in the node's YAML, Desk Lamp, after the name of its sub-device \
          where it is on one, Kitchen/Desk Lamp (firmware before 2026.1: its object id, \
@@ -39,7 +22,7 @@ pub(super) const SPEC: DriverSpec = DriverSpec {
     ),
     verified_by: "simulator, its digest login by hand with CherryPy; names and sub-devices as in \
                   ESPHome's source of 2026; UNVERIFIED on hardware",
-    build: &build,
+    build: &By(build),
     ..super::SPEC
 };
 
@@ -48,20 +31,30 @@ struct Esphome {
     switch_ids: Arc<[String]>,
 }
 
-fn build(settings: &Settings) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
-    #[derive(Deserialize)]
+keys! {
     struct Keys {
-        #[serde(default)]
-        switch_ids: Vec<String>,
+        ..host: Host;
+        ..port: WebPort;
+        ..way: Way;
+        ..login: Credentials;
+        basic_login: Basic = "until-digest", BASIC_LOGIN;
+        switch_ids: Vec<String> = [],
+            "switches that outlets 1, 2, ... stand for, each as an outlet is written";
     }
-    let keys: Keys = settings.read()?;
-    let login = match settings.read::<Credentials>()?.both() {
-        Some(pair) => asked(settings, pair, Basic::UntilDigest)?,
+}
+
+fn build(keys: Keys, settings: &Settings) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
+    let login = match keys.login.both() {
+        Some((user, password)) => Login::Asked {
+            user,
+            password,
+            basic: keys.basic_login,
+        },
         None => Login::Open,
     };
     let switch_ids: Arc<[String]> = keys.switch_ids.into();
     let driver = Esphome {
-        client: client(settings, PortKey::Or(80), login)?,
+        client: client(settings, &keys.host, keys.way, keys.port.port, login)?,
         switch_ids: Arc::clone(&switch_ids),
     };
     let outlets = Outlets::rule(move |outlet| find(&switch_ids, outlet));

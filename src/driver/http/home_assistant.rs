@@ -13,20 +13,11 @@ use serde_json::Value;
 pub(super) const SPEC: DriverSpec = DriverSpec {
     names: &["home-assistant-http"],
     models: "any switch entity of Home Assistant",
-    keys: &[
-        HOSTNAME,
-        IP,
-        port("80"),
-        PROTOCOL,
-        INSECURE,
-        CA_FILE,
-        key("api_key", "text", "none", "long-lived access token"),
-    ],
     outlets: Has::Told("entity ids without the switch. before them"),
     verified_by: "simulator; UNVERIFIED: the empty list for an unknown entity",
     // Integrations that poll ask their devices each 30 s.
     shows_within: 30,
-    build: &build,
+    build: &By(build),
     ..super::SPEC
 };
 
@@ -34,13 +25,16 @@ struct HomeAssistant {
     client: Client,
 }
 
-fn build(settings: &Settings) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
-    #[derive(Deserialize)]
+keys! {
     struct Keys {
-        #[serde(default)]
-        api_key: Option<Secret>,
+        ..host: Host;
+        ..port: WebPort;
+        ..way: Way;
+        api_key: Option<Secret>, "long-lived access token";
     }
-    let keys: Keys = settings.read()?;
+}
+
+fn build(keys: Keys, settings: &Settings) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
     // Without a token there is nothing to send; the answer will be 401.
     let login = match keys.api_key {
         Some(token) if !token.reveal().bytes().all(|byte| byte.is_ascii_graphic()) => {
@@ -50,7 +44,7 @@ fn build(settings: &Settings) -> Result<(Box<dyn Driver>, Outlets), SettingsErro
         None => Login::Open,
     };
     let driver = HomeAssistant {
-        client: client(settings, PortKey::Or(80), login)?,
+        client: client(settings, &keys.host, keys.way, keys.port.port, login)?,
     };
     // Home Assistant takes them in any letter case.
     let outlets = Outlets::rule(|outlet| {
@@ -106,7 +100,9 @@ mod tests {
     #[test]
     fn a_token_that_no_header_can_hold_is_refused() {
         for text in [r#"{"api_key": "a b"}"#, r#"{"api_key": "a\r\nX: y"}"#] {
-            let error = build(&super::super::tests::settings("x", text)).err();
+            let error = By(build)
+                .of(&super::super::tests::settings("x", text))
+                .err();
             let error = error.expect("refused");
             assert_eq!(error.key.as_deref(), Some("api_key"));
             assert!(!error.message.contains('X'));

@@ -10,19 +10,9 @@ use crate::request::Outlet;
 pub(super) const SPEC: DriverSpec = DriverSpec {
     names: &["intellinet"],
     models: "Intellinet 163682",
-    keys: &[
-        IP,
-        HOSTNAME,
-        port("80"),
-        PROTOCOL,
-        INSECURE,
-        CA_FILE,
-        username("\"admin\""),
-        password("\"admin\""),
-    ],
     outlets: Has::Numbers(0, 7),
     verified_by: "simulator, with a captured status.xml; UNVERIFIED on hardware",
-    build: &build,
+    build: &By(build),
     ..super::SPEC
 };
 
@@ -30,10 +20,19 @@ struct Intellinet {
     client: Client,
 }
 
-fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
-    let login = basic(settings.read::<Credentials>()?.or("admin", "admin"));
+keys! {
+    struct Keys {
+        ..host: Host;
+        ..port: WebPort;
+        ..way: Way;
+        ..login: Admin;
+    }
+}
+
+fn build(keys: Keys, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+    let login = basic(keys.login.username, &keys.login.password);
     Ok(Box::new(Intellinet {
-        client: client(settings, PortKey::Or(80), login)?,
+        client: client(settings, &keys.host, keys.way, keys.port.port, login)?,
     }))
 }
 

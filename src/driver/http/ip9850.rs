@@ -11,18 +11,9 @@ use form_urlencoded::byte_serialize;
 pub(super) const SPEC: DriverSpec = DriverSpec {
     names: &["ip9850"],
     models: "Aviosys IP Power 9850",
-    keys: &[
-        IP,
-        HOSTNAME,
-        PROTOCOL,
-        INSECURE,
-        CA_FILE,
-        username("none"),
-        password("none"),
-    ],
     outlets: Has::Numbers(1, 4),
     verified_by: "simulator; UNVERIFIED on hardware: the echo's exact form",
-    build: &build,
+    build: &By(build),
     ..super::SPEC
 };
 
@@ -32,14 +23,21 @@ struct Ip9850 {
     login: String,
 }
 
-fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
-    let keys: Credentials = settings.read()?;
-    let mut client = client(settings, PortKey::Unread, Login::Open)?;
+keys! {
+    struct Keys {
+        ..host: Host;
+        ..way: Way;
+        ..login: Credentials;
+    }
+}
+
+fn build(keys: Keys, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+    let mut client = client(settings, &keys.host, keys.way, None, Login::Open)?;
     let mut login = String::new();
-    if let Some(user) = keys.username {
+    if let Some(user) = keys.login.username {
         login.extend(["user=", &form(&user), "&"]);
     }
-    if let Some(password) = keys.password {
+    if let Some(password) = keys.login.password {
         client.hide(password.reveal());
         login.extend(["pass=", &form(password.reveal()), "&"]);
     }

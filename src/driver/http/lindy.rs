@@ -6,23 +6,14 @@
 use super::*;
 use crate::driver::{Driver, outlet_number};
 use crate::request::Outlet;
+use crate::settings::Ignored;
 
 pub(super) const SPEC: DriverSpec = DriverSpec {
     names: &["LindyIPowerClassic8"],
     models: "Lindy IPower Classic 8 (32657), DigiPower; outlet 1 is A",
-    keys: &[
-        IP,
-        HOSTNAME,
-        PROTOCOL,
-        INSECURE,
-        CA_FILE,
-        username("none"),
-        password("none"),
-        key("port", "number", "none", "not used: the port is always 80"),
-    ],
     outlets: Has::Numbers(1, 8),
     verified_by: "simulator; UNVERIFIED on hardware",
-    build: &build,
+    build: &By(build),
     ..super::SPEC
 };
 
@@ -30,13 +21,23 @@ struct Lindy {
     client: Client,
 }
 
-fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
-    let login = settings
-        .read::<Credentials>()?
-        .both()
-        .map_or(Login::Open, basic);
+keys! {
+    struct Keys {
+        ..host: Host;
+        ..way: Way;
+        ..login: Credentials;
+        #[expect(dead_code, reason = "old files have it")]
+        port: Ignored => "80", "not used: the port is always 80";
+    }
+}
+
+fn build(keys: Keys, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+    let login = match keys.login.both() {
+        Some((user, password)) => Login::Basic { user, password },
+        None => Login::Open,
+    };
     Ok(Box::new(Lindy {
-        client: client(settings, PortKey::Unread, login)?,
+        client: client(settings, &keys.host, keys.way, None, login)?,
     }))
 }
 

@@ -26,13 +26,13 @@ mod shelly;
 mod tasmota;
 mod ubus;
 
-use super::{DEVICE_TIMEOUT, DriverError, DriverSpec, HOSTNAME, Has, IP, Key, SHOWS_WITHIN, key};
+use super::{By, DEVICE_TIMEOUT, DriverError, DriverSpec, Has, Host, SHOWS_WITHIN};
 use crate::request::{Proof, State, Switch};
-use crate::settings::{self, Address, Secret, Settings, SettingsError};
+use crate::settings::{Secret, Settings, SettingsError, TextOrNumber, keys, words};
 use crate::transport::http::{Answer, Basic, Client, Login, Origin, Request, Trust};
 use crate::transport::kept::tried_again;
 use crate::transport::{Attempt, Deadline, TransportError, TransportErrorKind};
-use serde::Deserialize;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 
 /// Every driver name of this transport.
@@ -61,70 +61,57 @@ const SPEC: DriverSpec = DriverSpec {
     any_case: false,
     models: "",
     transport: "http",
-    keys: &[],
     outlets: Has::Told(""),
     reads_back: true,
     verified_by: "",
     timeout: DEVICE_TIMEOUT,
     shows_within: SHOWS_WITHIN,
-    build: &no_driver,
+    build: &By(no_driver),
 };
 
 /// Stands in [`SPEC`] until a row names its own.
-fn no_driver(settings: &Settings) -> Result<Box<dyn super::Driver>, SettingsError> {
+fn no_driver((): (), settings: &Settings) -> Result<Box<dyn super::Driver>, SettingsError> {
     Err(settings.error("driver", "this row of the table has no driver"))
 }
 
-const PROTOCOL: Key = key(
-    "protocol",
-    "text",
-    "\"http\"",
-    "http or https; https listens on port 443 unless told otherwise",
-);
-const INSECURE: Key = key(
-    "insecure",
-    "flag",
-    "false",
-    "accept any certificate (https)",
-);
-const CA_FILE: Key = key(
-    "ca_file",
-    "text",
-    "none",
-    "PEM file with the PDU's certificate or its authority's (https)",
-);
-
-const fn port(default: &'static str) -> Key {
-    key("port", "number", default, "TCP port")
+keys! {
+    /// How a PDU is spoken to.
+    struct Way {
+        protocol: Scheme = "http", "https listens on port 443 unless told otherwise";
+        insecure: bool = false, "accept any certificate (https)";
+        ca_file: Option<PathBuf>, "PEM file with the PDU's certificate or its authority's (https)";
+    }
 }
 
-const fn username(default: &'static str) -> Key {
-    key("username", "text", default, "user name")
+/// With or without TLS?
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scheme {
+    Http,
+    Https,
 }
 
-const fn password(default: &'static str) -> Key {
-    key("password", "text", default, "password")
+words! { Scheme: "http" = Scheme::Http, "https" = Scheme::Https }
+
+keys! {
+    /// A port of its own, on a PDU that may have one.
+    struct WebPort {
+        port: Option<NonZeroU16> => "80", "TCP port; with https 443 unless told otherwise";
+    }
 }
 
-/// User and password as configs have them; a driver adds its defaults.
-#[derive(Deserialize)]
-struct Credentials {
-    #[serde(default, deserialize_with = "settings::maybe_text")]
-    username: Option<String>,
-    #[serde(default)]
-    password: Option<Secret>,
+/// What the keys `username` and `password` are for.
+const USERNAME: &str = "user name";
+const PASSWORD: &str = "password";
+
+keys! {
+    /// User and password, where the PDU wants them.
+    struct Credentials {
+        username: Option<TextOrNumber>, USERNAME;
+        password: Option<Secret>, PASSWORD;
+    }
 }
 
 impl Credentials {
-    /// With the factory's user and password where the config has none.
-    fn or(self, user: &str, password: &str) -> (String, String) {
-        (
-            self.username.unwrap_or_else(|| user.to_owned()),
-            self.password
-                .map_or_else(|| password.to_owned(), |secret| secret.reveal().to_owned()),
-        )
-    }
-
     /// Both, where both are given and not empty.
     fn both(&self) -> Option<(String, String)> {
         let user = self.username.as_deref().unwrap_or_default();
@@ -133,145 +120,65 @@ impl Credentials {
     }
 }
 
-/// The key of logins that are made as the PDU asks.
-const fn basic_login(default: &'static str) -> Key {
-    key(
-        "basic_login",
-        "text",
-        default,
-        "when Basic login, which shows the password to whoever listens, is the answer where the PDU \
-         asks for it: \"never\", \"until-digest\" (until the PDU has once asked for digest), \
-         \"always\"",
-    )
+keys! {
+    /// The factory's user and password, where the config has no others.
+    struct Admin {
+        username: TextOrNumber = "admin", USERNAME;
+        password: Secret = "admin", PASSWORD;
+    }
 }
 
-/// A login as the PDU asks for it.
-fn asked(
-    settings: &Settings,
-    (user, password): (String, String),
-    default: Basic,
-) -> Result<Login, SettingsError> {
-    #[derive(Deserialize)]
-    struct Keys {
-        #[serde(default)]
-        basic_login: Option<String>,
+/// What the key `basic_login` is for.
+const BASIC_LOGIN: &str = "when Basic login, which shows the password to whoever listens, is the \
+    answer where the PDU asks for it: never, until the PDU has once asked for digest, always";
+
+words! {
+    Basic: "never" = Basic::Never, "until-digest" = Basic::UntilDigest, "always" = Basic::Always
+}
+
+fn basic(user: TextOrNumber, password: &Secret) -> Login {
+    Login::Basic {
+        user: user.0,
+        password: password.reveal().to_owned(),
     }
-    let basic = match settings.read::<Keys>()?.basic_login.as_deref() {
-        None => default,
-        Some("never") => Basic::Never,
-        Some("until-digest") => Basic::UntilDigest,
-        Some("always") => Basic::Always,
-        Some(other) => {
-            return Err(settings.error(
-                "basic_login",
-                format!("expected \"never\", \"until-digest\" or \"always\", got {other:?}"),
-            ));
-        }
-    };
-    Ok(Login::Asked {
-        user,
-        password,
-        basic,
+}
+
+/// Where a PDU answers; without a port of its own that is the scheme's.
+fn origin(
+    settings: &Settings,
+    host: &Host,
+    way: &Way,
+    port: Option<NonZeroU16>,
+) -> Result<Origin, SettingsError> {
+    let tls = way.protocol == Scheme::Https;
+    let usual = if tls { 443 } else { 80 };
+    let address = host.address(settings, port.map_or(usual, NonZeroU16::get))?;
+    Ok(Origin {
+        tls,
+        host: address.host,
+        port: address.port,
     })
 }
 
-fn basic((user, password): (String, String)) -> Login {
-    Login::Basic { user, password }
-}
-
-/// Does the driver read a `port` key?
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum PortKey {
-    /// Yes; this is the port without it.
-    Or(u16),
-    /// No: the scheme's own port, or the address's.
-    Unread,
-}
-
 /// The client that a PDU's settings ask for.
-fn client(settings: &Settings, port: PortKey, login: Login) -> Result<Client, SettingsError> {
-    let way = Way::read(settings)?;
-    let address = settings.address(way.port(settings, port)?)?;
-    way.client(settings, address, login)
-}
-
-/// How a PDU is reached, as written.
-#[derive(Deserialize)]
-struct Way {
-    #[serde(default)]
-    ip: Option<String>,
-    #[serde(default)]
-    hostname: Option<String>,
-    #[serde(default)]
-    protocol: Option<String>,
-    #[serde(default, deserialize_with = "settings::flag")]
-    insecure: bool,
-    #[serde(default)]
-    ca_file: Option<PathBuf>,
-    #[serde(skip)]
-    tls: bool,
-}
-
-impl Way {
-    fn read(settings: &Settings) -> Result<Self, SettingsError> {
-        let mut way: Self = settings.read()?;
-        way.tls = match way.protocol.as_deref() {
-            None | Some("http") => false,
-            Some("https") => true,
-            Some(other) => {
-                return Err(settings.error(
-                    "protocol",
-                    format!("expected \"http\" or \"https\", got {other:?}"),
-                ));
-            }
-        };
-        if way.insecure && way.ca_file.is_some() {
-            return Err(settings.error("insecure", "makes no sense together with ca_file"));
-        }
-        Ok(way)
+fn client(
+    settings: &Settings,
+    host: &Host,
+    way: Way,
+    port: Option<NonZeroU16>,
+    login: Login,
+) -> Result<Client, SettingsError> {
+    if way.insecure && way.ca_file.is_some() {
+        return Err(settings.error("insecure", "makes no sense together with ca_file"));
     }
-
-    fn port(&self, settings: &Settings, port: PortKey) -> Result<u16, SettingsError> {
-        #[derive(Deserialize)]
-        struct Keys {
-            #[serde(default, deserialize_with = "settings::maybe_number")]
-            port: Option<u16>,
-        }
-        let usual = if self.tls { 443 } else { 80 };
-        let PortKey::Or(default) = port else {
-            return Ok(usual);
-        };
-        match settings.read::<Keys>()?.port {
-            Some(0) => Err(settings.error("port", "expected 1 to 65535, got 0")),
-            Some(port) => Ok(port),
-            None if default == 80 => Ok(usual),
-            None => Ok(default),
-        }
-    }
-
-    fn client(
-        self,
-        settings: &Settings,
-        address: Address,
-        login: Login,
-    ) -> Result<Client, SettingsError> {
-        let key = match (&self.ip, &self.hostname) {
-            (Some(ip), _) if !ip.is_empty() => "ip",
-            (_, Some(hostname)) if !hostname.is_empty() => "hostname",
-            _ => "driver",
-        };
-        let trust = match self.ca_file {
-            _ if self.insecure => Trust::Insecure,
-            Some(file) => Trust::File(file),
-            None => Trust::System,
-        };
-        let origin = Origin {
-            tls: self.tls,
-            host: address.host,
-            port: address.port,
-        };
-        Client::new(origin, login, trust).map_err(|message| settings.error(key, message))
-    }
+    let origin = origin(settings, host, &way, port)?;
+    let trust = match way.ca_file {
+        _ if way.insecure => Trust::Insecure,
+        Some(file) => Trust::File(file),
+        None => Trust::System,
+    };
+    let key = host.given().map_or("driver", |(key, _)| key);
+    Client::new(origin, login, trust).map_err(|message| settings.error(key, message))
 }
 
 /// Asks, and tells the answers that mean failure apart by their status.
@@ -390,25 +297,24 @@ mod tests {
 
     #[test]
     fn ports_come_from_the_address_the_key_or_the_scheme() {
-        for (text, port, expected) in [
-            ("{}", PortKey::Or(80), 80),
-            (r#"{"protocol": "https"}"#, PortKey::Or(80), 443),
-            (
-                r#"{"protocol": "https", "port": "8443"}"#,
-                PortKey::Or(80),
-                8443,
-            ),
-            (
-                r#"{"protocol": "https", "port": 8443}"#,
-                PortKey::Unread,
-                443,
-            ),
-            (r#"{"port": "any"}"#, PortKey::Unread, 80),
-            (r#"{"port": 9998}"#, PortKey::Or(9999), 9998),
+        keys! {
+            struct Keys {
+                ..host: Host;
+                ..port: WebPort;
+                ..way: Way;
+            }
+        }
+        for (text, expected) in [
+            ("{}", 80),
+            (r#"{"protocol": "https"}"#, 443),
+            (r#"{"protocol": "https", "port": "8443"}"#, 8443),
+            (r#"{"port": 9998}"#, 9998),
+            (r#"{"port": 9998, "ip": "h:81"}"#, 81),
         ] {
             let settings = settings("x", text);
-            let way = Way::read(&settings).expect("reads");
-            assert_eq!(way.port(&settings, port), Ok(expected), "{text}");
+            let keys: Keys = settings.keys().expect("reads");
+            let origin = origin(&settings, &keys.host, &keys.way, keys.port.port);
+            assert_eq!(origin.map(|origin| origin.port), Ok(expected), "{text}");
         }
     }
 

@@ -5,29 +5,14 @@ use crate::driver::{Driver, Outlets, outlet_number};
 use crate::request::Outlet;
 use crate::transport::http::Method;
 use serde_json::Value;
+use std::num::NonZeroU32;
 
 pub(super) const SPEC: DriverSpec = DriverSpec {
     names: &["netiojson"],
     models: "NETIO 4, 4All, PowerPDU, PowerBOX, PowerCable with the JSON API",
-    keys: &[
-        IP,
-        HOSTNAME,
-        port("80"),
-        PROTOCOL,
-        INSECURE,
-        CA_FILE,
-        username("\"admin\""),
-        password("\"admin\""),
-        key(
-            "number_of_outputs",
-            "number",
-            "4",
-            "how many outlets it has",
-        ),
-    ],
     outlets: Has::Told("1 to number_of_outputs"),
     verified_by: "simulator; each answer shows the outlet's state",
-    build: &build,
+    build: &By(build),
     ..super::SPEC
 };
 
@@ -35,24 +20,22 @@ struct Netio {
     client: Client,
 }
 
-fn build(settings: &Settings) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
-    #[derive(Deserialize)]
+keys! {
     struct Keys {
-        #[serde(default = "four", deserialize_with = "settings::number")]
-        number_of_outputs: u32,
+        ..host: Host;
+        ..port: WebPort;
+        ..way: Way;
+        ..login: Admin;
+        number_of_outputs: NonZeroU32 = 4, "how many outlets it has";
     }
-    fn four() -> u32 {
-        4
-    }
-    let keys: Keys = settings.read()?;
-    if keys.number_of_outputs == 0 {
-        return Err(settings.error("number_of_outputs", "expected 1 or more, got 0"));
-    }
-    let login = basic(settings.read::<Credentials>()?.or("admin", "admin"));
+}
+
+fn build(keys: Keys, settings: &Settings) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
+    let login = basic(keys.login.username, &keys.login.password);
     let driver = Netio {
-        client: client(settings, PortKey::Or(80), login)?,
+        client: client(settings, &keys.host, keys.way, keys.port.port, login)?,
     };
-    let outlets = Outlets::Range(1..=keys.number_of_outputs);
+    let outlets = Outlets::Range(1..=keys.number_of_outputs.get());
     Ok((Box::new(driver), outlets))
 }
 

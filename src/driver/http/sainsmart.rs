@@ -11,11 +11,10 @@ use crate::request::Outlet;
 pub(super) const SPEC: DriverSpec = DriverSpec {
     names: &["sainsmart"],
     models: "SainSmart Ethernet relay boards, 30000 firmware",
-    keys: &[IP, HOSTNAME, PROTOCOL, INSECURE, CA_FILE],
     outlets: Has::Numbers(1, 16),
     verified_by: "simulator; UNVERIFIED on hardware: both ways of reading states (each known from \
                   one other client); a board that has neither is believed its HTTP 200",
-    build: &build,
+    build: &By(build),
     ..super::SPEC
 };
 
@@ -26,9 +25,16 @@ struct Sainsmart {
     client: Client,
 }
 
-fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+keys! {
+    struct Keys {
+        ..host: Host;
+        ..way: Way;
+    }
+}
+
+fn build(keys: Keys, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
     Ok(Box::new(Sainsmart {
-        client: client(settings, PortKey::Unread, Login::Open)?,
+        client: client(settings, &keys.host, keys.way, None, Login::Open)?,
     }))
 }
 

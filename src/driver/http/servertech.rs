@@ -9,18 +9,9 @@ use serde_json::Value;
 pub(super) const SPEC: DriverSpec = DriverSpec {
     names: &["servertechpro2"],
     models: "Server Technology PRO2, PRO3X with JAWS",
-    keys: &[
-        IP,
-        HOSTNAME,
-        PROTOCOL,
-        INSECURE,
-        CA_FILE,
-        username("\"admin\""),
-        password("\"admin\""),
-    ],
     outlets: Has::Told("outlet ids as AA1"),
     verified_by: "simulator; UNVERIFIED on hardware: the letter case of states",
-    build: &build,
+    build: &By(build),
     ..super::SPEC
 };
 
@@ -28,10 +19,18 @@ struct Servertech {
     client: Client,
 }
 
-fn build(settings: &Settings) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
-    let login = basic(settings.read::<Credentials>()?.or("admin", "admin"));
+keys! {
+    struct Keys {
+        ..host: Host;
+        ..way: Way;
+        ..login: Admin;
+    }
+}
+
+fn build(keys: Keys, settings: &Settings) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
+    let login = basic(keys.login.username, &keys.login.password);
     let driver = Servertech {
-        client: client(settings, PortKey::Unread, login)?,
+        client: client(settings, &keys.host, keys.way, None, login)?,
     };
     let outlets = Outlets::rule(|outlet| {
         let outlet = named(outlet, "an outlet id as AA1")?;

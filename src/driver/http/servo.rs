@@ -4,38 +4,19 @@
 //! while its reset is off.
 
 use super::*;
-use crate::driver::Driver;
+use crate::driver::{Driver, SAME_AS_IP};
 use crate::request::Outlet;
-use crate::settings::Address;
+use crate::settings::TextOrList;
 use crate::transport::http::Method;
 use roxmltree::{Document, Node};
 
 pub(super) const SPEC: DriverSpec = DriverSpec {
     names: &["SERVO"],
     models: "machines on a Chromium servo board (servod)",
-    keys: &[
-        key(
-            "ip",
-            "text",
-            "\"localhost\"",
-            "where servod runs, maybe with :port",
-        ),
-        key("hostname", "text", "\"localhost\"", "the same as ip"),
-        port("9999"),
-        PROTOCOL,
-        INSECURE,
-        CA_FILE,
-        key(
-            "ctrls",
-            "list",
-            "[\"cold_reset\"]",
-            "controls to set, in order: power_state, warm_reset, cold_reset; or one of them",
-        ),
-    ],
     outlets: Has::One,
     verified_by: "simulator and Python's XML-RPC server; UNVERIFIED: reading a reset line back (power_state \
                   cannot be read: servod's answer without a fault counts)",
-    build: &build,
+    build: &By(build),
     ..super::SPEC
 };
 
@@ -77,23 +58,21 @@ struct Servo {
     controls: Vec<Control>,
 }
 
-fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Names {
-        One(String),
-        Several(Vec<String>),
-    }
-    #[derive(Deserialize)]
+keys! {
     struct Keys {
-        #[serde(default)]
-        ctrls: Option<Names>,
+        ip: Option<String> => "\"localhost\"", "where servod runs, maybe with :port";
+        hostname: Option<String>, SAME_AS_IP;
+        port: NonZeroU16 = 9999, "TCP port";
+        ctrls: TextOrList = ["cold_reset"],
+            "controls to set, in order: power_state, warm_reset, cold_reset; or one of them";
+        ..way: Way;
     }
-    let keys: Keys = settings.read()?;
+}
+
+fn build(keys: Keys, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
     let names = match keys.ctrls {
-        None => vec![Control::ColdReset.name().to_owned()],
-        Some(Names::One(name)) => vec![name],
-        Some(Names::Several(names)) => names,
+        TextOrList::Text(name) => vec![name],
+        TextOrList::List(names) => names,
     };
     let controls: Vec<Control> = names
         .iter()
@@ -107,19 +86,13 @@ fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
     if controls.is_empty() {
         return Err(settings.error("ctrls", "expected at least one control"));
     }
-    let way = Way::read(settings)?;
-    let port = way.port(settings, PortKey::Or(9999))?;
-    let given = |key: &Option<String>| key.as_deref().is_some_and(|text| !text.is_empty());
-    let address = if given(&way.ip) || given(&way.hostname) {
-        settings.address(port)?
-    } else {
-        Address {
-            host: "localhost".into(),
-            port,
-        }
+    let host = Host {
+        ip: keys.ip,
+        hostname: keys.hostname,
     };
+    let host = host.or("localhost");
     Ok(Box::new(Servo {
-        client: way.client(settings, address, Login::Open)?,
+        client: client(settings, &host, keys.way, Some(keys.port), Login::Open)?,
         controls,
     }))
 }
@@ -341,7 +314,11 @@ mod tests {
             (r#"{"ctrls": []}"#, false),
             (r#"{"ctrls": 1}"#, false),
         ] {
-            assert_eq!(build(&settings("SERVO", text)).is_ok(), works, "{text}");
+            assert_eq!(
+                By(build).of(&settings("SERVO", text)).is_ok(),
+                works,
+                "{text}"
+            );
         }
     }
 }

@@ -12,19 +12,9 @@ use serde_json::Value;
 pub(super) const SPEC: DriverSpec = DriverSpec {
     names: &["shelly_gen2"],
     models: "Shelly Plus, Pro, Gen3 and Gen4 devices with switches",
-    keys: &[
-        IP,
-        HOSTNAME,
-        PROTOCOL,
-        INSECURE,
-        CA_FILE,
-        username("\"admin\""),
-        password("none"),
-        basic_login("\"never\""),
-    ],
     outlets: Has::Numbers(0, 3),
     verified_by: "simulator",
-    build: &build,
+    build: &By(build),
     ..super::SPEC
 };
 
@@ -32,16 +22,30 @@ struct Shelly {
     client: Client,
 }
 
-fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
-    let keys: Credentials = settings.read()?;
-    let login = match &keys.password {
-        Some(password) if !password.reveal().is_empty() => {
-            asked(settings, keys.or("admin", ""), Basic::Never)?
-        }
-        _ => Login::Open,
+keys! {
+    struct Keys {
+        ..host: Host;
+        ..way: Way;
+        username: TextOrNumber = "admin", USERNAME;
+        password: Option<Secret>, PASSWORD;
+        basic_login: Basic = "never", BASIC_LOGIN;
+    }
+}
+
+fn build(keys: Keys, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+    let login = match keys
+        .password
+        .filter(|password| !password.reveal().is_empty())
+    {
+        Some(password) => Login::Asked {
+            user: keys.username.0,
+            password: password.reveal().to_owned(),
+            basic: keys.basic_login,
+        },
+        None => Login::Open,
     };
     Ok(Box::new(Shelly {
-        client: client(settings, PortKey::Unread, login)?,
+        client: client(settings, &keys.host, keys.way, None, login)?,
     }))
 }
 

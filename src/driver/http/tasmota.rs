@@ -10,22 +10,13 @@ use crate::driver::{Driver, Outlets, outlet_number};
 use crate::request::Outlet;
 use form_urlencoded::byte_serialize;
 use serde_json::Value;
+use std::num::NonZeroU32;
 
 pub(super) const ANY: DriverSpec = DriverSpec {
     names: &["tasmota"],
     models: "any Tasmota device",
-    keys: &[
-        IP,
-        HOSTNAME,
-        PROTOCOL,
-        INSECURE,
-        CA_FILE,
-        username("none"),
-        password("none"),
-        key("port_count", "number", "1", "how many relays it has"),
-    ],
     outlets: Has::Told("1 to port_count"),
-    build: &build_counted,
+    build: &By(build_counted),
     ..SONOFF_S20
 };
 
@@ -39,19 +30,10 @@ pub(super) const BRENNENSTUHL: DriverSpec = DriverSpec {
 pub(super) const SONOFF_S20: DriverSpec = DriverSpec {
     names: &["sonoff_s20_tasmota"],
     models: "Sonoff S20 with Tasmota",
-    keys: &[
-        IP,
-        HOSTNAME,
-        PROTOCOL,
-        INSECURE,
-        CA_FILE,
-        username("none"),
-        password("none"),
-    ],
     outlets: Has::Numbers(1, 1),
     verified_by: "simulator; the firmware's source. A reading (Status 11) leaves a running PulseTime \
                   alone; with MQTT on, the device publishes it",
-    build: &build,
+    build: &By(build),
     ..super::SPEC
 };
 
@@ -61,22 +43,33 @@ struct Tasmota {
     login: String,
 }
 
-fn build_counted(settings: &Settings) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
-    #[derive(Deserialize)]
+keys! {
     struct Keys {
-        #[serde(default, deserialize_with = "settings::maybe_number")]
-        port_count: Option<u32>,
+        ..host: Host;
+        ..way: Way;
+        ..login: Credentials;
     }
-    let outlets = match settings.read::<Keys>()?.port_count {
-        Some(0) => return Err(settings.error("port_count", "expected 1 or more, got 0")),
-        count => Outlets::Range(1..=count.unwrap_or(1)),
-    };
-    Ok((build(settings)?, outlets))
 }
 
-fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
-    let mut client = client(settings, PortKey::Unread, Login::Open)?;
-    let login = match settings.read::<Credentials>()?.both() {
+keys! {
+    /// What a device with any number of relays reads.
+    struct Counted {
+        ..own: Keys;
+        port_count: NonZeroU32 = 1, "how many relays it has";
+    }
+}
+
+fn build_counted(
+    keys: Counted,
+    settings: &Settings,
+) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
+    let outlets = Outlets::Range(1..=keys.port_count.get());
+    Ok((build(keys.own, settings)?, outlets))
+}
+
+fn build(keys: Keys, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+    let mut client = client(settings, &keys.host, keys.way, None, Login::Open)?;
+    let login = match keys.login.both() {
         Some((user, password)) => {
             let form = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
             client.hide(&password);

@@ -12,11 +12,10 @@ use serde_json::Value;
 pub(super) const SPEC: DriverSpec = DriverSpec {
     names: &["ubus"],
     models: "OpenWrt PoE switches (realtek-poe) with uhttpd-mod-ubus",
-    keys: &[IP, HOSTNAME, PROTOCOL, INSECURE, CA_FILE],
     outlets: Has::Told("N of the interface lanN"),
     verified_by: "simulator; UNVERIFIED: the status object that newer realtek-poe gives for each \
                   port",
-    build: &build,
+    build: &By(build),
     ..super::SPEC
 };
 
@@ -27,9 +26,16 @@ struct Ubus {
     client: Client,
 }
 
-fn build(settings: &Settings) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
+keys! {
+    struct Keys {
+        ..host: Host;
+        ..way: Way;
+    }
+}
+
+fn build(keys: Keys, settings: &Settings) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
     let driver = Ubus {
-        client: client(settings, PortKey::Unread, Login::Open)?,
+        client: client(settings, &keys.host, keys.way, None, Login::Open)?,
     };
     Ok((Box::new(driver), Outlets::rule(port)))
 }

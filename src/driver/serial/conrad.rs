@@ -11,10 +11,10 @@
 //! that does not obey is read until it does, and told once more by the next attempt; Python tells it
 //! again at once.
 
-use super::{IDLE, Wire, close};
+use super::{DEVICE, IDLE, Wire, close};
 use crate::driver::{Driver, DriverError, outlet_number};
 use crate::request::{Outlet, Proof, State, Switch};
-use crate::settings::{Settings, SettingsError};
+use crate::settings::{Settings, SettingsError, keys};
 use crate::transport::kept::{Kept, Lost};
 use crate::transport::serial::Line;
 use crate::transport::{Attempt, Deadline, TransportError, TransportErrorKind, printable};
@@ -46,9 +46,15 @@ struct Conrad {
     cards: Option<u32>,
 }
 
-pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+keys! {
+    pub(super) struct Keys {
+        device: String = "/dev/ttyUSB0", DEVICE;
+    }
+}
+
+pub(super) fn build(keys: Keys, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
     Ok(Box::new(Conrad {
-        wire: Wire::new(settings, "/dev/ttyUSB0", 19_200)?,
+        wire: Wire::new(settings, &keys.device, 19_200)?,
         line: Kept::new(IDLE),
         cards: None,
     }))

@@ -7,10 +7,10 @@
 //! The Python driver (1.1.1, compared on the transcripts) sends only the switching byte; the 5Bh
 //! after it is ours.
 
-use super::{IDLE, Wire, close};
+use super::{IDLE, Modem, Wire, close};
 use crate::driver::{Build, Built, Driver, DriverError, outlet_number};
 use crate::request::{Outlet, Proof, State, Switch};
-use crate::settings::{Settings, SettingsError};
+use crate::settings::{Key, Keys, Settings, SettingsError};
 use crate::transport::kept::Kept;
 use crate::transport::serial::Line;
 use crate::transport::{Attempt, Deadline};
@@ -21,9 +21,13 @@ pub(super) struct Model(pub(super) u8);
 const READ: u8 = 0x5b;
 
 impl Build for Model {
+    fn keys(&self) -> Vec<Key> {
+        Modem::rows()
+    }
+
     fn build(&self, settings: &Settings) -> Result<Built, SettingsError> {
         let driver: Box<dyn Driver> = Box::new(Rly {
-            wire: Wire::new(settings, "/dev/ttyACM0", 9600)?,
+            wire: Wire::new(settings, &settings.keys::<Modem>()?.device, 9600)?,
             line: Kept::new(IDLE),
         });
         Ok(driver.into())

@@ -4,12 +4,11 @@ mod conrad;
 mod devantech_usb;
 mod numato;
 
-use super::{DEVICE_TIMEOUT, DriverSpec, Has, Key, SHOWS_WITHIN};
-use crate::settings::{Settings, SettingsError};
+use super::{By, DEVICE_TIMEOUT, DriverSpec, Has, SHOWS_WITHIN};
+use crate::settings::{Settings, SettingsError, keys};
 use crate::transport::kept::Kept;
 use crate::transport::serial::{Line, Port};
 use crate::transport::{Deadline, TransportError};
-use serde::Deserialize;
 use std::time::Duration;
 
 /// Every driver name of this transport.
@@ -20,10 +19,6 @@ pub(super) static SPECS: &[DriverSpec] = &[
         models: "Conrad 197720 and 197730 relay cards, up to 255 in a chain; the first has the \
                  outlets 0 to 7, the next 8 to 15",
         transport: "serial",
-        keys: &[Key {
-            default: "\"/dev/ttyUSB0\"",
-            ..DEVICE
-        }],
         outlets: Has::Within(0, 2039),
         reads_back: true,
         verified_by: "simulator on a pty, Conrad's manual and frames of the Python driver; a card's \
@@ -32,7 +27,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
                       does it, and the first one after an error)",
         timeout: DEVICE_TIMEOUT,
         shows_within: SHOWS_WITHIN,
-        build: &conrad::build,
+        build: &By(conrad::build),
     },
     devantech(
         &["devantech_USB-RLY02", "devantech_USB-RLY82"],
@@ -97,13 +92,16 @@ pub(super) static SPECS: &[DriverSpec] = &[
     ),
 ];
 
-const DEVICE: Key = Key {
-    name: "device",
-    kind: "text",
-    default: "\"/dev/ttyACM0\"",
-    about: "the line: a path (also below /dev/serial/by-id), usb:<serial number of the adapter> \
-            or socket://<host>:<port> for a serial server's raw port",
-};
+/// What the key `device` is for.
+const DEVICE: &str = "the line: a path (also below /dev/serial/by-id), usb:<serial number of the \
+    adapter> or socket://<host>:<port> for a serial server's raw port";
+
+keys! {
+    /// What modules read that are a CDC ACM device of their own.
+    struct Modem {
+        device: String = "/dev/ttyACM0", DEVICE;
+    }
+}
 
 const fn devantech(
     names: &'static [&'static str],
@@ -115,7 +113,6 @@ const fn devantech(
         any_case: false,
         models,
         transport: "serial",
-        keys: &[DEVICE],
         outlets: Has::Numbers(1, model.0 as u32),
         reads_back: true,
         verified_by: "simulator on a pty and Devantech's manuals of USB-RLY02, RLY08B, RLY16, \
@@ -137,7 +134,6 @@ const fn numato(
         any_case: false,
         models,
         transport: "serial",
-        keys: &[DEVICE],
         outlets: Has::Numbers(1, model.0),
         reads_back: true,
         verified_by: "simulator on a pty and Numato's documents. UNVERIFIED: whether 16 channel modules take lower case \
@@ -159,13 +155,7 @@ struct Wire {
 }
 
 impl Wire {
-    fn new(settings: &Settings, default_device: &str, baud: u32) -> Result<Self, SettingsError> {
-        #[derive(Deserialize)]
-        struct Keys {
-            device: Option<String>,
-        }
-        let keys: Keys = settings.read()?;
-        let device = keys.device.as_deref().unwrap_or(default_device);
+    fn new(settings: &Settings, device: &str, baud: u32) -> Result<Self, SettingsError> {
         let port = Port::parse(device).map_err(|message| settings.error("device", message))?;
         Ok(Self { port, baud })
     }

@@ -9,10 +9,10 @@
 //! prompt must come, and the relay is read back (`relay read`). Compared with release
 //! 1.1.1 on the transcripts, these two are all the differences in bytes.
 
-use super::{IDLE, Wire, close};
+use super::{IDLE, Modem, Wire, close};
 use crate::driver::{Build, Built, Driver, DriverError, outlet_number};
 use crate::request::{Outlet, Proof, State, Switch};
-use crate::settings::{Settings, SettingsError};
+use crate::settings::{Key, Keys, Settings, SettingsError};
 use crate::transport::kept::Kept;
 use crate::transport::serial::Line;
 use crate::transport::{Attempt, Deadline, printable};
@@ -24,9 +24,13 @@ pub(super) struct Model(pub(super) u32);
 const MOST: usize = 1024;
 
 impl Build for Model {
+    fn keys(&self) -> Vec<Key> {
+        Modem::rows()
+    }
+
     fn build(&self, settings: &Settings) -> Result<Built, SettingsError> {
         let driver: Box<dyn Driver> = Box::new(Numato {
-            wire: Wire::new(settings, "/dev/ttyACM0", 9600)?,
+            wire: Wire::new(settings, &settings.keys::<Modem>()?.device, 9600)?,
             channels: self.0,
             line: Kept::new(IDLE),
         });

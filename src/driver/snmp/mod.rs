@@ -8,80 +8,15 @@ mod named;
 mod objects;
 mod protocols;
 
-use super::{
-    DEVICE_TIMEOUT, Driver, DriverError, DriverSpec, HOSTNAME, Has, Key, Outlets, SHOWS_WITHIN,
-};
+use super::{By, DEVICE_TIMEOUT, Driver, DriverError, DriverSpec, Has, Outlets, SHOWS_WITHIN};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::transport::snmp::{Session, SnmpError, Value, status_text};
 use crate::transport::{Attempt, Deadline};
 use control::{Control, Reading};
 use std::sync::Arc;
 
-const IP: Key = Key {
-    about: "address or host name, with :port when it is not 161",
-    ..super::IP
-};
-const ON: Key = Key {
-    name: "onsetting",
-    kind: "number",
-    default: "required",
-    about: "the INTEGER that switches on",
-};
-const OFF: Key = Key {
-    name: "offsetting",
-    kind: "number",
-    default: "required",
-    about: "the INTEGER that switches off",
-};
-const OID: Key = Key {
-    name: "oid",
-    kind: "text",
-    default: "none",
-    about: "the control object's OID with * for the outlet; instead of mib and controlpoint",
-};
-const MIB: Key = Key {
-    name: "mib",
-    kind: "text",
-    default: "none",
-    about: "the MIB module of controlpoint: a well-known one, or one with a MIB file on this machine",
-};
-const CONTROLPOINT: Key = Key {
-    name: "controlpoint",
-    kind: "text",
-    default: "none",
-    about: "the control object's name; the outlet is its index, after a 1 (with Eaton's: 0) for \
-            each index that the outlet does not give",
-};
-const INSIDE_NUMBER: Key = Key {
-    name: "inside_number",
-    kind: "flag",
-    default: "false",
-    about: "the outlet replaces the * in controlpoint, and the index is static_ending",
-};
-const STATIC_ENDING: Key = Key {
-    name: "static_ending",
-    kind: "number",
-    default: "0",
-    about: "the index with inside_number",
-};
-const MIB_PATH: Key = Key {
-    name: "mib_path",
-    kind: "text",
-    default: "none",
-    about: "folders with MIB files, separated by colons, searched before the system's",
-};
-const COMMUNITY: Key = Key {
-    name: "community",
-    kind: "text",
-    default: "required",
-    about: "the community that may write",
-};
-const VERSION: Key = Key {
-    name: "version",
-    kind: "text",
-    default: "none",
-    about: "1 or 2c: speak only that; without it v2c is tried first, then v1",
-};
+/// What the key `community` is for.
+const COMMUNITY: &str = "the community that may write";
 
 /// Every driver name of this transport.
 pub(super) static SPECS: &[DriverSpec] = &[
@@ -90,14 +25,6 @@ pub(super) static SPECS: &[DriverSpec] = &[
         any_case: false,
         models: "CyberPower PDU81001, PDU41001 and others with ePDUOutletControlTable (CPS-MIB)",
         transport: "snmp",
-        keys: &[
-            IP,
-            HOSTNAME,
-            Key {
-                default: "\"private\"",
-                ..COMMUNITY
-            },
-        ],
         outlets: Has::Within(1, u32::MAX),
         reads_back: true,
         verified_by: "frames of the Python program; simulator; snmpd as agent. UNVERIFIED on \
@@ -105,28 +32,20 @@ pub(super) static SPECS: &[DriverSpec] = &[
                       read where it is missing)",
         timeout: DEVICE_TIMEOUT,
         shows_within: SHOWS_WITHIN,
-        build: &fixed::build_cyberpower,
+        build: &By(fixed::build_cyberpower),
     },
     DriverSpec {
         names: &["ip9258"],
         any_case: false,
         models: "Aviosys IP Power 9258",
         transport: "snmp",
-        keys: &[
-            IP,
-            HOSTNAME,
-            Key {
-                default: "\"public\"",
-                ..COMMUNITY
-            },
-        ],
         outlets: Has::Numbers(1, 4),
         reads_back: true,
         verified_by: "frames of the Python program; simulator. UNVERIFIED on hardware: reading the \
                       control object back (known from another program)",
         timeout: DEVICE_TIMEOUT,
         shows_within: SHOWS_WITHIN,
-        build: &fixed::build_ip9258,
+        build: &By(fixed::build_ip9258),
     },
     DriverSpec {
         names: &["snmpv1"],
@@ -134,103 +53,30 @@ pub(super) static SPECS: &[DriverSpec] = &[
         models: "any PDU or switch with SNMPv2c or v1: v2c is tried first, as the Python program \
                  sent nothing else under this name, then v1",
         transport: "snmp",
-        keys: &[
-            IP,
-            HOSTNAME,
-            COMMUNITY,
-            VERSION,
-            ON,
-            OFF,
-            OID,
-            MIB,
-            CONTROLPOINT,
-            INSIDE_NUMBER,
-            STATIC_ENDING,
-            MIB_PATH,
-        ],
         outlets: Has::Told(OUTLETS),
         reads_back: true,
         verified_by: VERIFIED,
         timeout: DEVICE_TIMEOUT,
         shows_within: SHOWS_WITHIN,
-        build: &named::build_v1,
+        build: &By(named::build_v1),
     },
     DriverSpec {
         names: &["snmpv2c"],
         any_case: false,
         models: "any PDU or switch with SNMPv2c",
         transport: "snmp",
-        keys: &[
-            IP,
-            HOSTNAME,
-            COMMUNITY,
-            ON,
-            OFF,
-            OID,
-            MIB,
-            CONTROLPOINT,
-            INSIDE_NUMBER,
-            STATIC_ENDING,
-            MIB_PATH,
-        ],
         outlets: Has::Told(OUTLETS),
         reads_back: true,
         verified_by: VERIFIED,
         timeout: DEVICE_TIMEOUT,
         shows_within: SHOWS_WITHIN,
-        build: &named::build_v2c,
+        build: &By(named::build_v2c),
     },
     DriverSpec {
         names: &["snmpv3"],
         any_case: false,
         models: "any PDU or switch with SNMPv3 (User-based Security Model)",
         transport: "snmp",
-        keys: &[
-            IP,
-            HOSTNAME,
-            Key {
-                name: "username",
-                kind: "text",
-                default: "required",
-                about: "the user",
-            },
-            Key {
-                name: "authpassphrase",
-                kind: "text",
-                default: "none",
-                about: "signs messages; at least 8 characters",
-            },
-            Key {
-                name: "privpassphrase",
-                kind: "text",
-                default: "none",
-                about: "encrypts messages; at least 8 characters, and only with authpassphrase",
-            },
-            Key {
-                name: "auth_protocol",
-                kind: "text",
-                default: "\"USM_AUTH_HMAC96_MD5\"",
-                about: "USM_AUTH_HMAC96_MD5, _HMAC96_SHA, _HMAC128_SHA224, _HMAC192_SHA256, \
-                        _HMAC256_SHA384, _HMAC384_SHA512, their usm... names, or MD5, SHA, SHA224, \
-                        SHA256, SHA384, SHA512",
-            },
-            Key {
-                name: "priv_protocol",
-                kind: "text",
-                default: "\"USM_PRIV_CBC56_DES\"",
-                about: "USM_PRIV_CBC56_DES, _CFB128_AES, _CFB192_AES, _CFB256_AES (Cisco's key \
-                        extension), _CFB192_AES_BLUMENTHAL, _CFB256_AES_BLUMENTHAL, their usm... \
-                        names, or DES, AES, AES192, AES256 (Blumenthal's)",
-            },
-            ON,
-            OFF,
-            OID,
-            MIB,
-            CONTROLPOINT,
-            INSIDE_NUMBER,
-            STATIC_ENDING,
-            MIB_PATH,
-        ],
         outlets: Has::Told(OUTLETS),
         reads_back: true,
         verified_by: "net-snmp's snmpd with every pair of authentication and privacy protocols; \
@@ -239,7 +85,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
                       counter at 0",
         timeout: DEVICE_TIMEOUT,
         shows_within: SHOWS_WITHIN,
-        build: &named::build_v3,
+        build: &By(named::build_v3),
     },
 ];
 

@@ -1,145 +1,169 @@
 //! snmpv1, snmpv2c and snmpv3: PDUs whose control object the config names, by an OID or by a MIB
 //! module and an object in it.
 
-use super::SnmpPdu;
 use super::control::{Column, Control, Pattern, PerOutlet, Scalars, parse};
 use super::mibs::{Mibs, SYSTEM_FOLDERS};
 use super::objects::{self, Place};
-use super::protocols::{self, Privacy};
-use crate::driver::{Driver, Outlets};
-use crate::settings::{self, Secret, Settings, SettingsError};
-use crate::transport::snmp::{
-    Access, AuthProtocol, Cipher, Community, KeyExtension, PORT, Session, User, Version,
+use super::protocols::{Auth, Privacy};
+use super::{COMMUNITY, SnmpPdu};
+use crate::driver::{Driver, Host, Outlets};
+use crate::settings::{
+    Secret, Settings, SettingsError, TextOrList, TextOrNumber, Truth, Value, keys,
 };
-use serde::Deserialize;
+use crate::transport::snmp::{Access, Community, PORT, Session, User, Version};
+use std::borrow::Cow;
 use std::path::PathBuf;
 
-/// The keys that name the control object.
-#[derive(Deserialize)]
-struct Keys {
-    #[serde(deserialize_with = "settings::number")]
-    onsetting: i32,
-    #[serde(deserialize_with = "settings::number")]
-    offsetting: i32,
-    #[serde(default)]
-    oid: Option<String>,
-    #[serde(default)]
-    mib: Option<String>,
-    #[serde(default)]
-    controlpoint: Option<String>,
-    #[serde(default)]
-    inside_number: serde_json::Value,
-    #[serde(default, deserialize_with = "settings::maybe_number")]
-    static_ending: Option<u32>,
-    #[serde(default)]
-    mib_path: Option<Folders>,
-}
-
-/// Folders as one text with colons, or as a list.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Folders {
-    Text(String),
-    List(Vec<String>),
-}
-
-#[derive(Deserialize)]
-struct CommunityKeys {
-    #[serde(default)]
-    community: Option<Secret>,
-    #[serde(default, deserialize_with = "settings::maybe_text")]
-    version: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct UserKeys {
-    #[serde(default, deserialize_with = "settings::maybe_text")]
-    username: Option<String>,
-    #[serde(default)]
-    authpassphrase: Option<Secret>,
-    #[serde(default)]
-    privpassphrase: Option<Secret>,
-    #[serde(default)]
-    auth_protocol: Option<String>,
-    #[serde(default)]
-    priv_protocol: Option<String>,
-}
-
-pub(super) fn build_v1(settings: &Settings) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
-    let keys: CommunityKeys = settings.read()?;
-    let version = keys.version.as_deref().map(str::to_ascii_lowercase);
-    let versions: &[Version] = match version.as_deref().map(|v| v.trim_start_matches('v')) {
-        None => &[Version::V2c, Version::V1],
-        Some("1") => &[Version::V1],
-        Some("2c" | "2") => &[Version::V2c],
-        Some(other) => {
-            return Err(settings.error("version", format!("expected 1 or 2c, got {other:?}")));
-        }
-    };
-    build(settings, community(settings, keys, versions)?)
-}
-
-pub(super) fn build_v2c(settings: &Settings) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
-    let keys: CommunityKeys = settings.read()?;
-    build(settings, community(settings, keys, &[Version::V2c])?)
-}
-
-fn community(
-    settings: &Settings,
-    keys: CommunityKeys,
-    versions: &[Version],
-) -> Result<Access, SettingsError> {
-    match keys.community {
-        Some(name) if !name.reveal().is_empty() => {
-            Ok(Access::Community(Community::new(name.reveal(), versions)))
-        }
-        _ => Err(settings.error("community", "required, the community that may write")),
+keys! {
+    /// The keys that name the control object.
+    struct Object {
+        onsetting: i32, "the INTEGER that switches on";
+        offsetting: i32, "the INTEGER that switches off";
+        oid: Option<String>,
+            "the control object's OID with * for the outlet; instead of mib and controlpoint";
+        mib: Option<String>,
+            "the MIB module of controlpoint: a well-known one, or one with a MIB file on this \
+             machine";
+        controlpoint: Option<String>,
+            "the control object's name; the outlet is its index, after a 1 (with Eaton's: 0) for \
+             each index that the outlet does not give";
+        inside_number: Truth = false,
+            "the outlet replaces the * in controlpoint, and the index is static_ending";
+        static_ending: u32 = 0, "the index with inside_number";
+        mib_path: Option<TextOrList>,
+            "folders with MIB files, separated by colons, searched before the system's";
     }
 }
 
-pub(super) fn build_v3(settings: &Settings) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
-    let keys: UserKeys = settings.read()?;
-    build(settings, Access::User(user(settings, &keys)?))
+keys! {
+    pub(super) struct V1 {
+        ..v2c: V2c;
+        version: Versions, "speak only that; without it v2c is tried first, then v1";
+    }
+}
+
+keys! {
+    pub(super) struct V2c {
+        ..host: Host;
+        community: Secret, COMMUNITY;
+        ..object: Object;
+    }
+}
+
+keys! {
+    pub(super) struct V3 {
+        ..host: Host;
+        username: TextOrNumber, "the user";
+        authpassphrase: Passphrase, "signs messages";
+        privpassphrase: Passphrase, "encrypts messages; only with authpassphrase";
+        auth_protocol: Auth = "USM_AUTH_HMAC96_MD5",
+            "how messages are signed; pysnmp's usm... names and MD5, SHA, SHA224, SHA256, SHA384 and \
+             SHA512 mean the same";
+        priv_protocol: Privacy = "USM_PRIV_CBC56_DES",
+            "how messages are encrypted (AES192 and AES256 with Cisco's key extension or Blumenthal's); \
+             pysnmp's usm... names and DES, AES, and Blumenthal's AES192 and AES256 mean the same";
+        ..object: Object;
+    }
+}
+
+/// A passphrase, where there is one.
+struct Passphrase(Option<Secret>);
+
+impl Value for Passphrase {
+    const KIND: &'static str = Secret::KIND;
+    const IS_SECRET: bool = true;
+
+    fn range() -> Cow<'static, str> {
+        "at least 8 characters".into()
+    }
+
+    fn absent() -> Option<Self> {
+        Some(Self(None))
+    }
+
+    fn read(json: &serde_json::Value) -> Result<Self, String> {
+        let secret = Secret::read(json)?;
+        match secret.reveal().chars().count() {
+            0 => Ok(Self(None)),
+            // RFC 3414, section 11.2.
+            1..8 => Err("expected at least 8 characters".to_owned()),
+            _ => Ok(Self(Some(secret))),
+        }
+    }
+}
+
+/// The versions to speak, in the order in which they are tried.
+struct Versions(&'static [Version]);
+
+impl Value for Versions {
+    const KIND: &'static str = TextOrNumber::KIND;
+
+    fn range() -> Cow<'static, str> {
+        "1 or 2c".into()
+    }
+
+    fn absent() -> Option<Self> {
+        Some(Self(&[Version::V2c, Version::V1]))
+    }
+
+    fn read(json: &serde_json::Value) -> Result<Self, String> {
+        let text = TextOrNumber::read(json)?.to_ascii_lowercase();
+        match text.trim_start_matches('v') {
+            "1" => Ok(Self(&[Version::V1])),
+            "2c" | "2" => Ok(Self(&[Version::V2c])),
+            other => Err(format!("expected 1 or 2c, got {other:?}")),
+        }
+    }
+}
+
+pub(super) fn build_v1(
+    keys: V1,
+    settings: &Settings,
+) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
+    by_community(&keys.v2c, settings, keys.version.0)
+}
+
+pub(super) fn build_v2c(
+    keys: V2c,
+    settings: &Settings,
+) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
+    by_community(&keys, settings, &[Version::V2c])
+}
+
+fn by_community(
+    keys: &V2c,
+    settings: &Settings,
+    versions: &[Version],
+) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
+    let community = Community::new(keys.community.reveal(), versions);
+    build(
+        settings,
+        &keys.host,
+        &keys.object,
+        Access::Community(community),
+    )
+}
+
+pub(super) fn build_v3(
+    keys: V3,
+    settings: &Settings,
+) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
+    let access = Access::User(user(settings, &keys)?);
+    build(settings, &keys.host, &keys.object, access)
 }
 
 /// The user of `keys`. As in the Python program a protocol is used only with its passphrase, and a
 /// passphrase without a protocol means MD5 and DES.
-fn user(settings: &Settings, keys: &UserKeys) -> Result<User, SettingsError> {
-    let name = keys.username.as_deref().filter(|name| !name.is_empty());
-    let Some(name) = name else {
-        return Err(settings.error("username", "required for snmpv3"));
-    };
-    let passphrase = |key: &str, given: &Option<Secret>| match given {
-        Some(secret) if secret.reveal().is_empty() => Ok(None),
-        // RFC 3414, section 11.2.
-        Some(secret) if secret.reveal().chars().count() < 8 => {
-            Err(settings.error(key, "expected at least 8 characters"))
-        }
-        given => Ok(given.clone()),
-    };
-    let auth_passphrase = passphrase("authpassphrase", &keys.authpassphrase)?;
-    let priv_passphrase = passphrase("privpassphrase", &keys.privpassphrase)?;
-    let auth = match keys.auth_protocol.as_deref() {
-        None => Some(AuthProtocol::Md5),
-        Some(name) => {
-            protocols::auth(name).map_err(|message| settings.error("auth_protocol", message))?
-        }
-    };
-    let privacy = match keys.priv_protocol.as_deref() {
-        None => Privacy::Cipher(Cipher::Des, KeyExtension::Blumenthal),
-        Some(name) => {
-            protocols::privacy(name).map_err(|message| settings.error("priv_protocol", message))?
-        }
-    };
-    let mut user = User::new(name);
-    let is_signed = match (auth, &auth_passphrase) {
+fn user(settings: &Settings, keys: &V3) -> Result<User, SettingsError> {
+    let mut user = User::new(&*keys.username);
+    let is_signed = match (keys.auth_protocol.0, &keys.authpassphrase.0) {
         (Some(protocol), Some(passphrase)) => {
             user = user.signed(protocol, passphrase.reveal());
             true
         }
         _ => false,
     };
-    match (privacy, &priv_passphrase) {
+    match (keys.priv_protocol, &keys.privpassphrase.0) {
         (_, None) | (Privacy::None, _) => Ok(user),
         (Privacy::TripleDes, Some(_)) => Err(settings.error(
             "priv_protocol",
@@ -155,16 +179,20 @@ fn user(settings: &Settings, keys: &UserKeys) -> Result<User, SettingsError> {
     }
 }
 
-fn build(settings: &Settings, access: Access) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
-    let keys: Keys = settings.read()?;
-    let address = settings.address(PORT)?;
+fn build(
+    settings: &Settings,
+    host: &Host,
+    object: &Object,
+    access: Access,
+) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
+    let address = host.address(settings, PORT)?;
     Ok(SnmpPdu::build(
         Session::new(address.host, address.port, access),
-        control(settings, &keys)?,
+        control(settings, object)?,
     ))
 }
 
-fn control(settings: &Settings, keys: &Keys) -> Result<Control, SettingsError> {
+fn control(settings: &Settings, keys: &Object) -> Result<Control, SettingsError> {
     let values = (i64::from(keys.onsetting), i64::from(keys.offsetting));
     match (&keys.oid, &keys.mib, &keys.controlpoint) {
         (Some(_), Some(_), _) => {
@@ -182,11 +210,11 @@ fn control(settings: &Settings, keys: &Keys) -> Result<Control, SettingsError> {
                 values,
             }))
         }
-        (None, Some(mib), Some(name)) if is_true(&keys.inside_number) => {
+        (None, Some(mib), Some(name)) if keys.inside_number.0 => {
             Ok(Control::Scalars(Scalars {
                 objects: per_outlet(settings, keys, mib, name)?,
                 // A scalar's only instance is 0, and no PDU has another.
-                ending: keys.static_ending.unwrap_or(0),
+                ending: keys.static_ending,
                 values,
             }))
         }
@@ -207,22 +235,9 @@ fn control(settings: &Settings, keys: &Keys) -> Result<Control, SettingsError> {
     }
 }
 
-/// Any value that Python takes for true.
-fn is_true(value: &serde_json::Value) -> bool {
-    use serde_json::Value as V;
-    match value {
-        V::Null => false,
-        V::Bool(flag) => *flag,
-        V::Number(number) => number.as_f64() != Some(0.0),
-        V::String(text) => !text.is_empty(),
-        V::Array(list) => !list.is_empty(),
-        V::Object(map) => !map.is_empty(),
-    }
-}
-
 fn column(
     settings: &Settings,
-    keys: &Keys,
+    keys: &Object,
     mib: &str,
     name: &str,
     values: (i64, i64),
@@ -270,7 +285,7 @@ fn column(
 
 fn per_outlet(
     settings: &Settings,
-    keys: &Keys,
+    keys: &Object,
     mib: &str,
     name: &str,
 ) -> Result<PerOutlet, SettingsError> {
@@ -329,11 +344,11 @@ fn unknown(settings: &Settings, mib: &str, missing: &str) -> SettingsError {
 }
 
 /// MIB files in the config's folders and the system's.
-fn files(keys: &Keys) -> Mibs {
+fn files(keys: &Object) -> Mibs {
     let own: Vec<&str> = match &keys.mib_path {
         None => Vec::new(),
-        Some(Folders::Text(text)) => text.split(':').collect(),
-        Some(Folders::List(list)) => list.iter().map(String::as_str).collect(),
+        Some(TextOrList::Text(text)) => text.split(':').collect(),
+        Some(TextOrList::List(list)) => list.iter().map(String::as_str).collect(),
     };
     let home = std::env::var("HOME").unwrap_or_default();
     Mibs::new(
@@ -350,6 +365,7 @@ fn files(keys: &Keys) -> Mibs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver::By;
     use crate::driver::DriverError;
     use crate::request::{Outlet, PduName};
     use crate::settings::Position;
@@ -368,7 +384,7 @@ mod tests {
     /// The OIDs that switch on and off and tell the state, of one outlet.
     fn oids(keys: serde_json::Value, outlet: &str) -> Result<Vec<String>, String> {
         let settings = settings(keys);
-        let keys: Keys = settings.read().map_err(|error| error.to_string())?;
+        let keys: Object = settings.keys().map_err(|error| error.to_string())?;
         let control = control(&settings, &keys).map_err(|error| error.to_string())?;
         let plan = control
             .plan(&Outlet::new(outlet))
@@ -491,32 +507,41 @@ mod tests {
             Err(error) => error.key.unwrap_or(error.message),
         };
         let null = serde_json::Value::Null;
-        assert_eq!(key(build_v1(&settings(oid()))), "none");
-        assert_eq!(key(build_v1(&with("community", null.clone()))), "community");
-        assert_eq!(key(build_v1(&with("version", "3".into()))), "version");
-        assert_eq!(key(build_v1(&with("version", "v2c".into()))), "none");
-        assert_eq!(key(build_v1(&with("onsetting", "x".into()))), "onsetting");
-        assert_eq!(key(build_v1(&with("mib", "IF-MIB".into()))), "oid");
-        assert_eq!(key(build_v1(&with("oid", null.clone()))), "oid");
-        assert_eq!(key(build_v3(&settings(oid()))), "none");
-        assert_eq!(key(build_v3(&with("username", null))), "username");
+        assert_eq!(key(By(build_v1).of(&settings(oid()))), "none");
         assert_eq!(
-            key(build_v3(&with("authpassphrase", "short".into()))),
+            key(By(build_v1).of(&with("community", null.clone()))),
+            "community"
+        );
+        assert_eq!(
+            key(By(build_v1).of(&with("version", "3".into()))),
+            "version"
+        );
+        assert_eq!(key(By(build_v1).of(&with("version", "v2c".into()))), "none");
+        assert_eq!(
+            key(By(build_v1).of(&with("onsetting", "x".into()))),
+            "onsetting"
+        );
+        assert_eq!(key(By(build_v1).of(&with("mib", "IF-MIB".into()))), "oid");
+        assert_eq!(key(By(build_v1).of(&with("oid", null.clone()))), "oid");
+        assert_eq!(key(By(build_v3).of(&settings(oid()))), "none");
+        assert_eq!(key(By(build_v3).of(&with("username", null))), "username");
+        assert_eq!(
+            key(By(build_v3).of(&with("authpassphrase", "short".into()))),
             "authpassphrase"
         );
         assert_eq!(
-            key(build_v3(&with("privpassphrase", "long enough".into()))),
+            key(By(build_v3).of(&with("privpassphrase", "long enough".into()))),
             "privpassphrase"
         );
         assert_eq!(
-            key(build_v3(&with("auth_protocol", "SHA3".into()))),
+            key(By(build_v3).of(&with("auth_protocol", "SHA3".into()))),
             "auth_protocol"
         );
         let mut keys = oid();
         keys["authpassphrase"] = "long enough".into();
         keys["privpassphrase"] = "long enough".into();
         keys["priv_protocol"] = "usm3DESEDEPrivProtocol".into();
-        let error = build_v3(&settings(keys)).err().expect("3DES");
+        let error = By(build_v3).of(&settings(keys)).err().expect("3DES");
         assert!(error.message.contains("3DES") && error.key.as_deref() == Some("priv_protocol"));
     }
 }

@@ -1,10 +1,13 @@
 //! The names of SNMPv3's protocols: those of the Python program (of pysnmp, in both its
 //! spellings) and the plain ones.
 
+use crate::settings::Value;
 use crate::transport::snmp::{AuthProtocol, Cipher, KeyExtension};
+use std::borrow::Cow;
 
 /// An authentication protocol, `None` for no authentication.
-pub(super) type Auth = Option<AuthProtocol>;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Auth(pub(super) Option<AuthProtocol>);
 
 /// A privacy protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +21,7 @@ pub(super) enum Privacy {
 }
 
 /// Each protocol with its names; the first two are pysnmp's.
-static AUTH: &[(&[&str], Auth)] = &[
+static AUTH: &[(&[&str], Option<AuthProtocol>)] = &[
     (&["USM_AUTH_NONE", "usmNoAuthProtocol", "none"], None),
     (
         &["USM_AUTH_HMAC96_MD5", "usmHMACMD5AuthProtocol", "MD5"],
@@ -118,31 +121,46 @@ static PRIVACY: &[(&[&str], Privacy)] = &[
     ),
 ];
 
-/// The authentication protocol called `name`, or a sentence with the names.
-pub(super) fn auth(name: &str) -> Result<Auth, String> {
-    find(AUTH, name)
+impl Value for Auth {
+    const KIND: &'static str = "text";
+
+    fn range() -> Cow<'static, str> {
+        names(AUTH).into()
+    }
+
+    fn read(json: &serde_json::Value) -> Result<Self, String> {
+        find(AUTH, json).map(Self)
+    }
 }
 
-/// The privacy protocol called `name`, or a sentence with the names.
-pub(super) fn privacy(name: &str) -> Result<Privacy, String> {
-    find(PRIVACY, name)
+impl Value for Privacy {
+    const KIND: &'static str = "text";
+
+    fn range() -> Cow<'static, str> {
+        names(PRIVACY).into()
+    }
+
+    fn read(json: &serde_json::Value) -> Result<Self, String> {
+        find(PRIVACY, json)
+    }
+}
+
+/// The first name of each.
+fn names<T>(table: &[(&[&str], T)]) -> String {
+    let names = table.iter().filter_map(|(names, _)| names.first().copied());
+    names.collect::<Vec<_>>().join(", ")
 }
 
 /// Names are compared without case, hyphens and underscores.
-fn find<T: Copy>(table: &[(&[&str], T)], name: &str) -> Result<T, String> {
+fn find<T: Copy>(table: &[(&[&str], T)], json: &serde_json::Value) -> Result<T, String> {
     let plain = |name: &str| name.replace(['-', '_'], "").to_ascii_lowercase();
-    let wanted = plain(name);
+    let name = String::read(json)?;
+    let wanted = plain(&name);
     table
         .iter()
         .find(|(names, _)| names.iter().any(|name| plain(name) == wanted))
         .map(|(_, protocol)| *protocol)
-        .ok_or_else(|| {
-            let names: Vec<&str> = table
-                .iter()
-                .filter_map(|(names, _)| names.first().copied())
-                .collect();
-            format!("expected one of {}, got {name:?}", names.join(", "))
-        })
+        .ok_or_else(|| format!("expected one of {}, got {name:?}", names(table)))
 }
 
 #[cfg(test)]
@@ -161,7 +179,7 @@ mod tests {
             ],
             ["USM_AUTH_NONE", "usmNoAuthProtocol", "None"],
         ] {
-            let [new, old, plain] = names.map(auth);
+            let [new, old, plain] = names.map(|name| Auth::read(&name.into()));
             assert!(new.is_ok() && new == old && new == plain, "{names:?}");
         }
         for names in [
@@ -175,9 +193,9 @@ mod tests {
             ],
             ["USM_PRIV_CBC168_3DES", "usm3DESEDEPrivProtocol", "3DES"],
         ] {
-            let [new, old, plain] = names.map(privacy);
+            let [new, old, plain] = names.map(|name| Privacy::read(&name.into()));
             assert!(new.is_ok() && new == old && new == plain, "{names:?}");
         }
-        assert!(auth("SHA3").is_err_and(|e| e.contains("USM_AUTH_HMAC96_MD5")));
+        assert!(Auth::read(&"SHA3".into()).is_err_and(|e| e.contains("USM_AUTH_HMAC96_MD5")));
     }
 }

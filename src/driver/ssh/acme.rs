@@ -1,27 +1,35 @@
 //! BayLibre ACME: `dut-switch-on N` and `dut-switch-off N` in a shell on the device.
 
-use super::{Defaults, client};
-use crate::driver::{Driver, DriverError, outlet_number};
+use super::{Files, Login, client};
+use crate::driver::{Driver, DriverError, Host, outlet_number};
 use crate::request::{Outlet, Proof, Switch};
-use crate::settings::{Settings, SettingsError};
+use crate::settings::{Secret, Settings, SettingsError, TextOrNumber, keys};
 use crate::transport::ssh::{Client, HostKey};
 use crate::transport::{Attempt, Deadline};
 
 struct Acme(Client);
 
-pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
-    let client = client(
-        settings,
-        &Defaults {
-            username: "root",
-            // The Python program answers a password prompt by Return.
-            password: "",
-            port: 0,
-            host_key: HostKey::AcceptNew,
-            options: &[],
-        },
-    )?;
-    Ok(Box::new(Acme(client)))
+keys! {
+    pub(super) struct Keys {
+        ..host: Host;
+        username: TextOrNumber = "root", super::USERNAME;
+        // The Python program answers a password prompt by Return.
+        password: Secret = "", super::PASSWORD;
+        ..files: Files;
+    }
+}
+
+pub(super) fn build(keys: Keys, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+    let login = Login {
+        username: keys.username,
+        password: keys.password,
+        host_key: HostKey::AcceptNew,
+        options: &[],
+    };
+    let address = keys.host.address(settings, 0)?;
+    Ok(Box::new(Acme(client(
+        settings, address, login, keys.files,
+    )?)))
 }
 
 fn command(number: u32, to: Switch) -> String {

@@ -1,12 +1,12 @@
 //! Ubiquiti mFi mPower: a file per relay, `/proc/power/relayN`, that holds 1 or 0.
 
-use super::{Defaults, client};
-use crate::driver::{Driver, DriverError, outlet_number};
+use super::{Files, Login, client};
+use crate::driver::{Driver, DriverError, Host, outlet_number};
 use crate::request::{Outlet, Proof, State, Switch};
-use crate::settings::{self, Settings, SettingsError};
+use crate::settings::{Secret, Settings, SettingsError, TextOrNumber, keys};
 use crate::transport::ssh::{Client, HostKey};
 use crate::transport::{Attempt, Deadline, printable};
-use serde::Deserialize;
+use std::num::NonZeroU16;
 
 /// What old firmware (dropbear) needs and a current ssh client offers no more; `+` puts them last.
 const LEGACY: &[&str] = &[
@@ -16,39 +16,39 @@ const LEGACY: &[&str] = &[
     "Ciphers=+aes128-cbc",
 ];
 
-#[derive(Deserialize)]
-struct Keys {
-    #[serde(default = "yes", deserialize_with = "settings::flag")]
-    verify_hostkey: bool,
-    #[serde(default = "yes", deserialize_with = "settings::flag")]
-    legacy_algorithms: bool,
-}
-
-fn yes() -> bool {
-    true
+keys! {
+    pub(super) struct Keys {
+        ..host: Host;
+        sshport: NonZeroU16 = 22, "TCP port of the ssh server";
+        username: TextOrNumber = "ubnt", super::USERNAME;
+        password: Secret = "ubnt", super::PASSWORD;
+        verify_hostkey: bool = true,
+            "refuse a host whose key is not known; false accepts a new key, but no changed one";
+        legacy_algorithms: bool = true,
+            "offer, last of all, the algorithms that old firmware needs";
+        ..files: Files;
+    }
 }
 
 struct Mfi {
     client: Client,
 }
 
-pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
-    let keys: Keys = settings.read()?;
-    let client = client(
-        settings,
-        &Defaults {
-            username: "ubnt",
-            password: "ubnt",
-            port: 22,
-            host_key: if keys.verify_hostkey {
-                HostKey::Known
-            } else {
-                HostKey::AcceptNew
-            },
-            options: if keys.legacy_algorithms { LEGACY } else { &[] },
+pub(super) fn build(keys: Keys, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+    let login = Login {
+        username: keys.username,
+        password: keys.password,
+        host_key: if keys.verify_hostkey {
+            HostKey::Known
+        } else {
+            HostKey::AcceptNew
         },
-    )?;
-    Ok(Box::new(Mfi { client }))
+        options: if keys.legacy_algorithms { LEGACY } else { &[] },
+    };
+    let address = keys.host.address(settings, keys.sshport.get())?;
+    Ok(Box::new(Mfi {
+        client: client(settings, address, login, keys.files)?,
+    }))
 }
 
 fn write(number: u32, to: Switch) -> String {

@@ -6,13 +6,14 @@
 //! The Python driver (1.1.1, compared on the transcripts) sends only `SR N on` and closes without
 //! reading; here the answer is awaited for a moment, and proves little. It also refuses the dS2824's outlets 9 to 24.
 
-use super::{IDLE, address, connect};
-use crate::driver::{Build, Built, Driver, DriverError, outlet_number};
+use super::{IDLE, connect};
+use crate::driver::{ADDRESS, Build, Built, Driver, DriverError, Host, SAME_AS_IP, outlet_number};
 use crate::request::{Outlet, Proof, State, Switch};
-use crate::settings::{Address, Settings, SettingsError};
+use crate::settings::{Address, Key, Keys as _, Settings, SettingsError, keys};
 use crate::transport::kept::Kept;
 use crate::transport::tcp::Connection;
 use crate::transport::{Attempt, Deadline, TransportError, TransportErrorKind, printable};
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 /// What one model has.
@@ -29,10 +30,28 @@ const SET_PATIENCE: Duration = Duration::from_secs(1);
 /// More than any answer has.
 const MOST: usize = 256;
 
+keys! {
+    struct Keys {
+        ip: Option<String> => "\"dS2824\"", ADDRESS;
+        hostname: Option<String>, SAME_AS_IP;
+        port: NonZeroU16 = 17123, super::PORT;
+    }
+}
+
 impl Build for Model {
+    fn keys(&self) -> Vec<Key> {
+        Keys::rows()
+    }
+
     fn build(&self, settings: &Settings) -> Result<Built, SettingsError> {
+        let keys: Keys = settings.keys()?;
+        let host = Host {
+            ip: keys.ip,
+            hostname: keys.hostname,
+        };
+        let host = host.or("dS2824");
         let driver: Box<dyn Driver> = Box::new(Ds {
-            address: address(settings, Some("dS2824"), 17123)?,
+            address: host.address(settings, keys.port.get())?,
             session: Kept::new(IDLE),
         });
         Ok(driver.into())

@@ -7,14 +7,14 @@
 //! The bytes are those of the Python driver (compared with release 1.1.1 on the transcripts), but
 //! the login is kept while the queue has work, where Python opens a connection for each job.
 
-use super::{IDLE, connect, required_address};
+use super::{IDLE, RequiredHost, connect};
 use crate::driver::{Build, Built, Driver, DriverError, outlet_number};
 use crate::request::{Outlet, Proof, State, Switch};
-use crate::settings::{Address, Secret, Settings, SettingsError};
+use crate::settings::{Address, Key, Keys as _, Secret, Settings, SettingsError, keys, words};
 use crate::transport::kept::Kept;
 use crate::transport::tcp::Connection;
 use crate::transport::{Attempt, Deadline, printable};
-use serde::Deserialize;
+use std::num::NonZeroU16;
 
 /// What one model has.
 pub(super) struct Model {
@@ -36,25 +36,25 @@ const fn model(relays: u8, state_bytes: Option<usize>) -> Model {
     }
 }
 
-#[derive(Deserialize)]
-struct Keys {
-    #[serde(default, deserialize_with = "password")]
-    password: Option<Secret>,
-    #[serde(default)]
-    logic: Logic,
+keys! {
+    struct Keys {
+        ..host: RequiredHost;
+        port: NonZeroU16 = 17494, super::PORT;
+        password: Option<Secret>, "the module's TCP/IP password, when one is set";
+        logic: Logic = "NO", "which contact feeds the outlet: NO (on is relay active) or NC";
+    }
 }
 
 /// Which contact of the relay feeds the outlet.
-#[derive(Clone, Copy, Default, Deserialize)]
+#[derive(Clone, Copy)]
 enum Logic {
     /// Normally open: on is relay active.
-    #[default]
-    #[serde(rename = "NO")]
     Open,
     /// Normally closed: on is relay inactive.
-    #[serde(rename = "NC")]
     Closed,
 }
+
+words! { Logic: "NO" = Logic::Open, "NC" = Logic::Closed }
 
 impl Logic {
     fn is_active(self, switch: Switch) -> bool {
@@ -73,17 +73,16 @@ impl Logic {
     }
 }
 
-fn password<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, D::Error> {
-    let text = crate::settings::maybe_text(deserializer)?;
-    Ok(text.filter(|text| !text.is_empty()).map(Secret::new))
-}
-
 impl Build for Model {
+    fn keys(&self) -> Vec<Key> {
+        Keys::rows()
+    }
+
     fn build(&self, settings: &Settings) -> Result<Built, SettingsError> {
-        let keys: Keys = settings.read()?;
+        let keys: Keys = settings.keys()?;
         let driver: Box<dyn Driver> = Box::new(Eth {
-            address: required_address(settings, 17494)?,
-            password: keys.password,
+            address: keys.host.address(settings, keys.port.get())?,
+            password: keys.password.filter(|given| !given.reveal().is_empty()),
             logic: keys.logic,
             state_bytes: self.state_bytes,
             session: Kept::new(IDLE),

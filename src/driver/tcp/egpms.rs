@@ -9,13 +9,12 @@
 //! unanswered greeting is repeated each second (egctl: after 125 ms, but a second 11h that crosses
 //! a slow network would be taken for a part of the answer).
 
-use super::{connect, required_address};
+use super::{RequiredHost, connect};
 use crate::driver::{Driver, DriverError, outlet_number};
 use crate::request::{Outlet, Proof, State, Switch};
-use crate::settings::{Address, Secret, Settings, SettingsError};
+use crate::settings::{Address, Secret, Settings, SettingsError, keys};
 use crate::transport::tcp::Connection;
 use crate::transport::{Attempt, Deadline, TransportErrorKind};
-use serde::Deserialize;
 use std::time::Duration;
 
 const HELLO: &[u8] = &[0x11];
@@ -25,10 +24,11 @@ const MOST_HELLOS: u32 = 5;
 /// A device answers a right password at once and drops the session after 4 s.
 const LOGIN_PATIENCE: Duration = Duration::from_secs(4);
 
-#[derive(Deserialize)]
-struct Keys {
-    #[serde(default)]
-    password: Secret,
+keys! {
+    pub(super) struct Keys {
+        ..host: RequiredHost;
+        password: Secret, "the PDU's password; its first 8 bytes count";
+    }
 }
 
 struct Egpms {
@@ -36,14 +36,9 @@ struct Egpms {
     key: Key,
 }
 
-pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
-    let address = required_address(settings, 5000)?;
-    let keys: Keys = settings.read()?;
-    if keys.password.reveal().is_empty() {
-        return Err(settings.error("password", "required key: the PDU's password"));
-    }
+pub(super) fn build(keys: Keys, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
     Ok(Box::new(Egpms {
-        address,
+        address: keys.host.address(settings, 5000)?,
         key: Key::new(&keys.password),
     }))
 }

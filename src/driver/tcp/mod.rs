@@ -6,12 +6,11 @@ mod egpms;
 mod modbus;
 mod tplink;
 
-use super::{DEVICE_TIMEOUT, DriverSpec, HOSTNAME, Has, IP, Key, SHOWS_WITHIN};
-use crate::settings::{Address, Settings, SettingsError};
+use super::{ADDRESS, By, DEVICE_TIMEOUT, DriverSpec, Has, Host, SAME_AS_IP, SHOWS_WITHIN};
+use crate::settings::{Address, Settings, SettingsError, keys};
 use crate::transport::Deadline;
 use crate::transport::TransportError;
 use crate::transport::tcp::Connection;
-use serde::Deserialize;
 use std::time::Duration;
 
 /// Every driver name of this transport.
@@ -56,19 +55,6 @@ pub(super) static SPECS: &[DriverSpec] = &[
         any_case: false,
         models: "EnerGenie (Gembird) EG-PM-LAN, EG-PMS-LAN, EG-PMS2-LAN, EG-PMS2-WLAN",
         transport: "tcp",
-        keys: &[
-            Key {
-                default: "required",
-                ..IP
-            },
-            HOSTNAME,
-            Key {
-                name: "password",
-                kind: "text",
-                default: "required",
-                about: "the PDU's password; its first 8 bytes count",
-            },
-        ],
         outlets: Has::Numbers(1, 4),
         reads_back: true,
         verified_by: "simulator, and frames of the Python driver; its answer to a switch shows \
@@ -76,7 +62,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
                       protocol 2.1 and WLAN (from egctl)",
         timeout: DEVICE_TIMEOUT,
         shows_within: SHOWS_WITHIN,
-        build: &egpms::build,
+        build: &By(egpms::build),
     },
     DriverSpec {
         names: &["modbustcp"],
@@ -84,40 +70,13 @@ pub(super) static SPECS: &[DriverSpec] = &[
         models: "any relay with Modbus coils, over Modbus TCP or RTU over TCP; an outlet is a \
                  coil's address as on the wire",
         transport: "tcp",
-        keys: &[
-            IP,
-            HOSTNAME,
-            Key {
-                default: "502",
-                ..PORT
-            },
-            Key {
-                name: "unit",
-                kind: "number",
-                default: "1",
-                about: "Modbus unit identifier, 0 to 255",
-            },
-            Key {
-                name: "slave",
-                kind: "number",
-                default: "none",
-                about: "the older name of `unit`, used when that is absent",
-            },
-            Key {
-                name: "framing",
-                kind: "text",
-                default: "\"tcp\"",
-                about: "what is around the messages: tcp, or rtu (RTU over TCP) for a converter \
-                        that passes the bytes on to a serial line, which wants unit 1 to 247",
-            },
-        ],
         outlets: Has::Within(0, 65_535),
         reads_back: true,
         verified_by: "pymodbus as server, exception replies included; written with FC 05, read with \
                       FC 01 (a relay that has no FC 01 is believed its echo of the write)",
         timeout: DEVICE_TIMEOUT,
         shows_within: SHOWS_WITHIN,
-        build: &modbus::build,
+        build: &By(modbus::build),
     },
     DriverSpec {
         names: &["tplink"],
@@ -125,7 +84,6 @@ pub(super) static SPECS: &[DriverSpec] = &[
         models: "TP-Link Kasa strips (HS107, HS300, KP303, KP400 ...) and single plugs (HS100, \
                  HS103, HS105, HS110, KP105 ...) with the local protocol on port 9999",
         transport: "tcp",
-        keys: &[IP, HOSTNAME],
         outlets: Has::Told(
             "a strip's outlet by its alias in the Kasa app or its place from 1; a single plug is \
              1 or its alias",
@@ -136,16 +94,12 @@ pub(super) static SPECS: &[DriverSpec] = &[
                       unauthenticated protocol cannot be switched",
         timeout: DEVICE_TIMEOUT,
         shows_within: SHOWS_WITHIN,
-        build: &tplink::build,
+        build: &By(tplink::build),
     },
 ];
 
-const PORT: Key = Key {
-    name: "port",
-    kind: "number",
-    default: "none",
-    about: "TCP port, when the address names none",
-};
+/// What the key `port` is for.
+const PORT: &str = "TCP port, when the address names none";
 
 const fn devantech_eth(
     names: &'static [&'static str],
@@ -157,29 +111,6 @@ const fn devantech_eth(
         any_case: false,
         models,
         transport: "tcp",
-        keys: &[
-            Key {
-                default: "required",
-                ..IP
-            },
-            HOSTNAME,
-            Key {
-                default: "17494",
-                ..PORT
-            },
-            Key {
-                name: "password",
-                kind: "text",
-                default: "none",
-                about: "the module's TCP/IP password, when one is set",
-            },
-            Key {
-                name: "logic",
-                kind: "text",
-                default: "\"NO\"",
-                about: "which contact feeds the outlet: NO (on is relay active) or NC",
-            },
-        ],
         outlets: Has::Numbers(1, model.relays as u32),
         reads_back: true,
         verified_by: "simulator, frames of the Python driver and Devantech's manual. \
@@ -201,17 +132,6 @@ const fn devantech_ds(
         any_case: false,
         models,
         transport: "tcp",
-        keys: &[
-            Key {
-                default: "\"dS2824\"",
-                ..IP
-            },
-            HOSTNAME,
-            Key {
-                default: "17123",
-                ..PORT
-            },
-        ],
         outlets: Has::Numbers(1, model.relays),
         reads_back: true,
         verified_by: "simulator and Devantech's manual. UNVERIFIED: line ends and the words of the answer to SR, which \
@@ -226,44 +146,25 @@ const fn devantech_ds(
 /// routers forget.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// The address of a driver with a `port` key; `default_host` where it is not the PDU's name.
-fn address(
-    settings: &Settings,
-    default_host: Option<&str>,
-    default_port: u16,
-) -> Result<Address, SettingsError> {
-    #[derive(Deserialize)]
-    struct Keys {
-        #[serde(default)]
-        ip: Option<String>,
-        #[serde(default)]
-        hostname: Option<String>,
-        #[serde(default, deserialize_with = "crate::settings::maybe_number")]
-        port: Option<u16>,
-    }
-    let keys: Keys = settings.read()?;
-    if keys.port == Some(0) {
-        return Err(settings.error("port", "expected a port from 1 to 65535, got 0"));
-    }
-    let port = keys.port.unwrap_or(default_port);
-    let given = |key: &Option<String>| key.as_ref().is_some_and(|text| !text.is_empty());
-    match default_host {
-        Some(host) if !given(&keys.ip) && !given(&keys.hostname) => Ok(Address {
-            host: host.to_owned(),
-            port,
-        }),
-        _ => settings.address(port),
+keys! {
+    /// Where a PDU is whose name is no address.
+    struct RequiredHost {
+        ip: Option<String> => "required, unless hostname is there", ADDRESS;
+        hostname: Option<String>, SAME_AS_IP;
     }
 }
 
-/// Like [`address`], for the drivers that always required an `ip` key: the PDU's name is no
-/// address there.
-fn required_address(settings: &Settings, default_port: u16) -> Result<Address, SettingsError> {
-    let address = address(settings, Some(""), default_port)?;
-    if address.host.is_empty() {
-        return Err(settings.error("ip", "required key: the PDU's address or host name"));
+impl RequiredHost {
+    fn address(self, settings: &Settings, port: u16) -> Result<Address, SettingsError> {
+        let host = Host {
+            ip: self.ip,
+            hostname: self.hostname,
+        };
+        match host.given() {
+            Some(_) => host.address(settings, port),
+            None => Err(settings.error("ip", "required: the PDU's address or host name")),
+        }
     }
-    Ok(address)
 }
 
 fn connect(address: &Address, deadline: Deadline) -> Result<Connection, TransportError> {

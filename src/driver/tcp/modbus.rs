@@ -9,14 +9,14 @@
 //! send at all), which takes exceptions and silence for success. The connection is kept while the
 //! queue has work; transaction ids count from 1 in each.
 
-use super::{IDLE, address, connect};
-use crate::driver::{Driver, DriverError, outlet_number};
+use super::{IDLE, connect};
+use crate::driver::{Driver, DriverError, Host, outlet_number};
 use crate::request::{Outlet, Proof, State, Switch};
-use crate::settings::{self, Address, Settings, SettingsError};
+use crate::settings::{Address, Settings, SettingsError, keys, words};
 use crate::transport::kept::Kept;
 use crate::transport::tcp::Connection;
 use crate::transport::{Attempt, Deadline, TransportError, TransportErrorKind, printable};
-use serde::Deserialize;
+use std::num::NonZeroU16;
 
 const READ_COILS: u8 = 1;
 const WRITE_COIL: u8 = 5;
@@ -30,24 +30,26 @@ const MOST_PDU: usize = 253;
 /// The units of a serial line that answer; 0 is for all of them, and nobody answers it.
 const UNITS: std::ops::RangeInclusive<u8> = 1..=247;
 
-#[derive(Deserialize)]
-struct Keys {
-    #[serde(default, deserialize_with = "settings::maybe_number")]
-    unit: Option<u8>,
-    #[serde(default, deserialize_with = "settings::maybe_number")]
-    slave: Option<u8>,
-    #[serde(default)]
-    framing: Framing,
+keys! {
+    pub(super) struct Keys {
+        ..host: Host;
+        port: NonZeroU16 = 502, super::PORT;
+        unit: Option<u8> => "1", "Modbus unit identifier";
+        slave: Option<u8>, "the older name of `unit`, used when that is absent";
+        framing: Framing = "tcp",
+            "what is around the messages: tcp, or rtu (RTU over TCP) for a converter that passes \
+             the bytes on to a serial line, which wants unit 1 to 247";
+    }
 }
 
 /// What is around a PDU of Modbus.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Framing {
-    #[default]
     Tcp,
     Rtu,
 }
+
+words! { Framing: "tcp" = Framing::Tcp, "rtu" = Framing::Rtu }
 
 struct Modbus {
     address: Address,
@@ -56,15 +58,14 @@ struct Modbus {
     session: Kept<Session>,
 }
 
-pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
-    let keys: Keys = settings.read()?;
+pub(super) fn build(keys: Keys, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
     let unit = keys.unit.or(keys.slave).unwrap_or(1);
     if keys.framing == Framing::Rtu && !UNITS.contains(&unit) {
         let key = if keys.unit.is_some() { "unit" } else { "slave" };
         return Err(settings.error(key, "expected a unit from 1 to 247, as framing is rtu"));
     }
     Ok(Box::new(Modbus {
-        address: address(settings, None, 502)?,
+        address: keys.host.address(settings, keys.port.get())?,
         unit,
         framing: keys.framing,
         session: Kept::new(IDLE),

@@ -8,7 +8,7 @@
 //! context; the children are asked for when they are needed (once while the queue has work) and
 //! not when the daemon starts; err_code counts.
 
-use crate::driver::{Driver, DriverError};
+use crate::driver::{Driver, DriverError, Host};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Address, Settings, SettingsError};
 use crate::transport::tcp::Connection;
@@ -32,9 +32,9 @@ struct Tplink {
     known: Option<Sysinfo>,
 }
 
-pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+pub(super) fn build(host: Host, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
     Ok(Box::new(Tplink {
-        address: settings.address(9999)?,
+        address: host.address(settings, 9999)?,
         known: None,
     }))
 }

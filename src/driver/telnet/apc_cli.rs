@@ -1,7 +1,7 @@
 //! APC's command line (AOS 5 and later): `olOn N`, `olOff N`, `olStatus N` at an `apc>` prompt,
 //! answered by a code, `E000: Success` or another.
 
-use super::apc_menu::log_in;
+use super::apc_menu::{Keys, log_in};
 use super::{Account, Console, Kept, PROMPT_PATIENCE, state_of, unexpected};
 use crate::driver::{Driver, DriverError};
 use crate::request::{Proof, State, Switch};
@@ -14,8 +14,8 @@ const PROMPT: &str = "apc>";
 
 struct Cli(Account);
 
-pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
-    let (address, account) = super::account(settings, "apc", 23)?;
+pub(super) fn build(keys: Keys, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+    let (address, account) = keys.console(settings)?;
     Ok(Box::new(Kept::new(address, Cli(account))))
 }
 

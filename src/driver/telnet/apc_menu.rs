@@ -7,13 +7,14 @@
 //! sure that the screen is the right outlet's before `YES` is typed.
 
 use super::{Account, Console, Kept, PROMPT_PATIENCE, says_busy, state_of, unexpected};
-use crate::driver::{Driver, DriverError};
+use crate::driver::{Driver, DriverError, Host};
 use crate::request::{Proof, State, Switch};
-use crate::settings::{Settings, SettingsError};
+use crate::settings::{Address, Secret, Settings, SettingsError, TextOrNumber, keys};
 use crate::transport::expect::Pattern::{Ends, Prompt, Text};
 use crate::transport::telnet::Session;
 use crate::transport::{Deadline, TransportError, TransportErrorKind};
 use std::cell::Cell;
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 /// How long a PDU may be silent before it is sent a Return to wake it.
@@ -47,8 +48,29 @@ enum Escape {
     WithReturn,
 }
 
-pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
-    let (address, account) = super::account(settings, "apc", 23)?;
+keys! {
+    /// What APC's consoles read.
+    pub(super) struct Keys {
+        ..host: Host;
+        telnetport: NonZeroU16 = 23, super::TELNETPORT;
+        username: TextOrNumber = "apc", super::USERNAME;
+        password: Secret = "apc", super::PASSWORD;
+    }
+}
+
+impl Keys {
+    /// Where the console is, and who logs in.
+    pub(super) fn console(self, settings: &Settings) -> Result<(Address, Account), SettingsError> {
+        let address = self.host.address(settings, self.telnetport.get())?;
+        Ok((
+            address,
+            Account::new(self.username, self.password, settings)?,
+        ))
+    }
+}
+
+pub(super) fn build(keys: Keys, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+    let (address, account) = keys.console(settings)?;
     let escape = Cell::new(Escape::Unknown);
     Ok(Box::new(Kept::new(address, Menu { account, escape })))
 }

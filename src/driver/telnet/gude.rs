@@ -2,17 +2,25 @@
 //! the value asked for on one line (manual of the EPC 1202, "Console").
 
 use super::{Console, Kept, PROMPT_PATIENCE, state_of, unexpected};
-use crate::driver::{Driver, DriverError};
+use crate::driver::{Driver, DriverError, Host};
 use crate::request::{Proof, State, Switch};
-use crate::settings::{Settings, SettingsError};
+use crate::settings::{Settings, SettingsError, keys};
 use crate::transport::Deadline;
 use crate::transport::telnet::Session;
+use std::num::NonZeroU16;
 
 /// A console without login.
 struct Open;
 
-pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
-    let (address, _) = super::account(settings, "", 23)?;
+keys! {
+    pub(super) struct Keys {
+        ..host: Host;
+        telnetport: NonZeroU16 = 23, super::TELNETPORT;
+    }
+}
+
+pub(super) fn build(keys: Keys, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+    let address = keys.host.address(settings, keys.telnetport.get())?;
     Ok(Box::new(Kept::new(address, Open)))
 }
 

@@ -7,15 +7,13 @@ mod netio;
 mod synaccess;
 
 use super::{
-    DEVICE_TIMEOUT, Driver, DriverError, DriverSpec, HOSTNAME, Has, IP, Key, SHOWS_WITHIN, key,
-    outlet_number,
+    By, DEVICE_TIMEOUT, Driver, DriverError, DriverSpec, Has, SHOWS_WITHIN, outlet_number,
 };
 use crate::request::{Outlet, Proof, State, Switch};
-use crate::settings::{self, Address, Secret, Settings, SettingsError};
+use crate::settings::{Address, Secret, Settings, SettingsError, TextOrNumber};
 use crate::transport::kept::{Lost, tried_again};
 use crate::transport::telnet::Session;
 use crate::transport::{Attempt, Deadline, TransportError, TransportErrorKind};
-use serde::Deserialize;
 use std::time::Duration;
 
 /// How long a PDU may take for one prompt, as in the Python program.
@@ -26,26 +24,6 @@ const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long a PDU may take to close the connection after a logout.
 const HANG_UP_PATIENCE: Duration = Duration::from_millis(500);
-
-const fn port(default: &'static str) -> Key {
-    key("telnetport", "number", default, "TCP port of the console")
-}
-
-/// The keys of a console where `login` is both the default user and password.
-const fn keys(login: &'static str, default_port: &'static str) -> [Key; 5] {
-    [
-        IP,
-        HOSTNAME,
-        port(default_port),
-        key("username", "text", login, "user to log in as"),
-        key("password", "text", login, "that user's password"),
-    ]
-}
-
-static APC_KEYS: [Key; 5] = keys("\"apc\"", "23");
-static NETIO_KEYS: [Key; 5] = keys("\"admin\"", "1234");
-static SYNACCESS_KEYS: [Key; 5] = keys("\"admin\"", "23");
-static GUDE_KEYS: [Key; 3] = [IP, HOSTNAME, port("23")];
 
 /// Every driver name of this transport.
 pub(super) static SPECS: &[DriverSpec] = &[
@@ -58,7 +36,6 @@ pub(super) static SPECS: &[DriverSpec] = &[
         models: "APC rack PDUs and MasterSwitches with menus: AP7900, AP7920, AP7921, AP7932, \
                  AP7952, AP9210, AP9218, AP9606 and others with AOS 2 or 3",
         transport: "telnet",
-        keys: &APC_KEYS,
         outlets: Has::Within(1, 99),
         reads_back: true,
         verified_by: "a simulator with firmware 2, firmware 3, AP9210 and AP9606 screens, pagers, \
@@ -67,14 +44,13 @@ pub(super) static SPECS: &[DriverSpec] = &[
                       AP9210 as the place of its states",
         timeout: DEVICE_TIMEOUT,
         shows_within: SHOWS_WITHIN,
-        build: &apc_menu::build,
+        build: &By(apc_menu::build),
     },
     DriverSpec {
         names: &["apc8959"],
         any_case: true,
         models: "APC rack PDUs with the command line of AOS 5 and later: AP8959 and others",
         transport: "telnet",
-        keys: &APC_KEYS,
         outlets: Has::Within(1, 99),
         reads_back: true,
         verified_by: "transcripts on a simulated console. UNVERIFIED on hardware: the meaning of \
@@ -82,14 +58,13 @@ pub(super) static SPECS: &[DriverSpec] = &[
                       the command in doubt)",
         timeout: DEVICE_TIMEOUT,
         shows_within: SHOWS_WITHIN,
-        build: &apc_cli::build,
+        build: &By(apc_cli::build),
     },
     DriverSpec {
         names: &["gude1202"],
         any_case: false,
         models: "Gude Expert Power Control 1202 and others with the same console, set to no login",
         transport: "telnet",
-        keys: &GUDE_KEYS,
         outlets: Has::Within(1, 99),
         reads_back: true,
         verified_by: "transcripts on a simulated console. UNVERIFIED on hardware: the text of the \
@@ -97,14 +72,13 @@ pub(super) static SPECS: &[DriverSpec] = &[
                       console with login",
         timeout: DEVICE_TIMEOUT,
         shows_within: SHOWS_WITHIN,
-        build: &gude::build,
+        build: &By(gude::build),
     },
     DriverSpec {
         names: &["netio4"],
         any_case: false,
         models: "NETIO 4, NETIO 230B and others with the KSHELL protocol",
         transport: "telnet",
-        keys: &NETIO_KEYS,
         outlets: Has::Numbers(1, 4),
         reads_back: true,
         verified_by: "transcripts on a simulated console. UNVERIFIED on hardware: whether every \
@@ -112,33 +86,27 @@ pub(super) static SPECS: &[DriverSpec] = &[
                       empty line, as the Python program does)",
         timeout: DEVICE_TIMEOUT,
         shows_within: SHOWS_WITHIN,
-        build: &netio::build,
+        build: &By(netio::build),
     },
     DriverSpec {
         names: &["synnetbooter"],
         any_case: false,
         models: "Synaccess netBooter, B series",
         transport: "telnet",
-        keys: &SYNACCESS_KEYS,
         outlets: Has::Within(1, 99),
         reads_back: true,
         verified_by: "transcripts on a simulated console. UNVERIFIED on hardware: the table that \
                       pshow prints (where it cannot be read, the prompt is believed), the words of a refused login",
         timeout: DEVICE_TIMEOUT,
         shows_within: SHOWS_WITHIN,
-        build: &synaccess::build,
+        build: &By(synaccess::build),
     },
 ];
 
-#[derive(Deserialize)]
-struct Keys {
-    #[serde(default, deserialize_with = "settings::maybe_text")]
-    username: Option<String>,
-    #[serde(default)]
-    password: Option<Secret>,
-    #[serde(default, deserialize_with = "settings::maybe_number")]
-    telnetport: Option<u16>,
-}
+/// What the keys of these drivers are for.
+const TELNETPORT: &str = "TCP port of the console";
+const USERNAME: &str = "user to log in as";
+const PASSWORD: &str = "that user's password";
 
 /// Who logs in.
 struct Account {
@@ -146,32 +114,23 @@ struct Account {
     password: Secret,
 }
 
-/// Reads the keys that all of these drivers have: where the console is and who logs in; `login` is
-/// both the default user and password.
-fn account(
-    settings: &Settings,
-    login: &str,
-    port: u16,
-) -> Result<(Address, Account), SettingsError> {
-    let keys: Keys = settings.read()?;
-    if keys.telnetport == Some(0) {
-        return Err(settings.error("telnetport", "expected 1 to 65535, got 0"));
-    }
-    let address = settings.address(keys.telnetport.unwrap_or(port))?;
-    let account = Account {
-        username: keys.username.unwrap_or_else(|| login.to_owned()),
-        password: keys.password.unwrap_or_else(|| Secret::new(login)),
-    };
-    // What is typed is a line: a second one must not hide in it.
-    for (key, text) in [
-        ("username", account.username.as_str()),
-        ("password", account.password.reveal()),
-    ] {
-        if text.chars().any(char::is_control) {
-            return Err(settings.error(key, "expected no control characters"));
+impl Account {
+    /// What is typed is a line: a second one must not hide in it.
+    fn new(
+        username: TextOrNumber,
+        password: Secret,
+        settings: &Settings,
+    ) -> Result<Self, SettingsError> {
+        for (key, text) in [("username", &*username), ("password", password.reveal())] {
+            if text.chars().any(char::is_control) {
+                return Err(settings.error(key, "expected no control characters"));
+            }
         }
+        Ok(Self {
+            username: username.0,
+            password,
+        })
     }
-    Ok((address, account))
 }
 
 /// One dialect: how it logs in and out, and what it does between the two.

@@ -2,11 +2,12 @@
 //! telnet manual; as labgrid and fence_netio use it).
 
 use super::{Account, Console, Kept, PROMPT_PATIENCE, busy, says_busy, unexpected};
-use crate::driver::{Driver, DriverError};
+use crate::driver::{Driver, DriverError, Host};
 use crate::request::{Proof, State, Switch};
-use crate::settings::{Settings, SettingsError};
+use crate::settings::{Secret, Settings, SettingsError, TextOrNumber, keys};
 use crate::transport::telnet::Session;
 use crate::transport::{Deadline, TransportErrorKind};
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 /// How long to wait for the greeting of a firmware that may have none.
@@ -14,8 +15,18 @@ const GREETING_PATIENCE: Duration = Duration::from_secs(2);
 
 struct Kshell(Account);
 
-pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
-    let (address, account) = super::account(settings, "admin", 1234)?;
+keys! {
+    pub(super) struct Keys {
+        ..host: Host;
+        telnetport: NonZeroU16 = 1234, super::TELNETPORT;
+        username: TextOrNumber = "admin", super::USERNAME;
+        password: Secret = "admin", super::PASSWORD;
+    }
+}
+
+pub(super) fn build(keys: Keys, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+    let address = keys.host.address(settings, keys.telnetport.get())?;
+    let account = Account::new(keys.username, keys.password, settings)?;
     // `login <user> <password>`: a blank would end either.
     for (key, text) in [
         ("username", &*account.username),

@@ -2,17 +2,28 @@
 //! same whether the command worked; so `pshow` is asked.
 
 use super::{Account, Console, Kept, PROMPT_PATIENCE, busy, says_busy, state_of, unexpected};
-use crate::driver::{Driver, DriverError};
+use crate::driver::{Driver, DriverError, Host};
 use crate::request::{Proof, State, Switch};
-use crate::settings::{Settings, SettingsError};
+use crate::settings::{Secret, Settings, SettingsError, TextOrNumber, keys};
 use crate::transport::Deadline;
 use crate::transport::expect::Pattern::{Ends, Prompt};
 use crate::transport::telnet::Session;
+use std::num::NonZeroU16;
 
 struct NetBooter(Account);
 
-pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
-    let (address, account) = super::account(settings, "admin", 23)?;
+keys! {
+    pub(super) struct Keys {
+        ..host: Host;
+        telnetport: NonZeroU16 = 23, super::TELNETPORT;
+        username: TextOrNumber = "admin", super::USERNAME;
+        password: Secret = "admin", super::PASSWORD;
+    }
+}
+
+pub(super) fn build(keys: Keys, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+    let address = keys.host.address(settings, keys.telnetport.get())?;
+    let account = Account::new(keys.username, keys.password, settings)?;
     Ok(Box::new(Kept::new(address, NetBooter(account))))
 }
 

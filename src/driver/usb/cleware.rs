@@ -4,10 +4,10 @@
 //! asks for it (clewarecontrol); whether every firmware answers that way is not verified, so one that
 //! is silent is taken for a device that cannot be read.
 
-use super::{Choice, Kept, Model, unexpected};
+use super::{Choice, Kept, Model, Place, unexpected};
 use crate::driver::{Driver, DriverError};
 use crate::request::{Outlet, Proof, State, Switch};
-use crate::settings::{Settings, SettingsError};
+use crate::settings::{Settings, SettingsError, TextOrNumber, keys};
 use crate::transport::usb::{Attached, Device, FEATURE_REPORT, SET_REPORT, Setup};
 use crate::transport::{Attempt, Deadline, TransportError, TransportErrorKind};
 use nusb::transfer::{ControlType, Recipient};
@@ -43,8 +43,16 @@ struct Cleware {
     sequence: u8,
 }
 
-pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
-    let choice = Choice::read(settings)?;
+keys! {
+    pub(super) struct Keys {
+        serial: Option<TextOrNumber> => "required, unless path is there",
+            "the serial number printed on the device, decimal";
+        ..place: Place;
+    }
+}
+
+pub(super) fn build(keys: Keys, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+    let choice = Choice::new(keys.serial, keys.place, settings)?;
     let is_serial = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit());
     if !is_serial(&choice.serial) && (choice.path.is_empty() || !choice.serial.is_empty()) {
         return Err(settings.error(
@@ -212,6 +220,7 @@ const ASK: Setup = Setup {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver::By;
     use crate::request::PduName;
     use crate::settings::Position;
 
@@ -274,7 +283,7 @@ mod tests {
     #[test]
     fn a_serial_number_is_required() {
         let build = |json: &str| {
-            build(&Settings::new(
+            By(build).of(&Settings::new(
                 PduName::new("pdu"),
                 "clewareusbswitch4",
                 json,

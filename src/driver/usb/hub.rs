@@ -9,15 +9,14 @@
 
 use super::unexpected;
 use crate::driver::{
-    DEVICE_TIMEOUT, Driver, DriverError, DriverSpec, Has, Key, Outlets, SHOWS_WITHIN, outlet_number,
+    By, DEVICE_TIMEOUT, Driver, DriverError, DriverSpec, Has, Outlets, SHOWS_WITHIN, outlet_number,
 };
 use crate::request::{Outlet, Proof, State, Switch};
-use crate::settings::{Settings, SettingsError, flag, maybe_text};
+use crate::settings::{Settings, SettingsError, TextOrNumber, keys};
 use crate::transport::aside::aside;
 use crate::transport::usb::{Attached, Device, Setup, list};
 use crate::transport::{Attempt, Deadline, TransportError, TransportErrorKind, pause};
 use nusb::transfer::{ControlType, Recipient};
-use serde::Deserialize;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::PathBuf;
@@ -28,32 +27,12 @@ pub(super) const SPEC: DriverSpec = DriverSpec {
     any_case: false,
     models: "USB hubs with per-port power switching (see uhubctl's list), USB 2 and USB 3",
     transport: "usb",
-    keys: &[
-        Key {
-            name: "location",
-            kind: "text",
-            default: "required",
-            about: "where the hub is plugged in, as uhubctl writes it: 1-2.4, or 1 for the root hub of bus 1",
-        },
-        Key {
-            name: "companion",
-            kind: "text",
-            default: "none",
-            about: "the location of the hub's other half (USB 2 or USB 3), where the kernel does not know it",
-        },
-        Key {
-            name: "force",
-            kind: "flag",
-            default: "false",
-            about: "switch although the hub says that it cannot switch its ports one by one",
-        },
-    ],
     outlets: Has::Within(1, 127),
     reads_back: true,
     verified_by: "emulated USB 2 and USB 3 root hubs of a real Linux kernel; no hardware. Many hubs claim to switch and leave the power on: try with a lamp",
     timeout: DEVICE_TIMEOUT,
     shows_within: SHOWS_WITHIN,
-    build: &build,
+    build: &By(build),
 };
 
 /// How long the kernel may take to power a port again.
@@ -62,20 +41,20 @@ const SETTLE: Duration = Duration::from_millis(300);
 /// How often an off is sent at most when the kernel takes it back.
 const TRIES: u32 = 3;
 
-#[derive(Deserialize)]
-struct Keys {
-    #[serde(deserialize_with = "crate::settings::text")]
-    location: String,
-    #[serde(default, deserialize_with = "maybe_text")]
-    companion: Option<String>,
-    #[serde(default, deserialize_with = "flag")]
-    force: bool,
+keys! {
+    struct Keys {
+        location: TextOrNumber,
+            "where the hub is plugged in, as uhubctl writes it: 1-2.4, or 1 for the root hub of bus 1";
+        companion: Option<TextOrNumber>,
+            "the location of the hub's other half (USB 2 or USB 3), where the kernel does not know it";
+        force: bool = false,
+            "switch although the hub says that it cannot switch its ports one by one";
+    }
 }
 
 struct UsbHub(Keys);
 
-fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
-    let keys: Keys = settings.read()?;
+fn build(keys: Keys, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
     let is_location = |text: &str| {
         !text.is_empty()
             && text
@@ -83,7 +62,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
                 .all(|part| part.parse::<u8>().is_ok_and(|number| number > 0))
     };
     for (key, value) in [
-        ("location", Some(keys.location.as_str())),
+        ("location", Some(&*keys.location)),
         ("companion", keys.companion.as_deref()),
     ] {
         if value.is_some_and(|value| !is_location(value)) {
@@ -280,7 +259,7 @@ impl UsbHub {
         let ports = first.abilities(deadline)?.ports;
         Outlets::Range(1..=u32::from(ports)).parse(outlet)?;
         let peer = match &self.0.companion {
-            Some(location) => Some((location.clone(), first.port)),
+            Some(location) => Some((location.to_string(), first.port)),
             None => first.peer(),
         };
         let mut halves = vec![first];
@@ -416,7 +395,7 @@ mod tests {
         assert_eq!(peer_of("2-1.4-port3"), Some(("2-1.4".into(), 3)));
         assert_eq!(peer_of("power"), None);
         let build = |json: &str| {
-            build(&Settings::new(
+            By(build).of(&Settings::new(
                 PduName::new("pdu"),
                 "usbhub",
                 json,

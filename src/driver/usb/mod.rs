@@ -9,10 +9,10 @@ mod ykush;
 pub use hub::switchable_ports;
 
 use super::{
-    DEVICE_TIMEOUT, DriverError, DriverSpec, Has, Key, Outlets, SHOWS_WITHIN, outlet_number,
+    By, DEVICE_TIMEOUT, DriverError, DriverSpec, Has, Outlets, SHOWS_WITHIN, outlet_number,
 };
 use crate::request::Outlet;
-use crate::settings::{Settings, SettingsError};
+use crate::settings::{Settings, SettingsError, TextOrNumber, keys};
 use crate::transport::usb::{Attached, Device, Session, Wanted};
 use crate::transport::{Deadline, TransportError, TransportErrorKind, pause};
 use std::fmt;
@@ -67,32 +67,21 @@ struct Choice {
 }
 
 impl Choice {
-    /// Reads the model's key and `path`.
-    fn read(settings: &Settings) -> Result<Self, SettingsError> {
-        #[derive(serde::Deserialize)]
-        struct Keys {
-            #[serde(default, deserialize_with = "crate::settings::maybe_text")]
-            serial: Option<String>,
-            #[serde(default, deserialize_with = "crate::settings::maybe_text")]
-            device: Option<String>,
-            #[serde(default, deserialize_with = "crate::settings::maybe_text")]
-            path: Option<String>,
-        }
+    /// The device with this id, at this place, of the kind that the driver's name means.
+    fn new(
+        id: Option<TextOrNumber>,
+        at: Place,
+        settings: &Settings,
+    ) -> Result<Self, SettingsError> {
         let is_own = |name: &&str| name.eq_ignore_ascii_case(settings.driver());
         let model = MODELS
             .iter()
             .find(|model| model.names.iter().any(is_own))
             .ok_or_else(|| settings.error("driver", "no such USB device"))?;
-        let keys: Keys = settings.read()?;
-        let serial = if model.key == "device" {
-            keys.device
-        } else {
-            keys.serial
-        };
         Ok(Self {
             model,
-            serial: serial.unwrap_or_default(),
-            path: keys.path.unwrap_or_default(),
+            serial: id.map(|id| id.0).unwrap_or_default(),
+            path: at.path.map(|path| path.0).unwrap_or_default(),
         })
     }
 
@@ -205,24 +194,14 @@ fn own_serial(attached: &Attached, _: Deadline) -> Result<Option<String>, Transp
     Ok(Some(attached.serial().unwrap_or_default().to_owned()))
 }
 
-const PATH: Key = Key {
-    name: "path",
-    kind: "text",
-    default: "none",
-    about: "where the device is plugged in, as 1-2.4 (see pdudaemon --discover), for devices that cannot be told apart otherwise",
-};
-
-const SERIAL: Key = Key {
-    name: "serial",
-    kind: "text",
-    default: "\"\"",
-    about: "the device's serial number (see pdudaemon --discover); empty for the only one",
-};
-
-const YKUSH_SERIAL: Key = Key {
-    about: "the device's serial number (see pdudaemon --discover); empty for the first one found",
-    ..SERIAL
-};
+keys! {
+    /// Where a device is.
+    struct Place {
+        path: Option<TextOrNumber>,
+            "where the device is plugged in, as 1-2.4 (see pdudaemon --discover), for devices that \
+             cannot be told apart otherwise";
+    }
+}
 
 /// Every driver name of this transport.
 pub(super) static SPECS: &[DriverSpec] = &[
@@ -231,105 +210,75 @@ pub(super) static SPECS: &[DriverSpec] = &[
         any_case: false,
         models: "Yepkit YKUSH and YKUSH3 switchable USB hubs",
         transport: "usb",
-        keys: &[YKUSH_SERIAL, PATH],
         outlets: Has::Numbers(1, 3),
         reads_back: true,
         verified_by: "an emulated device behind a real Linux USB stack (frames of ykushcmd); no hardware",
         timeout: DEVICE_TIMEOUT,
         shows_within: SHOWS_WITHIN,
-        build: &ykush::build,
+        build: &By(ykush::build),
     },
     DriverSpec {
         names: &["YKUSHXS"],
         any_case: false,
         models: "Yepkit YKUSH XS switchable USB port",
         transport: "usb",
-        keys: &[YKUSH_SERIAL, PATH],
         outlets: Has::Numbers(1, 1),
         reads_back: true,
         verified_by: "an emulated device behind a real Linux USB stack (frames of ykushcmd); no hardware",
         timeout: DEVICE_TIMEOUT,
         shows_within: SHOWS_WITHIN,
-        build: &ykush::build,
+        build: &By(ykush::build),
     },
     DriverSpec {
         names: &["ClewareUsbSwitch4"],
         any_case: true,
         models: "Cleware USB-Switch 4",
         transport: "usb",
-        keys: &[CLEWARE_SERIAL, PATH],
         outlets: Has::Numbers(1, 4),
         reads_back: true,
         verified_by: "an emulated device behind a real Linux USB stack; no hardware. UNVERIFIED: the state report (from clewarecontrol)",
         timeout: DEVICE_TIMEOUT,
         shows_within: SHOWS_WITHIN,
-        build: &cleware::build,
+        build: &By(cleware::build),
     },
     DriverSpec {
         names: &["ClewareUsbSwitch8"],
         any_case: true,
         models: "Cleware USB-Switch 8 (Contact00)",
         transport: "usb",
-        keys: &[CLEWARE_SERIAL, PATH],
         outlets: Has::Numbers(1, 8),
         reads_back: true,
         verified_by: "an emulated device behind a real Linux USB stack; no hardware. UNVERIFIED: the state report (from clewarecontrol), and command 03 on hardware with serial 63813 (the vendor's library sends 0b there)",
         timeout: DEVICE_TIMEOUT,
         shows_within: SHOWS_WITHIN,
-        build: &cleware::build,
+        build: &By(cleware::build),
     },
     DriverSpec {
         names: &["vusbhid"],
         any_case: false,
         models: "DCTTECH USBRelay1 to USBRelay8 and other V-USB relays of that kind",
         transport: "usb",
-        keys: &[
-            SERIAL,
-            PATH,
-            Key {
-                name: "invert",
-                kind: "flag",
-                default: "false",
-                about: "the load is wired to the normally closed contact: on is a released relay",
-            },
-        ],
         outlets: Has::Within(1, 8),
         reads_back: true,
         verified_by: "an emulated device behind a real Linux USB stack, with usbrelay as second opinion; no hardware",
         timeout: DEVICE_TIMEOUT,
         shows_within: SHOWS_WITHIN,
-        build: &vusbhid::build,
+        build: &By(vusbhid::build),
     },
     DriverSpec {
         names: &["EG-PMS", "EG-PM2"],
         any_case: false,
         models: "EnerGenie EG-PMS, EG-PMS2, EG-PM2 and Gembird SIS-PM USB power strips",
         transport: "usb",
-        keys: &[
-            Key {
-                name: "device",
-                kind: "text",
-                default: "\"\"",
-                about: "the device's id, five bytes as 01:01:51:a4:c3 (see pdudaemon --discover); empty for the only one",
-            },
-            PATH,
-        ],
         outlets: Has::Numbers(1, 4),
         reads_back: true,
         verified_by: "an emulated device behind a real Linux USB stack, with sispmctl as second opinion; no hardware. UNVERIFIED: the one-outlet 04b4:fd10, whose outlet 1 is sent as report 0",
         timeout: DEVICE_TIMEOUT,
         shows_within: SHOWS_WITHIN,
-        build: &sispm::build,
+        build: &By(sispm::build),
     },
     hub::SPEC,
 ];
-
-const CLEWARE_SERIAL: Key = Key {
-    name: "serial",
-    kind: "number",
-    default: "required",
-    about: "the serial number printed on the device, decimal",
-};
 
 #[cfg(test)]
 mod tests {
@@ -352,7 +301,7 @@ mod tests {
         for model in MODELS {
             for name in model.names {
                 let spec = SPECS.iter().find(|spec| spec.names.contains(name));
-                let keys = spec.map(|spec| spec.keys).unwrap_or_default();
+                let keys = spec.map(|spec| spec.build.keys()).unwrap_or_default();
                 assert!(keys.iter().any(|key| key.name == model.key), "{name}");
             }
         }

@@ -3,10 +3,10 @@
 //! Feature report 1 is the device's id; report 3N belongs to outlet N: byte 1 of what is written
 //! is 03 for on and 00 for off, bit 0 of byte 1 of what is read is the relay.
 
-use super::{Choice, Kept, Model, small_outlet, unexpected};
+use super::{Choice, Kept, Model, Place, small_outlet, unexpected};
 use crate::driver::{Driver, DriverError};
 use crate::request::{Outlet, Proof, State, Switch};
-use crate::settings::{Settings, SettingsError};
+use crate::settings::{Settings, SettingsError, TextOrNumber, keys};
 use crate::transport::usb::{Attached, Device, FEATURE_REPORT, GET_REPORT, SET_REPORT, Setup};
 use crate::transport::{Attempt, Deadline, TransportError};
 use nusb::transfer::{ControlType, Recipient};
@@ -49,8 +49,17 @@ struct SisPm {
     device: Kept,
 }
 
-pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
-    let choice = Choice::read(settings)?;
+keys! {
+    pub(super) struct Keys {
+        device: Option<TextOrNumber> => "\"\"",
+            "the device's id, five bytes as 01:01:51:a4:c3 (see pdudaemon --discover); empty for the \
+             only one";
+        ..place: Place;
+    }
+}
+
+pub(super) fn build(keys: Keys, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+    let choice = Choice::new(keys.device, keys.place, settings)?;
     let is_id = |id: &str| {
         let bytes: Vec<&str> = id.split(':').collect();
         bytes.len() == 5
@@ -148,6 +157,7 @@ impl Driver for SisPm {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver::By;
     use crate::request::PduName;
     use crate::settings::Position;
 
@@ -174,7 +184,7 @@ mod tests {
     #[test]
     fn an_id_that_cannot_be_one_is_refused() {
         let build = |json: &str| {
-            build(&Settings::new(
+            By(build).of(&Settings::new(
                 PduName::new("pdu"),
                 "EG-PMS",
                 json,

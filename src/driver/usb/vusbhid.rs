@@ -4,14 +4,13 @@
 //! relay. Setting it with `ff N` closes relay N, with `fd N` opens it. The requests go to the
 //! device and not to its interface, so nothing has to be taken from the kernel's driver.
 
-use super::{Choice, Kept, Model, small_outlet, unexpected};
+use super::{Choice, Kept, Model, Place, small_outlet, unexpected};
 use crate::driver::{Driver, DriverError};
 use crate::request::{Outlet, Proof, State, Switch};
-use crate::settings::{Settings, SettingsError, flag};
+use crate::settings::{Settings, SettingsError, TextOrNumber, keys};
 use crate::transport::usb::{Attached, Device, FEATURE_REPORT, GET_REPORT, SET_REPORT, Setup};
 use crate::transport::{Attempt, Deadline, TransportError};
 use nusb::transfer::{ControlType, Recipient};
-use serde::Deserialize;
 
 pub(super) const USBRELAY: Model = Model {
     names: &["vusbhid"],
@@ -41,23 +40,27 @@ const SET: Setup = Setup {
 /// The length of the feature report.
 const REPORT: u16 = 8;
 
-#[derive(Deserialize)]
-struct Keys {
-    #[serde(default, deserialize_with = "flag")]
-    invert: bool,
-}
-
 struct VusbHid {
     device: Kept,
     invert: bool,
 }
 
-pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
-    let keys: Keys = settings.read()?;
+keys! {
+    pub(super) struct Keys {
+        serial: Option<TextOrNumber> => "\"\"",
+            "the device's serial number (see pdudaemon --discover); empty for the only one";
+        invert: bool = false,
+            "the load is wired to the normally closed contact: on is a released relay";
+        ..place: Place;
+    }
+}
+
+pub(super) fn build(keys: Keys, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
     Ok(Box::new(VusbHid {
-        device: Kept::new(Choice::read(settings)?, |choice, deadline| {
-            choice.find(deadline)?.open(deadline)
-        }),
+        device: Kept::new(
+            Choice::new(keys.serial, keys.place, settings)?,
+            |choice, deadline| choice.find(deadline)?.open(deadline),
+        ),
         invert: keys.invert,
     }))
 }

@@ -6,10 +6,10 @@
 //! half alone: so one that does not name the port is believed). What byte 1 of the other answers says
 //! is not known, so they show no state.
 
-use super::{Choice, Kept, Model, own_serial, unexpected};
+use super::{Choice, Kept, Model, Place, own_serial, unexpected};
 use crate::driver::{Driver, DriverError};
 use crate::request::{Outlet, Proof, State, Switch};
-use crate::settings::{Settings, SettingsError};
+use crate::settings::{Settings, SettingsError, TextOrNumber, keys};
 use crate::transport::usb::Device;
 use crate::transport::{Attempt, Deadline, TransportError};
 
@@ -48,9 +48,17 @@ struct Ykush {
     device: Kept,
 }
 
-pub(super) fn build(settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
+keys! {
+    pub(super) struct Keys {
+        serial: Option<TextOrNumber> => "\"\"",
+            "the device's serial number (see pdudaemon --discover); empty for the first one found";
+        ..place: Place;
+    }
+}
+
+pub(super) fn build(keys: Keys, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
     Ok(Box::new(Ykush {
-        device: Kept::new(Choice::read(settings)?, open),
+        device: Kept::new(Choice::new(keys.serial, keys.place, settings)?, open),
     }))
 }
 

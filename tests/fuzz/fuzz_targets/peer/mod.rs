@@ -198,7 +198,7 @@ fn judge(name: &str, settings: &Value, error: Option<DriverError>, deadline: Dea
         let text = error.to_string();
         // A driver without a password cannot know that its PDU has just said one.
         let has_secret = registry::find(name)
-            .is_some_and(|spec| spec.keys.iter().any(|key| key.name == "password"))
+            .is_some_and(|spec| spec.build.keys().iter().any(|key| key.name == "password"))
             && settings.get("password").is_some();
         assert!(!has_secret || !text.contains("secret"), "{name}: {text}");
         assert!(text.len() < 4096, "an endless error: {} bytes", text.len());
