@@ -24,7 +24,7 @@
 //! | [`access`] | [`request`] | sockets, HTTP, the config's file |
 //! | [`config`] | [`request`], [`settings`], [`transport`] (its programs), [`driver`], [`access`] | threads, sockets |
 //! | [`dispatch`] | [`request`], [`transport`] (its locks), [`config`], [`driver`] | which drivers exist, HTTP, the wire |
-//! | [`listener`] | [`request`], [`access`], [`config`], [`dispatch`] | drivers, the config's file |
+//! | [`listener`] | [`request`], [`transport`] (its private folders), [`access`], [`config`], [`dispatch`] | drivers, the config's file |
 //! | [`cli`] | [`request`], [`settings`], [`transport`] (its TLS), [`config`] | threads; the daemon, but as its client |
 //! | [`daemon`] | [`request`], [`transport`] (its orphans), [`config`], [`dispatch`], [`listener`], [`cli`] | any particular driver |
 //!

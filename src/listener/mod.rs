@@ -30,7 +30,6 @@ mod link;
 mod lists;
 mod page;
 pub mod power;
-mod private;
 mod problem;
 mod pulse;
 mod response;
@@ -45,17 +44,15 @@ pub use routes::{OPENAPI, operations};
 use crate::access::Access;
 use crate::config::{DaemonConfig, Limits, Tls};
 use crate::dispatch::Dispatcher;
+use crate::transport::private::PrivateFolder;
 use front::{Bounds, Command, Front, Remote};
 use guard::Guard;
 use http::HttpServer;
 use link::Underway;
 use lists::Lists;
 use log::{error, info};
-use private::PrivateFolder;
 use routes::Router;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -243,9 +240,4 @@ fn most_connections() -> usize {
     usize::try_from(most)
         .unwrap_or(usize::MAX)
         .clamp(16, 20_000)
-}
-
-/// Nobody else may open the socket.
-fn make_private(path: &Path) -> io::Result<()> {
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
 }

@@ -3,58 +3,13 @@
 use super::response::Response;
 use crate::access::{Denied, DeniedKind};
 use crate::request::{Failure, FailureKind};
-use serde::Serialize;
-
-/// One kind of problem: the end of its type, its status, its title.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Kind(
-    pub(super) &'static str,
-    pub(super) u16,
-    pub(super) &'static str,
-);
-
-pub(super) const BAD_VALUE: Kind = Kind("bad-value", 400, "A value is wrong");
-pub(super) const NOT_FOUND: Kind = Kind("not-found", 404, "There is nothing here");
-pub(super) const UNKNOWN_REQUEST: Kind = Kind("unknown-request", 404, "No such request");
-pub(super) const METHOD: Kind = Kind("method-not-allowed", 405, "Another method is expected");
-pub(super) const UNDER_WAY: Kind = Kind("under-way", 409, "It is too late to cancel this");
-pub(super) const MEDIA_TYPE: Kind = Kind(
-    "unsupported-media-type",
-    415,
-    "Another content type is expected",
-);
-
-pub(super) const UNAUTHORIZED: Kind = Kind("unauthorized", 401, "A token is needed");
-pub(super) const FORBIDDEN: Kind = Kind("forbidden", 403, "You may not do this");
-pub(super) const TOO_MANY: Kind = Kind("too-many-failures", 429, "Too many wrong tokens");
-
-pub(super) const BUSY: Kind = Kind("busy", 503, "The daemon is busy");
-
-/// The kind of problem a failure is.
-pub(super) fn kind_of(failure: FailureKind) -> Kind {
-    match failure {
-        FailureKind::BadRequest => BAD_VALUE,
-        FailureKind::UnknownPdu => Kind("unknown-pdu", 404, "No such PDU"),
-        FailureKind::UnknownAlias => Kind("unknown-alias", 404, "No such alias"),
-        FailureKind::BrokenSettings => {
-            Kind("broken-settings", 503, "The PDU's settings cannot work")
-        }
-        FailureKind::NoSuchOutlet => Kind("no-such-outlet", 404, "No such outlet"),
-        FailureKind::QueueFull => Kind("queue-full", 429, "The PDU's queue is full"),
-        FailureKind::Unreachable => Kind("pdu-unreachable", 504, "The PDU does not answer"),
-        FailureKind::Refused => Kind("pdu-refused", 502, "The PDU refused"),
-        FailureKind::CannotRead => Kind("cannot-read", 501, "This PDU's states cannot be read"),
-        FailureKind::Stopping => Kind("stopping", 503, "The daemon is stopping"),
-        FailureKind::Cancelled => Kind("cancelled", 409, "The request was cancelled"),
-        FailureKind::Internal => Kind("internal", 500, "A bug in the daemon"),
-    }
-}
+use serde::{Serialize, Serializer};
 
 /// A problem document.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Problem {
-    #[serde(rename = "type")]
-    kind: String,
+    #[serde(rename = "type", serialize_with = "as_urn")]
+    kind: &'static str,
     title: &'static str,
     status: u16,
     detail: String,
@@ -63,15 +18,64 @@ pub(super) struct Problem {
     request: Option<u64>,
 }
 
+/// A kind of problem: the end of its type, its status, its title.
+const fn kind(kind: &'static str, status: u16, title: &'static str) -> Problem {
+    Problem {
+        kind,
+        title,
+        status,
+        detail: String::new(),
+        request: None,
+    }
+}
+
+fn as_urn<S: Serializer>(kind: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("urn:pdudaemon:problem:{kind}"))
+}
+
+pub(super) const BAD_VALUE: Problem = kind("bad-value", 400, "A value is wrong");
+pub(super) const NOT_FOUND: Problem = kind("not-found", 404, "There is nothing here");
+pub(super) const UNKNOWN_REQUEST: Problem = kind("unknown-request", 404, "No such request");
+pub(super) const METHOD: Problem = kind("method-not-allowed", 405, "Another method is expected");
+pub(super) const UNDER_WAY: Problem = kind("under-way", 409, "It is too late to cancel this");
+pub(super) const MEDIA_TYPE: Problem = kind(
+    "unsupported-media-type",
+    415,
+    "Another content type is expected",
+);
+
+const UNAUTHORIZED: Problem = kind("unauthorized", 401, "A token is needed");
+pub(super) const FORBIDDEN: Problem = kind("forbidden", 403, "You may not do this");
+const TOO_MANY: Problem = kind("too-many-failures", 429, "Too many wrong tokens");
+
+pub(super) const BUSY: Problem = kind("busy", 503, "The daemon is busy");
+
+/// The kind of problem that a failure is.
+const fn kind_of(failure: FailureKind) -> Problem {
+    match failure {
+        FailureKind::BadRequest => BAD_VALUE,
+        FailureKind::UnknownPdu => kind("unknown-pdu", 404, "No such PDU"),
+        FailureKind::UnknownAlias => kind("unknown-alias", 404, "No such alias"),
+        FailureKind::BrokenSettings => {
+            kind("broken-settings", 503, "The PDU's settings cannot work")
+        }
+        FailureKind::NoSuchOutlet => kind("no-such-outlet", 404, "No such outlet"),
+        FailureKind::QueueFull => kind("queue-full", 429, "The PDU's queue is full"),
+        FailureKind::Unreachable => kind("pdu-unreachable", 504, "The PDU does not answer"),
+        FailureKind::Refused => kind("pdu-refused", 502, "The PDU refused"),
+        FailureKind::CannotRead => kind("cannot-read", 501, "This PDU's states cannot be read"),
+        FailureKind::Stopping => kind("stopping", 503, "The daemon is stopping"),
+        FailureKind::Cancelled => kind("cancelled", 409, "The request was cancelled"),
+        FailureKind::Internal => kind("internal", 500, "A bug in the daemon"),
+    }
+}
+
 impl Problem {
-    pub(super) fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        let Kind(end, status, title) = kind;
+    /// A problem of this kind, and what is wrong.
+    pub(super) fn new(kind: Self, detail: impl Into<String>) -> Self {
         Self {
-            kind: format!("urn:pdudaemon:problem:{end}"),
-            title,
-            status,
             detail: detail.into(),
-            request: None,
+            ..kind
         }
     }
 

@@ -1,11 +1,10 @@
 //! Listening sockets: every address a config can name, with a backlog for thousands.
 
-use super::make_private;
 use crate::config::{DaemonConfig, Listen};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
@@ -110,7 +109,8 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
 /// The private socket between the front and tiny_http.
 pub(super) fn listen_private(path: &Path) -> io::Result<UnixListener> {
     let listener = listen_unix(path)?;
-    make_private(path)?;
+    // Nobody else may open it.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
 }
 

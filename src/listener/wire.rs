@@ -82,9 +82,6 @@ impl Output {
     }
 }
 
-/// Gives the answer that there is when the client has waited long enough.
-pub(super) type Late = Box<dyn FnOnce() + Send>;
-
 /// Whose turn it is on a connection.
 enum Turn {
     /// The client's: nothing is asked.
@@ -93,7 +90,7 @@ enum Turn {
     /// reason to look; at the latest at the given time it has one given.
     Server {
         wakes: bool,
-        late: Option<(Instant, Late)>,
+        late: Option<(Instant, Box<dyn FnOnce() + Send>)>,
     },
     /// The front's: this was answered, with what the client has not taken yet.
     Front { at: Instant, rest: Output },
@@ -146,7 +143,7 @@ impl Wire {
 
     /// The client's patience: `late` gives the answer at `until`. It goes with the answer, or with
     /// the client.
-    pub(super) fn answer_by(&self, until: Instant, answer: Late) {
+    pub(super) fn answer_by(&self, until: Instant, answer: Box<dyn FnOnce() + Send>) {
         if let Turn::Server { late, .. } = &mut *self.turn() {
             *late = Some((until, answer));
         }
@@ -154,7 +151,7 @@ impl Wire {
     }
 
     /// What is to give the answer now.
-    pub(super) fn late(&self, now: Instant) -> Option<Late> {
+    pub(super) fn late(&self, now: Instant) -> Option<Box<dyn FnOnce() + Send>> {
         match &mut *self.turn() {
             Turn::Server { late, .. } => late
                 .take_if(|(until, _)| *until <= now)

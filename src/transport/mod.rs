@@ -15,6 +15,7 @@ pub mod http;
 pub mod kept;
 pub mod leftover;
 pub mod lock;
+pub mod private;
 pub mod resolve;
 pub mod serial;
 pub mod snmp;

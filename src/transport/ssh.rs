@@ -10,17 +10,16 @@
 
 use super::command::{End, Output, Program};
 use super::kept::{Lost, tried_again};
+use super::private::PrivateFolder;
 use super::{Deadline, TransportError, TransportErrorKind, printable};
 use rustix::event::{PollFd, PollFlags, poll};
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// Tells a program run by `ssh` as its asker where to ask.
@@ -372,55 +371,33 @@ fn failure(said: &str) -> Option<SshError> {
     })
 }
 
-/// The directory of one client's sockets: that of the shared connection, and that of the asker.
+/// One client's sockets: that of the shared connection, and that of the asker.
 #[derive(Debug)]
 struct Private {
-    folder: PathBuf,
+    folder: PrivateFolder,
     listener: UnixListener,
 }
 
 impl Private {
     fn new() -> Result<Self, TransportError> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
         let failed = |error: io::Error| TransportError::io("making a private directory", &error);
-        let base = std::env::var_os("RUNTIME_DIRECTORY")
-            .and_then(|folders| std::env::split_paths(&folders).next())
-            .unwrap_or_else(std::env::temp_dir);
-        // A socket's path must be short, with room for ssh's own suffix.
-        let base = if base.as_os_str().len() > 50 {
-            PathBuf::from("/tmp")
-        } else {
-            base
-        };
-        let folder = loop {
-            let count = COUNT.fetch_add(1, Ordering::Relaxed);
-            let folder = base.join(format!("pdudaemon-ssh-{}-{count}", std::process::id()));
-            match std::fs::DirBuilder::new().mode(0o700).create(&folder) {
-                Ok(()) => break folder,
-                // Left behind by a process of the same number, or somebody else's.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && count < 100_000 => {}
-                Err(error) => return Err(failed(error)),
-            }
-        };
-        let listener = UnixListener::bind(folder.join("a")).map_err(|error| {
-            let _ = std::fs::remove_dir_all(&folder);
-            failed(error)
-        })?;
+        let folder = PrivateFolder::new().map_err(failed)?;
+        let listener = UnixListener::bind(folder.path().join("a")).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         Ok(Self { folder, listener })
     }
 
     fn control(&self) -> String {
-        self.folder.join("c").to_string_lossy().into_owned()
+        self.folder.path().join("c").to_string_lossy().into_owned()
     }
 
     fn socket(&self) -> String {
-        self.folder.join("a").to_string_lossy().into_owned()
+        self.folder.path().join("a").to_string_lossy().into_owned()
     }
 
     /// Is the shared connection's socket there?
     fn is_connected(&self) -> bool {
-        self.folder.join("c").exists()
+        self.folder.path().join("c").exists()
     }
 
     /// Does `work` while askers are answered, on a thread that waits on their socket and on the
@@ -445,13 +422,6 @@ impl Private {
             drop(end);
             Ok(result)
         })
-    }
-}
-
-impl Drop for Private {
-    fn drop(&mut self) {
-        // The sockets of a program that was killed may still be there.
-        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 

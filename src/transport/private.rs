@@ -1,4 +1,4 @@
-//! The folder of the private socket: only this user can enter it.
+//! Private folders, for sockets: only this user can enter them.
 
 use log::debug;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, fstat, open, stat};
@@ -12,23 +12,30 @@ use std::path::{Path, PathBuf};
 const NAME: &str = "pdudaemon-";
 
 /// The most names to try: others may have taken some.
-const MOST_NAMES: u32 = 1000;
+const MOST_NAMES: u32 = 100_000;
 
-/// A folder of this daemon's own, gone when dropped. It is locked as long as it is in use, so the
-/// next start knows the one that a killed daemon left behind, and removes it.
+/// A socket's path must be short, with room for ssh's own suffix.
+const LONGEST_PARENT: usize = 50;
+
+/// A folder of this process's own, gone when dropped. It stays locked while it is in use, so the next
+/// process knows the one that a killed process left behind, and removes it.
 #[derive(Debug)]
-pub(super) struct PrivateFolder {
+pub struct PrivateFolder {
     path: PathBuf,
     _lock: OwnedFd,
 }
 
 impl PrivateFolder {
     /// Under systemd's runtime directory, else under the temporary one.
-    pub(super) fn new() -> io::Result<Self> {
+    pub fn new() -> io::Result<Self> {
         let runtime = std::env::var_os("RUNTIME_DIRECTORY")
-            .map(PathBuf::from)
+            .and_then(|folders| std::env::split_paths(&folders).next())
             .filter(|path| path.is_dir());
-        Self::below(&runtime.unwrap_or_else(std::env::temp_dir))
+        let parent = runtime.unwrap_or_else(std::env::temp_dir);
+        if parent.as_os_str().len() > LONGEST_PARENT {
+            return Self::below(Path::new("/tmp"));
+        }
+        Self::below(&parent)
     }
 
     fn below(parent: &Path) -> io::Result<Self> {
@@ -57,7 +64,8 @@ impl PrivateFolder {
         Err(failed(io::Error::other("every name is taken")))
     }
 
-    pub(super) fn path(&self) -> &Path {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
         &self.path
     }
 }
@@ -87,7 +95,7 @@ fn lock(path: &Path) -> io::Result<Option<OwnedFd>> {
     Ok(((now.st_dev, now.st_ino) == (own.st_dev, own.st_ino)).then_some(folder))
 }
 
-/// Removes the folders of killed daemons.
+/// Removes the folders of killed processes.
 fn remove_abandoned(parent: &Path) {
     let Ok(entries) = std::fs::read_dir(parent) else {
         return;
@@ -103,7 +111,7 @@ fn remove_abandoned(parent: &Path) {
         if is_one && let Ok(Some(_lock)) = lock(&entry.path()) {
             let path = entry.path();
             match std::fs::remove_dir_all(&path) {
-                Ok(()) => debug!("removed {}, of a daemon that was killed", path.display()),
+                Ok(()) => debug!("removed {}, which a killed process left", path.display()),
                 Err(error) => debug!("cannot remove {}: {error}", path.display()),
             }
         }
