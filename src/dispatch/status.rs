@@ -141,10 +141,8 @@ impl Status {
             Some(DriverError::NoSuchOutlet { .. }) => Some(false),
             Some(_) => None,
         };
-        if let Some(has) = has
-            && (report.seen.len() < MAX_OUTLETS || report.seen.contains_key(outlet))
-        {
-            report.seen.insert(outlet.clone(), has);
+        if let Some(has) = has {
+            report.has(outlet, has);
         }
         let (state, source) = match result {
             Ok(Gained::Read(state)) => (state.clone(), Source::Read),
@@ -154,15 +152,33 @@ impl Status {
             }
             Err(trouble) => return report.failed(outlet, trouble, now),
         };
-        if report.outlets.len() < MAX_OUTLETS || report.outlets.contains_key(outlet) {
-            let at = now;
-            let known = Known { state, source, at };
-            report.outlets.insert(outlet.clone(), known);
+        report.knows(outlet.clone(), state, source, now);
+    }
+
+    /// The PDU has told the states of these outlets as well.
+    pub(super) fn also_read(&self, states: Vec<(Outlet, State)>) {
+        let now = SystemTime::now();
+        let mut report = self.lock();
+        for (outlet, state) in states {
+            report.has(&outlet, true);
+            report.knows(outlet, state, Source::Read, now);
         }
     }
 }
 
 impl Report {
+    fn has(&mut self, outlet: &Outlet, has: bool) {
+        if self.seen.len() < MAX_OUTLETS || self.seen.contains_key(outlet) {
+            self.seen.insert(outlet.clone(), has);
+        }
+    }
+
+    fn knows(&mut self, outlet: Outlet, state: State, source: Source, at: SystemTime) {
+        if self.outlets.len() < MAX_OUTLETS || self.outlets.contains_key(&outlet) {
+            self.outlets.insert(outlet, Known { state, source, at });
+        }
+    }
+
     fn failed(&mut self, outlet: &Outlet, trouble: &Trouble, at: SystemTime) {
         let error = &trouble.error;
         *self.failures.entry(error.word()).or_default() += 1;

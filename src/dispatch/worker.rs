@@ -259,7 +259,7 @@ impl Worker {
         deadline: Deadline,
     ) -> Result<Gained, Trouble> {
         let Setup { pdu, driver, .. } = &mut self.setup;
-        let attempt = Attempt::new(deadline);
+        let (status, attempt) = (&self.status, Attempt::new(deadline));
         let result = catch_unwind(AssertUnwindSafe(|| {
             // An outlet that is owed its on may be of other settings: no key keeps its PDU from it.
             let outlet = pdu.outlets.own().parse(outlet)?;
@@ -268,7 +268,11 @@ impl Worker {
                     .confirm
                     .switch(driver.as_mut(), &outlet, to, &attempt)
                     .map(|proof| Gained::Switched(to, proof)),
-                Call::State => driver.state(&outlet, deadline).map(Gained::Read),
+                Call::State => {
+                    let states = driver.states(&outlet, &pdu.outlets, deadline)?;
+                    status.also_read(states.others);
+                    Ok(Gained::Read(states.own))
+                }
             }
         }));
         match result {

@@ -26,11 +26,13 @@ pub mod serial;
 pub mod simulated;
 pub mod snmp;
 pub mod ssh;
+mod states;
 pub mod tcp;
 pub mod telnet;
 pub mod usb;
 
 pub use outlets::{Has, Outlets, named, outlet_number};
+pub use states::States;
 
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Address, Key, Keys, Settings, SettingsError, keys};
@@ -64,6 +66,18 @@ pub trait Driver: Send {
         Err(DriverError::CannotRead(
             "this kind of PDU does not tell it".into(),
         ))
+    }
+
+    /// The same, and the states of `others` that the same exchange tells: it costs the PDU nothing
+    /// more.
+    fn states(
+        &mut self,
+        outlet: &Outlet,
+        others: &Outlets,
+        deadline: Deadline,
+    ) -> Result<States, DriverError> {
+        let _ = others;
+        self.state(outlet, deadline).map(States::only)
     }
 
     /// The queue has run dry, or another call failed: leave the session, so that others can log

@@ -1,8 +1,10 @@
 //! The API over real sockets: every answer is held against the document that the daemon serves.
 
 use crate::daemon::wait_for;
+use crate::faults_http::Server;
 use crate::peer_modbus::python_with;
 use crate::sim::apc::{ApcPdu, Behaviour, Layout};
+use crate::sim::http::answer;
 use pdudaemon::access::Token;
 use pdudaemon::config::Config;
 use pdudaemon::dispatch::{Dispatcher, Recover, Stop};
@@ -726,6 +728,33 @@ fn background_reads_come_as_often_as_the_key_says() {
     assert_eq!(reads("often")[..4], ["1", "2", "1", "2"]);
     assert_eq!(reads("default"), ["1", "2"], "once a minute");
     assert_eq!(reads("never"), [""; 0]);
+}
+
+#[test]
+fn a_pdu_that_tells_all_its_states_at_once_is_asked_once() {
+    let page: String = (0..8)
+        .map(|outlet| {
+            let state = ["on", "off"][outlet % 2];
+            format!("<outletStat{outlet}>{state}</outletStat{outlet}>")
+        })
+        .collect();
+    let pdu = Server::replying(move |_, _| answer(200, &[], page.as_bytes()));
+    let address = format!("127.0.0.1:{}", pdu.port);
+    let pdus = json!({"rack": {"driver": "intellinet", "ip": address}});
+    let daemon = Daemon::start(&pdus, &json!({}));
+    let until = Instant::now() + Duration::from_secs(60);
+    let states = loop {
+        let (_, rack) = daemon.get("/api/v1/pdus/rack?refresh=3600");
+        let outlets = rack["outlets"].as_array().expect("a list");
+        let states: Vec<Value> = outlets.iter().map(|one| one["state"].clone()).collect();
+        if !states.contains(&Value::Null) {
+            break states;
+        }
+        assert!(Instant::now() < until, "{rack}");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!(json!(states), json!(["on", "off"].repeat(4)));
+    assert_eq!(pdu.requests(), 1);
 }
 
 #[test]

@@ -25,8 +25,8 @@ const PATIENCE: Duration = Duration::from_millis(600);
 const GRACE: Duration = Duration::from_secs(5);
 
 /// A web server on a loopback port, one connection after the other.
-struct Server {
-    port: u16,
+pub(crate) struct Server {
+    pub(crate) port: u16,
     waker: Waker,
     seen: Arc<Seen>,
     thread: Option<JoinHandle<()>>,
@@ -73,7 +73,9 @@ impl Server {
     }
 
     /// Each request gets what `reply` makes of it and of its number.
-    fn replying(mut reply: impl FnMut(&Incoming, usize) -> Vec<u8> + Send + 'static) -> Self {
+    pub(crate) fn replying(
+        mut reply: impl FnMut(&Incoming, usize) -> Vec<u8> + Send + 'static,
+    ) -> Self {
         Self::start(move |stream, _, seen| converse(stream, seen, &mut reply))
     }
 
@@ -81,7 +83,7 @@ impl Server {
         *self.seen.connections.lock().unwrap()
     }
 
-    fn requests(&self) -> usize {
+    pub(crate) fn requests(&self) -> usize {
         self.seen.requests.lock().unwrap().len()
     }
 

@@ -11,6 +11,7 @@ const DRIVER_CONTRACT: &[&str] = &[
     "DriverError",
     "DriverSpec",
     "SHOWS_WITHIN",
+    "States",
     "Built",
     "Has",
     "By",

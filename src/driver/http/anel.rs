@@ -7,7 +7,7 @@
 //! (five tokens an outlet, the second its state).
 
 use super::*;
-use crate::driver::{Driver, outlet_number};
+use crate::driver::{Driver, Outlets, States, outlet_number};
 use crate::request::Outlet;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
@@ -87,6 +87,11 @@ fn parse(text: &str, outlet: u32) -> Option<State> {
     tokens.get(at).map(|word| state_of(word))
 }
 
+fn read(answer: &Answer, outlet: &Outlet) -> Result<State, DriverError> {
+    parse(&answer.text(), outlet_number(outlet)?)
+        .ok_or_else(|| unexpected("the fields of strg.cfg up to \"end\"", answer))
+}
+
 impl Driver for Anel {
     fn switch(
         &mut self,
@@ -109,10 +114,20 @@ impl Driver for Anel {
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let number: u32 = outlet_number(outlet)?;
+        read(
+            &ask(&mut self.client, &Request::get("/strg.cfg"), deadline)?,
+            outlet,
+        )
+    }
+
+    fn states(
+        &mut self,
+        outlet: &Outlet,
+        others: &Outlets,
+        deadline: Deadline,
+    ) -> Result<States, DriverError> {
         let answer = ask(&mut self.client, &Request::get("/strg.cfg"), deadline)?;
-        parse(&answer.text(), number)
-            .ok_or_else(|| unexpected("the fields of strg.cfg up to \"end\"", &answer))
+        States::each(outlet, others, |outlet| read(&answer, outlet))
     }
 
     fn rest(&mut self, _: Deadline) {

@@ -4,7 +4,7 @@
 //! that tells of 401.
 
 use super::*;
-use crate::driver::{Driver, outlet_number};
+use crate::driver::{Driver, Outlets, States, outlet_number};
 use crate::request::Outlet;
 
 pub(super) const SPEC: DriverSpec = DriverSpec {
@@ -42,6 +42,11 @@ fn parse(page: &str, outlet: u32) -> Option<State> {
     Some(state_of(after.split('<').next()?))
 }
 
+fn read(answer: &Answer, outlet: &Outlet) -> Result<State, DriverError> {
+    let number: u32 = outlet_number(outlet)?;
+    parse(&answer.text(), number).ok_or_else(|| unexpected(format!("<outletStat{number}>"), answer))
+}
+
 impl Driver for Intellinet {
     fn switch(
         &mut self,
@@ -64,10 +69,20 @@ impl Driver for Intellinet {
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let number: u32 = outlet_number(outlet)?;
+        read(
+            &ask(&mut self.client, &Request::get("/status.xml"), deadline)?,
+            outlet,
+        )
+    }
+
+    fn states(
+        &mut self,
+        outlet: &Outlet,
+        others: &Outlets,
+        deadline: Deadline,
+    ) -> Result<States, DriverError> {
         let answer = ask(&mut self.client, &Request::get("/status.xml"), deadline)?;
-        parse(&answer.text(), number)
-            .ok_or_else(|| unexpected(format!("<outletStat{number}>"), &answer))
+        States::each(outlet, others, |outlet| read(&answer, outlet))
     }
 
     fn rest(&mut self, _: Deadline) {

@@ -4,7 +4,7 @@
 //! separators vary by firmware, and an answer's body may begin with stray HTTP headers.
 
 use super::*;
-use crate::driver::{Driver, outlet_number};
+use crate::driver::{Driver, Outlets, States, outlet_number};
 use crate::request::Outlet;
 use form_urlencoded::byte_serialize;
 
@@ -69,6 +69,11 @@ impl Ip9850 {
     }
 }
 
+fn read(answer: &Answer, outlet: &Outlet) -> Result<State, DriverError> {
+    let number = outlet_number(outlet)?;
+    parse(&answer.text(), number).ok_or_else(|| unexpected(format!("p6{number}="), answer))
+}
+
 impl Driver for Ip9850 {
     fn switch(
         &mut self,
@@ -93,9 +98,17 @@ impl Driver for Ip9850 {
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let number = outlet_number(outlet)?;
+        read(&self.command("getpower", deadline)?, outlet)
+    }
+
+    fn states(
+        &mut self,
+        outlet: &Outlet,
+        others: &Outlets,
+        deadline: Deadline,
+    ) -> Result<States, DriverError> {
         let answer = self.command("getpower", deadline)?;
-        parse(&answer.text(), number).ok_or_else(|| unexpected(format!("p6{number}="), &answer))
+        States::each(outlet, others, |outlet| read(&answer, outlet))
     }
 
     fn rest(&mut self, _: Deadline) {

@@ -4,7 +4,7 @@
 //! values, those of the outlets from the eleventh on.
 
 use super::*;
-use crate::driver::{Driver, outlet_number};
+use crate::driver::{Driver, Outlets, States, outlet_number};
 use crate::request::Outlet;
 use crate::settings::Ignored;
 
@@ -57,6 +57,11 @@ fn parse(page: &str, outlet: u32) -> Option<State> {
     }
 }
 
+fn read(answer: &Answer, outlet: &Outlet) -> Result<State, DriverError> {
+    parse(&answer.text(), outlet_number(outlet)?)
+        .ok_or_else(|| unexpected("the outlets in status.xml", answer))
+}
+
 impl Driver for Lindy {
     fn switch(
         &mut self,
@@ -71,10 +76,20 @@ impl Driver for Lindy {
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let number = outlet_number(outlet)?;
+        read(
+            &ask(&mut self.client, &Request::get("/status.xml"), deadline)?,
+            outlet,
+        )
+    }
+
+    fn states(
+        &mut self,
+        outlet: &Outlet,
+        others: &Outlets,
+        deadline: Deadline,
+    ) -> Result<States, DriverError> {
         let answer = ask(&mut self.client, &Request::get("/status.xml"), deadline)?;
-        parse(&answer.text(), number)
-            .ok_or_else(|| unexpected("the outlets in status.xml", &answer))
+        States::each(outlet, others, |outlet| read(&answer, outlet))
     }
 
     fn rest(&mut self, _: Deadline) {

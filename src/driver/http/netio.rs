@@ -1,7 +1,7 @@
 //! NETIO PDUs over their JSON API (`/netio.json`), which answers with the outlets' new states.
 
 use super::*;
-use crate::driver::{Driver, Outlets, outlet_number};
+use crate::driver::{Driver, Outlets, States, outlet_number};
 use crate::request::Outlet;
 use crate::transport::http::Method;
 use serde_json::Value;
@@ -75,9 +75,20 @@ impl Driver for Netio {
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let number = outlet_number(outlet)?;
         let answer = ask(&mut self.client, &Request::get("/netio.json"), deadline)?;
-        read(&answer, number)
+        read(&answer, outlet_number(outlet)?)
+    }
+
+    fn states(
+        &mut self,
+        outlet: &Outlet,
+        others: &Outlets,
+        deadline: Deadline,
+    ) -> Result<States, DriverError> {
+        let answer = ask(&mut self.client, &Request::get("/netio.json"), deadline)?;
+        States::each(outlet, others, |outlet| {
+            read(&answer, outlet_number(outlet)?)
+        })
     }
 
     fn rest(&mut self, _: Deadline) {

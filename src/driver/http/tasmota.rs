@@ -6,7 +6,7 @@
 //! and off are words that the user may replace (StateText): `Status` has them as bits.
 
 use super::*;
-use crate::driver::{Driver, Outlets, outlet_number};
+use crate::driver::{Driver, Outlets, States, outlet_number};
 use crate::request::Outlet;
 use form_urlencoded::byte_serialize;
 use serde_json::Value;
@@ -121,6 +121,27 @@ impl Tasmota {
         }
         Ok((json, answer))
     }
+
+    /// The state of an outlet of which the device only told a word of its StateText.
+    fn state_by_bit(
+        &mut self,
+        outlet: &Outlet,
+        word: &str,
+        deadline: Deadline,
+    ) -> Result<State, DriverError> {
+        let number: u32 = outlet_number(outlet)?;
+        let bit = match self.command("Status", deadline) {
+            Ok((json, _)) => bit_of(&json, number),
+            Err(DriverError::Refused(_)) => None,
+            Err(error) => return Err(error),
+        };
+        bit.ok_or_else(|| {
+            let word = crate::transport::printable(word.as_bytes());
+            DriverError::CannotRead(format!(
+                "the device says {word}, a word of its StateText, and not which of on and off it is"
+            ))
+        })
+    }
 }
 
 impl Driver for Tasmota {
@@ -140,25 +161,27 @@ impl Driver for Tasmota {
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let number: u32 = outlet_number(outlet)?;
+        self.states(outlet, &Outlets::Any, deadline)
+            .map(|states| states.own)
+    }
+
+    fn states(
+        &mut self,
+        outlet: &Outlet,
+        others: &Outlets,
+        deadline: Deadline,
+    ) -> Result<States, DriverError> {
         let (json, answer) = self.command("Status+11", deadline)?;
-        let word = json.get("StatusSTS").and_then(|json| word_of(json, number));
-        let word = word.ok_or_else(|| unexpected(format!("POWER{number}"), &answer))?;
-        match state_of(&word) {
-            State::Unknown(_) => {}
-            state => return Ok(state),
+        let mut states = States::each(outlet, others, |outlet| {
+            let number: u32 = outlet_number(outlet)?;
+            let word = json.get("StatusSTS").and_then(|json| word_of(json, number));
+            let word = word.ok_or_else(|| unexpected(format!("POWER{number}"), &answer))?;
+            Ok(state_of(&word))
+        })?;
+        if let State::Unknown(word) = &states.own {
+            states.own = self.state_by_bit(outlet, word, deadline)?;
         }
-        let bit = match self.command("Status", deadline) {
-            Ok((json, _)) => bit_of(&json, number),
-            Err(DriverError::Refused(_)) => None,
-            Err(error) => return Err(error),
-        };
-        bit.ok_or_else(|| {
-            let word = crate::transport::printable(word.as_bytes());
-            DriverError::CannotRead(format!(
-                "the device says {word}, a word of its StateText, and not which of on and off it is"
-            ))
-        })
+        Ok(states)
     }
 
     fn rest(&mut self, _: Deadline) {

@@ -4,7 +4,7 @@
 //! 6 is "permission denied", see ubus's list of status codes.
 
 use super::*;
-use crate::driver::{Driver, Outlets};
+use crate::driver::{Driver, Outlets, States};
 use crate::request::Outlet;
 use crate::transport::http::Method;
 use serde_json::Value;
@@ -141,6 +141,12 @@ impl Ubus {
     }
 }
 
+fn read(data: &Value, answer: &Answer, outlet: &Outlet) -> Result<State, DriverError> {
+    let interface = interface(outlet);
+    port_state(data, &interface)
+        .ok_or_else(|| unexpected(format!("port {interface} in poe info"), answer))
+}
+
 impl Driver for Ubus {
     fn switch(
         &mut self,
@@ -156,10 +162,18 @@ impl Driver for Ubus {
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let interface = interface(outlet);
         let (data, answer) = self.call("info", "", deadline)?;
-        port_state(&data, &interface)
-            .ok_or_else(|| unexpected(format!("port {interface} in poe info"), &answer))
+        read(&data, &answer, outlet)
+    }
+
+    fn states(
+        &mut self,
+        outlet: &Outlet,
+        others: &Outlets,
+        deadline: Deadline,
+    ) -> Result<States, DriverError> {
+        let (data, answer) = self.call("info", "", deadline)?;
+        States::each(outlet, others, |outlet| read(&data, &answer, outlet))
     }
 
     fn rest(&mut self, _: Deadline) {

@@ -8,7 +8,7 @@
 //! the login is kept while the queue has work, where Python opens a connection for each job.
 
 use super::{IDLE, RequiredHost, connect};
-use crate::driver::{Build, Built, Driver, DriverError, outlet_number};
+use crate::driver::{Build, Built, Driver, DriverError, Outlets, States, outlet_number};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Address, Key, Keys as _, Secret, Settings, SettingsError, keys, words};
 use crate::transport::kept::Kept;
@@ -157,6 +157,36 @@ fn unexpected(expected: &str, got: &[u8]) -> DriverError {
     }
 }
 
+impl Eth {
+    /// The bytes in which the board tells the states of all relays.
+    fn read(&mut self, deadline: Deadline) -> Result<Vec<u8>, DriverError> {
+        let answer = self.session.call(
+            || Session::open(&self.address, deadline),
+            |session| {
+                let connection = &mut session.connection;
+                connection.discard_input()?;
+                connection.send(&[READ], deadline)?;
+                let answer = match self.state_bytes {
+                    Some(3) => connection.receive_exact::<3>(deadline)?.to_vec(),
+                    _ => connection.receive_exact::<1>(deadline)?.to_vec(),
+                };
+                Ok::<_, DriverError>(answer)
+            },
+        )?;
+        if self.state_bytes.is_none() {
+            // More bytes may be on their way: what comes next must not be taken for an answer.
+            self.rest(deadline);
+        }
+        Ok(answer)
+    }
+
+    fn state_in(&self, answer: &[u8], outlet: &Outlet) -> Result<State, DriverError> {
+        let active = is_active(answer, outlet_number(outlet)?)
+            .ok_or_else(|| unexpected("the states of all relays", answer))?;
+        Ok(self.logic.switch(active).into())
+    }
+}
+
 impl Driver for Eth {
     fn switch(
         &mut self,
@@ -182,27 +212,18 @@ impl Driver for Eth {
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let number = outlet_number(outlet)?;
-        let answer = self.session.call(
-            || Session::open(&self.address, deadline),
-            |session| {
-                let connection = &mut session.connection;
-                connection.discard_input()?;
-                connection.send(&[READ], deadline)?;
-                let answer = match self.state_bytes {
-                    Some(3) => connection.receive_exact::<3>(deadline)?.to_vec(),
-                    _ => connection.receive_exact::<1>(deadline)?.to_vec(),
-                };
-                Ok::<_, DriverError>(answer)
-            },
-        )?;
-        if self.state_bytes.is_none() {
-            // More bytes may be on their way: what comes next must not be taken for an answer.
-            self.rest(deadline);
-        }
-        let active = is_active(&answer, number)
-            .ok_or_else(|| unexpected("the states of all relays", &answer))?;
-        Ok(self.logic.switch(active).into())
+        let answer = self.read(deadline)?;
+        self.state_in(&answer, outlet)
+    }
+
+    fn states(
+        &mut self,
+        outlet: &Outlet,
+        others: &Outlets,
+        deadline: Deadline,
+    ) -> Result<States, DriverError> {
+        let answer = self.read(deadline)?;
+        States::each(outlet, others, |outlet| self.state_in(&answer, outlet))
     }
 
     fn rest(&mut self, deadline: Deadline) {

@@ -10,7 +10,7 @@
 //! a slow network would be taken for a part of the answer).
 
 use super::{RequiredHost, connect};
-use crate::driver::{Driver, DriverError, outlet_number};
+use crate::driver::{Driver, DriverError, Outlets, States, outlet_number};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Address, Secret, Settings, SettingsError, keys};
 use crate::transport::tcp::Connection;
@@ -210,6 +210,20 @@ impl Driver for Egpms {
         let mut session = self.open(deadline)?;
         let _ = session.connection.send(HELLO, deadline);
         Ok(self.key.state(session.challenge, session.status, number))
+    }
+
+    fn states(
+        &mut self,
+        outlet: &Outlet,
+        others: &Outlets,
+        deadline: Deadline,
+    ) -> Result<States, DriverError> {
+        let mut session = self.open(deadline)?;
+        let _ = session.connection.send(HELLO, deadline);
+        let (challenge, status) = (session.challenge, session.status);
+        States::each(outlet, others, |outlet| {
+            Ok(self.key.state(challenge, status, outlet_number(outlet)?))
+        })
     }
 }
 

@@ -8,7 +8,7 @@
 //! context; the children are asked for when they are needed (once while the queue has work) and
 //! not when the daemon starts; err_code counts.
 
-use crate::driver::{Driver, DriverError, Host};
+use crate::driver::{Driver, DriverError, Host, Outlets, States};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Address, Settings, SettingsError};
 use crate::transport::tcp::Connection;
@@ -257,6 +257,20 @@ impl Driver for Tplink {
         let relay = fresh.relay(outlet)?;
         self.known = Some(fresh);
         Ok(relay.state)
+    }
+
+    fn states(
+        &mut self,
+        outlet: &Outlet,
+        others: &Outlets,
+        deadline: Deadline,
+    ) -> Result<States, DriverError> {
+        self.known = None;
+        let fresh = self.sysinfo(deadline)?;
+        let read = |outlet: &Outlet| Ok(fresh.relay(outlet)?.state);
+        let states = States::each(outlet, others, read)?;
+        self.known = Some(fresh);
+        Ok(states)
     }
 
     fn rest(&mut self, _deadline: Deadline) {
