@@ -33,7 +33,10 @@ fn main() -> ExitCode {
     match &cli.job {
         Job::Help => print!("{}", cli::help()),
         Job::Version => println!("pdudaemon {}", env!("CARGO_PKG_VERSION")),
-        Job::ListDrivers => print!("{}", docs::list_drivers(registry::specs())),
+        Job::ListDrivers => {
+            let shipped = registry::shipped().filter_map(Result::ok);
+            print!("{}", docs::list_drivers(registry::specs().chain(shipped)));
+        }
         Job::Discover => match discover::discover() {
             Ok(found) => print!("{found}"),
             Err(error) => {
@@ -67,7 +70,12 @@ fn with_config(cli: Cli) -> ExitCode {
     print(&config.findings);
     if let Job::Check { strict } = cli.job {
         let Findings { errors, warnings } = &config.findings;
-        let passes = errors.is_empty() && (warnings.is_empty() || !strict);
+        let unproved = config.prove();
+        for error in &unproved {
+            eprintln!("ERROR: {error}");
+        }
+        let is_right = errors.is_empty() && unproved.is_empty();
+        let passes = is_right && (warnings.is_empty() || !strict);
         if passes {
             println!(
                 "{}: {}, {}, {}",

@@ -187,6 +187,9 @@ impl<'a> Reader<'a> {
         }
         let (written, listen, protocols, limits) = read?;
         let tls = find(&entries, "tls").map(|value| self.tls(value, access.is_on()));
+        if let Some(folders) = &written.profiles {
+            self.registry.folders = folders.iter().map(PathBuf::from).collect();
+        }
         if !access.is_on()
             && let Some(open) = listen.iter().find(|listen| !listen.is_local())
         {

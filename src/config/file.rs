@@ -88,6 +88,8 @@ pub(super) struct DaemonSection {
     pub(super) logging_level: Option<String>,
     #[serde(default)]
     pub(super) state_directory: Option<String>,
+    #[serde(default)]
+    pub(super) profiles: Option<Vec<String>>,
     #[serde(default, deserialize_with = "settings::maybe_number")]
     pub(super) max_connections: Option<usize>,
     #[serde(default, deserialize_with = "settings::maybe_number")]
@@ -117,6 +119,7 @@ pub(super) const DAEMON_KEYS: &[&str] = &[
     "listener",
     "logging_level",
     "state_directory",
+    "profiles",
     "access",
     "tls",
     "max_connections",

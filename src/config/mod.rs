@@ -31,6 +31,7 @@ pub use error::{ConfigError, Findings};
 pub use pdu::{BrokenPdu, PduConfig};
 pub use tls::{Plain, Tls};
 
+use crate::driver::DriverSpec;
 use crate::request::PduName;
 use crate::settings::Position;
 use file::{Entries, SECTIONS};
@@ -89,6 +90,17 @@ impl Config {
         let mut reader = Reader::new(&text, &name);
         reader.is_for_everybody = is_for_everybody;
         reader.config()
+    }
+
+    /// Runs the tests of every profile that a PDU names; tells those that fail.
+    pub fn prove(&self) -> Vec<String> {
+        let mut specs: Vec<&'static DriverSpec> = Vec::new();
+        for pdu in self.pdus.values().flatten() {
+            if !specs.iter().any(|spec| std::ptr::eq(*spec, pdu.spec)) {
+                specs.push(pdu.spec);
+            }
+        }
+        specs.iter().flat_map(|spec| spec.build.prove()).collect()
     }
 
     /// Checks the text of a config file; `name` is the file's name for messages, and secrets that

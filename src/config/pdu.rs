@@ -4,7 +4,8 @@ use super::error::ConfigError;
 use super::file::{self, PDU_KEYS, PduSection};
 use super::reader::{Reader, join, last_of_each, seconds};
 use crate::driver::confirm::Confirm;
-use crate::driver::{Driver, DriverError, DriverSpec, Outlets, registry};
+use crate::driver::registry::{self, Registry};
+use crate::driver::{Driver, DriverError, DriverSpec, Outlets};
 use crate::request::hint::did_you_mean;
 use crate::request::{Outlet, PduName, Proof};
 use crate::settings::{Settings, SettingsError};
@@ -110,7 +111,7 @@ pub(super) struct Common {
 }
 
 impl Common {
-    pub(super) fn read(settings: &Settings) -> Result<Self, SettingsError> {
+    pub(super) fn read(settings: &Settings, registry: &Registry) -> Result<Self, SettingsError> {
         let written: PduSection = settings.read()?;
         let retrydelay = seconds(written.retrydelay.unwrap_or(5.0))
             .ok_or_else(|| settings.error("retrydelay", "expected 0 to 86400 seconds"))?;
@@ -133,8 +134,7 @@ impl Common {
         let driver = written.driver.as_deref().ok_or_else(|| {
             settings.error("driver", "missing (`pdudaemon --list-drivers` shows all)")
         })?;
-        let spec = registry::find(driver)
-            .ok_or_else(|| settings.error("driver", unknown_driver(driver)))?;
+        let spec = spec(settings, driver, registry)?;
         let refresh = match written.refresh.as_deref() {
             None => Some(spec.refresh()),
             Some("never") => None,
@@ -227,6 +227,26 @@ impl Common {
     }
 }
 
+/// The row of the `driver`, which may be a profile that stands beside it.
+fn spec(
+    settings: &Settings,
+    driver: &str,
+    registry: &Registry,
+) -> Result<&'static DriverSpec, SettingsError> {
+    if driver != registry::INLINE {
+        let found = registry.find(driver);
+        let found = found.map_err(|faults| settings.error("driver", faults.to_string()))?;
+        return found.ok_or_else(|| settings.error("driver", unknown_driver(driver)));
+    }
+    #[derive(serde::Deserialize)]
+    struct Inline {
+        profile: Box<RawValue>,
+    }
+    let inline: Inline = settings.read()?;
+    let found = registry::inline(inline.profile.get());
+    found.map_err(|faults| settings.error(registry::INLINE, faults.to_string()))
+}
+
 /// The driver that the settings name, whatever else is wrong with them; none is an empty text.
 pub(super) fn driver_of(settings: &Settings) -> String {
     let keys: serde_json::Value = serde_json::from_str(settings.text()).unwrap_or_default();
@@ -312,12 +332,13 @@ const OTHER_WAYS: &[(&[&str], &str)] = &[
 /// The hint for an unknown driver name: the name that it is near to, or the drivers for it where it
 /// may be a maker's name.
 fn unknown_driver(driver: &str) -> String {
-    let names = || registry::specs().flat_map(|spec| spec.names).copied();
-    let near = did_you_mean(driver, "", names());
-    let hint = if near.is_empty() {
-        for_maker(&driver.to_ascii_lowercase())
-    } else {
-        near
+    let near = did_you_mean(driver, "", registry::names());
+    let maker = for_maker(&driver.to_ascii_lowercase());
+    // A single word that is a maker's says more than the one name that is like it.
+    let is_word = driver.chars().all(char::is_alphanumeric);
+    let hint = match near.is_empty() || (is_word && !maker.is_empty()) {
+        true => maker,
+        false => near,
     };
     format!("unknown driver {driver:?}{hint} (`pdudaemon --list-drivers` shows all)")
 }
@@ -333,7 +354,9 @@ fn for_maker(maker: &str) -> String {
         let mut known = models.split(|c: char| !c.is_alphanumeric());
         known.any(|known| words.contains(&known))
     };
+    let shipped = registry::shipped().filter_map(Result::ok);
     let proposed: Vec<&str> = registry::specs()
+        .chain(shipped)
         .filter(speaks_of)
         .filter_map(|spec| spec.names.first())
         .take(MOST_PROPOSED)
@@ -389,10 +412,14 @@ impl<'a> Reader<'a> {
         let written = file::section(&self.text, name.as_str(), "", value);
         let settings = self.with_secrets(&written, &path, value, &entries, &mut wrong);
         let settings = last_of_each(&settings);
-        let common = settings.read_all(&mut wrong, Common::read);
+        let registry = self.registry.clone();
+        if let Err(faults) = registry.find(&driver_of(&settings)) {
+            self.told_faults(&faults);
+        }
+        let common = settings.read_all(&mut wrong, |settings| Common::read(settings, &registry));
         let driver = driver_of(&settings);
         let settings = settings.of_driver(&driver);
-        let spec = registry::find(&driver);
+        let spec = spec(&settings, &driver, &registry).ok();
         let built = spec.and_then(|spec| {
             let known = PDU_KEYS.iter().copied();
             let own = spec.build.keys();

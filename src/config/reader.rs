@@ -3,6 +3,7 @@
 use super::error::{ConfigError, Findings};
 use super::file::{self, Entries, Text};
 use super::vault::{Found, Vault};
+use crate::driver::registry::{Faults, Registry};
 use crate::request::hint::did_you_mean;
 use crate::settings::{Position, Settings, SettingsError, keys_of};
 use serde_json::value::RawValue;
@@ -10,12 +11,16 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
+/// Where the admin's own profiles are unless the config says otherwise.
+const DEFAULT_PROFILES: &str = "/etc/pdudaemon/profiles";
+
 /// Reads one file, and gathers errors and warnings on the way.
 pub(super) struct Reader<'a> {
     pub(super) text: Text<'a>,
     pub(super) name: &'a str,
     pub(super) findings: Findings,
     pub(super) vault: Vault,
+    pub(super) registry: Registry,
     /// Every user of the machine can read the file.
     pub(super) is_for_everybody: bool,
     /// Where secrets stand in the file itself, by key path.
@@ -40,6 +45,9 @@ impl<'a> Reader<'a> {
             name,
             findings: Findings::default(),
             vault: Vault::of_config(Path::new(name)),
+            registry: Registry {
+                folders: vec![DEFAULT_PROFILES.into()],
+            },
             is_for_everybody: false,
             secrets: Vec::new(),
         }
@@ -75,6 +83,16 @@ impl<'a> Reader<'a> {
     /// The value, or nothing with the error recorded.
     pub(super) fn told<T>(&mut self, read: Result<T, ConfigError>) -> Option<T> {
         read.map_err(|error| self.findings.errors.push(error)).ok()
+    }
+
+    /// Tells the faults of a profile, each once however many PDUs name it.
+    pub(super) fn told_faults(&mut self, faults: &Faults) {
+        for (file, at, message) in faults.each() {
+            let error = ConfigError::new(file, at, message);
+            if !self.findings.errors.contains(&error) {
+                self.findings.errors.push(error);
+            }
+        }
     }
 
     /// Records the errors in the keys of the section at `path`.

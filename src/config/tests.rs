@@ -657,16 +657,16 @@ fn files_of_other_forms_are_told_what_is_expected() {
 fn an_unknown_driver_may_be_a_maker() {
     for (driver, expected) in [
         ("simulatd", ", did you mean simulated?"),
-        ("raritan", ", perhaps snmpv1, snmpv2c or snmpv3 with"),
-        ("eaton", ", perhaps snmpv1, snmpv2c or snmpv3 with"),
-        ("shelly", ", did you mean shelly_gen2?"),
+        ("raritan", ", perhaps raritan-px2; or snmpv1, snmpv2c or"),
+        ("eaton", ", perhaps eaton-marlin; or snmpv1, snmpv2c or"),
+        ("shelly", ", perhaps shelly_gen2 "),
         ("yepkit", ", perhaps one of YKUSH, YKUSHXS "),
         ("tapo", ", perhaps home-assistant-http for"),
         (
             "ipmi",
             ", perhaps localcmdline with a program such as ipmitool",
         ),
-        ("Raritan PX3", ", perhaps snmpv1"),
+        ("Raritan PX3", ", did you mean raritan-px2?"),
         ("wombat", "\"wombat\" (`pdudaemon --list-drivers`"),
     ] {
         let error = errors(&format!(r#""pdus": {{"a": {{"driver": "{driver}"}}}}"#));

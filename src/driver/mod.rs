@@ -21,6 +21,7 @@ pub mod discover;
 pub mod docs;
 pub mod http;
 mod outlets;
+pub(crate) mod profile;
 pub mod registry;
 pub mod serial;
 pub mod simulated;
@@ -256,6 +257,11 @@ pub trait Build: Sync {
 
     /// Builds the driver, or says which key is wrong.
     fn build(&self, settings: &Settings) -> Result<Built, SettingsError>;
+
+    /// Runs the tests that it brings along; tells those that fail.
+    fn prove(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Builds a driver of its keys by a function.

@@ -1,9 +1,21 @@
-//! The list of the transports' tables, and look-up by name.
+//! The drivers by name: the transports' tables, and the profiles.
+//!
+//! A name is looked for among the code drivers, then among the admin's own profiles, then among the
+//! ids of the shipped ones, then among their aliases. A profile is read when somebody asks for it by
+//! name, and what was read of it stays: workers refer to it.
 
-use super::{DriverSpec, command, http, serial, simulated, snmp, ssh, tcp, telnet, usb};
+use super::profile::shelf::{self, Source};
+use super::profile::{FaultAt, How, Profile};
+use super::{
+    Build, Built, DEVICE_TIMEOUT, DriverSpec, Key, SHOWS_WITHIN, command, http, serial, simulated,
+    snmp, ssh, tcp, telnet, usb,
+};
+use crate::settings::{Absent, Position, Settings, SettingsError};
 use std::borrow::Cow;
-use std::collections::BTreeSet;
-use std::sync::LazyLock;
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 static TABLES: &[&[DriverSpec]] = &[
     simulated::SPECS,
@@ -17,12 +29,12 @@ static TABLES: &[&[DriverSpec]] = &[
     usb::SPECS,
 ];
 
-/// Every spec, in the order of the documentation.
+/// Every spec of the tables, in the order of the documentation.
 pub fn specs() -> impl Iterator<Item = &'static DriverSpec> {
     TABLES.iter().copied().flatten()
 }
 
-/// The spec that a config's `driver` value selects.
+/// The spec of the tables that a config's `driver` value selects.
 pub fn find(name: &str) -> Option<&'static DriverSpec> {
     specs().find(|spec| {
         spec.names
@@ -41,6 +53,169 @@ pub fn is_secret(key: &str) -> bool {
             .collect()
     });
     SECRETS.contains(key)
+}
+
+/// Every shipped profile's spec, or the faults of a profile that should not have been shipped.
+pub fn shipped() -> impl Iterator<Item = Result<&'static DriverSpec, Faults>> {
+    shelf::shipped().map(spec_of)
+}
+
+/// Every name that is known without looking into folders.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    let of_tables = specs().flat_map(|spec| spec.names).copied();
+    of_tables.chain(shelf::shipped_names())
+}
+
+/// The `driver` of a PDU whose profile stands in the config beside it, under the key of this name.
+pub const INLINE: &str = "profile";
+
+/// What is wrong with a profile, each fault a line with its file, line and column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Faults(Vec<FaultAt>);
+
+impl Faults {
+    /// File, place and message of each.
+    pub fn each(&self) -> impl Iterator<Item = (&str, Option<Position>, &str)> {
+        let faults = self.0.iter();
+        faults.map(|fault| (fault.file.as_str(), fault.at, fault.message.as_str()))
+    }
+}
+
+impl fmt::Display for Faults {
+    /// The first, and how many more there are.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_slice() {
+            [] => f.write_str("no fault"),
+            [one] => one.fmt(f),
+            [first, more @ ..] => write!(f, "{first} (and {} more)", more.len()),
+        }
+    }
+}
+
+impl std::error::Error for Faults {}
+
+/// Where drivers are looked for: here, and in the admin's folders.
+#[derive(Clone, Debug, Default)]
+pub struct Registry {
+    /// Folders with profiles, the first that has one counts.
+    pub folders: Vec<PathBuf>,
+}
+
+impl Registry {
+    /// The driver called `name`; nothing where there is none, faults where its profile cannot work.
+    pub fn find(&self, name: &str) -> Result<Option<&'static DriverSpec>, Faults> {
+        if let Some(spec) = find(name) {
+            return Ok(Some(spec));
+        }
+        let own = shelf::find_own(name, &self.folders).transpose();
+        let own = own.map_err(|fault| Faults(vec![fault]))?;
+        let source = own.or_else(|| shelf::find_shipped(name));
+        source.map(spec_of).transpose()
+    }
+}
+
+/// The spec of a profile that stands in the config as the JSON text `profile`.
+pub fn inline(profile: &str) -> Result<&'static DriverSpec, Faults> {
+    spec_of(Source::inline(profile))
+}
+
+/// What was read so far: a profile that changes is another one.
+static READ: LazyLock<Mutex<HashMap<Source, &'static DriverSpec>>> = LazyLock::new(Mutex::default);
+
+fn spec_of(source: Source) -> Result<&'static DriverSpec, Faults> {
+    let read = || READ.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(spec) = read().get(&source) {
+        return Ok(spec);
+    }
+    let profile = source.read().map_err(Faults)?;
+    let spec: &'static DriverSpec = Box::leak(Box::new(row(
+        profile,
+        source.file.clone(),
+        source.id.is_none(),
+    )));
+    read().insert(source, spec);
+    Ok(spec)
+}
+
+/// A profile as the builder of its PDUs' drivers.
+struct Profiled {
+    profile: Arc<Profile>,
+    file: String,
+    is_inline: bool,
+}
+
+impl Build for Profiled {
+    fn keys(&self) -> Vec<Key> {
+        let mut keys = match &self.profile.how {
+            How::Snmp(_) => snmp::engine::keys(),
+        };
+        for rule in &self.profile.keys {
+            let row = rule.row();
+            match keys.iter_mut().find(|key| key.name == row.name) {
+                Some(key) => key.absent = row.absent,
+                None => keys.push(row),
+            }
+        }
+        if self.is_inline {
+            keys.push(Key {
+                name: INLINE.into(),
+                kind: "object".into(),
+                range: Cow::Borrowed(""),
+                absent: Absent::Refused,
+                is_secret: false,
+                about: "the profile".into(),
+            });
+        }
+        keys
+    }
+
+    fn build(&self, settings: &Settings) -> Result<Built, SettingsError> {
+        let settings = &self.profile.with_defaults(settings);
+        match &self.profile.how {
+            How::Snmp(_) => snmp::engine::build(&self.profile, settings),
+        }
+    }
+
+    fn prove(&self) -> Vec<String> {
+        let tests = self.profile.tests.iter();
+        let failed = tests.filter_map(|test| {
+            let proved = match &self.profile.how {
+                How::Snmp(_) => snmp::engine::prove(&self.profile, test),
+            };
+            let why = proved.err()?;
+            Some(format!("{}: {}: {why}", self.file, test.path))
+        });
+        failed.collect()
+    }
+}
+
+/// The table row of a profile.
+fn row(profile: Profile, file: String, is_inline: bool) -> DriverSpec {
+    fn kept(text: impl Into<String>) -> &'static str {
+        Box::leak(text.into().into_boxed_str())
+    }
+    let names = std::iter::once(&profile.id).chain(&profile.aliases);
+    let names: Vec<&'static str> = names.map(|name| kept(name.as_str())).collect();
+    let about = profile
+        .outlets_about
+        .clone()
+        .unwrap_or_else(|| profile.ids.about());
+    DriverSpec {
+        names: Box::leak(names.into_boxed_slice()),
+        any_case: false,
+        models: kept(format!("{}: {}", profile.vendor, profile.models)),
+        transport: profile.how.transport(),
+        outlets: profile.ids.has(profile.has_all, kept(about)),
+        reads_back: profile.proofs.contains(&crate::request::Proof::State),
+        verified_by: kept(profile.evidence()),
+        timeout: profile.timeout.unwrap_or(DEVICE_TIMEOUT),
+        shows_within: profile.shows_within.unwrap_or(SHOWS_WITHIN),
+        build: Box::leak(Box::new(Profiled {
+            profile: Arc::new(profile),
+            file,
+            is_inline,
+        })),
+    }
 }
 
 #[cfg(test)]

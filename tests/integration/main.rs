@@ -42,6 +42,7 @@ mod peer_modbus;
 mod pki;
 mod power;
 mod process;
+mod profiles;
 mod proxies;
 mod python_drivers;
 mod reload;

@@ -21,6 +21,8 @@ const DRIVER_CONTRACT: &[&str] = &[
     "Outlets",
     "named",
     "outlet_number",
+    "confirm",
+    "profile",
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

@@ -2,6 +2,7 @@
 //! written, and its state an object that is read.
 
 mod control;
+pub(super) mod engine;
 mod fixed;
 mod mibs;
 mod named;

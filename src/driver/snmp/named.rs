@@ -54,6 +54,14 @@ keys! {
     pub(super) struct V3 {
         ..host: Host;
         username: TextOrNumber, "the user";
+        ..signing: Signing;
+        ..object: Object;
+    }
+}
+
+keys! {
+    /// How the messages of a user are signed and encrypted.
+    struct Signing {
         authpassphrase: Passphrase, "signs messages";
         privpassphrase: Passphrase, "encrypts messages; only with authpassphrase";
         auth_protocol: Auth = "USM_AUTH_HMAC96_MD5",
@@ -62,7 +70,36 @@ keys! {
         priv_protocol: Privacy = "USM_PRIV_CBC56_DES",
             "how messages are encrypted (AES192 and AES256 with Cisco's key extension or Blumenthal's); \
              pysnmp's usm... names and DES, AES, and Blumenthal's AES192 and AES256 mean the same";
-        ..object: Object;
+    }
+}
+
+keys! {
+    /// Where the agent of a profile is, and whom it answers.
+    pub(super) struct Reach {
+        ..host: Host;
+        community: Option<Secret>,
+            "the community that may write; required where there is no username";
+        version: Versions, "speak only that; without it v2c is tried first, then v1";
+        username: Option<TextOrNumber>, "the SNMPv3 user; without it the community is used";
+        ..signing: Signing;
+    }
+}
+
+impl Reach {
+    /// A session with the agent.
+    pub(super) fn session(&self, settings: &Settings) -> Result<Session, SettingsError> {
+        let is_given = |text: &&str| !text.is_empty();
+        let community = self.community.as_ref().map(Secret::reveal).filter(is_given);
+        let access = match (self.username.as_deref().filter(is_given), community) {
+            (Some(name), _) => Access::User(user(settings, name, &self.signing)?),
+            (None, Some(community)) => Access::Community(Community::new(community, self.version.0)),
+            (None, None) => {
+                let expected = "required, the community that may write; or a username";
+                return Err(settings.error("community", expected));
+            }
+        };
+        let address = self.host.address(settings, PORT)?;
+        Ok(Session::new(address.host, address.port, access))
     }
 }
 
@@ -148,14 +185,14 @@ pub(super) fn build_v3(
     keys: V3,
     settings: &Settings,
 ) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
-    let access = Access::User(user(settings, &keys)?);
+    let access = Access::User(user(settings, &keys.username, &keys.signing)?);
     build(settings, &keys.host, &keys.object, access)
 }
 
 /// The user of `keys`. As in the Python program a protocol is used only with its passphrase, and a
 /// passphrase without a protocol means MD5 and DES.
-fn user(settings: &Settings, keys: &V3) -> Result<User, SettingsError> {
-    let mut user = User::new(&*keys.username);
+fn user(settings: &Settings, name: &str, keys: &Signing) -> Result<User, SettingsError> {
+    let mut user = User::new(name);
     let is_signed = match (keys.auth_protocol.0, &keys.authpassphrase.0) {
         (Some(protocol), Some(passphrase)) => {
             user = user.signed(protocol, passphrase.reveal());

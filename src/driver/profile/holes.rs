@@ -1,0 +1,300 @@
+//! Texts with holes, as `/outlet?{outlet}=ON`.
+//!
+//! A hole is a name in braces; any other brace is itself, so JSON stands as it is. A value is
+//! written as the place needs it, and one that does not fit the place is an error: nothing that a
+//! client or a config says can become a second line, header or parameter.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// The most holes that a text may have, and the most bytes.
+const MOST_HOLES: usize = 256;
+const MOST_BYTES: usize = 4096;
+
+/// What is not written as `%XX` in a path or a query.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// What a hole is filled with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Filling {
+    Number(i64),
+    Text(String),
+}
+
+impl Filling {
+    /// As the config writes it.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        match self {
+            Self::Number(number) => (*number).into(),
+            Self::Text(text) => text.as_str().into(),
+        }
+    }
+}
+
+impl fmt::Display for Filling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+/// What the holes of one outlet are filled with, by name.
+pub(crate) type Fillings = BTreeMap<String, Filling>;
+
+/// Where a text goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The numbers of an OID.
+    Oid,
+    /// A number or text that is compared or written as it is.
+    Plain,
+    /// An integer.
+    Number,
+    /// Path and query of a request.
+    Target,
+    /// A line of a dialogue, or a header.
+    Line,
+    /// A JSON document.
+    Json,
+    /// A regular expression.
+    Pattern,
+    /// Bytes in hexadecimal digits.
+    Hex,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    Hole { name: String, form: Form },
+}
+
+/// How a number is written: `{x}`, `{x:02}`, `{x:02x}`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Form {
+    width: usize,
+    is_hex: bool,
+}
+
+/// A text with holes, read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Template {
+    parts: Vec<Part>,
+    place: Place,
+}
+
+impl Template {
+    /// Reads `text` for `place`.
+    pub(crate) fn parse(text: &str, place: Place) -> Result<Self, String> {
+        if text.len() > MOST_BYTES {
+            return Err(format!(
+                "expected at most {MOST_BYTES} bytes, got {}",
+                text.len()
+            ));
+        }
+        if matches!(place, Place::Line | Place::Target) && text.contains(['\r', '\n']) {
+            return Err("expected one line: CR and LF may not stand in it".to_owned());
+        }
+        let (mut parts, mut plain, mut rest) = (Vec::new(), String::new(), text);
+        while let Some(start) = rest.find('{') {
+            let (before, from) = rest.split_at(start);
+            plain.push_str(before);
+            match hole(from)? {
+                Some((part, behind)) => {
+                    if !plain.is_empty() {
+                        parts.push(Part::Text(std::mem::take(&mut plain)));
+                    }
+                    parts.push(part);
+                    rest = behind;
+                }
+                None => {
+                    plain.push('{');
+                    rest = from.get(1..).unwrap_or_default();
+                }
+            }
+        }
+        plain.push_str(rest);
+        if !plain.is_empty() {
+            parts.push(Part::Text(plain));
+        }
+        if parts.len() > 2 * MOST_HOLES {
+            return Err(format!("expected at most {MOST_HOLES} holes"));
+        }
+        Ok(Self { parts, place })
+    }
+
+    /// The names of its holes.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Hole { name, .. } => Some(name.as_str()),
+            Part::Text(_) => None,
+        })
+    }
+
+    /// The text with its holes filled.
+    pub(crate) fn fill(&self, fillings: &Fillings) -> Result<String, String> {
+        let mut text = String::new();
+        for part in &self.parts {
+            match part {
+                Part::Text(plain) => text.push_str(plain),
+                Part::Hole { name, form } => {
+                    let filling = fillings.get(name);
+                    let filling = filling.ok_or_else(|| format!("nothing defines {{{name}}}"))?;
+                    let written = self.place.write(filling, *form);
+                    text.push_str(&written.map_err(|why| format!("{{{name}}}: {why}"))?);
+                }
+            }
+        }
+        Ok(text)
+    }
+}
+
+/// The hole that `text` begins with, and what is behind it; none where the brace is only a brace.
+fn hole(text: &str) -> Result<Option<(Part, &str)>, String> {
+    let Some((inside, behind)) = text.strip_prefix('{').and_then(|text| text.split_once('}'))
+    else {
+        return Ok(None);
+    };
+    let (name, form) = match inside.split_once(':') {
+        Some((name, form)) => (name, Some(form)),
+        None => (inside, None),
+    };
+    let is_name = name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    if !is_name {
+        return Ok(None);
+    }
+    let form = match form {
+        None => Form::default(),
+        Some(form) => {
+            let digits = form.strip_suffix('x').unwrap_or(form);
+            let width = digits
+                .strip_prefix('0')
+                .and_then(|width| width.parse().ok());
+            let width = if digits.is_empty() { Some(0) } else { width };
+            let width = width.filter(|width| *width <= 16).ok_or_else(|| {
+                format!("expected a form such as 02 or 02x behind {{{name}:, got {form:?}")
+            })?;
+            Form {
+                width,
+                is_hex: form.ends_with('x'),
+            }
+        }
+    };
+    let name = name.to_owned();
+    Ok(Some((Part::Hole { name, form }, behind)))
+}
+
+impl Place {
+    /// A filling as this place needs it.
+    fn write(self, filling: &Filling, form: Form) -> Result<String, String> {
+        let text = match filling {
+            Filling::Number(number) => {
+                let width = form.width;
+                if self == Self::Oid && u32::try_from(*number).is_err() {
+                    return Err(format!("expected 0 to 4294967295, got {number}"));
+                }
+                if (form.is_hex || self == Self::Hex) && *number < 0 {
+                    return Err(format!("expected 0 or more, got {number}"));
+                }
+                if self == Self::Hex && !form.is_hex {
+                    return Err("expected a form such as {name:02x} among bytes".to_owned());
+                }
+                return Ok(match form.is_hex {
+                    true => format!("{number:0width$x}"),
+                    false => format!("{number:0width$}"),
+                });
+            }
+            Filling::Text(text) => text,
+        };
+        if form != Form::default() {
+            return Err(format!("expected a number, got {text:?}"));
+        }
+        if text.chars().any(char::is_control) {
+            return Err("expected no control characters".to_owned());
+        }
+        Ok(match self {
+            Self::Oid | Self::Hex => return Err(format!("expected a number, got {text:?}")),
+            Self::Plain | Self::Number | Self::Line => text.clone(),
+            Self::Target => utf8_percent_encode(text, PLAIN).to_string(),
+            Self::Json => {
+                let quoted = serde_json::Value::from(text.as_str()).to_string();
+                quoted
+                    .get(1..quoted.len() - 1)
+                    .unwrap_or_default()
+                    .to_owned()
+            }
+            Self::Pattern => regex_lite::escape(text),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(text: &str, place: Place) -> Result<String, String> {
+        let fillings = Fillings::from([
+            ("outlet".to_owned(), Filling::Number(12)),
+            ("minus".to_owned(), Filling::Number(-1)),
+            ("user".to_owned(), Filling::Text("a b&\"{.".to_owned())),
+            ("lines".to_owned(), Filling::Text("a\r\nb".to_owned())),
+        ]);
+        Template::parse(text, place)?.fill(&fillings)
+    }
+
+    #[test]
+    fn a_value_is_written_as_its_place_needs_it() {
+        for (text, place, expected) in [
+            ("1.2.{outlet}.0", Place::Oid, "1.2.12.0"),
+            (
+                "/o?{outlet}=ON&u={user}",
+                Place::Target,
+                "/o?12=ON&u=a%20b%26%22%7B.",
+            ),
+            (
+                r#"{"a":{"n":{outlet},"u":"{user}"}}"#,
+                Place::Json,
+                r#"{"a":{"n":12,"u":"a b&\"{."}}"#,
+            ),
+            (
+                "{user}{2} {outlet:03}",
+                Place::Pattern,
+                r#"a b\&"\{\.{2} 012"#,
+            ),
+            ("A0 {outlet:02x}", Place::Hex, "A0 0c"),
+            ("{minus} {} {A} {", Place::Line, "-1 {} {A} {"),
+        ] {
+            assert_eq!(filled(text, place).as_deref(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_does_not_fit_its_place_is_an_error() {
+        for (text, place) in [
+            ("{nothing}", Place::Line),
+            ("{lines}", Place::Line),
+            ("{lines}", Place::Target),
+            ("a\r\nb", Place::Line),
+            ("1.{minus}", Place::Oid),
+            ("1.{user}", Place::Oid),
+            ("{minus:02x}", Place::Hex),
+            ("{outlet}", Place::Hex),
+            ("{outlet:zz}", Place::Line),
+            ("{outlet:099}", Place::Line),
+            ("{user:02}", Place::Line),
+        ] {
+            assert!(filled(text, place).is_err(), "{text:?} in {place:?}");
+        }
+        assert!(Template::parse(&"x".repeat(MOST_BYTES + 1), Place::Line).is_err());
+        assert!(Template::parse(&"{a}".repeat(600), Place::Line).is_err());
+    }
+}

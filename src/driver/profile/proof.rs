@@ -1,0 +1,83 @@
+//! A profile's own tests: the engine talks to a scripted PDU in place of the real one, and what it
+//! sends and makes of the answers is held against the test.
+
+use super::script::{Act, Stage};
+use super::{Profile, Test};
+use crate::driver::confirm::Confirm;
+use crate::driver::{Driver, DriverError};
+use crate::request::{Outlet, PduName, State};
+use crate::settings::{Position, Settings};
+use crate::transport::{Attempt, Deadline};
+use std::time::Duration;
+
+/// So long a test may take: the scripted PDU answers at once.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The settings that a test gives its PDU.
+pub(crate) fn settings(profile: &Profile, test: &Test) -> Settings {
+    let mut keys = serde_json::Map::from_iter(test.keys.clone());
+    // Whatever a real PDU must have, the scripted one has not to say.
+    let needed = profile.keys.iter().filter(|key| key.default.is_none());
+    for key in needed {
+        let sample = match key.sample() {
+            super::holes::Filling::Number(number) => serde_json::Value::from(number),
+            super::holes::Filling::Text(text) => serde_json::Value::from(text),
+        };
+        keys.entry(&key.name).or_insert(sample);
+    }
+    let text = serde_json::Value::Object(keys).to_string();
+    let start = Position { line: 1, column: 1 };
+    Settings::new(PduName::new("pdu"), profile.id.as_str(), text, start)
+}
+
+/// The deadline of a test.
+pub(crate) fn deadline() -> Deadline {
+    Deadline::after(PATIENCE)
+}
+
+/// Lets `driver` do what a dialogue is about; says where it went another way.
+pub(crate) fn act(
+    driver: &mut dyn Driver,
+    outlet: &Outlet,
+    act: Act,
+    expected: &str,
+    stage: &Stage,
+) -> Result<(), String> {
+    let deadline = deadline();
+    let result = match act {
+        Act::State => driver.state(outlet, deadline).map(|state| word(&state)),
+        Act::Switch(to) => {
+            let confirm = Confirm::new(None, driver.proofs(), PATIENCE)?;
+            let attempt = Attempt::new(deadline);
+            confirm.switch(driver, outlet, to, &attempt).map(|_| "ok")
+        }
+    };
+    driver.rest(deadline);
+    stage.finish()?;
+    let is_expected = match (&result, expected.split_once(' ')) {
+        (Ok(word), None) => *word == expected,
+        (Err(error), Some(("error", words))) => error.to_string().contains(words),
+        (Err(_), None) => expected == "error",
+        (Ok(_), Some(_)) | (Err(_), Some(_)) => false,
+    };
+    match is_expected {
+        true => Ok(()),
+        false => Err(format!(
+            "expected -- {expected}, got -- {}",
+            outcome(result)
+        )),
+    }
+}
+
+fn outcome(result: Result<&str, DriverError>) -> String {
+    result.map_or_else(|error| format!("error {error}"), str::to_owned)
+}
+
+/// A state as tests write it.
+fn word(state: &State) -> &'static str {
+    match state {
+        State::On => "on",
+        State::Off => "off",
+        State::Unknown(_) => "unknown",
+    }
+}

@@ -1,0 +1,628 @@
+//! A profile as it is written: the one set of types for TOML files and for a profile that stands in
+//! the config. [`super::check`] makes a [`super::Profile`] of it.
+
+use serde::Deserialize;
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{self, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
+
+/// Any key of a map, in the order of their names.
+pub(super) type Map<T> = BTreeMap<String, T>;
+
+/// A whole profile.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) id: String,
+    #[serde(default)]
+    pub(super) aliases: Vec<String>,
+    pub(super) vendor: String,
+    pub(super) models: String,
+    pub(super) transport: Transport,
+    pub(super) evidence: Evidence,
+    #[serde(default)]
+    pub(super) keys: Map<Key>,
+    pub(super) outlets: Outlets,
+    #[serde(default)]
+    pub(super) http: Http,
+    #[serde(default)]
+    pub(super) line: Line,
+    #[serde(default)]
+    pub(super) bytes: Bytes,
+    #[serde(default)]
+    pub(super) login: Option<Action>,
+    #[serde(default)]
+    pub(super) logout: Option<Action>,
+    pub(super) on: Action,
+    pub(super) off: Action,
+    #[serde(default)]
+    pub(super) state: Option<Action>,
+    #[serde(default)]
+    pub(super) proof: Option<Proof>,
+    #[serde(default)]
+    pub(super) errors: Map<Failure>,
+    #[serde(default)]
+    pub(super) meter: Meters,
+    #[serde(default)]
+    pub(super) detect: Option<Detect>,
+    #[serde(default)]
+    pub(super) limits: Limits,
+    #[serde(default)]
+    pub(super) test: Vec<Test>,
+}
+
+/// How the bytes travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Transport {
+    Snmp,
+    Http,
+    Line,
+    Bytes,
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Snmp => "snmp",
+            Self::Http => "http",
+            Self::Line => "line",
+            Self::Bytes => "bytes",
+        })
+    }
+}
+
+/// Where the facts are from.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Evidence {
+    pub(super) maturity: Maturity,
+    pub(super) sources: Vec<String>,
+    #[serde(default)]
+    pub(super) doubts: Vec<String>,
+}
+
+/// How well a profile is known to be right, the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Maturity {
+    Hardware,
+    Walk,
+    Mib,
+    VendorDoc,
+    Peer,
+    Unverified,
+}
+
+impl Maturity {
+    /// In words, for people who choose a PDU.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::Hardware => "used on hardware",
+            Self::Walk => "checked against a recorded walk of a real PDU",
+            Self::Mib => "objects and values checked against the maker's MIB",
+            Self::VendorDoc => "from the maker's documents",
+            Self::Peer => "as another program does it, whose users have the PDU",
+            Self::Unverified => "UNVERIFIED",
+        }
+    }
+}
+
+/// A key that the config may have for PDUs of this kind.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Key {
+    #[serde(default, rename = "type")]
+    pub(super) kind: Option<Kind>,
+    #[serde(default)]
+    pub(super) default: Option<Scalar>,
+    #[serde(default)]
+    pub(super) secret: bool,
+    #[serde(default)]
+    pub(super) range: Option<String>,
+    #[serde(default)]
+    pub(super) choices: Vec<String>,
+    #[serde(default)]
+    pub(super) help: Option<String>,
+}
+
+/// What a key's value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Kind {
+    Integer,
+    Text,
+}
+
+/// An integer or a text.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged, expecting = "expected an integer or a text")]
+pub(super) enum Scalar {
+    Integer(i64),
+    Text(String),
+}
+
+impl fmt::Display for Scalar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Integer(number) => number.fmt(f),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+/// One or a list.
+#[derive(Clone, Debug)]
+pub(super) enum OneOrMore<T> {
+    One(T),
+    Several(Vec<T>),
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMore<T> {
+    /// By hand, so that what is wrong inside of it keeps its own words and place.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Either<T> {
+            type Value = OneOrMore<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("one, or a list of them")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                T::deserialize(text.into_deserializer()).map(OneOrMore::One)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(OneOrMore::One)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Self::Value, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(list)).map(OneOrMore::Several)
+            }
+        }
+        deserializer.deserialize_any(Either(PhantomData))
+    }
+}
+
+impl<T> OneOrMore<T> {
+    pub(super) fn list(self) -> Vec<T> {
+        match self {
+            Self::One(one) => vec![one],
+            Self::Several(list) => list,
+        }
+    }
+}
+
+/// Which outlets there can be.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Outlets {
+    #[serde(default)]
+    pub(super) range: Option<String>,
+    #[serde(default)]
+    pub(super) list: Vec<String>,
+    #[serde(default)]
+    pub(super) parts: Vec<IdPart>,
+    /// Does every PDU of this kind have all of them?
+    #[serde(default)]
+    pub(super) all: bool,
+    #[serde(default)]
+    pub(super) count: Option<String>,
+    #[serde(default)]
+    pub(super) names: Option<String>,
+    #[serde(default)]
+    pub(super) vars: Map<String>,
+    #[serde(default)]
+    pub(super) lists: Map<Vec<i64>>,
+    #[serde(default)]
+    pub(super) about: Option<String>,
+}
+
+/// One of the numbers that an id such as `2.7` is made of.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct IdPart {
+    pub(super) name: String,
+    pub(super) range: String,
+    #[serde(default)]
+    pub(super) default: Option<i64>,
+}
+
+/// What is done to switch, to read, to log in: the transport decides which keys it has.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Action {
+    // SNMP
+    #[serde(default)]
+    pub(super) set: Option<Vec<Set>>,
+    #[serde(default)]
+    pub(super) edit: Option<Edit>,
+    #[serde(default)]
+    pub(super) get: Option<OneOrMore<String>>,
+    // HTTP
+    #[serde(default)]
+    pub(super) request: Option<Request>,
+    #[serde(default)]
+    pub(super) requests: Vec<Request>,
+    // Lines
+    #[serde(default)]
+    pub(super) steps: Option<Vec<Step>>,
+    // Bytes
+    #[serde(default)]
+    pub(super) write: Option<String>,
+    #[serde(default)]
+    pub(super) read: Option<Read>,
+    // What an answer means
+    #[serde(default)]
+    pub(super) take: Option<OneOrMore<Take>>,
+    #[serde(default)]
+    pub(super) test: Option<String>,
+    #[serde(default)]
+    pub(super) map: Map<Meaning>,
+}
+
+impl Action {
+    /// The keys that it has.
+    pub(super) fn keys(&self) -> Vec<&'static str> {
+        let keys = [
+            ("set", self.set.is_some()),
+            ("edit", self.edit.is_some()),
+            ("get", self.get.is_some()),
+            ("request", self.request.is_some()),
+            ("requests", !self.requests.is_empty()),
+            ("steps", self.steps.is_some()),
+            ("write", self.write.is_some()),
+            ("read", self.read.is_some()),
+            ("take", self.take.is_some()),
+            ("test", self.test.is_some()),
+            ("map", !self.map.is_empty()),
+        ];
+        let keys = keys.into_iter().filter(|(_, is_there)| *is_there);
+        keys.map(|(key, _)| key).collect()
+    }
+}
+
+/// One SET of one object.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Set {
+    pub(super) oid: String,
+    /// INTEGER.
+    #[serde(default)]
+    pub(super) i: Option<Scalar>,
+    /// OCTET STRING.
+    #[serde(default)]
+    pub(super) s: Option<String>,
+}
+
+/// An object that holds a list of all outlets: it is read, one element is changed, and it is
+/// written.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Edit {
+    pub(super) oid: String,
+    pub(super) split: String,
+    pub(super) field: String,
+    pub(super) value: String,
+}
+
+/// One request of HTTP.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Request {
+    #[serde(default)]
+    pub(super) get: Option<String>,
+    #[serde(default)]
+    pub(super) post: Option<String>,
+    #[serde(default)]
+    pub(super) put: Option<String>,
+    #[serde(default)]
+    pub(super) patch: Option<String>,
+    #[serde(default)]
+    pub(super) form: Option<String>,
+    #[serde(default)]
+    pub(super) json: Option<String>,
+    #[serde(default)]
+    pub(super) body: Option<String>,
+    #[serde(default, rename = "type")]
+    pub(super) content_type: Option<String>,
+    #[serde(default)]
+    pub(super) headers: Map<String>,
+    #[serde(default)]
+    pub(super) status: Vec<u16>,
+    #[serde(default)]
+    pub(super) expect: Option<String>,
+}
+
+/// One step of a dialogue.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Step {
+    #[serde(default)]
+    pub(super) send: Option<String>,
+    /// Sent as it is, without the end of a line.
+    #[serde(default)]
+    pub(super) key: Option<String>,
+    #[serde(default)]
+    pub(super) expect: Option<String>,
+    #[serde(default)]
+    pub(super) answer: Map<String>,
+    #[serde(default, rename = "else")]
+    pub(super) other: Map<Failure>,
+}
+
+/// How an answer in bytes ends.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Read {
+    #[serde(default)]
+    pub(super) bytes: Option<usize>,
+    #[serde(default)]
+    pub(super) until: Option<String>,
+    /// What it must be, in hexadecimal digits: for an answer that proves the switch.
+    #[serde(default)]
+    pub(super) is: Option<String>,
+}
+
+/// How the value is found in an answer. Of several, each works on what the one before has found.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Take {
+    #[serde(default)]
+    pub(super) regex: Option<String>,
+    #[serde(default)]
+    pub(super) all: Option<String>,
+    #[serde(default)]
+    pub(super) json: Option<String>,
+    #[serde(default)]
+    pub(super) xml: Option<String>,
+    #[serde(default)]
+    pub(super) split: Option<String>,
+    #[serde(default)]
+    pub(super) field: Option<String>,
+    #[serde(default)]
+    pub(super) byte: Option<String>,
+    #[serde(default, rename = "as")]
+    pub(super) number: Option<Number>,
+}
+
+/// What digits a number has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Number {
+    Hex,
+    Decimal,
+    Binary,
+}
+
+/// What a value says of an outlet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Meaning {
+    On,
+    Off,
+    /// On its way to another state.
+    Switching,
+    /// The PDU has no such outlet.
+    Absent,
+    Locked,
+    Fault,
+}
+
+impl fmt::Display for Meaning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::On => "on",
+            Self::Off => "off",
+            Self::Switching => "switching",
+            Self::Absent => "absent",
+            Self::Locked => "locked",
+            Self::Fault => "fault",
+        })
+    }
+}
+
+/// What an answer says of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Failure {
+    /// The PDU refuses it.
+    Refused,
+    /// The PDU does not accept user or password.
+    Login,
+    /// Somebody else is logged in.
+    Busy,
+    /// The PDU has no such outlet.
+    Absent,
+}
+
+/// What proves a switch where no state can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Proof {
+    Reply,
+    None,
+}
+
+/// The keys of an HTTP profile as a whole.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Http {
+    #[serde(default)]
+    pub(super) auth: Auth,
+    #[serde(default)]
+    pub(super) port: Option<u16>,
+    #[serde(default)]
+    pub(super) tls: bool,
+}
+
+/// How a request proves who sends it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Auth {
+    #[default]
+    None,
+    Basic,
+    Digest,
+    /// As the PDU asks.
+    Asked,
+    Bearer,
+}
+
+/// The keys of a dialogue as a whole.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Line {
+    #[serde(default)]
+    pub(super) over: Vec<Over>,
+    #[serde(default)]
+    pub(super) port: Option<u16>,
+    #[serde(default)]
+    pub(super) baud: Option<u32>,
+    #[serde(default)]
+    pub(super) eol: Option<String>,
+    #[serde(default)]
+    pub(super) prompt: Option<String>,
+}
+
+/// The keys of a byte protocol as a whole.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Bytes {
+    #[serde(default)]
+    pub(super) over: Vec<Over>,
+    #[serde(default)]
+    pub(super) port: Option<u16>,
+    #[serde(default)]
+    pub(super) baud: Option<u32>,
+}
+
+/// What a stream travels over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Over {
+    Telnet,
+    Tcp,
+    Serial,
+}
+
+/// Measurements of outlets, banks and the whole PDU.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Meters {
+    #[serde(default)]
+    pub(super) outlet: Quantities,
+    #[serde(default)]
+    pub(super) bank: Quantities,
+    #[serde(default)]
+    pub(super) pdu: Quantities,
+}
+
+/// What is measured.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Quantities {
+    /// Of banks: their numbers.
+    #[serde(default)]
+    pub(super) range: Option<String>,
+    #[serde(default)]
+    pub(super) watts: Option<Quantity>,
+    #[serde(default)]
+    pub(super) amps: Option<Quantity>,
+    #[serde(default)]
+    pub(super) volts: Option<Quantity>,
+    #[serde(default)]
+    pub(super) va: Option<Quantity>,
+    #[serde(default)]
+    pub(super) wh: Option<Quantity>,
+    #[serde(default)]
+    pub(super) hertz: Option<Quantity>,
+    #[serde(default)]
+    pub(super) factor: Option<Quantity>,
+}
+
+/// Where one measured value is, and what to multiply it with.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Quantity {
+    #[serde(default)]
+    pub(super) get: Option<String>,
+    #[serde(default)]
+    pub(super) request: Option<Request>,
+    #[serde(default)]
+    pub(super) steps: Option<Vec<Step>>,
+    #[serde(default)]
+    pub(super) take: Option<OneOrMore<Take>>,
+    #[serde(default)]
+    pub(super) scale: Option<f64>,
+    /// The object that tells how many decimals the value has.
+    #[serde(default)]
+    pub(super) decimals: Option<String>,
+}
+
+/// How a PDU of this kind shows itself.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Detect {
+    #[serde(default)]
+    pub(super) sysobjectid: Vec<String>,
+    #[serde(default)]
+    pub(super) except: Vec<String>,
+    #[serde(default)]
+    pub(super) has: Option<String>,
+    #[serde(default)]
+    pub(super) path: Option<String>,
+    #[serde(default)]
+    pub(super) expect: Option<String>,
+}
+
+/// What such a PDU can bear.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Limits {
+    #[serde(default)]
+    pub(super) varbinds: Option<u32>,
+    #[serde(default)]
+    pub(super) timeout: Option<u64>,
+    #[serde(default)]
+    pub(super) shows_within: Option<u64>,
+}
+
+/// A proof that the profile says what it should.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Test {
+    /// Settings of the PDU.
+    #[serde(default)]
+    pub(super) keys: Map<Scalar>,
+    // One action, as a dialogue.
+    #[serde(default)]
+    pub(super) outlet: Option<Scalar>,
+    #[serde(default, rename = "do")]
+    pub(super) action: Option<Do>,
+    #[serde(default)]
+    pub(super) wire: Option<String>,
+    // Many readings, of a recorded walk.
+    #[serde(default)]
+    pub(super) walk: Option<String>,
+    #[serde(default)]
+    pub(super) states: Map<Meaning>,
+    #[serde(default)]
+    pub(super) names: Map<String>,
+    #[serde(default)]
+    pub(super) count: Option<u32>,
+    #[serde(default)]
+    pub(super) meters: Map<f64>,
+}
+
+/// What a test does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Do {
+    On,
+    Off,
+    State,
+}

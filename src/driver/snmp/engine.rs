@@ -1,0 +1,437 @@
+//! The engine of SNMP profiles: GETs and SETs as the profile says.
+
+use super::named;
+use crate::driver::profile::holes::{Filling, Fillings, Template};
+use crate::driver::profile::script::{Recorded, Script, Stage, Walk, bytes};
+use crate::driver::profile::{Bound, Does, How, Meter, Profile, Scope, Snmp, Test, Write, proof};
+use crate::driver::{Built, Driver, DriverError};
+use crate::request::{Outlet, Proof, State, Switch};
+use crate::settings::{Key, Keys, Settings, SettingsError};
+use crate::transport::snmp::{Oid, Session, SnmpError, Value};
+use crate::transport::{Attempt, Deadline, Timed, TransportError, TransportErrorKind, printable};
+use std::sync::Arc;
+
+/// The keys that every SNMP profile has.
+pub(crate) fn keys() -> Vec<Key> {
+    named::Reach::rows()
+}
+
+/// Whoever answers GET and SET: an agent, or a test in its place.
+trait Agent: Send {
+    fn get(&mut self, oid: &Oid, deadline: Deadline) -> Result<Value, SnmpError>;
+    fn set(&mut self, oid: &Oid, value: &Value, attempt: &Attempt) -> Result<(), SnmpError>;
+    fn rest(&mut self);
+}
+
+impl Agent for Session {
+    fn get(&mut self, oid: &Oid, deadline: Deadline) -> Result<Value, SnmpError> {
+        Session::get(self, oid, deadline)
+    }
+
+    fn set(&mut self, oid: &Oid, value: &Value, attempt: &Attempt) -> Result<(), SnmpError> {
+        Session::set(self, oid, value, attempt.deadline())
+    }
+
+    fn rest(&mut self) {
+        Session::rest(self);
+    }
+}
+
+/// A PDU as its profile says.
+struct Profiled<A> {
+    agent: A,
+    bound: Bound,
+}
+
+/// The driver of a PDU with this profile.
+pub(crate) fn build(profile: &Arc<Profile>, settings: &Settings) -> Result<Built, SettingsError> {
+    let reach: named::Reach = settings.keys()?;
+    let session = reach.session(settings)?;
+    built(session, profile, settings)
+}
+
+fn built<A: Agent + 'static>(
+    agent: A,
+    profile: &Arc<Profile>,
+    settings: &Settings,
+) -> Result<Built, SettingsError> {
+    let bound = Bound::read(profile, settings)?;
+    let outlets = profile.ids.outlets(profile.has_all);
+    Ok(Built {
+        driver: Box::new(Profiled { agent, bound }),
+        outlets,
+    })
+}
+
+impl<A: Agent> Profiled<A> {
+    fn snmp(&self) -> Result<&Snmp, DriverError> {
+        let How::Snmp(snmp) = &self.bound.profile.how;
+        Ok(snmp)
+    }
+
+    /// Reads one object; nothing where the PDU has none.
+    fn read(
+        &mut self,
+        oid: &Oid,
+        deadline: Deadline,
+    ) -> Result<Result<String, &'static str>, DriverError> {
+        match self.agent.get(oid, deadline) {
+            Ok(Value::Missing(what)) => Ok(Err(what)),
+            // SNMPv1's way of saying the same.
+            Err(SnmpError::Status(2)) => Ok(Err("noSuchName")),
+            Ok(Value::Text(text)) => Ok(Ok(String::from_utf8_lossy(&text).into_owned())),
+            Ok(value) => Ok(Ok(value.to_string())),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Reads the first of `oids` that the PDU has.
+    fn first(&mut self, oids: &[Oid], deadline: Deadline) -> Result<(String, Oid), DriverError> {
+        let mut missing = "the profile names none";
+        for oid in oids {
+            match self.read(oid, deadline)? {
+                Ok(value) => return Ok((value, oid.clone())),
+                Err(what) => missing = what,
+            }
+        }
+        Err(DriverError::CannotRead(format!(
+            "the PDU has no object that tells it ({missing})"
+        )))
+    }
+
+    /// The value that tells the state of the outlet, and where it was read.
+    fn shown(
+        &mut self,
+        fillings: &Fillings,
+        deadline: Deadline,
+    ) -> Result<(String, Oid), DriverError> {
+        let state = self.snmp()?.state.iter();
+        let oids: Result<Vec<Oid>, _> = state.map(|oid| object(oid, fillings)).collect();
+        self.first(&oids?, deadline)
+    }
+
+    fn write(
+        &mut self,
+        write: &Write,
+        fillings: &Fillings,
+        attempt: &Attempt,
+    ) -> Result<(), DriverError> {
+        let (oid, value) = match write {
+            Write::Integer { oid, value } => {
+                let value = filled(value, fillings)?;
+                let number = value
+                    .parse()
+                    .map_err(|_| DriverError::Setup(format!("no INTEGER: {value:?}")))?;
+                (oid, Value::Integer(number))
+            }
+            Write::Text { oid, value } => (oid, Value::Text(filled(value, fillings)?.into_bytes())),
+            Write::Edit {
+                oid,
+                split,
+                field,
+                value,
+            } => {
+                let list = self.read(&object(oid, fillings)?, attempt.deadline())?;
+                let list = list.map_err(|what| {
+                    DriverError::CannotRead(format!("the list of outlets: {what}"))
+                })?;
+                let (field, value) = (filled(field, fillings)?, filled(value, fillings)?);
+                (
+                    oid,
+                    Value::Text(edited(&list, split, &field, &value)?.into_bytes()),
+                )
+            }
+        };
+        self.agent.set(&object(oid, fillings)?, &value, attempt)?;
+        Ok(())
+    }
+}
+
+/// The list with another value in one of its fields.
+fn edited(list: &str, split: &str, field: &str, value: &str) -> Result<String, DriverError> {
+    let mut fields: Vec<&str> = list.split(split).collect();
+    let length = fields.len();
+    let at = field.trim().parse::<usize>().ok();
+    let place = at.and_then(|at| fields.get_mut(at));
+    let place = place.ok_or_else(|| DriverError::Unexpected {
+        expected: format!("a list with a field {field}, counted from 0"),
+        got: format!("{length} in {}", printable(list.as_bytes())),
+    })?;
+    *place = value;
+    Ok(fields.join(split))
+}
+
+fn filled(text: &Template, fillings: &Fillings) -> Result<String, DriverError> {
+    text.fill(fillings).map_err(DriverError::Setup)
+}
+
+fn object(oid: &Template, fillings: &Fillings) -> Result<Oid, DriverError> {
+    let text = filled(oid, fillings)?;
+    text.parse()
+        .map_err(|_| DriverError::Setup(format!("no OID: {text:?}")))
+}
+
+impl<A: Agent> Driver for Profiled<A> {
+    fn proofs(&self) -> &'static [Proof] {
+        self.bound.profile.proofs
+    }
+
+    fn switch(
+        &mut self,
+        outlet: &Outlet,
+        to: Switch,
+        attempt: &Attempt,
+    ) -> Result<Proof, DriverError> {
+        let fillings = self.bound.fillings(outlet)?;
+        let profile = Arc::clone(&self.bound.profile);
+        let How::Snmp(snmp) = &profile.how;
+        let writes = match to {
+            Switch::On => &snmp.on,
+            Switch::Off => &snmp.off,
+        };
+        for (at, write) in writes.iter().enumerate() {
+            let written = self.write(write, &fillings, attempt);
+            written.map_err(|error| match at {
+                0 => error,
+                // An earlier SET has gone out.
+                _ => error.after_switching(),
+            })?;
+        }
+        Ok(Proof::Reply)
+    }
+
+    fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
+        let fillings = self.bound.fillings(outlet)?;
+        let (value, oid) = self.shown(&fillings, deadline)?;
+        Ok(match self.bound.profile.judge.state(&value, &fillings)? {
+            State::Unknown(value) => State::Unknown(format!("{value} at {oid}")),
+            known => known,
+        })
+    }
+
+    fn rest(&mut self, _deadline: Deadline) {
+        self.agent.rest();
+    }
+}
+
+/// An OID as tests write it, whole or below the enterprises, in its whole form.
+fn whole(oid: &str) -> String {
+    match oid.strip_prefix('.') {
+        Some(whole) => whole.to_owned(),
+        None if oid.starts_with("1.3.6.1.") => oid.to_owned(),
+        None => format!("1.3.6.1.4.1.{oid}"),
+    }
+}
+
+/// An agent that plays a dialogue: `> get OID`, `> set OID i 2`, `< i 2`, `< s "text"`, `< ok`,
+/// `< missing`, `< error 17`, `< silence`.
+struct Scripted(Stage);
+
+impl Scripted {
+    fn new(script: &Script) -> Self {
+        Self(Stage::new(script, |line| {
+            let mut words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            if let Some(oid) = words.get_mut(1) {
+                *oid = whole(oid);
+            }
+            words.join(" ")
+        }))
+    }
+
+    fn ask(&self, asked: &str) -> Result<Value, SnmpError> {
+        let answers = self.0.answers(asked).map_err(SnmpError::Strange)?;
+        let answer = answers.first().map_or("silence", String::as_str);
+        let (word, rest) = answer.split_once(' ').unwrap_or((answer, ""));
+        let value = match word {
+            "ok" => Some(Ok(Value::Integer(0))),
+            "i" => rest.parse().ok().map(|number| Ok(Value::Integer(number))),
+            "s" => bytes(rest).map(|text| Ok(Value::Text(text))),
+            "missing" => Some(Ok(Value::Missing("noSuchInstance"))),
+            "error" => rest
+                .parse()
+                .ok()
+                .map(|status| Err(SnmpError::Status(status))),
+            "silence" => {
+                let kind = TransportErrorKind::Timeout;
+                Some(Err(
+                    TransportError::new(kind, "the test's agent is silent").into()
+                ))
+            }
+            _ => None,
+        };
+        let expected = "expected ok, i, s, missing, error or silence";
+        value.unwrap_or_else(|| Err(SnmpError::Strange(format!("{expected}, got < {answer}"))))
+    }
+}
+
+impl Agent for Scripted {
+    fn get(&mut self, oid: &Oid, _: Deadline) -> Result<Value, SnmpError> {
+        self.ask(&format!("get {oid}"))
+    }
+
+    fn set(&mut self, oid: &Oid, value: &Value, attempt: &Attempt) -> Result<(), SnmpError> {
+        let value = match value {
+            Value::Text(text) => format!("s \"{}\"", String::from_utf8_lossy(text)),
+            value => format!("i {value}"),
+        };
+        attempt.sent();
+        self.ask(&format!("set {oid} {value}")).map(drop)
+    }
+
+    fn rest(&mut self) {}
+}
+
+/// An agent that has the objects of a walk, and takes no SET.
+struct Walked(Walk);
+
+impl Agent for Walked {
+    fn get(&mut self, oid: &Oid, _: Deadline) -> Result<Value, SnmpError> {
+        Ok(match self.0.0.get(&oid.to_string()) {
+            Some(Recorded::Integer(number)) => Value::Integer(*number),
+            Some(Recorded::Text(text)) => Value::Text(text.clone()),
+            None => Value::Missing("noSuchInstance"),
+        })
+    }
+
+    fn set(&mut self, _: &Oid, _: &Value, _: &Attempt) -> Result<(), SnmpError> {
+        Err(SnmpError::Status(17))
+    }
+
+    fn rest(&mut self) {}
+}
+
+/// What a test reads of a walk beside states.
+impl Profiled<Walked> {
+    fn meaning(&mut self, outlet: &Outlet) -> Result<String, DriverError> {
+        let fillings = self.bound.fillings(outlet)?;
+        let (value, _) = self.shown(&fillings, proof::deadline())?;
+        let judge = &self.bound.profile.judge;
+        let value = judge.value(&value, &fillings)?;
+        let meaning = judge.meaning(&value);
+        Ok(meaning.map_or_else(
+            || format!("no meaning for {value}"),
+            |meaning| meaning.to_string(),
+        ))
+    }
+
+    fn name(&mut self, outlet: &Outlet) -> Result<String, DriverError> {
+        let fillings = self.bound.fillings(outlet)?;
+        let names = self.snmp()?.names.clone();
+        self.text(names.as_ref(), &fillings)
+    }
+
+    fn count(&mut self) -> Result<String, DriverError> {
+        let fillings = self.bound.keys().clone();
+        let count = self.snmp()?.count.clone();
+        self.text(count.as_ref(), &fillings)
+    }
+
+    fn text(&mut self, oid: Option<&Template>, fillings: &Fillings) -> Result<String, DriverError> {
+        let oid = oid.map(|oid| object(oid, fillings)).transpose()?;
+        let oids: Vec<Oid> = oid.into_iter().collect();
+        self.first(&oids, proof::deadline()).map(|(text, _)| text)
+    }
+
+    /// The value of `outlet 2 watts`, `bank 1 amps` or `pdu watts`.
+    fn meter(&mut self, what: &str) -> Result<f64, DriverError> {
+        let no = || DriverError::Setup(format!("the profile measures no {what}"));
+        let words: Vec<&str> = what.split_whitespace().collect();
+        let (scope, id, quantity) = match words.as_slice() {
+            ["outlet", id, quantity] => (Scope::Outlet, *id, *quantity),
+            ["bank", id, quantity] => (Scope::Bank, *id, *quantity),
+            ["pdu", quantity] => (Scope::Pdu, "", *quantity),
+            _ => return Err(no()),
+        };
+        let fillings = match scope {
+            Scope::Outlet => self.bound.fillings(&Outlet::new(id))?,
+            Scope::Bank => {
+                let bank = id.parse().map_err(|_| no())?;
+                let mut fillings = self.bound.keys().clone();
+                fillings.insert("bank".to_owned(), Filling::Number(bank));
+                fillings
+            }
+            Scope::Pdu => self.bound.keys().clone(),
+        };
+        let profile = Arc::clone(&self.bound.profile);
+        let mut meters = profile.meters.iter();
+        let meter = meters.find(|meter| meter.scope == scope && meter.quantity == quantity);
+        let meter: &Meter = meter.ok_or_else(no)?;
+        let raw = self.text(Some(&meter.source), &fillings)?;
+        let raw = meter.judge.value(&raw, &fillings)?;
+        let value: f64 = raw.trim().parse().map_err(|_| DriverError::Unexpected {
+            expected: "a number".to_owned(),
+            got: printable(raw.as_bytes()),
+        })?;
+        let decimals = match &meter.decimals {
+            None => 0,
+            Some(decimals) => {
+                let decimals = self.text(Some(decimals), &fillings)?;
+                decimals.trim().parse::<i32>().unwrap_or(0).clamp(-12, 12)
+            }
+        };
+        Ok(value * meter.scale / 10_f64.powi(decimals))
+    }
+}
+
+/// Runs one of the profile's tests; says what went another way.
+pub(crate) fn prove(profile: &Arc<Profile>, test: &Test) -> Result<(), String> {
+    let settings = proof::settings(profile, test);
+    match &test.does {
+        Does::Wire {
+            outlet,
+            action,
+            script,
+        } => {
+            let agent = Scripted::new(script);
+            let stage = agent.0.clone();
+            let built = built(agent, profile, &settings).map_err(|error| error.to_string())?;
+            let mut driver = built.driver;
+            proof::act(driver.as_mut(), outlet, *action, &script.outcome, &stage)
+        }
+        Does::Walk {
+            walk,
+            states,
+            names,
+            count,
+            meters,
+        } => {
+            let bound = Bound::read(profile, &settings).map_err(|error| error.to_string())?;
+            let mut pdu = Profiled {
+                agent: Walked(walk.clone()),
+                bound,
+            };
+            let mut wrong = Vec::new();
+            let mut hold = |what: String, expected: String, got: Result<String, DriverError>| {
+                let got = got.unwrap_or_else(|error| format!("error: {error}"));
+                if got != expected {
+                    wrong.push(format!("{what}: expected {expected}, got {got}"));
+                }
+            };
+            for (outlet, meaning) in states {
+                hold(
+                    format!("outlet {outlet}"),
+                    meaning.to_string(),
+                    pdu.meaning(outlet),
+                );
+            }
+            for (outlet, name) in names {
+                hold(
+                    format!("the name of outlet {outlet}"),
+                    name.clone(),
+                    pdu.name(outlet),
+                );
+            }
+            if let Some(count) = count {
+                hold("the count".to_owned(), count.to_string(), pdu.count());
+            }
+            for (what, expected) in meters {
+                let got = pdu.meter(what).map(|value| format!("{value:.3}"));
+                hold(what.clone(), format!("{expected:.3}"), got);
+            }
+            match wrong.is_empty() {
+                true => Ok(()),
+                false => Err(wrong.join("; ")),
+            }
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! The shipped profiles: each is right, proves itself by its own tests, and these tests see every
+//! change of what is sent and of what an answer means.
+//!
+//! `PDUD_PROFILES=FOLDER` looks at the profiles of another folder in their place.
+
+use crate::daemon::{Lab, stderr, wait_for};
+use crate::sim::pdus::Agent;
+use crate::sim::stream::Bench;
+use pdudaemon::driver::registry;
+use serde_json::json;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+/// Changes that change nothing: profile, place, and why.
+const CHANGE_NOTHING: &[(&str, &str, &str)] = &[];
+
+fn folder() -> PathBuf {
+    let shipped = || Path::new(env!("CARGO_MANIFEST_DIR")).join("share/profiles");
+    std::env::var_os("PDUD_PROFILES").map_or_else(shipped, PathBuf::from)
+}
+
+/// Every profile by its id.
+fn profiles() -> Vec<(String, toml::Table)> {
+    let files = std::fs::read_dir(folder()).expect("the folder is there");
+    let mut files: Vec<PathBuf> = files.map(|file| file.expect("readable").path()).collect();
+    files.sort();
+    let read = |file: &PathBuf| {
+        let text = std::fs::read_to_string(file).expect("readable");
+        let id = file
+            .file_stem()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
+        let table = toml::from_str(&text).unwrap_or_else(|error| panic!("{id}: {error}"));
+        (id, table)
+    };
+    files.iter().map(read).collect()
+}
+
+/// What is wrong with a profile: its faults, or its tests that fail.
+fn faults(profile: &toml::Table) -> Vec<String> {
+    let json = serde_json::to_string(profile).expect("JSON");
+    match registry::inline(&json) {
+        Ok(spec) => spec.build.prove(),
+        Err(faults) => faults.each().map(|(_, _, what)| what.to_owned()).collect(),
+    }
+}
+
+#[test]
+fn every_profile_is_right_and_proves_itself() {
+    let mut wrong = Vec::new();
+    for (id, profile) in profiles() {
+        let told = faults(&profile)
+            .into_iter()
+            .map(|what| format!("{id}: {what}"));
+        wrong.extend(told);
+        if profile.get("id").and_then(|id| id.as_str()) != Some(&id) {
+            wrong.push(format!("{id}: the file has another name than its id"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_profile_has_names_of_its_own() {
+    let mut names: Vec<String> = registry::names().map(str::to_owned).collect();
+    for (id, profile) in profiles() {
+        let aliases = profile
+            .get("aliases")
+            .and_then(|aliases| aliases.as_array());
+        let aliases: Vec<&str> = aliases
+            .into_iter()
+            .flatten()
+            .filter_map(|alias| alias.as_str())
+            .collect();
+        if std::env::var_os("PDUD_PROFILES").is_none() {
+            let spec = registry::Registry::default()
+                .find(&id)
+                .expect("right")
+                .expect("shipped");
+            let known: Vec<&str> = std::iter::once(id.as_str()).chain(aliases).collect();
+            assert_eq!(
+                spec.names, known,
+                "the table of {id}: its aliases stand on one line"
+            );
+        } else {
+            names.push(id);
+        }
+    }
+    names.sort();
+    for pair in names.windows(2) {
+        assert_ne!(pair[0], pair[1], "there are two drivers of this name");
+    }
+}
+
+#[test]
+fn the_tests_of_every_profile_see_every_change() {
+    let (mut unseen, mut all) = (Vec::new(), 0);
+    for (id, profile) in profiles() {
+        for table in ["on", "off", "state"] {
+            let Some(value) = profile.get(table) else {
+                continue;
+            };
+            let mut changes = Vec::new();
+            change(value, table, &mut changes);
+            all += changes.len();
+            for (path, changed) in changes {
+                let is_known = CHANGE_NOTHING
+                    .iter()
+                    .any(|(of, at, _)| *of == id && *at == path);
+                let mut other = profile.clone();
+                other.insert(table.to_owned(), changed.clone());
+                if !is_known && faults(&other).is_empty() {
+                    unseen.push(format!("{id}: {path}: {changed:?}"));
+                }
+            }
+        }
+    }
+    assert!(all > 50, "changes are made");
+    assert!(
+        unseen.is_empty(),
+        "{} of {all} are not seen:\n{}",
+        unseen.len(),
+        unseen.join("\n")
+    );
+}
+
+/// Every change of one byte, number or meaning within `value`, with its place.
+fn change(value: &toml::Value, path: &str, changes: &mut Vec<(String, toml::Value)>) {
+    use toml::Value as V;
+    let mut within = Vec::new();
+    match value {
+        V::String(text) => {
+            let meanings = ["on", "off", "switching", "absent", "locked", "fault"];
+            if path.contains(".map.") {
+                let others = meanings.iter().filter(|other| *other != text);
+                within.extend(
+                    others
+                        .take(2)
+                        .map(|other| (path.to_owned(), V::from(*other))),
+                );
+            } else {
+                for (at, _) in text.bytes().enumerate() {
+                    let changed = with_other_byte(text, at);
+                    within.extend(changed.map(|text| (path.to_owned(), V::from(text))));
+                }
+            }
+        }
+        V::Integer(number) => within.push((path.to_owned(), V::from(number + 1))),
+        V::Array(list) => {
+            for (at, item) in list.iter().enumerate() {
+                let mut changed = Vec::new();
+                change(item, &format!("{path}.{at}"), &mut changed);
+                within.extend(changed.into_iter().map(|(path, item)| {
+                    let mut list = list.clone();
+                    list[at] = item;
+                    (path, V::from(list))
+                }));
+            }
+        }
+        V::Table(table) => {
+            for (key, item) in table {
+                let path_of = format!("{path}.{key}");
+                let mut changed = Vec::new();
+                change(item, &path_of, &mut changed);
+                within.extend(changed.into_iter().map(|(path, item)| {
+                    let mut table = table.clone();
+                    table.insert(key.clone(), item);
+                    (path, V::from(table))
+                }));
+                // Another value has the meaning.
+                if path.ends_with(".map") {
+                    let mut table = table.clone();
+                    let meaning = table.remove(key).expect("there");
+                    table.insert(format!("{key}7"), meaning);
+                    within.push((path_of, V::from(table)));
+                }
+            }
+        }
+        _ => {}
+    }
+    changes.extend(within);
+}
+
+/// The text with the letter or digit at `at` replaced; holes keep their names.
+fn with_other_byte(text: &str, at: usize) -> Option<String> {
+    let before = text.get(..at)?;
+    let is_in_hole = before.rfind('{') > before.rfind('}') && text.get(at..)?.contains('}');
+    let byte = *text.as_bytes().get(at)?;
+    let other = match byte {
+        _ if is_in_hole => return None,
+        b'9' => b'8',
+        b'z' => b'y',
+        b'Z' => b'Y',
+        _ if byte.is_ascii_alphanumeric() => byte + 1,
+        _ => return None,
+    };
+    Some(format!(
+        "{before}{}{}",
+        char::from(other),
+        text.get(at + 1..)?
+    ))
+}
+
+/// A profile of an agent whose objects are told apart by their last arc: 1 is on, 2 is off.
+const OWN: &str = r#"id = "own"
+vendor = "Nobody"
+models = "any"
+transport = "snmp"
+[evidence]
+maturity = "unverified"
+sources = ["this test"]
+[outlets]
+range = "1-4"
+[on]
+set = [{ oid = "99.1.{outlet}", i = 1 }]
+[off]
+set = [{ oid = "99.1.{outlet}", i = 2 }]
+[state]
+get = "99.1.{outlet}"
+map = { 1 = "on", 2 = "off" }
+[[test]]
+outlet = 3
+do = "state"
+wire = """
+> get 99.1.3
+< i 1
+-- on
+"""
+"#;
+
+/// A lab whose folder `profiles` has one of the admin's own, which is `text`.
+fn lab_with(text: &str) -> Lab {
+    let lab = Lab::new();
+    std::fs::create_dir(lab.path("profiles")).expect("a folder");
+    lab.write("profiles/own.toml", text);
+    lab
+}
+
+fn more(lab: &Lab) -> serde_json::Value {
+    json!({"daemon": {"profiles": [lab.path("profiles")]}})
+}
+
+#[test]
+fn an_own_profile_switches_and_a_changed_one_counts_from_the_next_reload() {
+    let lab = lab_with(OWN);
+    let agent = Bench::udp(Ipv4Addr::LOCALHOST, Agent::default());
+    let inline: toml::Table = toml::from_str(&OWN.replace("\"own\"", "\"mine\"")).expect("TOML");
+    let pdus = json!({
+        "p": {"driver": "own", "ip": agent.address(), "community": "private"},
+        "q": {"driver": "profile", "profile": inline, "ip": agent.address(), "community": "private"},
+        "r": {"driver": "own", "ip": agent.address(), "username": "operator"},
+    });
+    let daemon = lab.start_with(pdus.clone(), more(&lab), &[]);
+    for pdu in ["p", "q", "r"] {
+        for (to, state) in [("on", "on"), ("off", "off")] {
+            let (status, body) = daemon.get(&format!("{to}?hostname={pdu}&port=3"));
+            assert_eq!(status, 200, "{pdu}: {body}");
+            let (status, body) = daemon.get(&format!("get-status?hostname={pdu}&port=3"));
+            assert!(status == 200 && body.contains(state), "{pdu}: {body}");
+        }
+        let (status, body) = daemon.get(&format!("on?hostname={pdu}&port=5"));
+        assert!(status == 503 && body.contains("outlets 1 to 4"), "{body}");
+    }
+    lab.write("profiles/own.toml", &OWN.replace("1-4", "1-5"));
+    daemon.signal(rustix::process::Signal::HUP);
+    wait_for("the new profile", || {
+        (daemon.get("on?hostname=p&port=5").0 == 200).then_some(())
+    });
+    daemon.stop();
+}
+
+#[test]
+fn a_profile_that_cannot_be_used_costs_the_pdus_that_name_it_alone() {
+    let healthy = json!({"driver": "simulated"});
+    let named = json!({"driver": "own", "community": "private"});
+    for (text, mode, expected) in [
+        (
+            OWN.replace("[state]", "[stat]"),
+            0o644,
+            "own.toml:14:2: stat: unknown key, did you mean state?",
+        ),
+        (
+            OWN.replace("\"own\"", "\"owm\""),
+            0o644,
+            "own.toml:1:1: id: the file's name says \"own\"",
+        ),
+        (OWN.to_owned(), 0o664, "own.toml: others may write it"),
+    ] {
+        let lab = lab_with(&text);
+        let file = lab.path("profiles/own.toml");
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(file, permissions).expect("changed");
+        let pdus = json!({"a": named, "b": named, "c": healthy});
+        let config = lab.config(pdus.clone(), more(&lab));
+        let checked = lab.run(&["--conf", &config.to_string_lossy(), "--check"]);
+        let told = stderr(&checked);
+        assert!(
+            !checked.status.success() && told.contains(expected),
+            "{told}"
+        );
+        assert_eq!(
+            told.matches("ERROR: ").count(),
+            3,
+            "one for each PDU, and one: {told}"
+        );
+        let daemon = lab.start_with(pdus, more(&lab), &[]);
+        assert_eq!(daemon.get("on?hostname=c&port=1").0, 200);
+        assert_eq!(daemon.get("on?hostname=a&port=1").0, 503);
+        daemon.stop();
+    }
+}
+
+#[test]
+fn check_runs_the_tests_of_the_profiles_that_are_named() {
+    let pdus = json!({"a": {"driver": "own", "community": "private"}});
+    for (text, expected) in [
+        (OWN.to_owned(), ""),
+        (
+            OWN.replace("< i 1", "< i 2"),
+            "test.0: expected -- on, got -- off",
+        ),
+        (
+            OWN.replace("get 99.1.3", "get 99.2.3"),
+            "test.0: expected > get 1.3.6.1.4.1.99.2.3, got > get",
+        ),
+        (
+            OWN.replace("< i 1", "< i 1\n> get 99.1.3"),
+            "test.0: never sent: > get",
+        ),
+    ] {
+        let lab = lab_with(&text);
+        let config = lab.config(pdus.clone(), more(&lab));
+        let checked = lab.run(&["--conf", &config.to_string_lossy(), "--check"]);
+        let told = stderr(&checked);
+        assert_eq!(checked.status.success(), expected.is_empty(), "{told}");
+        assert!(told.contains(expected), "{told}");
+    }
+}
