@@ -46,6 +46,7 @@ pub(super) struct Job {
 #[derive(Debug)]
 pub(super) struct Asker {
     pub(super) ticket: Arc<Ticket>,
+    pdu: PduName,
     place: Place,
 }
 
@@ -54,6 +55,7 @@ impl Asker {
         ticket.has_job(pdu);
         Self {
             ticket: Arc::clone(ticket),
+            pdu: pdu.clone(),
             place,
         }
     }
@@ -169,9 +171,9 @@ impl Job {
     }
 
     fn answer(&mut self, outcome: &Outcome) {
-        for Asker { ticket, place } in self.askers.drain(..) {
+        for Asker { ticket, pdu, place } in self.askers.drain(..) {
             drop(place);
-            ticket.job_ended(outcome.clone());
+            ticket.job_ended(pdu, &self.outlet, outcome.clone());
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use super::metrics::Metrics;
 use crate::request::{
-    Done, Failure, FailureKind, Outcome, PduName, Proof, Reply, Request, State, Target,
+    Done, Failure, FailureKind, Outcome, Outlet, PduName, Proof, Reply, Request, State, Target,
 };
 use log::{Level, log};
 use std::any::Any;
@@ -59,7 +59,7 @@ struct Course {
     /// The PDU of each of its jobs.
     pdus: Vec<PduName>,
     /// How those of its jobs that are over have ended.
-    outcomes: Vec<Outcome>,
+    outcomes: Vec<(PduName, Outlet, Outcome)>,
     watchers: Vec<Watcher>,
     /// With so many watchers the ticket looks for those whose client is gone.
     many: usize,
@@ -167,9 +167,12 @@ impl Ticket {
     }
 
     /// One of its jobs is over. The last one ends it.
-    pub(super) fn job_ended(&self, outcome: Outcome) {
+    pub(super) fn job_ended(&self, pdu: PduName, outlet: &Outlet, outcome: Outcome) {
         let mut course = self.course();
-        course.outcomes.push(outcome);
+        if course.pdus.len() == 1 {
+            return self.finish(course, outcome);
+        }
+        course.outcomes.push((pdu, outlet.clone(), outcome));
         if course.outcomes.len() >= course.pdus.len() {
             let outcomes = std::mem::take(&mut course.outcomes);
             self.finish(course, joint(outcomes));
@@ -250,25 +253,34 @@ impl Ticket {
 }
 
 /// The one outcome of all jobs of a request: success only if all succeed.
-fn joint(mut outcomes: Vec<Outcome>) -> Outcome {
-    if outcomes.len() == 1
-        && let Some(only) = outcomes.pop()
-    {
-        return only;
-    }
-    let failures: Vec<&Failure> = outcomes.iter().filter_map(|o| o.as_ref().err()).collect();
+fn joint(mut outcomes: Vec<(PduName, Outlet, Outcome)>) -> Outcome {
+    outcomes.sort_by(|(a, b, _), (c, d, _)| (a, b).cmp(&(c, d)));
+    let failed = outcomes
+        .iter()
+        .filter_map(|(.., outcome)| outcome.as_ref().err());
+    let failures: Vec<&Failure> = failed.collect();
     if let Some(first) = failures.first() {
         let reasons: Vec<&str> = failures.iter().map(|f| f.reason.as_str()).collect();
         return Err(Failure::new(first.kind, reasons.join("; ")));
     }
-    let done = || outcomes.iter().flatten();
+    let done = || {
+        outcomes
+            .iter()
+            .filter_map(|(.., outcome)| outcome.as_ref().ok())
+    };
     let states: Vec<&State> = done().filter_map(|done| done.state.as_ref()).collect();
     let state = match states.split_first() {
         None => None,
         Some((first, rest)) if rest.iter().all(|state| state == first) => Some((*first).clone()),
         Some(_) => {
-            let all: Vec<String> = states.iter().map(ToString::to_string).collect();
-            let text = format!("the outlets differ: {}", all.join(", "));
+            let told = outcomes.iter().filter_map(|(pdu, outlet, outcome)| {
+                let state = outcome.as_ref().ok()?.state.as_ref()?;
+                Some(format!("PDU {pdu}, outlet {outlet} {state}"))
+            });
+            let text = format!(
+                "the outlets differ: {}",
+                told.collect::<Vec<_>>().join("; ")
+            );
             Some(State::Unknown(text))
         }
     };

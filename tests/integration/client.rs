@@ -258,7 +258,7 @@ fn one_state_is_bare_and_several_are_lines() {
 fn a_state_that_is_neither_is_told_with_what_was_read() {
     let differing = json!({
         "target": "@dut", "alias": "dut", "ok": false, "state": "unknown",
-        "detail": "the outlets differ: on, off",
+        "detail": "the outlets differ: PDU p, outlet 1 on; PDU p, outlet 2 off",
     });
     let one = Stub::always(
         502,
@@ -269,7 +269,7 @@ fn a_state_that_is_neither_is_told_with_what_was_read() {
         (
             127,
             "unknown".into(),
-            "pduclient: @dut: the outlets differ: on, off".into()
+            "pduclient: @dut: the outlets differ: PDU p, outlet 1 on; PDU p, outlet 2 off".into()
         )
     );
     let two = json!({"ok": false, "results": [
@@ -280,7 +280,8 @@ fn a_state_that_is_neither_is_told_with_what_was_read() {
         told(&two.client(&["state", "@dut", "p:1"])),
         (
             127,
-            "@dut  unknown (the outlets differ: on, off)\np:1   on".into(),
+            "@dut  unknown (the outlets differ: PDU p, outlet 1 on; PDU p, outlet 2 off)\np:1   on"
+                .into(),
             "pduclient: 1 of 2 are neither on nor off".into()
         )
     );
