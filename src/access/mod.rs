@@ -80,8 +80,8 @@ impl fmt::Debug for Token {
 pub struct Rule {
     /// PDUs by name; empty: all.
     pub pdus: Vec<Glob>,
-    /// Outlets; empty: all.
-    pub outlets: Vec<Outlets>,
+    /// OutletPattern; empty: all.
+    pub outlets: Vec<OutletPattern>,
     /// Commands; empty: all.
     pub commands: Vec<Action>,
 }
@@ -148,14 +148,14 @@ impl Glob {
 
 /// Some outlets: a number, a range of numbers, or names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outlets {
+pub enum OutletPattern {
     /// From the first to the last.
     Numbers(u32, u32),
     /// Ids that are not numbers, or `*`.
     Named(Glob),
 }
 
-impl Outlets {
+impl OutletPattern {
     fn contain(&self, outlet: &Outlet) -> bool {
         match self {
             Self::Numbers(first, last) => outlet
@@ -166,7 +166,7 @@ impl Outlets {
     }
 }
 
-impl FromStr for Outlets {
+impl FromStr for OutletPattern {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {

@@ -62,7 +62,7 @@ fn globs_match_whole_names() {
 #[test]
 fn outlets_are_numbers_ranges_and_names() {
     let has = |written: &str, outlet: &str| {
-        let outlets: Outlets = written.parse().expect("outlets");
+        let outlets: OutletPattern = written.parse().expect("outlets");
         outlets.contain(&Outlet::new(outlet))
     };
     for (written, yes, no) in [
@@ -78,8 +78,8 @@ fn outlets_are_numbers_ranges_and_names() {
     }
     assert!(!has("1-8", " 1"));
     assert!(!has("1-8", "-1"));
-    assert!("8-1".parse::<Outlets>().is_err());
-    assert!("".parse::<Outlets>().is_err());
+    assert!("8-1".parse::<OutletPattern>().is_err());
+    assert!("".parse::<OutletPattern>().is_err());
 }
 
 fn access() -> Access {
@@ -91,7 +91,7 @@ fn access() -> Access {
                 allow: Some(vec![
                     Rule {
                         pdus: vec![Glob::new("rack*")],
-                        outlets: vec![Outlets::Numbers(1, 4)],
+                        outlets: vec![OutletPattern::Numbers(1, 4)],
                         commands: vec!["on".parse().expect("a command")],
                     },
                     Rule {

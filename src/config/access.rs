@@ -5,7 +5,7 @@ use super::daemon::Listen;
 use super::error::ConfigError;
 use super::file::ACCESS;
 use super::reader::{Entry, Reader, find, join, kind_of};
-use crate::access::{Access, Glob, Outlets, Rule, Token};
+use crate::access::{Access, Glob, OutletPattern, Rule, Token};
 use crate::request::Action;
 use serde_json::value::RawValue;
 use std::net::IpAddr;
@@ -204,7 +204,7 @@ impl<'a> Reader<'a> {
                     rule.pdus.len()
                 }
                 "outlets" => {
-                    rule.outlets = self.parsed::<Outlets>(&path, value)?;
+                    rule.outlets = self.parsed::<OutletPattern>(&path, value)?;
                     rule.outlets.len()
                 }
                 "commands" => {
