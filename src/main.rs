@@ -15,6 +15,7 @@ use pdudaemon::daemon::logging::{self, Logging, Output};
 use pdudaemon::driver::registry;
 use pdudaemon::driver::{discover, docs};
 use pdudaemon::request::count;
+use std::collections::HashMap;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -81,7 +82,11 @@ fn with_config(cli: Cli) -> ExitCode {
                 "{}: {}, {}, {}",
                 cli.conf.display(),
                 count(config.pdus.len(), "PDU", "PDUs"),
-                count(config.aliases.len(), "alias", "aliases"),
+                count(
+                    config.aliases.as_ref().map_or(0, HashMap::len),
+                    "alias",
+                    "aliases"
+                ),
                 count(warnings.len(), "warning", "warnings"),
             );
         }

@@ -21,10 +21,10 @@ impl<'a> Reader<'a> {
         &mut self,
         value: &'a RawValue,
         pdus: &BTreeMap<PduName, Result<PduConfig, BrokenPdu>>,
-    ) -> HashMap<String, Alias> {
+    ) -> Option<HashMap<String, Alias>> {
         let mut aliases = HashMap::new();
         let read = self.object("aliases", value);
-        for (name, value) in self.told(read).unwrap_or_default() {
+        for (name, value) in self.told(read)? {
             let path = join("aliases", &name);
             let at = self.text.position(value);
             if let Ok(entries) = serde_json::from_str(value.get()) {
@@ -41,7 +41,7 @@ impl<'a> Reader<'a> {
             }
             aliases.insert(name, alias);
         }
-        aliases
+        Some(aliases)
     }
 }
 

@@ -48,8 +48,9 @@ pub struct Config {
     pub daemon: DaemonConfig,
     /// The PDUs by name; one whose settings cannot work costs the others nothing.
     pub pdus: BTreeMap<PduName, Result<PduConfig, BrokenPdu>>,
-    /// The aliases by name.
-    pub aliases: HashMap<String, Alias>,
+    /// The aliases by name; `None` where the section cannot be read, so that a reload keeps those
+    /// that it had.
+    pub aliases: Option<HashMap<String, Alias>>,
     /// The errors and warnings about the file. An error costs only the PDU that it is about.
     pub findings: Findings,
 }
@@ -144,7 +145,7 @@ impl<'a> Reader<'a> {
         let pdus = pdus.and_then(|value| self.pdus(value));
         let aliases = match (aliases, &pdus) {
             (Some(value), Some(pdus)) if value.get() != "null" => self.aliases(value, pdus),
-            _ => HashMap::new(),
+            _ => Some(HashMap::new()),
         };
         if let Some((at, key)) = self.secrets.first().cloned()
             && self.is_for_everybody

@@ -47,6 +47,8 @@ pub struct PduConfig {
     pub about: Option<String>,
     /// Names that a person gave its outlets.
     pub outlet_names: BTreeMap<Outlet, String>,
+    /// The config file, for errors that show later.
+    file: String,
 }
 
 impl PduConfig {
@@ -72,8 +74,13 @@ impl PduConfig {
     }
 
     /// A new driver for it: at the start, and again after a panic.
-    pub fn build(&self) -> Result<Box<dyn Driver>, SettingsError> {
-        self.spec.make(&self.settings).map(|(driver, _)| driver)
+    pub fn build(&self) -> Result<Box<dyn Driver>, BrokenPdu> {
+        let made = self.spec.make(&self.settings);
+        made.map(|(driver, _)| driver).map_err(|error| BrokenPdu {
+            name: self.name.clone(),
+            driver: self.settings.driver().to_owned(),
+            error: ConfigError::of_settings(&self.file, &join("pdus", self.name.as_str()), &error),
+        })
     }
 }
 
@@ -202,6 +209,7 @@ impl Common {
         settings: Settings,
         outlets: Outlets,
         confirm: Confirm,
+        file: &str,
     ) -> PduConfig {
         let named = self.written.outlet_names.into_iter();
         let outlet_names = named
@@ -223,6 +231,7 @@ impl Common {
             about: self.written.about,
             outlet_names,
             outlets,
+            file: file.to_owned(),
         }
     }
 }
@@ -459,7 +468,7 @@ impl<'a> Reader<'a> {
                 let at = settings.error("outlet_names", "").at;
                 self.warn(at, format!("{path}.outlet_names.{id}: {error}"));
             }
-            return Ok(common.pdu(name.clone(), settings, outlets, confirm));
+            return Ok(common.pdu(name.clone(), settings, outlets, confirm, self.name));
         }
         let first = self.findings.errors.len();
         self.told_all(&path, &wrong);

@@ -246,7 +246,7 @@ pub fn drive(mut config: Config, drive: Drive) -> io::Result<Outcome> {
     };
     let wanted: HashSet<String> = match &target {
         Target::Outlet { pdu, .. } => HashSet::from([pdu.clone()]),
-        Target::Alias(alias) => match config.aliases.get(alias) {
+        Target::Alias(alias) => match config.aliases.as_ref().and_then(|all| all.get(alias)) {
             Some(Alias::Outlets(outlets)) => {
                 outlets.iter().map(|(pdu, _)| pdu.to_string()).collect()
             }

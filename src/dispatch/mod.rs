@@ -644,6 +644,14 @@ mod tests {
         build: &By(|(): (), _| Ok(Box::new(Deaf) as Box<dyn Driver>)),
     };
 
+    /// What the config found is gone by now.
+    static GONE: DriverSpec = DriverSpec {
+        build: &By(|(): (), settings| {
+            Err::<Box<dyn Driver>, _>(settings.error("mib", "there is no such file"))
+        }),
+        ..DEAF
+    };
+
     fn on(pdu: &str) -> Request {
         Request {
             client: "test".into(),
@@ -664,6 +672,38 @@ mod tests {
             assert!(Instant::now() < until, "waited in vain for {what}");
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    #[test]
+    fn a_driver_that_cannot_be_built_any_more_costs_its_own_pdu_alone() {
+        let text = r#"{"daemon": {"hostname": "127.0.0.1", "port": 0}, "pdus": {
+            "gone": {"driver": "simulated"}, "good": {"driver": "simulated"}}}"#;
+        let good = Config::parse(text, "x.conf").expect("a good config");
+        let mut gone = good.clone();
+        let pdu = gone.pdus.get_mut("gone").expect("a PDU");
+        pdu.as_mut().expect("a good one").spec = &GONE;
+        let asked = |dispatcher: &Dispatcher, pdu: &str| {
+            let (sender, answered) = crossbeam_channel::bounded(1);
+            dispatcher.submit(on(pdu), Box::new(move |outcome| drop(sender.send(outcome))));
+            let outcome = answered.recv_timeout(Duration::from_secs(30));
+            outcome
+                .expect("an answer")
+                .map_err(|failure| failure.to_string())
+        };
+        let dispatcher = Dispatcher::start(&gone, Recover::No).expect("started");
+        let refused = asked(&dispatcher, "gone").expect_err("not served");
+        let why = "x.conf:2:21: pdus.gone.mib: there is no such file";
+        assert!(refused.contains(why), "{refused}");
+        assert!(asked(&dispatcher, "good").is_ok());
+        // It is mended by a reload; and one that breaks it again leaves it what it had.
+        dispatcher.reload(&good).expect("loaded");
+        assert!(asked(&dispatcher, "gone").is_ok());
+        dispatcher.reload(&gone).expect("loaded");
+        assert!(asked(&dispatcher, "gone").is_ok());
+        let told = dispatcher.pdu("gone").and_then(|pdu| pdu.broken);
+        assert!(told.is_some_and(|told| told.to_string().contains(why)));
+        dispatcher.stop(Stop::Now);
+        dispatcher.join();
     }
 
     #[test]

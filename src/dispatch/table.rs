@@ -76,7 +76,7 @@ impl Table {
     pub(super) fn start(config: &Config, recover: Recover) -> io::Result<Self> {
         let mut table = Self {
             routes: HashMap::with_capacity(config.pdus.len()),
-            aliases: config.aliases.clone(),
+            aliases: config.aliases.clone().unwrap_or_default(),
             place: config
                 .daemon
                 .state_directory
@@ -89,7 +89,10 @@ impl Table {
         };
         for (name, pdu) in &config.pdus {
             let route = match pdu {
-                Ok(pdu) => Ok(table.route(pdu)?),
+                Ok(pdu) => match table.setup(pdu) {
+                    Ok(setup) => Ok(table.route(setup)?),
+                    Err(broken) => Err(told(&broken)),
+                },
                 Err(broken) => Err(told(broken)),
             };
             table.routes.insert(name.clone(), route);
@@ -175,13 +178,18 @@ impl Table {
     /// queue, removed ones finish theirs, those whose new settings cannot work go on with what
     /// they had. On an error nothing has changed.
     pub(super) fn follow(&mut self, config: &Config) -> io::Result<()> {
-        let (mut changes, mut added) = (Vec::new(), Vec::new());
+        let (mut changes, mut added, mut unbuilt) = (Vec::new(), Vec::new(), HashMap::new());
         for pdu in config.pdus.values().flatten() {
             let is_retired = self.retired.contains_key(&pdu.name);
-            match self.routes.get(&pdu.name) {
-                Some(Ok(route)) if route.pdu.works_like(pdu) => {}
-                Some(Err(_)) | None if !is_retired => added.push(self.route(pdu)?),
-                Some(_) | None => changes.push(self.setup(pdu)?),
+            let route = self.routes.get(&pdu.name);
+            if matches!(route, Some(Ok(route)) if route.pdu.works_like(pdu)) {
+                continue;
+            }
+            let is_new = !is_retired && !matches!(route, Some(Ok(_)));
+            match self.setup(pdu) {
+                Ok(setup) if is_new => added.push(self.route(setup)?),
+                Ok(setup) => changes.push(setup),
+                Err(broken) => drop(unbuilt.insert(&pdu.name, broken)),
             }
         }
         let is_new = |setup: &&Setup| self.retired.contains_key(&setup.pdu.name);
@@ -214,6 +222,9 @@ impl Table {
             }
         }
         for (name, pdu) in &config.pdus {
+            let pdu = pdu
+                .as_ref()
+                .and_then(|pdu| unbuilt.get(name).map_or(Ok(pdu), Err));
             match (pdu, self.routes.get_mut(name)) {
                 (Ok(pdu), Some(Ok(route))) => (route.pdu, route.unfollowed) = (pdu.clone(), None),
                 // Every good one has a route by now.
@@ -227,7 +238,10 @@ impl Table {
                 }
             }
         }
-        self.aliases.clone_from(&config.aliases);
+        match &config.aliases {
+            Some(aliases) => self.aliases.clone_from(aliases),
+            None => error!("the aliases stay as they were: the file's cannot be read"),
+        }
         self.take_over(YOUNG);
         info!(target: "pdud", "the config is loaded again: {changed}, {new} new, {gone} gone");
         Ok(())
@@ -250,28 +264,27 @@ impl Table {
         routes.chain(self.retired.values_mut())
     }
 
-    fn setup(&mut self, pdu: &PduConfig) -> io::Result<Setup> {
-        let driver = pdu.build();
-        let driver =
-            driver.map_err(|error| io::Error::other(format!("PDU {}: {error}", pdu.name)))?;
+    /// Fails where what the config has found is not there any more, as a MIB file.
+    fn setup(&mut self, pdu: &PduConfig) -> Result<Setup, BrokenPdu> {
         Ok(Setup {
             pdu: pdu.clone(),
-            driver,
+            driver: pdu.build()?,
             bus: self.bus(pdu),
             lock: self.lock(pdu),
         })
     }
 
     /// A way to this PDU, with a new worker.
-    fn route(&mut self, pdu: &PduConfig) -> io::Result<Route> {
+    fn route(&mut self, setup: Setup) -> io::Result<Route> {
+        let pdu = setup.pdu.clone();
         let status = Arc::new(Status::default());
         let ledger: Box<dyn Ledger> = match &self.place {
             Some(place) => Box::new(place.journal.ledger(pdu.name.clone())),
             None => Box::new(()),
         };
         Ok(Route {
-            worker: Handle::start(self.setup(pdu)?, ledger, Arc::clone(&status))?,
-            pdu: pdu.clone(),
+            worker: Handle::start(setup, ledger, Arc::clone(&status))?,
+            pdu,
             unfollowed: None,
             places: Arc::default(),
             status,

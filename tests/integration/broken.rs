@@ -495,3 +495,27 @@ fn a_file_that_would_open_the_door_is_refused_and_the_old_rules_stay() {
     assert_eq!(lab.record(), [""; 0]);
     daemon.stop();
 }
+
+#[test]
+fn aliases_that_cannot_be_read_stay_as_they_were() {
+    let lab = Lab::new();
+    let pdus = || json!({"b": {"driver": "simulated"}, "a": {"driver": "simulated"}});
+    let aliases = json!({"aliases": {"both": {"outlets": [
+        {"hostname": "b", "port": 2}, {"hostname": "a", "port": 10}, {"hostname": "a", "port": 9},
+    ]}}});
+    let mut pdus = pdus();
+    pdus["a"]["outlets"] = json!(10);
+    let daemon = lab.start_with(pdus.clone(), aliases, &[]);
+    assert_eq!(daemon.get("on?hostname=a&port=9").0, 200);
+    // The outlets of a group that differ are named, in their order.
+    let differ =
+        "the outlets differ: PDU a, outlet 9 on; PDU a, outlet 10 off; PDU b, outlet 2 off";
+    let (_, told) = daemon.get("get-status?alias=both");
+    assert!(told.contains(differ), "{told}");
+    lab.config(pdus, json!({"aliases": ["both"]}));
+    reload(&daemon);
+    daemon.wait_for_print("aliases: expected an object, got a list");
+    daemon.wait_for_print("the aliases stay as they were");
+    assert_eq!(daemon.get("off?alias=both").0, 200);
+    daemon.stop();
+}
