@@ -23,7 +23,7 @@ TARGET  := $(or $(CARGO_TARGET_DIR),$(TOP)/target)
 RELEASE := $(TARGET)/release
 
 .DEFAULT_GOAL := build
-.PHONY: help rust build run test test-deps test-deb test-usb test-page fuzz fuzz-check soak deny advisories bench lint docs deb install uninstall clean
+.PHONY: help rust build run test test-deps test-deb test-usb test-page fuzz fuzz-check soak deny advisories bench lint count docs deb install uninstall clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(TOP)/Makefile
@@ -97,6 +97,9 @@ bench: build ## measure throughput, latency, start-up and memory
 lint: ## format check and clippy, as CI does
 	cd $(TOP) && $(CARGO) fmt --check
 	cd $(TOP) && $(CARGO) clippy --all-targets --locked -- -D warnings
+
+count: ## types, modules, lines and bytes: how much there is to hold in the head
+	@python3 $(TOP)/tests/count.py
 
 docs: ## write the parts of devices.md and the man page that are made from the driver table
 	cd $(TOP) && UPDATE_DOCUMENTS=1 $(CARGO) test --locked --test integration documents
