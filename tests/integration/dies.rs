@@ -2,8 +2,9 @@
 //! say everything twice.
 
 use crate::daemon::{PATIENCE, wait_for};
+use crate::sim::fault::Fault;
 use crate::sim::rack::{ROWS, Row};
-use crate::sim::stream::{Bench, Fault, Line, Pdu};
+use crate::sim::stream::{Bench, Line, Pdu};
 use crossbeam_channel::Receiver;
 use pdudaemon::config::Config;
 use pdudaemon::dispatch::{Dispatcher, Recover, Stop};

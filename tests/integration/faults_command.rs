@@ -44,30 +44,6 @@ fn once(fault: &str) -> (tempfile::TempDir, Box<dyn Driver>) {
 }
 
 #[test]
-fn a_hanging_command_is_killed_at_the_deadline() {
-    for fault in [
-        "echo begun; sleep 60",
-        "trap '' TERM; echo begun; while :; do sleep 1; done",
-        "echo begun; while :; do echo .; sleep 0.1; done",
-        "echo begun; yes",
-        // A child that holds the pipes does not help the one that is waited for.
-        "echo begun; sleep 60 & wait",
-    ] {
-        let (_folder, mut driver) = once(fault);
-        let result = on(&mut *driver, Duration::from_millis(1500));
-        assert_eq!(
-            kind(&result),
-            Some(TransportErrorKind::Timeout),
-            "{fault}: {result:?}"
-        );
-        let error = result.expect_err("failed");
-        assert!(error.is_transient() && error.may_have_acted(), "{error}");
-        assert!(error.to_string().len() < 1000, "{error}");
-        assert_eq!(on(&mut *driver, AMPLE), Ok(()), "{fault}");
-    }
-}
-
-#[test]
 fn a_failing_command_tells_how_it_ended() {
     for (fault, part) in [
         ("exit 3", "exit status 3"),

@@ -1,7 +1,7 @@
 //! HTTP PDUs that misbehave: every fault ends in time, in its own words, and the next call works.
 
 use crate::sim::http::{Incoming, answer};
-use crate::sim::port::{self, Waker};
+use crate::sim::port::{self, Served};
 use crate::transcript::Confirmed;
 use pdudaemon::driver::{Driver, DriverError, registry};
 use pdudaemon::request::{Outlet, PduName, State, Switch};
@@ -13,9 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use std::io::{BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// What a call may take in these tests.
@@ -27,14 +25,12 @@ const GRACE: Duration = Duration::from_secs(5);
 /// A web server on a loopback port, one connection after the other.
 pub(crate) struct Server {
     pub(crate) port: u16,
-    waker: Waker,
     seen: Arc<Seen>,
-    thread: Option<JoinHandle<()>>,
+    _served: Served,
 }
 
 #[derive(Default)]
 struct Seen {
-    stop: AtomicBool,
     connections: Mutex<usize>,
     requests: Mutex<Vec<Incoming>>,
 }
@@ -42,33 +38,25 @@ struct Seen {
 impl Server {
     /// `serve` gets each connection and its number, from 0.
     fn start(mut serve: impl FnMut(TcpStream, usize, &Seen) + Send + 'static) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (listener, waker) = Waker::of(listener);
         let seen = Arc::new(Seen::default());
         let shared = Arc::clone(&seen);
-        let thread = std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                if shared.stop.load(Ordering::SeqCst) {
-                    return;
-                }
-                let stream = stream.unwrap();
-                stream
-                    .set_read_timeout(Some(Duration::from_secs(20)))
-                    .unwrap();
-                let number = {
-                    let mut connections = shared.connections.lock().unwrap();
-                    *connections += 1;
-                    *connections - 1
-                };
-                serve(stream, number, &shared);
+        let served = Served::connections(move |stream, ending| {
+            if ending.is_near() {
+                return;
             }
+            let patience = Some(Duration::from_secs(20));
+            stream.set_read_timeout(patience).unwrap();
+            let number = {
+                let mut connections = shared.connections.lock().unwrap();
+                *connections += 1;
+                *connections - 1
+            };
+            serve(stream, number, &shared);
         });
         Self {
-            port,
-            waker,
+            port: served.address.port(),
             seen,
-            thread: Some(thread),
+            _served: served,
         }
     }
 
@@ -92,18 +80,6 @@ impl Server {
         let requests = self.seen.requests.lock().unwrap();
         let values = requests.iter().map(|request| request.header(name));
         values.map(|value| value.unwrap_or("").to_owned()).collect()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.seen.stop.store(true, Ordering::SeqCst);
-        self.waker.wake();
-        if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join)
-            && !std::thread::panicking()
-        {
-            std::panic::resume_unwind(panic);
-        }
     }
 }
 
@@ -208,12 +184,6 @@ fn wait_for_close(stream: &mut TcpStream) {
     let _ = std::io::copy(stream, &mut std::io::sink());
 }
 
-/// Closes with a reset instead of an end.
-fn reset(stream: &TcpStream) {
-    let socket = socket2::SockRef::from(stream);
-    socket.set_linger(Some(Duration::ZERO)).unwrap();
-}
-
 /// Sends `bytes` again and again until the driver has had enough.
 fn flood(stream: &mut TcpStream, bytes: &[u8]) {
     while stream.write_all(bytes).is_ok() {}
@@ -227,34 +197,6 @@ fn drip(stream: &mut TcpStream, bytes: &[u8]) {
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-}
-
-#[test]
-fn silence_is_a_timeout() {
-    expect(wait_for_close, TransportErrorKind::Timeout, "in time");
-}
-
-#[test]
-fn a_connection_closed_without_an_answer_is_closed() {
-    expect(|_| {}, TransportErrorKind::Closed, "GET /cm: ");
-}
-
-#[test]
-fn a_reset_without_an_answer_is_closed() {
-    expect(|stream| reset(stream), TransportErrorKind::Closed, "");
-}
-
-#[test]
-fn a_reset_in_the_body_is_closed() {
-    let half = |stream: &mut TcpStream| {
-        let head = "HTTP/1.1 200 OK\r\n\r\n{\"POWER\"";
-        stream.write_all(head.as_bytes()).unwrap();
-        // Time for the driver to read so far.
-        std::thread::sleep(Duration::from_millis(100));
-        reset(stream);
-    };
-    // On a loaded machine the reset may overtake what came before it: no words to expect.
-    expect(half, TransportErrorKind::Closed, "");
 }
 
 #[test]
@@ -336,25 +278,6 @@ fn an_endless_answer_is_cut_off() {
         assert!(text.contains(words) && text.len() < 600, "{text}");
         assert_eq!(switch(&mut *driver, "1", GRACE), Ok(()));
     }
-}
-
-#[test]
-fn no_connection_is_told_and_the_pdu_may_come_back() {
-    let address = format!("127.0.0.1:{}", port::free());
-    let mut driver = build("tasmota", &address, json!({}));
-    let result = on(&mut *driver);
-    assert_eq!(kind(&result), TransportErrorKind::NoConnection);
-    let error = result.unwrap_err();
-    assert!(!error.may_have_acted() && error.is_transient());
-    assert!(error.to_string().contains("refused"), "{error}");
-    let listener = TcpListener::bind(&address).unwrap();
-    let thread = std::thread::spawn(move || {
-        let (stream, _) = listener.accept().unwrap();
-        converse(stream, &Seen::default(), &mut |_, _| tasmota_on());
-    });
-    assert_eq!(switch(&mut *driver, "1", GRACE), Ok(()));
-    drop(driver);
-    thread.join().unwrap();
 }
 
 #[test]

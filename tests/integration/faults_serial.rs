@@ -2,8 +2,9 @@
 //! call works.
 
 use crate::faults_tcp::{FAULTS, build, long, under_fault};
+use crate::sim::fault::Fault;
 use crate::sim::serial_boards::{Conrad, Rly, conrad, numato};
-use crate::sim::stream::{Bench, Fault, Pdu, PduBox};
+use crate::sim::stream::{Bench, Pdu, PduBox};
 use crate::transcript::Confirmed;
 use pdudaemon::driver::{Driver, DriverError};
 use pdudaemon::request::{Outlet, State, Switch};

@@ -1,14 +1,11 @@
 //! SSH against OpenSSH's own server: logins, keys, and everything that goes wrong on the way.
 
-use crate::sim::port;
 use crate::sim::sshd::{PASSWORD, Sshd, is_root};
 use crate::transcript::Confirmed;
 use pdudaemon::driver::{Driver, DriverError, registry};
 use pdudaemon::request::{Outlet, PduName, State, Switch};
 use pdudaemon::settings::{Position, Settings};
 use pdudaemon::transport::{Deadline, TransportErrorKind};
-use std::io::{Read, Write};
-use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 /// For calls that must succeed, on a busy machine.
@@ -224,46 +221,6 @@ fn a_connection_cut_in_the_middle_is_closed_and_the_next_one_works() {
 }
 
 #[test]
-fn hosts_that_do_not_speak_ssh() {
-    let listener = port::listener(Ipv4Addr::LOCALHOST.into());
-    let port = listener.local_addr().expect("an address").port();
-    let settings = serde_json::json!({"ip": format!("127.0.0.1:{port}"), "username": "root"});
-    let mut driver = build("acme", settings);
-    // Accepted, then silence: nobody takes the connection from the listener's queue.
-    let silent = in_time(|| on(&mut *driver, SHORT));
-    assert_eq!(kind(silent), TransportErrorKind::Timeout);
-    // The one that it has given up, if it came that far.
-    listener.set_nonblocking(true).expect("set");
-    drop(listener.accept());
-    listener.set_nonblocking(false).expect("set");
-    let server = std::thread::spawn(move || {
-        let take = || listener.accept().expect("a connection").0;
-        // Garbage, then half a greeting.
-        for text in [&b"\x00\xff\x00\xff\r\n"[..], b"SSH-2.0-half"] {
-            let mut stream = take();
-            stream.write_all(text).expect("sent");
-            let _ = stream.shutdown(std::net::Shutdown::Write);
-            let _ = stream.read_to_end(&mut Vec::new());
-        }
-    });
-    for _ in 0..2 {
-        let kind = kind(on(&mut *driver, LONG));
-        assert!(
-            matches!(
-                kind,
-                TransportErrorKind::Closed | TransportErrorKind::Garbled
-            ),
-            "{kind:?}"
-        );
-    }
-    server.join().expect("served");
-    assert_eq!(
-        kind(on(&mut *driver, LONG)),
-        TransportErrorKind::NoConnection
-    );
-}
-
-#[test]
 fn old_firmware_is_spoken_to_when_wanted() {
     let sshd = Sshd::old(&["echo 1"]);
     let state = |more| {
@@ -276,13 +233,4 @@ fn old_firmware_is_spoken_to_when_wanted() {
         matches!(&modern, Err(DriverError::Setup(words)) if words.contains("Unable to negotiate")),
         "{modern:?}"
     );
-}
-
-#[test]
-fn the_wrong_state_read_back_is_an_error() {
-    let sshd = Sshd::start(&["", "echo 0", "", "echo 1"]);
-    let mut driver = build("ubntmfi8port", sshd.settings());
-    let error = on(&mut *driver, LONG).expect_err("not switched");
-    assert!(matches!(error, DriverError::StillShows { .. }), "{error:?}");
-    on(&mut *driver, LONG).expect("switched");
 }

@@ -1,7 +1,7 @@
 //! Telnet PDUs: sessions that last, and everything that goes wrong.
 
 use crate::sim::apc::{ApcPdu, Behaviour, Layout};
-use crate::sim::port;
+use crate::sim::port::Served;
 use crate::transcript::Confirmed;
 use pdudaemon::config::Config;
 use pdudaemon::dispatch::{Dispatcher, Recover, Stop};
@@ -10,7 +10,6 @@ use pdudaemon::request::{Action, Outlet, PduName, Request, State, Switch, Target
 use pdudaemon::settings::{Position, Settings};
 use pdudaemon::transport::{Deadline, TransportErrorKind};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 /// For calls that must succeed, on a busy machine.
@@ -18,9 +17,6 @@ const LONG: Duration = Duration::from_secs(20);
 
 /// For calls that must time out.
 const SHORT: Duration = Duration::from_millis(500);
-
-/// By how much a call may come back late, on a busy machine.
-const LATE: Duration = Duration::from_secs(5);
 
 fn build(name: &str, port: u16, settings: serde_json::Value) -> Box<dyn Driver> {
     let mut settings = settings;
@@ -231,175 +227,22 @@ fn the_screen_of_another_outlet_switches_nothing() {
     }
 }
 
-/// What a badly behaved PDU does with one connection.
-type Play = fn(TcpStream);
-
-/// A PDU that treats its n-th connection as the n-th of `plays` says, and then is gone.
-fn plays(plays: Vec<Play>) -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port");
-    let port = listener.local_addr().expect("an address").port();
-    std::thread::spawn(move || {
-        for play in plays {
-            let Ok((stream, _)) = listener.accept() else {
-                return;
-            };
-            play(stream);
-        }
-    });
-    port
-}
-
-/// Reads to the end of the driver's patience.
-fn read_out(mut stream: &TcpStream) {
-    let mut buffer = [0; 4096];
-    while stream.read(&mut buffer).is_ok_and(|more| more > 0) {}
-}
-
-fn reset(stream: TcpStream) {
-    // Unread bytes and a close make a reset.
-    let _ = (&stream).write_all(b"100 HELLO\r\n");
-    let _ = (&stream).read(&mut [0; 1]);
-}
-
-fn netio_ok(mut stream: TcpStream) {
-    let _ = stream.write_all(b"100 HELLO 00000000 - KSHELL V1.5\r\n");
-    // The login, the command, and the question for the state.
-    for answer in ["250 OK\r\n", "250 OK\r\n", "250 1\r\n"] {
-        let mut line = [0; 64];
-        let _ = stream.read(&mut line);
-        let _ = stream.write_all(answer.as_bytes());
-    }
-    read_out(&stream);
-}
-
-#[test]
-fn faults_are_told_apart_within_the_deadline() {
-    use TransportErrorKind as K;
-    let faults: [(&str, Play, &[K]); 7] = [
-        ("silence", |stream| read_out(&stream), &[K::Timeout]),
-        ("reset", reset, &[K::Closed]),
-        ("closed at once", drop, &[K::Closed]),
-        (
-            "half an answer",
-            |mut stream| {
-                let _ = stream.write_all(b"100 HEL");
-                read_out(&stream);
-            },
-            &[K::Timeout],
-        ),
-        (
-            "a drip",
-            |mut stream| {
-                for byte in b"100 HELLO 00000000 - KSHELL V1.5\r\n".iter().cycle() {
-                    std::thread::sleep(Duration::from_millis(150));
-                    if stream.write_all(&[*byte]).is_err() {
-                        return;
-                    }
-                }
-            },
-            &[K::Timeout],
-        ),
-        (
-            "endless",
-            |mut stream| while stream.write_all(&[b'x'; 4096]).is_ok() {},
-            &[K::Garbled],
-        ),
-        (
-            "endless negotiation",
-            |mut stream| {
-                let asks: Vec<u8> = (0..=255).flat_map(|o| [255, 251, o, 255, 253, o]).collect();
-                while stream.write_all(&asks).is_ok() {}
-            },
-            &[K::Timeout, K::Closed],
-        ),
-    ];
-    for (what, fault, kinds) in faults {
-        let port = plays(vec![fault, netio_ok]);
-        let mut driver = build("netio4", port, serde_json::json!({}));
-        // What ends by itself may take its time on a busy machine.
-        let patience = match kinds.contains(&K::Timeout) {
-            true => SHORT,
-            false => LONG,
-        };
-        let start = Instant::now();
-        let result = driver.confirmed(&Outlet::new("1"), Switch::On, Deadline::after(patience));
-        assert!(
-            start.elapsed() < patience + LATE,
-            "{what} took {:?}",
-            start.elapsed()
-        );
-        let kind = kind(result);
-        assert!(kinds.contains(&kind), "{what}: {kind:?}");
-        switch(&mut *driver, "1", Switch::On)
-            .unwrap_or_else(|error| panic!("after {what}: {error}"));
-    }
-}
-
-#[test]
-fn garbage_and_answers_of_others_are_not_taken_for_success() {
-    let answers: [(&str, Play); 3] = [
-        ("garbage", |mut stream| {
-            let _ = stream.write_all(b"\xff\xfa\x18\x00\x01\xff\xf0\xfe\x80\r\n\x1b[999\r\n");
-            read_out(&stream);
-        }),
-        ("another code", |mut stream| {
-            let _ = stream.write_all(b"100 HELLO\r\n");
-            let mut line = [0; 64];
-            let _ = stream.read(&mut line);
-            let _ = stream.write_all(b"250 OK\r\n");
-            let _ = stream.read(&mut line);
-            let _ = stream.write_all(b"130 CONNECTION TIMEOUT\r\n");
-            read_out(&stream);
-        }),
-        ("another greeting", |mut stream| {
-            let _ = stream.write_all(b"220 mail.example ESMTP\r\n");
-            read_out(&stream);
-        }),
-    ];
-    for (what, answer) in answers {
-        let port = plays(vec![answer, netio_ok]);
-        let mut driver = build("netio4", port, serde_json::json!({}));
-        let error = driver
-            .confirmed(&Outlet::new("1"), Switch::On, Deadline::after(SHORT))
-            .expect_err(what);
-        assert!(
-            matches!(&error, DriverError::Unexpected { .. })
-                || matches!(&error, DriverError::Transport(e) if e.kind == TransportErrorKind::Timeout),
-            "{what}: {error:?}"
-        );
-        switch(&mut *driver, "1", Switch::On)
-            .unwrap_or_else(|error| panic!("after {what}: {error}"));
-    }
-}
-
-#[test]
-fn a_refused_connection_is_no_connection() {
-    let port = port::free();
-    for name in ["apc7900", "apc8959", "gude1202", "netio4", "synnetbooter"] {
-        let mut driver = build(name, port, serde_json::json!({}));
-        let error = switch(&mut *driver, "1", Switch::On).expect_err("nobody there");
-        assert!(!error.may_have_acted() && error.is_transient());
-        assert_eq!(
-            kind::<()>(Err(error)),
-            TransportErrorKind::NoConnection,
-            "{name}"
-        );
-    }
-}
-
 #[test]
 fn an_echoed_password_is_not_shown() {
-    let port = plays(vec![|mut stream| {
+    let pdu = Served::connections(|mut stream, _| {
         let _ = stream.write_all(b"100 HELLO\r\n");
-        let mut line = [0; 64];
+        let (mut line, mut rest) = ([0; 64], Vec::new());
         let more = stream.read(&mut line).unwrap_or_default();
         let _ = stream.write_all(&line[..more]);
-        read_out(&stream);
-    }]);
+        // To the end of the driver's patience.
+        let _ = stream.read_to_end(&mut rest);
+    });
+    let port = pdu.address.port();
     let mut driver = build("netio4", port, serde_json::json!({"password": "s3cret"}));
     let error = driver
         .confirmed(&Outlet::new("1"), Switch::On, Deadline::after(SHORT))
         .expect_err("no answer");
+    drop(driver);
     let text = error.to_string();
     assert!(
         text.contains("login admin ***") && !text.contains("s3cret"),

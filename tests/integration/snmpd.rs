@@ -3,7 +3,7 @@
 //! One agent serves all tests here; its outlets are `pass` scripts that keep a value in a file.
 
 use crate::sim::ber::message_id;
-use crate::sim::port::{self, Waker};
+use crate::sim::port::{self, Served};
 use crate::transcript::Confirmed;
 use pdudaemon::driver::{Driver, DriverError, registry};
 use pdudaemon::request::{Outlet, PduName, State, Switch};
@@ -11,9 +11,9 @@ use pdudaemon::settings::{Position, Settings};
 use pdudaemon::transport::{Deadline, TransportErrorKind};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
@@ -467,40 +467,28 @@ fn v3_tells_what_is_wrong_with_the_user() {
 /// among them: those without an engine id. Copies of one count once.
 struct Counter {
     port: u16,
-    waker: Waker,
     discoveries: Arc<AtomicUsize>,
     messages: Arc<AtomicUsize>,
     /// The agent's port.
     agent: Arc<AtomicU16>,
-    stop: Arc<AtomicBool>,
+    _served: Served,
 }
 
 impl Counter {
     fn start(agent: u16) -> Self {
-        let front = UdpSocket::bind(("127.0.0.1", 0)).expect("a loopback port");
-        let port = front.local_addr().expect("an address").port();
-        let (front, waker) = Waker::of(front);
-        let counter = Self {
-            port,
-            waker,
-            discoveries: Arc::default(),
-            messages: Arc::default(),
-            agent: Arc::new(AtomicU16::new(agent)),
-            stop: Arc::default(),
-        };
-        let (discoveries, messages, agent, stop) = (
-            Arc::clone(&counter.discoveries),
-            Arc::clone(&counter.messages),
-            Arc::clone(&counter.agent),
-            Arc::clone(&counter.stop),
-        );
-        std::thread::spawn(move || {
+        let agent = Arc::new(AtomicU16::new(agent));
+        let discoveries = Arc::<AtomicUsize>::default();
+        let messages = Arc::<AtomicUsize>::default();
+        let (discovered, counted) = (Arc::clone(&discoveries), Arc::clone(&messages));
+        let behind = Arc::clone(&agent);
+        let front = port::datagrams(Ipv4Addr::LOCALHOST.into());
+        let served = Served::on(front, move |front, ending| {
             let back = UdpSocket::bind(("127.0.0.1", 0)).expect("a loopback port");
             back.set_read_timeout(Some(Duration::from_secs(5)))
                 .expect("a timeout can be set");
             let (mut buffer, mut seen) = ([0; 4096], BTreeSet::new());
             while let Ok((length, from)) = front.recv_from(&mut buffer) {
-                if stop.load(Ordering::SeqCst) {
+                if ending.is_near() {
                     return;
                 }
                 // The USM parameters begin with the engine id; an empty one with clocks of zero.
@@ -508,24 +496,23 @@ impl Counter {
                     .windows(8)
                     .any(|bytes| bytes == [0x04, 0x00, 0x02, 0x01, 0x00, 0x02, 0x01, 0x00]);
                 if seen.insert(message_id(&buffer[..length])) {
-                    messages.fetch_add(1, Ordering::SeqCst);
-                    discoveries.fetch_add(usize::from(is_discovery), Ordering::SeqCst);
+                    counted.fetch_add(1, Ordering::SeqCst);
+                    discovered.fetch_add(usize::from(is_discovery), Ordering::SeqCst);
                 }
-                let to = ("127.0.0.1", agent.load(Ordering::SeqCst));
+                let to = ("127.0.0.1", behind.load(Ordering::SeqCst));
                 let _ = back.send_to(&buffer[..length], to);
                 if let Ok(length) = back.recv(&mut buffer) {
                     let _ = front.send_to(&buffer[..length], from);
                 }
             }
         });
-        counter
-    }
-}
-
-impl Drop for Counter {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        self.waker.wake();
+        Self {
+            port: served.address.port(),
+            discoveries,
+            messages,
+            agent,
+            _served: served,
+        }
     }
 }
 

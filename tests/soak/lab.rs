@@ -3,8 +3,9 @@
 
 use crate::dice::Dice;
 use crate::sim::apc::{ApcPdu, Behaviour, Layout};
+use crate::sim::fault::Fault;
 use crate::sim::rack::ROWS;
-use crate::sim::stream::{Bench, Fault, Line, PduBox};
+use crate::sim::stream::{Bench, Line, PduBox};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::fs;
@@ -289,7 +290,7 @@ impl Lab {
             Edge::Bench(bench) => {
                 let is_datagram = matches!(bench.line, Line::Udp(_));
                 let (fault, words) = *dice.of(&[
-                    (Fault::Silent, "silent"),
+                    (Fault::Silence, "silent"),
                     (Fault::Reset, "reset, unplugged"),
                     (Fault::ResetOnce, "reset once"),
                     (Fault::Garbage, "garbage"),
@@ -302,7 +303,7 @@ impl Lab {
                         (Fault::Twice, "every datagram twice")
                     }
                     // Any byte is an answer there.
-                    Fault::Garbage | Fault::Endless if is_bare => (Fault::Silent, "silent"),
+                    Fault::Garbage | Fault::Endless if is_bare => (Fault::Silence, "silent"),
                     _ => (fault, words),
                 };
                 bench.control.set(fault, dice.below(4));

@@ -43,6 +43,7 @@ mod lab;
 mod sim {
     pub(crate) mod apc;
     pub(crate) mod ber;
+    pub(crate) mod fault;
     pub(crate) mod pdus;
     pub(crate) mod port;
     pub(crate) mod rack;

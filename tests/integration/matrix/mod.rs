@@ -12,6 +12,7 @@ mod usb;
 
 use crate::daemon::{raise_descriptor_limit, wait_for};
 use crate::sim::ber::with_request_id;
+use crate::sim::fault::Fault;
 use crate::sim::{self, Simulator};
 use crate::transcript::{self, Case, Line, bytes, call};
 use line::Proxy;
@@ -36,46 +37,36 @@ const HANGING: Duration = Duration::from_secs(4);
 const ALONE: usize = 3;
 /// What a call over a sound line may take, or over one that loses datagrams.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// The pause between two bytes of a line that drips, and what a call over it may take.
-const DRIP: Duration = Duration::from_secs(1);
+/// What a call over a line that drips may take.
 const DRIP_DEADLINE: Duration = Duration::from_millis(2500);
 /// Calls at a time: nearly all of them wait.
 const AT_ONCE: usize = 96;
 
-/// What is wrong.
+/// What is wrong in a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
-    /// Nothing: the dialogue goes on as recorded.
-    None,
-    /// Nobody listens.
-    Refuse,
-    /// Connected, and then nothing.
-    Silence,
-    /// Reset once so many bytes have come back.
-    ResetAt(usize),
-    /// Closed politely once so many bytes have come back.
-    EndAt(usize),
-    /// Silent once so many bytes have come back.
-    StopAt(usize),
-    /// A byte a second.
-    Drip,
-    /// Bytes of another protocol.
-    Garbage,
-    /// An answer that never ends.
-    Endless,
-    /// What was asked comes back as an answer: the right id, the wrong message.
-    Echo,
-    /// The answer to the request before (UDP).
-    Stale,
-    /// Three datagrams in ten lost, doubled, late: by this seed.
-    Lossy(u64),
-    /// The device did the opposite, and says so: the answers of that case.
+enum Wrong {
+    /// The line, once so many bytes have come back, or datagrams.
+    Line(Fault, usize),
+    /// The device answers as in another case.
+    Answers(Answers),
+}
+
+/// The answers of which case?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answers {
+    /// The device did the opposite, and says so.
     Opposite(usize),
-    /// The answers to another request: that of that case.
+    /// The answers are to another request.
     Other(usize),
 }
 
-const GARBAGE: &[u8] = b"\xfe\xff\x7f SSH-2.0-nonsense\r\n{]\x1b[2J\xf0\x9f\x92\xa9\r\n";
+impl Answers {
+    fn case(self) -> usize {
+        match self {
+            Self::Opposite(case) | Self::Other(case) => case,
+        }
+    }
+}
 
 /// The transports whose devices are reached through a socket that a proxy can stand in front of.
 const SPOILT_HERE: [&str; 6] = ["tcp", "telnet", "http", "serial", "snmp", "ssh"];
@@ -237,55 +228,72 @@ fn device(case: &Case) -> (Box<dyn Simulator>, SocketAddr) {
     (device, address)
 }
 
-/// How many bytes come back in the whole dialogue.
-fn answer_length(case: &Case) -> usize {
+/// How many bytes come back in each answer of the dialogue.
+fn answer_lengths(case: &Case) -> Vec<usize> {
     let answers = case.lines.iter().filter_map(|line| match line {
         Line::Answer(text) => Some(text),
         Line::Sent(_) => None,
     });
     match case.transport.as_str() {
         // Heads are made by the simulator; an estimate is enough, later positions change nothing.
-        "http" => answers.map(|text| text.len() + 60).sum(),
+        "http" => answers.map(|text| text.len() + 60).collect(),
         // Greeting, keys, login: about so much comes back before the command's own words.
-        "ssh" => 3000,
-        _ => answers.map(|text| bytes(text).len()).sum(),
+        "ssh" => vec![3000],
+        // Datagrams are counted.
+        "snmp" => answers.map(|_| 1).collect(),
+        _ => answers.map(|text| bytes(text).len()).collect(),
     }
 }
 
-fn faults(cases: &[Case], case: &Case, is_first: bool) -> Vec<Fault> {
-    let mut faults = vec![Fault::Silence, Fault::Garbage];
+fn wrongs(cases: &[Case], case: &Case, is_first: bool) -> Vec<Wrong> {
+    use Fault as F;
+    let mut lines = vec![(F::Silence, 0), (F::Garbage, 0), (F::Refuse, 0)];
+    let mut wrongs = Vec::new();
     if let Some(opposite) = opposite(cases, case)
         && answers(&cases[opposite]) != answers(case)
     {
-        faults.push(Fault::Opposite(opposite));
+        wrongs.push(Answers::Opposite(opposite));
     }
-    if !is_first {
-        // Further names are rows of the same dialect.
-        return faults;
+    // Further names are rows of the same dialect.
+    if is_first {
+        wrongs.extend(others(cases, case).into_iter().map(Answers::Other));
+        lines.push((F::Endless, 0));
+        let lengths = answer_lengths(case);
+        let length: usize = lengths.iter().sum();
+        // At the answer that proves it: whatever was said before it was sound.
+        let evidence = evidence(cases, case).filter(|_| case.transport != "ssh");
+        let late: usize = evidence.map_or(0, |index| lengths[..index].iter().sum());
+        let of_evidence = evidence.map_or(0, |index| lengths[index]);
+        if late > 0 {
+            lines.extend([F::Silence, F::Garbage, F::Endless].map(|fault| (fault, late)));
+        }
+        if case.transport == "snmp" {
+            lines.extend([(F::Echo, 0), (F::Stale, 0)]);
+            lines.extend((1..=3).map(|seed| (F::Lossy(seed), 0)));
+        } else {
+            lines.extend([(F::Drip, 0), (F::End, 0), (F::Dies, 0), (F::Dies, late)]);
+            if case.transport == "telnet" {
+                lines.push((F::Negotiation, 0));
+            }
+            let middles = [length / 2, late + of_evidence / 2]
+                .into_iter()
+                .filter(|at| *at > 0);
+            lines.extend(middles.flat_map(|at| [(F::Silence, at), (F::End, at)]));
+            // Every position of short dialogues; of long ones as many as there is time for.
+            // A login over SSH costs too much time for many.
+            let positions = match case.transport.as_str() {
+                "ssh" => positions().min(5),
+                _ => positions(),
+            };
+            let step = length.div_ceil(positions).max(1);
+            lines.extend((0..length).step_by(step).map(|at| (F::Reset, at)));
+        }
     }
-    faults.extend(others(cases, case).into_iter().map(Fault::Other));
-    faults.push(Fault::Endless);
-    if case.transport == "snmp" {
-        faults.extend([Fault::Echo, Fault::Stale]);
-        faults.extend((1..=3).map(Fault::Lossy));
-        return faults;
-    }
-    faults.extend([Fault::Drip, Fault::Refuse]);
-    let length = answer_length(case);
-    faults.extend(
-        [Fault::StopAt(length / 2), Fault::EndAt(length / 2)]
-            .into_iter()
-            .filter(|_| length > 1),
-    );
-    // Every position of short dialogues; of long ones as many as there is time for.
-    // A login over SSH costs too much time for many.
-    let positions = match case.transport.as_str() {
-        "ssh" => positions().min(5),
-        _ => positions(),
-    };
-    let step = length.div_ceil(positions).max(1);
-    faults.extend((0..length).step_by(step).map(Fault::ResetAt));
-    faults
+    // Some positions are the same in short dialogues.
+    let lines: BTreeSet<(Fault, usize)> = lines.into_iter().collect();
+    let lines = lines.into_iter().map(|(fault, at)| Wrong::Line(fault, at));
+    let answers = wrongs.into_iter().map(Wrong::Answers);
+    lines.chain(answers).collect()
 }
 
 /// Reset positions per dialogue: all of them with `PDUD_MATRIX=all`.
@@ -295,6 +303,30 @@ fn positions() -> usize {
     } else {
         12
     }
+}
+
+/// Which of the answers tells that the outlet is switched, or its state: the one behind the switching
+/// command, or the first that is another for another state.
+fn evidence(cases: &[Case], case: &Case) -> Option<usize> {
+    if let Some(command) = switching_line(cases, case) {
+        let is_command = |line: &Line| matches!(line, Line::Sent(text) if text == command);
+        let before = case.lines.iter().position(is_command)?;
+        let before = case.lines[..before].iter();
+        let index = before
+            .filter(|line| matches!(line, Line::Answer(_)))
+            .count();
+        return (index < answers(case).len()).then_some(index);
+    }
+    let other = cases.iter().find(|other| {
+        is_of_the_same_pdu(other, case)
+            && (other.action.as_str(), case.action.as_str()) == ("state", "state")
+            && other.outcome != case.outcome
+            && take_turns_alike(other, case)
+    })?;
+    let pairs = answers(case).into_iter().zip(answers(other));
+    pairs
+        .map(|(own, other)| own != other)
+        .position(|differs| differs)
 }
 
 /// The settings of a host of SSH, whose keys are then known under the proxy's address.
@@ -330,24 +362,24 @@ fn class(error: &DriverError) -> String {
     }
 }
 
-/// One cell: the fault, then a sound line. Gives what came of the first call.
-fn cell(cases: &[Case], case: &Case, name: &str, fault: Fault) -> Result<Told, String> {
-    let at = match fault {
-        Fault::Opposite(other) | Fault::Other(other) => format!(
-            "{} ({name}), {fault:?}: the answers of {}",
-            case.at, cases[other].at
+/// One cell: what is wrong, then a sound line. Gives what came of the first call.
+fn cell(cases: &[Case], case: &Case, name: &str, wrong: Wrong) -> Result<Told, String> {
+    let (fault, sound, played) = match wrong {
+        Wrong::Line(fault, sound) => (fault, sound, None),
+        Wrong::Answers(answers) => (Fault::None, 0, Some(&cases[answers.case()])),
+    };
+    let at = match played {
+        Some(other) => format!(
+            "{} ({name}), {wrong:?}: the answers of {}",
+            case.at, other.at
         ),
-        _ => format!("{} ({name}), {fault:?}", case.at),
+        None => format!("{} ({name}), {wrong:?}", case.at),
     };
-    let proxy = Proxy::start(case);
-    let (spoilt, address) = match fault {
-        Fault::Opposite(other) | Fault::Other(other) => device(&answered_as(case, &cases[other])),
-        _ => device(case),
+    let (spoilt, address) = match played {
+        Some(other) => device(&answered_as(case, other)),
+        None => device(case),
     };
-    match fault {
-        Fault::Opposite(_) | Fault::Other(_) => proxy.set(Fault::None, address),
-        _ => proxy.set(fault, address),
-    }
+    let mut proxy = Proxy::start(case, fault, sound, address);
     let mut overrides = proxy.overrides(case);
     let folder = tempfile::tempdir().expect("a folder");
     if case.transport == "ssh" {
@@ -366,24 +398,24 @@ fn cell(cases: &[Case], case: &Case, name: &str, fault: Fault) -> Result<Told, S
     proxy.cut();
     drop(spoilt.finish());
     let told =
-        judge(cases, case, name, fault, &result).map_err(|wrong| format!("{at}: {wrong}"))?;
+        judge(cases, case, name, wrong, &result).map_err(|wrong| format!("{at}: {wrong}"))?;
     if let Some(command) = switching_bytes(cases, case) {
         let (sent, usual) = switching_sent(case, &command, &heard);
         // The answers of another request may well be a refusal.
-        let is_doubtful = !matches!(fault, Fault::Other(_));
+        let is_doubtful = !matches!(wrong, Wrong::Answers(Answers::Other(_)));
         switched_once(sent, usual, is_doubtful, &result)
             .map_err(|wrong| format!("{at}: {wrong}"))?;
     }
     // The line is sound again, and another device is behind it: the next call works.
     driver.rest(Deadline::after(PATIENCE));
     let (sound, address) = device(case);
-    proxy.set(Fault::None, address);
-    if matches!(fault, Fault::Other(_)) && result.is_ok() {
+    proxy.set(Fault::None, 0, address);
+    if matches!(wrong, Wrong::Answers(Answers::Other(_))) && result.is_ok() {
         // What the driver has learnt from those answers is not true of this device.
         driver = transcript::driver(case, name, overrides);
     }
     let next = works(driver, case, sound, || proxy.cut());
-    proxy.end();
+    drop(proxy);
     next.map_err(|wrong| format!("{at}: {wrong}, after {result:?}"))?;
     Ok(Told {
         class: told,
@@ -436,31 +468,34 @@ struct Told {
     at: String,
 }
 
-/// Is the outcome one that the fault allows? Gives its class.
+/// Is the outcome one that is allowed where this is wrong? Gives its class.
 fn judge(
     cases: &[Case],
     case: &Case,
     name: &str,
-    fault: Fault,
+    wrong: Wrong,
     result: &Result<String, DriverError>,
 ) -> Result<String, String> {
+    use Fault as F;
     // A dialect whose answer is one byte takes any byte for a state; the boards on USB are believed
     // by their state alone.
-    let any_byte_is_a_state = matches!(fault, Fault::Garbage | Fault::Endless)
+    let is_babble = matches!(wrong, Wrong::Line(F::Garbage | F::Endless, _));
+    let any_byte_is_a_state = is_babble
         && (name.starts_with("devantech_USB")
             || (name.starts_with("devantech_eth") && case.action == "state"));
-    let no_evidence = match fault {
-        Fault::Garbage | Fault::Endless => !any_byte_is_a_state,
-        Fault::Silence | Fault::Refuse | Fault::ResetAt(0) | Fault::Echo | Fault::Stale => true,
-        Fault::Opposite(_) => case.transport != "snmp" || reads_back(cases, case),
+    let no_evidence = match wrong {
+        Wrong::Line(F::Garbage | F::Endless, _) => !any_byte_is_a_state,
+        Wrong::Line(F::Silence | F::Reset | F::End | F::Dies, sound) => sound == 0,
+        Wrong::Line(F::Refuse | F::Negotiation | F::Echo | F::Stale, _) => true,
+        Wrong::Answers(Answers::Opposite(_)) => case.transport != "snmp" || reads_back(cases, case),
         _ => false,
     };
-    match result {
+    let error = match result {
         // None of them is taken for evidence of a state: it is read next.
         Ok(outcome) if outcome == "unknown" || outcome == "sent" => return Ok(outcome.clone()),
         Ok(outcome)
             if outcome == "replied"
-                && (matches!(fault, Fault::Opposite(_))
+                && (matches!(wrong, Wrong::Answers(Answers::Opposite(_)))
                     || case.outcome == "ok"
                     || name.starts_with("devantech_ds")) =>
         {
@@ -468,8 +503,8 @@ fn judge(
         }
         Ok(outcome) if no_evidence => return Err(format!("taken for {outcome}")),
         Ok(outcome) => {
-            let is_told = match fault {
-                Fault::Other(other) => {
+            let is_told = match wrong {
+                Wrong::Answers(Answers::Other(other)) => {
                     // Bytes that do not say what they answer.
                     let is_bare = ["devantech_eth", "egpms"];
                     is_bare.iter().any(|bare| name.starts_with(bare))
@@ -482,33 +517,46 @@ fn judge(
             }
             return Ok("success".into());
         }
-        Err(_) => {}
+        Err(error) => error,
+    };
+    let class = class(error);
+    if !classes(wrong).contains(&class.as_str()) {
+        return Err(format!("of the wrong class: {error:?}"));
     }
-    let class = result.as_ref().map_or_else(class, String::clone);
-    if classes(fault).contains(&class.as_str()) {
-        return Ok(class);
+    match wrong {
+        Wrong::Line(F::Refuse, _) if error.may_have_acted() => {
+            Err(format!("nobody was there, but in doubt: {error:?}"))
+        }
+        // A line may be better the next time; a password is not.
+        Wrong::Line(..) if !error.is_transient() && class != "LoginRefused" => {
+            Err(format!("not tried again: {error:?}"))
+        }
+        _ => Ok(class),
     }
-    Err(format!("of the wrong class: {result:?}"))
 }
 
 /// The classes of error that fit. Some dialects greet, some wait for a greeting, some take silence
 /// for a wrong password, and what is cut off in the middle may be a shorter answer.
-fn classes(fault: Fault) -> &'static [&'static str] {
-    match fault {
-        Fault::None => &[],
-        Fault::Refuse => &["NoConnection", "Closed", "Timeout", "LoginRefused"],
-        Fault::Silence | Fault::Stale => &["Timeout", "NoConnection", "LoginRefused"],
-        Fault::Drip | Fault::StopAt(_) => &["Timeout"],
-        Fault::Lossy(_) => &["Timeout", "Garbled"],
+fn classes(wrong: Wrong) -> &'static [&'static str] {
+    use Fault as F;
+    match wrong {
+        Wrong::Line(F::Refuse, _) => &["NoConnection"],
+        Wrong::Line(F::Silence, 0) | Wrong::Line(F::Stale, _) => {
+            &["Timeout", "NoConnection", "LoginRefused"]
+        }
+        Wrong::Line(F::Silence, _) => &["Timeout", "LoginRefused"],
+        Wrong::Line(F::Drip, _) => &["Timeout"],
+        Wrong::Line(F::Lossy(_), _) => &["Timeout", "Garbled"],
+        Wrong::Line(F::Negotiation, _) => &["Timeout", "Closed", "LoginRefused"],
         // Who closes after the password may not have liked it.
-        Fault::ResetAt(_) | Fault::EndAt(_) => &[
+        Wrong::Line(F::Reset | F::End | F::Dies, _) => &[
             "Closed",
             "NoConnection",
             "Timeout",
             "LoginRefused",
             "NotReadBack",
         ],
-        Fault::Garbage | Fault::Endless => &[
+        Wrong::Line(F::Garbage | F::Endless, _) => &[
             "Garbled",
             "Unexpected",
             "NotReadBack",
@@ -516,9 +564,9 @@ fn classes(fault: Fault) -> &'static [&'static str] {
             "Closed",
             "LoginRefused",
         ],
-        Fault::Echo => &["Garbled"],
-        Fault::Opposite(_) => &["Unexpected", "NotReadBack", "Closed", "Timeout"],
-        Fault::Other(_) => &[
+        Wrong::Line(F::Echo, _) => &["Garbled"],
+        Wrong::Answers(Answers::Opposite(_)) => &["Unexpected", "NotReadBack", "Closed", "Timeout"],
+        Wrong::Answers(Answers::Other(_)) => &[
             "Unexpected",
             "NotReadBack",
             "Refused",
@@ -529,6 +577,7 @@ fn classes(fault: Fault) -> &'static [&'static str] {
             "Closed",
             "Timeout",
         ],
+        Wrong::Line(F::None | F::ResetOnce | F::Half | F::Twice | F::Stuck, _) => &[],
     }
 }
 
@@ -591,14 +640,19 @@ fn every_cell_holds() {
     for case in &cases {
         for (number, name) in case.drivers.iter().enumerate() {
             names.insert(name.as_str());
-            let faults = faults(&cases, case, number == 0);
-            cells.extend(faults.into_iter().map(|fault| (case, name.as_str(), fault)));
+            let wrongs = wrongs(&cases, case, number == 0);
+            cells.extend(wrongs.into_iter().map(|wrong| (case, name.as_str(), wrong)));
         }
     }
     let left = || (count("/proc/self/task"), count("/proc/self/fd"));
     let before = left();
-    let table = Table::of(&cells, AT_ONCE, |(case, name, fault)| {
-        (row(fault), cell(&cases, case, name, *fault))
+    let table = Table::of(&cells, AT_ONCE, |(case, name, wrong)| {
+        let row = match wrong {
+            Wrong::Line(fault, 0) => row(fault),
+            Wrong::Line(fault, _) => format!("{} later", row(fault)),
+            Wrong::Answers(answers) => row(answers),
+        };
+        (row, cell(&cases, case, name, *wrong))
     });
     table.print("fault matrix", cells.len(), names.len());
     table.assert_right();

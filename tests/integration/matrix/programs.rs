@@ -6,11 +6,11 @@ use crate::transcript::{self, Case, call};
 use pdudaemon::driver::DriverError;
 use pdudaemon::transport::TransportErrorKind;
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What a program may do instead of its work: a name, shell words, and the kinds of error that fit
 /// (none: the driver must find out in its own way, or the outcome says that nothing is known).
-const PROGRAM_FAULTS: [(&str, &str, &[TransportErrorKind]); 6] = [
+const PROGRAM_FAULTS: [(&str, &str, &[TransportErrorKind]); 8] = [
     ("silence", "exec sleep 60", &[TransportErrorKind::Timeout]),
     (
         "endless",
@@ -28,9 +28,20 @@ const PROGRAM_FAULTS: [(&str, &str, &[TransportErrorKind]); 6] = [
         "setsid sleep 60 </dev/null & exec sleep 60",
         &[TransportErrorKind::Timeout],
     ),
+    // It is asked to end first, and then has [`LAST_WORDS`].
+    (
+        "deaf",
+        "trap '' TERM; while :; do sleep 1; done",
+        &[TransportErrorKind::Timeout],
+    ),
+    // A child that has the pipes does not help the one that is waited for.
+    ("held", "sleep 60 & wait", &[TransportErrorKind::Timeout]),
     ("killed", "kill -9 $$", &[]),
     ("garbage", r"printf '\376\377{]nonsense\n'; exit 1", &[]),
 ];
+
+/// How long a program is waited for that was asked to end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 fn program_cell(
     case: &Case,
@@ -43,7 +54,11 @@ fn program_cell(
     let mut driver = transcript::driver(case, name, programs.overrides());
     let began = Instant::now();
     let result = call(driver.as_mut(), case, DEADLINE);
-    let late = began.elapsed().saturating_sub(DEADLINE);
+    let patience = match fault {
+        "deaf" => DEADLINE + LAST_WORDS,
+        _ => DEADLINE,
+    };
+    let late = began.elapsed().saturating_sub(patience);
     let ignores_status = case.settings.contains_key("ignore_exit_status");
     let class = match &result {
         Ok(outcome) if outcome == "unknown" => outcome.clone(),
@@ -55,6 +70,11 @@ fn program_cell(
         Err(error) if kinds.is_empty() => class(error),
         Err(error) => return Err(format!("{at}: {error:?}")),
     };
+    if let Err(error) = &result
+        && (error.to_string().len() > 1000 || !error.is_transient() || !error.may_have_acted())
+    {
+        return Err(format!("{at}: long, certain or not tried again: {error:?}"));
+    }
     programs.spoil(None);
     works(driver, case, Box::new(programs), || ())
         .map_err(|wrong| format!("{at}: {wrong}, after {result:?}"))?;

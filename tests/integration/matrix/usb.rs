@@ -2,7 +2,7 @@
 //! stack; only in the virtual machine of `make test-usb`.
 
 use super::{
-    Fault as Answers, Table, Told, answered_as, answers, class, ends_well, opposite, others, row,
+    Answers, Table, Told, answered_as, answers, class, ends_well, opposite, others, row,
     switched_once, switching_line, works,
 };
 use crate::daemon::wait_for;
@@ -125,9 +125,7 @@ fn classes(wrong: Wrong) -> &'static [&'static str] {
 fn cell(cases: &[Case], case: &Case, name: &str, wrong: Wrong) -> Result<Told, String> {
     let at = format!("{} ({name}), {wrong:?}", case.at);
     let played = match wrong {
-        Wrong::Answers(Answers::Opposite(other) | Answers::Other(other)) => {
-            answered_as(case, &cases[other])
-        }
+        Wrong::Answers(answers) => answered_as(case, &cases[answers.case()]),
         _ => case.clone(),
     };
     let spoilt = sim::start(&played);

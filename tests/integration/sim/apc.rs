@@ -1,10 +1,10 @@
 //! An APC PDU with menus: screens, pagers, one login at a time. It keeps its outlets' states and
 //! counts what the tests want to know.
 
-use super::port::Waker;
+use super::port::Served;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -64,61 +64,50 @@ struct Shared {
     cuts: usize,
     states: BTreeMap<u32, bool>,
     open: Vec<TcpStream>,
-    stop: bool,
+    consoles: Vec<JoinHandle<()>>,
 }
 
 /// A running PDU; user `apc`, password `secret`.
 pub(crate) struct ApcPdu {
     pub(crate) port: u16,
-    waker: Waker,
+    served: Option<Served>,
     shared: Arc<Mutex<Shared>>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl ApcPdu {
     pub(crate) fn start(behaviour: Behaviour) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port");
-        let port = listener.local_addr().expect("an address").port();
-        let (listener, waker) = Waker::of(listener);
         let shared = Arc::new(Mutex::new(Shared::default()));
         let seen = Arc::clone(&shared);
-        let thread = std::thread::spawn(move || {
-            let mut threads = Vec::new();
-            for stream in listener.incoming() {
-                let Ok(stream) = stream else { break };
-                if seen.lock().expect("lock").stop {
-                    break;
+        let served = Served::connections(move |stream, ending| {
+            if ending.is_near() {
+                return;
+            }
+            stream.set_nodelay(true).expect("no delay");
+            let clone = stream.try_clone().expect("a clone");
+            seen.lock().expect("lock").open.push(clone);
+            let shared = Arc::clone(&seen);
+            let console = std::thread::spawn(move || {
+                let mut console = Console {
+                    stream,
+                    behaviour,
+                    shared,
+                    after_return: false,
+                    in_session: None,
+                };
+                // It ends when the other side does.
+                let _ = console.serve();
+                let _ = console.stream.shutdown(Shutdown::Both);
+                if let Some(cuts) = console.in_session {
+                    let mut shared = console.shared.lock().expect("lock");
+                    shared.logged_in -= usize::from(shared.cuts == cuts);
                 }
-                stream.set_nodelay(true).expect("no delay");
-                let clone = stream.try_clone().expect("a clone");
-                seen.lock().expect("lock").open.push(clone);
-                let shared = Arc::clone(&seen);
-                threads.push(std::thread::spawn(move || {
-                    let mut console = Console {
-                        stream,
-                        behaviour,
-                        shared,
-                        after_return: false,
-                        in_session: None,
-                    };
-                    // It ends when the other side does.
-                    let _ = console.serve();
-                    let _ = console.stream.shutdown(Shutdown::Both);
-                    if let Some(cuts) = console.in_session {
-                        let mut shared = console.shared.lock().expect("lock");
-                        shared.logged_in -= usize::from(shared.cuts == cuts);
-                    }
-                }));
-            }
-            for thread in threads {
-                let _ = thread.join();
-            }
+            });
+            seen.lock().expect("lock").consoles.push(console);
         });
         Self {
-            port,
-            waker,
+            port: served.address.port(),
+            served: Some(served),
             shared,
-            thread: Some(thread),
         }
     }
 
@@ -150,11 +139,11 @@ impl ApcPdu {
 
 impl Drop for ApcPdu {
     fn drop(&mut self) {
-        self.shared.lock().expect("lock").stop = true;
+        drop(self.served.take());
         self.cut();
-        self.waker.wake();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        let consoles = std::mem::take(&mut self.shared.lock().expect("lock").consoles);
+        for console in consoles {
+            let _ = console.join();
         }
     }
 }

@@ -16,15 +16,13 @@
 //! `Content-Length` and `Host` are the simulator's business. Texts are written as everywhere in
 //! transcripts (hex, and quoted texts with escapes).
 
-use super::Simulator;
-use super::port::Waker;
+use super::port::Served;
+use super::script::{Played, Script};
 use crate::transcript::{Case, Line, bytes};
 use pdudaemon::transport::printable;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A request as it came.
@@ -85,58 +83,20 @@ pub(crate) fn answer(status: u16, headers: &[&str], body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-pub(super) struct HttpPdu {
-    port: u16,
-    waker: Waker,
-    thread: JoinHandle<()>,
-    progress: Arc<Progress>,
+pub(super) fn start(case: &Case) -> Played {
+    let script = Script::of(case);
+    let shared = Arc::clone(&script);
+    let served = Served::connections(move |stream, _| shared.note(play(stream, &shared)));
+    Played { served, script }
 }
 
-struct Progress {
-    /// What is still to be played, the next last.
-    lines: Mutex<Vec<Line>>,
-    wrong: Mutex<Option<String>>,
-    stop: AtomicBool,
-}
-
-pub(super) fn start(case: &Case) -> HttpPdu {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port");
-    let port = listener.local_addr().expect("an address").port();
-    let (listener, waker) = Waker::of(listener);
-    let mut lines = case.lines.clone();
-    lines.reverse();
-    let progress = Arc::new(Progress {
-        lines: Mutex::new(lines),
-        wrong: Mutex::new(None),
-        stop: AtomicBool::new(false),
-    });
-    let shared = Arc::clone(&progress);
-    let thread = std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            if shared.stop.load(Ordering::SeqCst) {
-                return;
-            }
-            let Ok(stream) = stream else { return };
-            if let Err(wrong) = play(stream, &shared) {
-                shared.wrong.lock().expect("lock").get_or_insert(wrong);
-            }
-        }
-    });
-    HttpPdu {
-        port,
-        waker,
-        thread,
-        progress,
-    }
-}
-
-fn play(mut stream: TcpStream, progress: &Progress) -> Result<(), String> {
+fn play(mut stream: TcpStream, script: &Script) -> Result<(), String> {
     stream
         .set_read_timeout(Some(Duration::from_secs(10)))
         .expect("a timeout can be set");
     let mut reader = BufReader::new(stream.try_clone().expect("a second handle"));
     while let Some(request) = Incoming::read(&mut reader) {
-        let outcome = next(&request, &mut progress.lines.lock().expect("lock"));
+        let outcome = next(&request, &mut script.lines());
         let reply = match &outcome {
             Ok(reply) => reply.clone(),
             Err(wrong) => answer(400, &["Connection: close"], wrong.as_bytes()),
@@ -232,25 +192,4 @@ fn parse_answer(text: &str) -> Vec<u8> {
     }
     let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
     answer(status.parse().expect("a status"), &headers, &bytes(rest))
-}
-
-impl Simulator for HttpPdu {
-    fn overrides(&self) -> serde_json::Value {
-        serde_json::json!({ "ip": format!("127.0.0.1:{}", self.port) })
-    }
-
-    fn finish(self: Box<Self>) -> Result<(), String> {
-        self.progress.stop.store(true, Ordering::SeqCst);
-        self.waker.wake();
-        self.thread
-            .join()
-            .map_err(|_| "the simulator panicked".to_owned())?;
-        if let Some(wrong) = self.progress.wrong.lock().expect("lock").take() {
-            return Err(wrong);
-        }
-        match self.progress.lines.lock().expect("lock").last() {
-            Some(Line::Sent(text)) => Err(format!("the driver never sent {text}")),
-            _ => Ok(()),
-        }
-    }
 }

@@ -4,10 +4,12 @@
 pub(crate) mod apc;
 pub(crate) mod ber;
 pub(crate) mod command;
+pub(crate) mod fault;
 pub(crate) mod http;
 pub(crate) mod pdus;
 pub(crate) mod port;
 pub(crate) mod rack;
+mod script;
 mod serial;
 pub(crate) mod serial_boards;
 pub(crate) mod snmp;

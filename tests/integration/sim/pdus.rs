@@ -190,42 +190,6 @@ impl Pdu for Modbus {
     }
 }
 
-/// The same behind a converter: RTU over TCP.
-#[derive(Default)]
-pub(crate) struct ModbusRtu(Modbus);
-
-impl Pdu for ModbusRtu {
-    fn answer(&mut self, input: &mut Vec<u8>, is_stuck: bool) -> Option<Vec<u8>> {
-        let request: [u8; 8] = take(input)?;
-        let (frame, sum) = request.split_at(6);
-        assert_eq!(sum, modbus_sum(frame), "a right checksum");
-        let mut request = [&[0, 1, 0, 0, 0, 6], frame].concat();
-        let mut answer = self.0.answer(&mut request, is_stuck)?.split_off(6);
-        answer.extend(modbus_sum(&answer));
-        Some(answer)
-    }
-
-    fn is_on(&self, outlet: &str) -> Option<bool> {
-        self.0.is_on(outlet)
-    }
-}
-
-/// CRC-16 of a serial line's frame, bit by bit as its specification draws it.
-fn modbus_sum(frame: &[u8]) -> [u8; 2] {
-    let mut register = 0xffff_u16;
-    for byte in frame {
-        register ^= u16::from(*byte);
-        for _ in 0..8 {
-            let carry = register & 1 == 1;
-            register >>= 1;
-            if carry {
-                register ^= 0xa001;
-            }
-        }
-    }
-    register.to_le_bytes()
-}
-
 /// A Kasa strip with two outlets.
 #[derive(Default)]
 pub(crate) struct Kasa([bool; 2]);

@@ -1,48 +1,130 @@
-//! Loopback ports of simulators, and how the threads that wait on them are ended.
+//! Loopback ports of simulators, and the one way in which a simulator's thread is begun, woken and
+//! ended.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
 
 /// A socket that a simulator's thread waits on.
 pub(crate) trait Waits: Send + Sync {
+    fn address(&self) -> SocketAddr;
+
     /// Lets a wait end.
     fn wake(&self);
 }
 
 impl Waits for TcpListener {
+    fn address(&self) -> SocketAddr {
+        self.local_addr().expect("an address")
+    }
+
     fn wake(&self) {
-        if let Ok(address) = self.local_addr() {
-            let _ = TcpStream::connect(address);
-        }
+        let _ = TcpStream::connect(self.address());
     }
 }
 
 impl Waits for UdpSocket {
+    fn address(&self) -> SocketAddr {
+        self.local_addr().expect("an address")
+    }
+
     fn wake(&self) {
-        if let Ok(address) = self.local_addr() {
-            let _ = self.send_to(&[], address);
-        }
+        let _ = self.send_to(&[], self.address());
     }
 }
 
-/// Wakes the thread that has the socket. One that has ended has let go of it, and its port may be
-/// another simulator's: that one is left alone.
-pub(crate) struct Waker(Weak<dyn Waits>);
+/// Is a simulator to end? Its thread looks after each wait.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ending(Arc<AtomicBool>);
 
-impl Waker {
-    /// The socket for the thread, and what wakes it.
-    pub(crate) fn of<S: Waits + 'static>(socket: S) -> (Arc<S>, Self) {
-        let socket = Arc::new(socket);
-        let weak: Weak<S> = Arc::downgrade(&socket);
-        (socket, Self(weak))
+impl Ending {
+    pub(crate) fn is_near(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
     }
 
-    /// Lets the thread see that it is to end.
-    pub(crate) fn wake(&self) {
-        if let Some(socket) = self.0.upgrade() {
+    /// The thread has still to be woken.
+    pub(crate) fn begin(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// A simulator: a socket, and the thread that serves it until this is ended or dropped.
+pub(crate) struct Served<T: Send + 'static = ()> {
+    pub(crate) address: SocketAddr,
+    ending: Ending,
+    /// The thread has the socket. When it has ended it has let go of it, and its port may be another
+    /// simulator's: that one is not woken.
+    socket: Weak<dyn Waits>,
+    thread: Option<JoinHandle<T>>,
+}
+
+impl<T: Send + 'static> Served<T> {
+    /// Begins to serve the socket.
+    pub(crate) fn on<S: Waits + 'static>(
+        socket: S,
+        serve: impl FnOnce(&S, &Ending) -> T + Send + 'static,
+    ) -> Self {
+        let (address, ending, socket) = (socket.address(), Ending::default(), Arc::new(socket));
+        let (waits, told): (Weak<S>, Ending) = (Arc::downgrade(&socket), ending.clone());
+        Self {
+            address,
+            ending,
+            socket: waits,
+            thread: Some(std::thread::spawn(move || serve(&socket, &told))),
+        }
+    }
+
+    /// Ends it, and gives what its thread has left; the thread's panic is the caller's.
+    pub(crate) fn end(mut self) -> T {
+        self.join()
+            .expect("ended once")
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    fn join(&mut self) -> Option<std::thread::Result<T>> {
+        let thread = self.thread.take()?;
+        self.ending.begin();
+        if let Some(socket) = self.socket.upgrade() {
             socket.wake();
         }
+        Some(thread.join())
+    }
+}
+
+impl Served {
+    /// Serves connections, one after the other, on any port of the loopback address. The last one
+    /// may be that which wakes the thread: nobody speaks there.
+    pub(crate) fn connections(serve: impl FnMut(TcpStream, &Ending) + Send + 'static) -> Self {
+        Self::connections_on(listener(Ipv4Addr::LOCALHOST.into()), serve)
+    }
+
+    /// The same on this port. Whoever has connected before the end is served.
+    pub(crate) fn connections_on(
+        listener: TcpListener,
+        mut serve: impl FnMut(TcpStream, &Ending) + Send + 'static,
+    ) -> Self {
+        Self::on(listener, move |listener, ending| {
+            for stream in listener.incoming() {
+                if let Ok(stream) = stream {
+                    serve(stream, ending);
+                }
+                if ending.is_near() {
+                    return;
+                }
+            }
+        })
+    }
+}
+
+impl<T: Send + 'static> Drop for Served<T> {
+    fn drop(&mut self) {
+        // A test that has failed already is told of first.
+        let ended = self.join();
+        assert!(
+            !matches!(ended, Some(Err(_))) || std::thread::panicking(),
+            "the simulator has a bug"
+        );
     }
 }
 

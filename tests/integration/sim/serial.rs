@@ -1,38 +1,39 @@
 //! A byte-stream PDU on a pty: plays transcripts as the TCP simulator does.
 
 use super::Simulator;
+use super::port::Ending;
+use super::script::Script;
 use super::stream::Pty;
-use super::tcp::{Progress, play};
+use super::tcp::play;
 use crate::transcript::Case;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
 pub(super) struct SerialPdu {
     device: String,
+    ending: Ending,
     thread: JoinHandle<()>,
-    progress: Arc<Progress>,
+    script: Arc<Script>,
 }
 
 pub(super) fn start(case: &Case) -> SerialPdu {
-    let pty = Pty::open();
-    let device = pty.name();
-    let progress = Progress::new(case);
-    let shared = Arc::clone(&progress);
+    let mut pty = Pty::open();
+    let (device, script, ending) = (pty.name(), Script::of(case), Ending::default());
+    let (shared, told) = (Arc::clone(&script), ending.clone());
     let thread = std::thread::spawn(move || {
-        let mut pty: Pty = pty;
-        if let Err(wrong) = play(&mut pty.master, &shared) {
-            shared.wrong.lock().expect("lock").get_or_insert(wrong);
-        }
+        // All of it: a closure would take the one end that it uses.
+        let pty: &mut Pty = &mut pty;
+        shared.note(play(&mut pty.master, &shared, &told));
         // Held until the driver has finished: its line must not end before.
-        while !shared.stop.load(Ordering::SeqCst) {
+        while !told.is_near() {
             std::thread::park();
         }
     });
     SerialPdu {
         device,
+        ending,
         thread,
-        progress,
+        script,
     }
 }
 
@@ -42,11 +43,11 @@ impl Simulator for SerialPdu {
     }
 
     fn finish(self: Box<Self>) -> Result<(), String> {
-        self.progress.stop.store(true, Ordering::SeqCst);
+        self.ending.begin();
         self.thread.thread().unpark();
         self.thread
             .join()
             .map_err(|_| "the simulator panicked".to_owned())?;
-        self.progress.outcome()
+        self.script.outcome()
     }
 }

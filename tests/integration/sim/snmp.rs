@@ -1,118 +1,76 @@
 //! An SNMP agent on a loopback UDP port. Each `>` line is a request, each `<` line an answer, both
 //! with request id (and msgID) 1: the driver's own ids are put in their place.
 
-use super::Simulator;
 use super::ber::{request_id, with_request_id};
-use super::port::Waker;
+use super::port::{Served, datagrams};
+use super::script::{Played, Script};
 use crate::transcript::{Case, Line, bytes};
-use std::net::UdpSocket;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::sync::Arc;
 use std::time::Duration;
 
-pub(super) struct Agent {
-    port: u16,
-    waker: Waker,
-    stop: Arc<AtomicBool>,
-    wrong: Arc<Mutex<Option<String>>>,
-    thread: JoinHandle<Vec<Line>>,
-}
-
-pub(super) fn start(case: &Case) -> Agent {
-    let socket = UdpSocket::bind(("127.0.0.1", 0)).expect("a loopback port");
-    let port = socket.local_addr().expect("an address").port();
-    let (socket, waker) = Waker::of(socket);
-    socket
-        .set_read_timeout(Some(Duration::from_secs(10)))
-        .expect("a timeout can be set");
-    let stop = Arc::new(AtomicBool::new(false));
-    let wrong = Arc::new(Mutex::new(None));
-    let (stopped, complaint) = (Arc::clone(&stop), Arc::clone(&wrong));
-    let lines = case.lines.clone();
-    let thread = std::thread::spawn(move || {
-        let mut lines = lines.into_iter().peekable();
-        let mut buffer = [0; 2048];
-        // The last request and its answers: a copy of it, sent because the answer was slow, is
-        // answered alike.
-        let (mut last, mut answers): (Vec<u8>, Vec<Vec<u8>>) = (Vec::new(), Vec::new());
+pub(super) fn start(case: &Case) -> Played {
+    let script = Script::of(case);
+    let shared = Arc::clone(&script);
+    let socket = datagrams(Ipv4Addr::LOCALHOST.into());
+    let served = Served::on(socket, move |socket, ending| {
+        let patience = Some(Duration::from_secs(10));
+        socket
+            .set_read_timeout(patience)
+            .expect("a timeout can be set");
+        let (mut agent, mut buffer) = (Agent::default(), [0; 2048]);
         while let Ok((length, from)) = socket.recv_from(&mut buffer) {
-            if stopped.load(Ordering::SeqCst) {
-                break;
+            if ending.is_near() {
+                return;
             }
-            let got = &buffer[..length];
-            if got == last {
-                for answer in &answers {
-                    let _ = socket.send_to(answer, from);
-                }
-                continue;
-            }
-            // A copy that was under way to another agent before this one: answered, and no more.
-            let is_next = matches!(lines.peek(), Some(Line::Sent(text)) if bytes(text) == with_request_id(got, 1));
-            if !is_next && !last.is_empty() && with_request_id(got, 1) == with_request_id(&last, 1)
-            {
-                for answer in &answers {
-                    let answer = with_request_id(answer, request_id(got));
-                    let _ = socket.send_to(&answer, from);
-                }
-                continue;
-            }
-            let Some(Line::Sent(text)) = lines.next() else {
-                complaint
-                    .lock()
-                    .expect("lock")
-                    .get_or_insert(format!("expected nothing more, got {}", hex(got)));
-                break;
-            };
-            let id = request_id(got);
-            let normal = with_request_id(got, 1);
-            if normal != bytes(&text) {
-                let expected = hex(&bytes(&text));
-                complaint
-                    .lock()
-                    .expect("lock")
-                    .get_or_insert(format!("expected {expected}, got {}", hex(&normal)));
-                break;
-            }
-            (last, answers) = (got.to_vec(), Vec::new());
-            while let Some(Line::Answer(text)) =
-                lines.next_if(|line| matches!(line, Line::Answer(_)))
-            {
-                let answer = with_request_id(&bytes(&text), id);
-                let _ = socket.send_to(&answer, from);
-                answers.push(answer);
+            match agent.answers(&buffer[..length], &mut shared.lines()) {
+                Ok(answers) => say(socket, &answers, from),
+                Err(wrong) => return shared.note(Err(wrong)),
             }
         }
-        lines.collect()
     });
-    Agent {
-        port,
-        waker,
-        stop,
-        wrong,
-        thread,
+    Played { served, script }
+}
+
+fn say(socket: &UdpSocket, answers: &[Vec<u8>], to: std::net::SocketAddr) {
+    for answer in answers {
+        let _ = socket.send_to(answer, to);
     }
 }
 
-impl Simulator for Agent {
-    fn overrides(&self) -> serde_json::Value {
-        serde_json::json!({ "ip": format!("127.0.0.1:{}", self.port) })
-    }
+/// The last request and its answers: a copy of it, sent because the answer was slow, is answered
+/// alike.
+#[derive(Default)]
+struct Agent {
+    last: Vec<u8>,
+    answers: Vec<Vec<u8>>,
+}
 
-    fn finish(self: Box<Self>) -> Result<(), String> {
-        self.stop.store(true, Ordering::SeqCst);
-        self.waker.wake();
-        let rest = self
-            .thread
-            .join()
-            .map_err(|_| "the simulator panicked".to_owned())?;
-        if let Some(wrong) = self.wrong.lock().expect("lock").take() {
-            return Err(wrong);
+impl Agent {
+    /// What is said to a request, by the lines that are still to be played.
+    fn answers(&mut self, got: &[u8], lines: &mut Vec<Line>) -> Result<Vec<Vec<u8>>, String> {
+        if got == self.last {
+            return Ok(self.answers.clone());
         }
-        match rest.first() {
-            Some(Line::Sent(text)) => Err(format!("the driver never sent {text}")),
-            _ => Ok(()),
+        let (id, normal) = (request_id(got), with_request_id(got, 1));
+        let with_its_id = |answer: &Vec<u8>| with_request_id(answer, id);
+        let is_next = matches!(lines.last(), Some(Line::Sent(text)) if bytes(text) == normal);
+        // A copy that was under way to another agent before this one: answered, and no more.
+        if !is_next && !self.last.is_empty() && normal == with_request_id(&self.last, 1) {
+            return Ok(self.answers.iter().map(with_its_id).collect());
         }
+        let Some(Line::Sent(text)) = lines.pop() else {
+            return Err(format!("expected nothing more, got {}", hex(got)));
+        };
+        if !is_next {
+            let expected = hex(&bytes(&text));
+            return Err(format!("expected {expected}, got {}", hex(&normal)));
+        }
+        (self.last, self.answers) = (got.to_vec(), Vec::new());
+        while let Some(Line::Answer(text)) = lines.pop_if(|line| matches!(line, Line::Answer(_))) {
+            self.answers.push(with_its_id(&bytes(&text)));
+        }
+        Ok(self.answers.clone())
     }
 }
 

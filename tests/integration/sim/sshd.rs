@@ -7,16 +7,15 @@
 //! and its output as a quoted text.
 
 use super::Simulator;
-use super::port::Waker;
+use super::port::{self, Served};
 use crate::transcript::{Case, Line, bytes};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::thread::JoinHandle;
 use tempfile::TempDir;
 
 /// The password of the user `ubnt` that an [`Sshd`] with passwords knows, and its hash.
@@ -77,15 +76,13 @@ enum Kind {
 /// A running sshd.
 pub(crate) struct Sshd {
     pub(crate) port: u16,
-    waker: Waker,
+    served: Option<Served>,
     folder: TempDir,
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Default)]
 struct Shared {
-    stop: AtomicBool,
     connections: AtomicUsize,
     open: Mutex<Vec<(TcpStream, Child)>>,
 }
@@ -175,23 +172,24 @@ impl Sshd {
             let shadow = format!("root:*:{rest}\nubnt:{PASSWORD_HASH}:{rest}\n");
             std::fs::write(at("shadow"), shadow).expect("written");
         }
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port");
+        let listener = port::listener(Ipv4Addr::LOCALHOST.into());
         let port = listener.local_addr().expect("an address").port();
         std::fs::write(
             at("known_hosts"),
             format!("[127.0.0.1]:{port} {}", keys.public(host)),
         )
         .expect("written");
-        let (listener, waker) = Waker::of(listener);
         let shared = Arc::new(Shared::default());
+        let (of, open) = (folder.path().to_owned(), Arc::clone(&shared));
+        let served = Served::connections_on(listener, move |stream, ending| {
+            if !ending.is_near() {
+                serve(stream, &of, &open);
+            }
+        });
         Self {
             port,
-            waker,
-            shared: Arc::clone(&shared),
-            thread: Some(std::thread::spawn({
-                let folder = folder.path().to_owned();
-                move || serve(&listener, &folder, &shared)
-            })),
+            served: Some(served),
+            shared,
             folder,
         }
     }
@@ -258,48 +256,38 @@ impl Sshd {
     }
 }
 
-fn serve(listener: &TcpListener, folder: &Path, shared: &Shared) {
-    for stream in listener.incoming() {
-        if shared.stop.load(Ordering::SeqCst) {
-            return;
-        }
-        let Ok(stream) = stream else { return };
-        shared.connections.fetch_add(1, Ordering::SeqCst);
-        let mut command = if is_root() {
-            let mut command = Command::new("unshare");
-            command
-                .args(["--mount", "--propagation", "private", "sh", "-c"])
-                .arg(
-                    "mount --bind \"$1/passwd\" /etc/passwd && \
-                     mount --bind \"$1/shadow\" /etc/shadow && \
-                     exec /usr/sbin/sshd -i -f \"$1/config\"",
-                )
-                .arg("sh")
-                .arg(folder);
-            command
-        } else {
-            let mut command = Command::new("/usr/sbin/sshd");
-            command.arg("-i").arg("-f").arg(folder.join("config"));
-            command
-        };
-        let end = |stream: &TcpStream| OwnedFd::from(stream.try_clone().expect("a clone"));
-        let child = command
-            .stdin(Stdio::from(end(&stream)))
-            .stdout(Stdio::from(end(&stream)))
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("sshd starts (as root by unshare; Debian: util-linux)");
-        shared.open.lock().expect("lock").push((stream, child));
-    }
+fn serve(stream: TcpStream, folder: &Path, shared: &Shared) {
+    shared.connections.fetch_add(1, Ordering::SeqCst);
+    let mut command = if is_root() {
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "--propagation", "private", "sh", "-c"])
+            .arg(
+                "mount --bind \"$1/passwd\" /etc/passwd && \
+                 mount --bind \"$1/shadow\" /etc/shadow && \
+                 exec /usr/sbin/sshd -i -f \"$1/config\"",
+            )
+            .arg("sh")
+            .arg(folder);
+        command
+    } else {
+        let mut command = Command::new("/usr/sbin/sshd");
+        command.arg("-i").arg("-f").arg(folder.join("config"));
+        command
+    };
+    let end = |stream: &TcpStream| OwnedFd::from(stream.try_clone().expect("a clone"));
+    let child = command
+        .stdin(Stdio::from(end(&stream)))
+        .stdout(Stdio::from(end(&stream)))
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("sshd starts (as root by unshare; Debian: util-linux)");
+    shared.open.lock().expect("lock").push((stream, child));
 }
 
 impl Drop for Sshd {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::SeqCst);
-        self.waker.wake();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        drop(self.served.take());
         self.cut();
     }
 }

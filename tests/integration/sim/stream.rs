@@ -1,14 +1,14 @@
 //! Stateful byte-stream PDUs with faults on demand, on a loopback TCP port or a pty.
 
-use super::port::{self, Waits, Waker};
+use super::fault::{Datagrams, Fault, Spoiler, TICK, Then, is_idle, reset};
+use super::port::{self, Ending, Served};
 use serialport::{SerialPort, TTYPort};
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 /// The PDU's side of a protocol.
 pub(crate) trait Pdu: Send {
@@ -62,55 +62,18 @@ impl<P: Pdu> Pdu for Arc<Mutex<P>> {
     }
 }
 
-/// What goes wrong with the answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
-    None,
-    /// Says nothing.
-    Silent,
-    /// Resets the connection; unplugs the line.
-    Reset,
-    /// The same, once.
-    ResetOnce,
-    /// Says something that is no answer.
-    Garbage,
-    /// Says half of the answer.
-    Half,
-    /// Says a byte a second.
-    Drip,
-    /// Does not stop talking.
-    Endless,
-    /// Answers, but switches nothing.
-    Stuck,
-    /// Says everything twice, as a network may; only in datagrams.
-    Twice,
-    /// Does what it is told, and is gone before it says so.
-    Dies,
-}
-
-/// What the threads of a simulator share with the test.
-#[derive(Debug)]
+/// What a simulator shares with the test: what is wrong, counted in answers, and how often the
+/// driver has connected.
+#[derive(Debug, Default)]
 pub(crate) struct Control {
-    /// The fault, and how many answers are right before it.
-    fault: Mutex<(Fault, usize)>,
-    stop: AtomicBool,
+    spoiler: Spoiler,
     connections: AtomicUsize,
-    spoiled: AtomicUsize,
 }
 
 impl Control {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
-            fault: Mutex::new((Fault::None, 0)),
-            stop: AtomicBool::new(false),
-            connections: AtomicUsize::new(0),
-            spoiled: AtomicUsize::new(0),
-        })
-    }
-
-    /// From the answer after `honest` further ones on, `fault` it is.
-    pub(crate) fn set(&self, fault: Fault, honest: usize) {
-        *self.fault.lock().expect("lock") = (fault, honest);
+    /// From the answer after `sound` further ones on, `fault` it is.
+    pub(crate) fn set(&self, fault: Fault, sound: usize) {
+        self.spoiler.set(fault, sound);
     }
 
     /// How often the driver has connected.
@@ -120,74 +83,36 @@ impl Control {
 
     /// How many answers were not as they should be.
     pub(crate) fn spoiled(&self) -> usize {
-        self.spoiled.load(Ordering::SeqCst)
-    }
-
-    /// The next answer is a reset, and those after it are right.
-    pub(crate) fn reset_once(&self) {
-        self.set(Fault::ResetOnce, 0);
-    }
-
-    fn next(&self) -> Fault {
-        let next = self.due();
-        if next != Fault::None {
-            self.spoiled.fetch_add(1, Ordering::SeqCst);
-        }
-        next
-    }
-
-    fn due(&self) -> Fault {
-        let mut fault = self.fault.lock().expect("lock");
-        if fault.0 == Fault::ResetOnce {
-            *fault = (Fault::None, 0);
-            return Fault::Reset;
-        }
-        if fault.0 == Fault::Stuck {
-            return Fault::Stuck;
-        }
-        if fault.1 > 0 {
-            fault.1 -= 1;
-            return Fault::None;
-        }
-        fault.0
+        self.spoiler.spoiled()
     }
 
     fn is_stuck(&self) -> bool {
-        self.fault.lock().expect("lock").0 == Fault::Stuck
-    }
-
-    fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::SeqCst)
+        self.spoiler.fault() == Fault::Stuck
     }
 }
 
-/// How often a simulator looks whether it is to end.
-const TICK: Duration = Duration::from_millis(10);
-
-/// More than any driver takes, less than a pty's buffers hold.
-const ENDLESS: usize = 20_000;
-
-const GARBAGE: &[u8] = b"\x5a\xa5\x00\xfe\x13\x37\xa5\xa5garbage\x80";
-
-/// Serves one stream; `true` when it is to be cut off hard.
-fn serve(stream: &mut (impl Read + Write), pdu: &Mutex<PduBox>, control: &Control) -> bool {
+/// Serves one stream; says how it is to be closed.
+fn serve(
+    stream: &mut (impl Read + Write),
+    pdu: &Mutex<PduBox>,
+    control: &Control,
+    ending: &Ending,
+) -> Then {
     let greeting = {
         let mut pdu = pdu.lock().expect("lock");
         pdu.connected();
         pdu.greeting()
     };
     if stream.write_all(&greeting).is_err() {
-        return false;
+        return Then::End;
     }
     let (mut input, mut buffer) = (Vec::new(), [0; 512]);
-    while !control.is_stopped() {
+    while !ending.is_near() {
         match stream.read(&mut buffer) {
-            Ok(0) => return false,
+            Ok(0) => return Then::End,
             Ok(count) => input.extend_from_slice(&buffer[..count]),
-            Err(error) if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock) => {
-                continue;
-            }
-            Err(_) => return false,
+            Err(error) if is_idle(&error) => continue,
+            Err(_) => return Then::End,
         }
         loop {
             let stuck = control.is_stuck();
@@ -198,103 +123,59 @@ fn serve(stream: &mut (impl Read + Write), pdu: &Mutex<PduBox>, control: &Contro
             if answer.is_empty() {
                 continue;
             }
-            let result = match control.next() {
-                Fault::None | Fault::Stuck | Fault::Twice => stream.write_all(&answer),
-                Fault::Silent => Ok(()),
-                Fault::Reset | Fault::ResetOnce => return true,
-                Fault::Dies => {
-                    control.stop.store(true, Ordering::SeqCst);
-                    return true;
-                }
-                Fault::Garbage => stream.write_all(GARBAGE),
-                Fault::Half => stream.write_all(&answer[..answer.len() / 2]),
-                Fault::Drip => drip(stream, &answer, control),
-                Fault::Endless => babble(stream, control),
-            };
-            if result.is_err() {
-                return false;
+            let (_, fault) = control.spoiler.take(1);
+            if fault == Fault::Dies {
+                ending.begin();
+            }
+            match control.spoiler.say(stream, &answer, fault, ending) {
+                Ok(Then::GoOn) => {}
+                Ok(then) => return then,
+                Err(_) => return Then::End,
             }
         }
     }
-    false
+    Then::End
 }
 
-/// Ends with the fault: nothing is said any more once it is healed.
-fn babble(stream: &mut impl Write, control: &Control) -> std::io::Result<()> {
-    for _ in 0..ENDLESS / 16 {
-        let fault = control.fault.lock().expect("lock");
-        if fault.0 != Fault::Endless {
-            break;
-        }
-        match stream.write(&[0x55; 16]) {
-            Err(error) if error.kind() != ErrorKind::TimedOut => return Err(error),
-            // A full pty: the driver does not read any more.
-            _ => {}
-        }
+/// Serves one connection, as little processors do it: the next is served once the driver has closed
+/// the one before.
+fn serve_connection(
+    mut stream: TcpStream,
+    pdu: &Mutex<PduBox>,
+    control: &Control,
+    ending: &Ending,
+) {
+    if ending.is_near() {
+        return;
     }
-    Ok(())
-}
-
-fn drip(stream: &mut impl Write, answer: &[u8], control: &Control) -> std::io::Result<()> {
-    for byte in answer {
-        let due = Instant::now() + Duration::from_secs(1);
-        while Instant::now() < due {
-            if control.is_stopped() || control.due() != Fault::Drip {
-                return Ok(());
-            }
-            std::thread::sleep(TICK);
-        }
-        stream.write_all(&[*byte])?;
-    }
-    Ok(())
-}
-
-/// Serves one connection at a time, as little processors do it: the next is served once the driver
-/// has closed the one before.
-fn serve_connections(listener: &TcpListener, pdu: &Mutex<PduBox>, control: &Control) {
-    for stream in listener.incoming() {
-        if control.is_stopped() {
-            break;
-        }
-        let mut stream = stream.expect("a connection");
-        control.connections.fetch_add(1, Ordering::SeqCst);
-        stream.set_read_timeout(Some(TICK)).expect("a timeout");
-        if serve(&mut stream, pdu, control) {
-            let linger = Some(Duration::ZERO);
-            socket2::SockRef::from(&stream)
-                .set_linger(linger)
-                .expect("linger can be set");
-        }
-        if control.is_stopped() {
-            break;
-        }
+    control.connections.fetch_add(1, Ordering::SeqCst);
+    stream.set_read_timeout(Some(TICK)).expect("a timeout");
+    stream.set_write_timeout(Some(TICK)).expect("a timeout");
+    if serve(&mut stream, pdu, control, ending) == Then::Reset {
+        reset(&stream);
     }
 }
 
-fn serve_datagrams(socket: &UdpSocket, pdu: &Mutex<PduBox>, control: &Control) {
-    let mut buffer = [0; 2048];
+fn serve_datagrams(socket: &UdpSocket, pdu: &Mutex<PduBox>, control: &Control, ending: &Ending) {
+    let (mut buffer, mut way) = ([0; 2048], Datagrams::default());
     while let Ok((length, from)) = socket.recv_from(&mut buffer) {
-        if control.is_stopped() {
-            break;
+        if ending.is_near() {
+            return;
         }
-        let mut input = buffer[..length].to_vec();
+        let question = &buffer[..length];
         let stuck = control.is_stuck();
-        let answer = pdu.lock().expect("lock").answer(&mut input, stuck);
+        let answer = pdu
+            .lock()
+            .expect("lock")
+            .answer(&mut question.to_vec(), stuck);
         let Some(answer) = answer else { continue };
-        let answer = match control.next() {
-            Fault::None | Fault::Stuck => &answer[..],
-            Fault::Dies => break,
-            Fault::Silent | Fault::Reset | Fault::ResetOnce | Fault::Drip => {
-                continue;
-            }
-            Fault::Garbage | Fault::Endless => GARBAGE,
-            Fault::Half => &answer[..answer.len() / 2],
-            Fault::Twice => {
-                let _ = socket.send_to(&answer, from);
-                &answer
-            }
-        };
-        let _ = socket.send_to(answer, from);
+        let (_, fault) = control.spoiler.take(1);
+        if fault == Fault::Dies {
+            return;
+        }
+        for datagram in way.back(fault, question, &answer) {
+            let _ = socket.send_to(&datagram, from);
+        }
     }
 }
 
@@ -327,23 +208,27 @@ pub(crate) enum Line {
     Tty(String),
 }
 
+/// Where a PDU is served.
+enum Plugged {
+    Socket(Served),
+    Line(Ending, JoinHandle<()>),
+}
+
 /// A stateful PDU on a line, which stays the same when it is unplugged and plugged again.
 pub(crate) struct Bench {
     pub(crate) control: Arc<Control>,
     pub(crate) pdu: Arc<Mutex<PduBox>>,
     pub(crate) line: Line,
-    waker: Option<Waker>,
-    thread: Option<JoinHandle<()>>,
+    plugged: Option<Plugged>,
 }
 
 impl Bench {
     pub(crate) fn start(line: Line, pdu: impl Pdu + 'static) -> Self {
         let mut bench = Self {
-            control: Control::new(),
+            control: Arc::default(),
             pdu: Arc::new(Mutex::new(Box::new(pdu))),
             line,
-            waker: None,
-            thread: None,
+            plugged: None,
         };
         bench.plug();
         bench
@@ -385,34 +270,37 @@ impl Bench {
 
     pub(crate) fn plug(&mut self) {
         self.unplug();
-        self.control.stop.store(false, Ordering::SeqCst);
         let (pdu, control) = (Arc::clone(&self.pdu), Arc::clone(&self.control));
-        self.thread = Some(match &mut self.line {
+        self.plugged = Some(match &mut self.line {
             Line::Tcp(address) => {
                 let listener = match address.port() {
                     0 => port::listener(address.ip()),
                     _ => TcpListener::bind(*address).expect("its port"),
                 };
-                *address = listener.local_addr().expect("an address");
-                let listener = self.waited_on(listener);
-                std::thread::spawn(move || serve_connections(&listener, &pdu, &control))
+                let served = Served::connections_on(listener, move |stream, ending| {
+                    serve_connection(stream, &pdu, &control, ending);
+                });
+                *address = served.address;
+                Plugged::Socket(served)
             }
             Line::Udp(address) => {
                 let socket = match address.port() {
                     0 => port::datagrams(address.ip()),
                     _ => UdpSocket::bind(*address).expect("its port"),
                 };
-                *address = socket.local_addr().expect("an address");
-                let socket = self.waited_on(socket);
-                std::thread::spawn(move || serve_datagrams(&socket, &pdu, &control))
+                let served = Served::on(socket, move |socket, ending| {
+                    serve_datagrams(socket, &pdu, &control, ending);
+                });
+                *address = served.address;
+                Plugged::Socket(served)
             }
             Line::Pty(folder) => {
-                let (pty, path) = (Pty::open(), tty_in(folder));
+                let (mut pty, path) = (Pty::open(), tty_in(folder));
                 std::os::unix::fs::symlink(pty.name(), &path).expect("a link");
-                std::thread::spawn(move || {
+                on_line(move |ending| {
                     // All of it: a closure would take the one end that it uses.
-                    let mut pty: Pty = pty;
-                    serve(&mut pty.master, &pdu, &control);
+                    let pty: &mut Pty = &mut pty;
+                    serve(&mut pty.master, &pdu, &control, ending);
                     // Before the pty ends: the next one to be opened may get its number.
                     let _ = std::fs::remove_file(path);
                 })
@@ -422,35 +310,35 @@ impl Bench {
                     .timeout(TICK)
                     .open_native()
                     .unwrap_or_else(|error| panic!("{path}: {error}"));
-                std::thread::spawn(move || {
-                    serve(&mut tty, &pdu, &control);
+                on_line(move |ending| {
+                    serve(&mut tty, &pdu, &control, ending);
                 })
             }
         });
     }
 
-    /// What the thread is to wait on.
-    fn waited_on<S: Waits + 'static>(&mut self, socket: S) -> Arc<S> {
-        let (socket, waker) = Waker::of(socket);
-        self.waker = Some(waker);
-        socket
-    }
-
     /// Ends what is under way under the driver's hands; nobody is there any more.
     pub(crate) fn unplug(&mut self) {
-        self.control.stop.store(true, Ordering::SeqCst);
-        if let Some(thread) = self.thread.take() {
-            if let Some(waker) = self.waker.take() {
-                waker.wake();
+        match self.plugged.take() {
+            Some(Plugged::Socket(served)) => drop(served),
+            Some(Plugged::Line(ending, thread)) => {
+                ending.begin();
+                // A test that has failed already is told of first.
+                let ended = thread.join();
+                assert!(
+                    ended.is_ok() || std::thread::panicking(),
+                    "the simulator has a bug"
+                );
             }
-            // A test that has failed already is told of first.
-            let ended = thread.join();
-            assert!(
-                ended.is_ok() || std::thread::panicking(),
-                "the simulator has a bug"
-            );
+            None => {}
         }
     }
+}
+
+fn on_line(serve: impl FnOnce(&Ending) + Send + 'static) -> Plugged {
+    let ending = Ending::default();
+    let told = ending.clone();
+    Plugged::Line(ending, std::thread::spawn(move || serve(&told)))
 }
 
 impl Drop for Bench {

@@ -1,95 +1,42 @@
 //! A byte-stream PDU on a loopback TCP port: each connection goes on in the transcript where the
 //! one before stopped.
 
-use super::Simulator;
-use super::port::Waker;
+use super::port::{Ending, Served};
+use super::script::{Played, Script};
 use crate::transcript::{Case, Line, bytes};
 use pdudaemon::transport::printable;
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpListener;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 use std::time::Duration;
 
-pub(super) struct TcpPdu {
-    port: u16,
-    waker: Waker,
-    thread: JoinHandle<()>,
-    progress: Arc<Progress>,
-}
-
-/// What the driver still has to send, and the first thing that went wrong.
-pub(super) struct Progress {
-    lines: Mutex<Vec<Line>>,
-    pub(super) wrong: Mutex<Option<String>>,
-    pub(super) stop: AtomicBool,
-}
-
-impl Progress {
-    pub(super) fn new(case: &Case) -> Arc<Self> {
-        let mut lines = case.lines.clone();
-        lines.reverse();
-        Arc::new(Self {
-            lines: Mutex::new(lines),
-            wrong: Mutex::new(None),
-            stop: AtomicBool::new(false),
-        })
-    }
-
-    /// Where the driver left the transcript, once its simulator has ended.
-    pub(super) fn outcome(&self) -> Result<(), String> {
-        if let Some(wrong) = self.wrong.lock().expect("lock").take() {
-            return Err(wrong);
-        }
-        match self.lines.lock().expect("lock").last() {
-            Some(Line::Sent(text)) => Err(format!("the driver never sent {text}")),
-            _ => Ok(()),
-        }
-    }
-}
-
-pub(super) fn start(case: &Case) -> TcpPdu {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port");
-    let port = listener.local_addr().expect("an address").port();
-    let (listener, waker) = Waker::of(listener);
-    let progress = Progress::new(case);
-    let shared = Arc::clone(&progress);
-    let thread = std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let Ok(mut stream) = stream else { return };
-            stream
-                .set_read_timeout(Some(Duration::from_secs(10)))
-                .expect("a timeout can be set");
-            if let Err(wrong) = play(&mut stream, &shared) {
-                shared.wrong.lock().expect("lock").get_or_insert(wrong);
-            }
-            // After playing: a client that sends and closes may be gone before it was accepted.
-            if shared.stop.load(Ordering::SeqCst) {
-                return;
-            }
-        }
+pub(super) fn start(case: &Case) -> Played {
+    let script = Script::of(case);
+    let shared = Arc::clone(&script);
+    let served = Served::connections(move |mut stream, ending| {
+        let patience = Some(Duration::from_secs(10));
+        stream
+            .set_read_timeout(patience)
+            .expect("a timeout can be set");
+        shared.note(play(&mut stream, &shared, ending));
     });
-    TcpPdu {
-        port,
-        waker,
-        thread,
-        progress,
-    }
+    Played { served, script }
 }
 
 /// Plays the transcript on one stream until the driver closes it or leaves the script, or, where
 /// a close cannot be seen and reads time out, until the simulator is stopped.
-pub(super) fn play(stream: &mut (impl Read + Write), progress: &Progress) -> Result<(), String> {
+pub(super) fn play(
+    stream: &mut (impl Read + Write),
+    script: &Script,
+    ending: &Ending,
+) -> Result<(), String> {
     let is_over = |error: &std::io::Error| {
-        matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock)
-            && progress.stop.load(Ordering::SeqCst)
+        matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock) && ending.is_near()
     };
     loop {
-        let line = progress.lines.lock().expect("lock").last().cloned();
+        let line = script.lines().last().cloned();
         match line {
             Some(Line::Answer(text)) => {
-                progress.lines.lock().expect("lock").pop();
+                script.lines().pop();
                 // A driver that gave up has closed; what it left unsent is told at the end.
                 if stream.write_all(&bytes(&text)).is_err() {
                     return Ok(());
@@ -119,7 +66,7 @@ pub(super) fn play(stream: &mut (impl Read + Write), progress: &Progress) -> Res
                         }
                     }
                 }
-                progress.lines.lock().expect("lock").pop();
+                script.lines().pop();
             }
             None => {
                 let mut rest = [0; 64];
@@ -135,20 +82,5 @@ pub(super) fn play(stream: &mut (impl Read + Write), progress: &Progress) -> Res
                 }
             }
         }
-    }
-}
-
-impl Simulator for TcpPdu {
-    fn overrides(&self) -> serde_json::Value {
-        serde_json::json!({ "ip": format!("127.0.0.1:{}", self.port) })
-    }
-
-    fn finish(self: Box<Self>) -> Result<(), String> {
-        self.progress.stop.store(true, Ordering::SeqCst);
-        self.waker.wake();
-        self.thread
-            .join()
-            .map_err(|_| "the simulator panicked".to_owned())?;
-        self.progress.outcome()
     }
 }
