@@ -13,6 +13,8 @@ CARGO      ?= cargo
 INSTALL    ?= install
 DEMO_PORT  ?= 16421
 FUZZ_SECONDS ?= 60
+# Nearly all tests wait, for a deadline or for another process.
+TEST_THREADS ?= 8
 SOAK_SECONDS ?= 600
 SOAK_SEED    ?= 1
 FUZZ_TARGETS ?= $(notdir $(basename $(wildcard $(TOP)/tests/fuzz/fuzz_targets/*.rs)))
@@ -39,7 +41,7 @@ run: build ## build and start the daemon with simulated PDUs on 127.0.0.1, and s
 	@PDUDAEMON=$(RELEASE)/pdudaemon PDUCLIENT=$(RELEASE)/pduclient DEMO_PORT=$(DEMO_PORT) $(TOP)/packaging/run-demo.sh
 
 test: rust test-deps ## all tests that need neither a virtual machine nor a browser
-	cd $(TOP) && $(CARGO) test --locked
+	cd $(TOP) && RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --locked
 
 test-deps: ## the programs the tests start: installs what is missing (root or sudo)
 	$(TOP)/packaging/test-deps.sh
