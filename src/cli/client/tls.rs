@@ -22,19 +22,19 @@ pub(super) const OPTIONS: [Opt; 4] = [
         None,
         "tls",
         None,
-        "speak TLS [$PDUDAEMON_TLS]; --ca and --cert say so, too",
+        "speak TLS, as --ca and --cert do [$PDUDAEMON_TLS]",
     ),
     opt(
         None,
         "ca",
         Some("FILE"),
-        "whom to trust: authorities or the daemon's own certificate [$PDUDAEMON_CA, else the system's]",
+        "the authorities to trust [$PDUDAEMON_CA, else the system's]",
     ),
     opt(
         None,
         "cert",
         Some("FILE"),
-        "your own certificate, which stands for the token of its name [$PDUDAEMON_CERT]",
+        "your certificate, with the rights of its token [$PDUDAEMON_CERT]",
     ),
     opt(
         None,
