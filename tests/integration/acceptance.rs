@@ -1,5 +1,5 @@
-//! Upstream's own acceptance scenario against our binaries: a reboot by every way in, with
-//! commands that append to a file, and the file reads exactly off, on for each.
+//! A reboot switches an outlet off and then on, once each, whichever way in a client takes. This is
+//! the Python project's own acceptance scenario: commands append to a file, and the file is read.
 
 use crate::daemon::{Lab, stderr, stdout};
 use serde_json::{Value, json};

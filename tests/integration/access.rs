@@ -1,5 +1,5 @@
-//! Who may do what, line by line, over HTTP, the line protocol and the Unix socket, against the
-//! running daemon; and requests that a browser was tricked into.
+//! Nobody does more than the config allows: over HTTP, the line protocol and the Unix socket, with
+//! and without a token. A page that tricks a browser into a request switches nothing.
 
 use crate::daemon::{Daemon, Lab, PATIENCE, read_all, read_response, show, stderr, talk};
 use rustix::process::Signal;

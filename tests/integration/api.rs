@@ -1,4 +1,5 @@
-//! The API over real sockets: every answer is held against the document that the daemon serves.
+//! The API keeps to its document. The daemon serves that document, and the tests hold every answer
+//! over real sockets against it.
 
 use crate::daemon::wait_for;
 use crate::faults_http::Server;

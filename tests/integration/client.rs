@@ -1,5 +1,5 @@
-//! `pduclient` as a process: against a stub that speaks `/api/v1`, against one that speaks only
-//! what the Python program's daemon does, and against the daemon itself.
+//! `pduclient` asks what it is told to ask, shows what came of it, and ends with a status that says
+//! so. It meets a stub of `/api/v1`, a stub of the Python program's daemon, and the daemon itself.
 
 use crate::daemon::Lab;
 use crate::sim::port;

@@ -1,5 +1,5 @@
-//! The same cases against this program and against the Python one (PyPI `pdudaemon` 1.1.1), and
-//! every difference is one of `share/doc/differences.md`.
+//! This program does what the Python one (PyPI `pdudaemon` 1.1.1) does, and every difference is one
+//! of `share/doc/differences.md`. The tests ask both the same.
 //!
 //! The Python program is looked for in `target/test-venv/bin`, where
 //! `make test-deps` installs it. Where it is not, only this program is

@@ -1,4 +1,6 @@
-//! The daemon killed in the middle of reboots, over and over, and started again.
+//! An outlet that a reboot switches off comes on again although the daemon is killed, and no reboot
+//! is done twice. The test kills the daemon in the middle of reboots, over and over, and starts it
+//! again.
 //!
 //! Two PDUs are local commands, two are network PDUs played by another process. All of them, and
 //! the clients, write one line per event to one log (appended, so that its order is the order in

@@ -1,4 +1,4 @@
-//! Many clients at once, each of which keeps its connection.
+//! The daemon serves many clients at once, each of which keeps its connection.
 
 use pdudaemon::config::Config;
 use pdudaemon::dispatch::{Dispatcher, Recover, Stop};

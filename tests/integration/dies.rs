@@ -1,5 +1,5 @@
-//! PDUs that die for a while in the middle of a queue, with a reboot under way; and networks that
-//! say everything twice.
+//! A PDU that dies in the middle of a queue leaves no board dark: clients are told, and a reboot
+//! under way gets its on when the PDU is back. A network that says everything twice costs nothing.
 
 use crate::daemon::{PATIENCE, wait_for};
 use crate::sim::fault::Fault;

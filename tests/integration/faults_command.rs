@@ -1,5 +1,5 @@
-//! Programs that go wrong: each ends within the deadline, in the right class, and the next call
-//! works.
+//! A program that fails tells how it ended, and whether it may have switched. What goes wrong for
+//! every program alike is in the fault matrix.
 
 use crate::transcript::Confirmed;
 use pdudaemon::driver::{Driver, DriverError, registry};

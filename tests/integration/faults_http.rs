@@ -1,4 +1,5 @@
-//! HTTP PDUs that misbehave: every fault ends in time, in its own words, and the next call works.
+//! An HTTP driver follows, trusts and believes no server further than it should, and reads what
+//! small web servers write. What goes wrong on every line alike is in the fault matrix.
 
 use crate::sim::http::{Incoming, answer};
 use crate::sim::port::{self, Served};

@@ -1,5 +1,5 @@
-//! Faults of serial PDUs on ptys: each ends within the deadline, in its own class, and the next
-//! call works.
+//! A serial board on a pty that goes wrong costs one call: the call ends within its deadline, in
+//! its own class, and the next one works. Boards behind a socket are in the fault matrix.
 
 use crate::faults_tcp::{FAULTS, build, long, under_fault};
 use crate::sim::fault::Fault;

@@ -1,5 +1,6 @@
-//! SNMP agents and networks that misbehave: each call ends in time, in the right class, and the
-//! next one works.
+//! An SNMP call ends in time and in the right class, takes no answer but its own, and sends a
+//! command again only where that is safe. What goes wrong on every line alike is in the fault
+//! matrix.
 
 use crate::sim::ber::{answer, answer_after, binding, refusal, request_id, with_request_id};
 use crate::sim::port::{self, Served};

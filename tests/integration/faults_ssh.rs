@@ -1,4 +1,5 @@
-//! SSH against OpenSSH's own server: logins, keys, and everything that goes wrong on the way.
+//! A driver over SSH logs in as the config says, trusts no other host key, shows no password, and
+//! keeps its one connection while there is work. The tests meet OpenSSH's own server.
 
 use crate::sim::sshd::{PASSWORD, Sshd, is_root};
 use crate::transcript::Confirmed;

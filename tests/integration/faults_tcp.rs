@@ -1,4 +1,5 @@
-//! Faults of raw TCP PDUs: each ends within the deadline, in its own class, and the next call works.
+//! A driver over raw TCP keeps its connection while there is work, and believes an answer only when
+//! it is that to its own question. What goes wrong on every line alike is in the fault matrix.
 
 use crate::daemon::wait_for;
 use crate::sim::fault::Fault;

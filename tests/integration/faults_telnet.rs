@@ -1,4 +1,5 @@
-//! Telnet PDUs: sessions that last, and everything that goes wrong.
+//! A driver over telnet finds its way through the menus, logs in once for a whole queue, and checks
+//! what came of each command. What goes wrong on every line alike is in the fault matrix.
 
 use crate::sim::apc::{ApcPdu, Behaviour, Layout};
 use crate::sim::port::Served;

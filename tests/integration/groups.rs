@@ -1,4 +1,5 @@
-//! An alias of several outlets: all off, pause, all on; whatever else is asked of them meanwhile.
+//! The outlets of an alias go off together, and on together after the pause, whatever else clients
+//! ask of them meanwhile.
 
 use crate::daemon::{Lab, get, http, talk, wait_for};
 use serde_json::{Value, json};

@@ -1,4 +1,5 @@
-//! Both protocols on one port, and what the network may throw at it.
+//! Both protocols are served on the one port, and nothing that the network brings stops the
+//! listener.
 
 use crate::daemon::{
     Daemon, Lab, connect, get, http, raise_descriptor_limit, read_all, read_response, show, talk,

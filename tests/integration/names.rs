@@ -1,4 +1,4 @@
-//! PDUs by name: a name that moves to another address is followed, and one that is gone is told.
+//! A PDU's name that moves to another address is followed, and one that is gone is told.
 
 use crate::daemon::{Daemon, Lab, PDUDAEMON};
 use crate::sim::rack::ROWS;

@@ -1,5 +1,5 @@
-//! The daemon as process 1, as in a container without an init: what commands leave behind is buried,
-//! and the exit statuses of the commands themselves are not lost.
+//! As process 1, in a container without an init, the daemon buries what commands leave behind, and
+//! loses no exit status of its own commands.
 
 use crate::daemon::{Daemon, Lab, PDUDAEMON, wait_for};
 use serde_json::json;

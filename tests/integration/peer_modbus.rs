@@ -1,4 +1,4 @@
-//! `modbustcp` against pymodbus's server, started here on a loopback port.
+//! `modbustcp` switches and reads what pymodbus's server serves, started here on a loopback port.
 
 use crate::faults_tcp::{build, long};
 use crate::transcript::Confirmed;

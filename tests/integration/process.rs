@@ -1,4 +1,5 @@
-//! The daemon as a process: options, exit statuses, the log, signals, secrets.
+//! The daemon starts as its options say, ends with a status that says why, obeys its signals, and
+//! shows no secret in its log.
 
 use crate::daemon::{Daemon, Lab, PDUDAEMON, http, run, stderr, stdout, wait_for};
 use rustix::process::Signal;

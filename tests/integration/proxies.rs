@@ -1,5 +1,5 @@
-//! Who is trusted behind proxies, line by line, with nginx as the proxy: one server for each way of
-//! putting a proxy in front of the daemon.
+//! Nobody is trusted for where a proxy stands. The tests go through the table line by line, with
+//! nginx as the proxy: one server for each way to put a proxy in front of the daemon.
 
 use crate::access::{ask_at, from, sha256};
 use crate::daemon::{Daemon, Lab, PATIENCE, read_all, read_response, wait_for};

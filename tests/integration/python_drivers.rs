@@ -1,5 +1,5 @@
-//! The Python program's drivers as second clients of the same simulators: the same bytes, but for
-//! the differences that are named here.
+//! Our drivers send what the Python program's drivers send to the same simulators, but for the
+//! differences that are named here.
 
 use crate::compat::python;
 use crate::daemon::wait_for;

@@ -1,5 +1,5 @@
-//! The config followed while the daemon runs: nothing is lost, nothing is done twice, and a file
-//! that cannot be used changes nothing.
+//! While the daemon follows a new config it loses nothing and does nothing twice, and a file that
+//! cannot be used changes nothing.
 
 use crate::daemon::{Daemon, Lab, get, http, wait_for};
 use rustix::process::Signal;

@@ -1,4 +1,4 @@
-//! The SNMP drivers against net-snmp's agent: v1, v2c and v3 with every pair of protocols.
+//! The SNMP drivers switch and read net-snmp's agent: v1, v2c and v3 with every pair of protocols.
 //!
 //! One agent serves all tests here; its outlets are `pass` scripts that keep a value in a file.
 

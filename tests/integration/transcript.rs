@@ -1,4 +1,5 @@
-//! Transcripts: recorded dialogues with a PDU, replayed by a simulator against the real driver.
+//! Each driver sends the bytes that its transcript has, and makes of the answers what the
+//! transcript says. A transcript is a recorded dialogue with a PDU; a simulator replays it.
 //!
 //! A file in `tests/data/transcripts/<transport>/` serves one dialect:
 //!

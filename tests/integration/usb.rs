@@ -1,4 +1,4 @@
-//! The USB drivers and the shipped program against emulated devices behind a real Linux USB stack:
+//! The USB drivers and the shipped program switch emulated devices behind a real Linux USB stack:
 //! only in the virtual machine of `make test-usb`, which runs these with `--include-ignored`.
 
 use crate::sim::usb::{Gadget, Identity, hub_bus, plug_into_hub, unplug_all, until};
