@@ -3,6 +3,7 @@
 
 use super::status::Report;
 use crate::config::PduConfig;
+use crate::driver::Outlets;
 use crate::request::Outlet;
 use std::collections::BTreeMap;
 
@@ -25,6 +26,9 @@ impl Shown {
         let mut sought: Vec<Outlet> = sought.skip_while(|id| has(id) == Some(true)).collect();
         let end = sought.first().cloned();
         let end = end.filter(|first| has(first) == Some(false));
+        // A table may begin anywhere and have gaps: only numbers that follow on each other count.
+        let is_gapless = matches!(pdu.outlets, Outlets::Within(_));
+        let is_counted = is_gapless || report.seen.values().any(|seen| *seen);
         if end.is_some() {
             sought.clear();
         }
@@ -32,7 +36,7 @@ impl Shown {
             let may_be = match has(outlet) {
                 Some(seen) => seen || all.is_some(),
                 // Behind the first number that it does not have come no others.
-                None => !end.as_ref().is_some_and(|end| {
+                None => !end.as_ref().filter(|_| is_gapless).is_some_and(|end| {
                     let numbers = outlet.number().zip(end.number());
                     numbers.is_some_and(|(number, end)| number > end)
                 }),
@@ -48,7 +52,7 @@ impl Shown {
             let name = || pdu.outlet_names.get(outlet).cloned();
             outlets.entry(outlet.clone()).or_insert_with(name);
         }
-        let is_known = all.is_some() || end.is_some();
+        let is_known = all.is_some() || (end.is_some() && is_counted);
         Self {
             count: is_known.then_some(outlets.len()),
             outlets,

@@ -65,7 +65,12 @@ pub enum Outlets {
         of: Box<Outlets>,
     },
     /// Those that a rule knows.
-    Rule(Arc<Parse>),
+    Rule {
+        /// The rule.
+        parse: Arc<Parse>,
+        /// Numbers that the PDU may be asked for, to learn which it has.
+        sought: Option<RangeInclusive<u32>>,
+    },
     /// One outlet, whatever it is called.
     Any,
 }
@@ -73,7 +78,21 @@ pub enum Outlets {
 impl Outlets {
     /// The outlets for which `parse` finds an id; its error says what it expected.
     pub fn rule(parse: impl Fn(&Outlet) -> Result<Outlet, String> + Send + Sync + 'static) -> Self {
-        Self::Rule(Arc::new(parse))
+        Self::Rule {
+            parse: Arc::new(parse),
+            sought: None,
+        }
+    }
+
+    /// The same of a PDU that has numbered its outlets, most likely from the first of these.
+    pub fn counted_from(self, first: u32) -> Self {
+        match self {
+            Self::Rule { parse, .. } => Self::Rule {
+                parse,
+                sought: Some(first..=u32::MAX),
+            },
+            other => other,
+        }
     }
 
     /// The outlet that a client means: with the text as given, for the driver, and with the one
@@ -92,7 +111,7 @@ impl Outlets {
                     .filter(|found| these.contains(found))
                     .ok_or_else(|| self.expected())
             }
-            Self::Rule(parse) => parse(outlet),
+            Self::Rule { parse, .. } => parse(outlet),
             Self::Any => Ok(outlet.clone().known_as("1")),
         };
         found.map_err(|expected| DriverError::NoSuchOutlet { expected })
@@ -100,12 +119,18 @@ impl Outlets {
 
     /// Those of which the PDU alone knows whether it has them, in the order in which to ask it.
     pub fn sought(&self) -> Vec<Outlet> {
-        let Self::Within(numbers) = self else {
+        let (Self::Within(numbers)
+        | Self::Rule {
+            sought: Some(numbers),
+            ..
+        }) = self
+        else {
             return Vec::new();
         };
         let numbers = numbers.clone().take(SOUGHT);
+        // By the key that all names of the outlet share.
         numbers
-            .map(|number| Outlet::new(number.to_string()))
+            .filter_map(|number| self.parse(&Outlet::new(number.to_string())).ok())
             .collect()
     }
 
@@ -122,7 +147,7 @@ impl Outlets {
         match self {
             Self::Range(numbers) | Self::Within(numbers) => *numbers.start(),
             Self::Listed { of, .. } => of.first(),
-            Self::Rule(_) | Self::Any => 1,
+            Self::Rule { .. } | Self::Any => 1,
         }
     }
 
@@ -162,7 +187,7 @@ impl Outlets {
                 1 => format!("outlet {}", in_words(these)),
                 _ => format!("outlets {}", in_words(these)),
             },
-            Self::Rule(_) => "an outlet of the PDU's own".to_owned(),
+            Self::Rule { .. } => "an outlet of the PDU's own".to_owned(),
             Self::Any => "any name".to_owned(),
         }
     }
@@ -173,7 +198,7 @@ impl Outlets {
         match self {
             Self::Range(numbers) => Some(numbers.clone().map(number).collect()),
             Self::Listed { these, .. } => Some(these.iter().cloned().collect()),
-            Self::Within(_) | Self::Rule(_) => None,
+            Self::Within(_) | Self::Rule { .. } => None,
             Self::Any => Some(vec![number(1)]),
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! One agent serves all tests here; its outlets are `pass` scripts that keep a value in a file.
 
+use crate::daemon::{Lab, wait_for};
 use crate::sim::ber::message_id;
 use crate::sim::port::{self, Served};
 use crate::transcript::Confirmed;
@@ -573,4 +574,36 @@ fn an_agent_that_restarts_or_is_replaced_costs_no_request() {
     counter.agent.store(other.port, Ordering::SeqCst);
     assert_eq!(driver.state(&outlet, soon()).map(drop), Ok(()));
     assert_eq!(counter.discoveries.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn what_outlets_an_agent_has_is_learned_from_it() {
+    let agent = agent();
+    let column = "1.3.6.1.4.1.3808.1.1.3.3.3.1.1.4.*";
+    let keys = |oid: &str| {
+        serde_json::json!({"driver": "snmpv2c", "ip": format!("127.0.0.1:{}", agent.port),
+            "community": "private", "oid": oid, "onsetting": 1, "offsetting": 2})
+    };
+    let mut v1 = keys(column);
+    v1["driver"] = "snmpv1".into();
+    v1["version"] = "1".into();
+    let lab = Lab::new();
+    let daemon = lab.start(serde_json::json!({
+        "v1": v1, "v2c": keys(column), "one": keys("1.3.6.1.4.1.3808.1.1.3.3.3.1.1.4.1"),
+        // It has none with the number 1: how many there are stays unknown, and an alias is listed.
+        "elsewhere": keys("1.3.6.1.2.1.105.1.1.1.3.*"),
+    }));
+    let counted = |pdu: &str| {
+        let (_, pdu) = daemon.api(
+            "GET",
+            &format!("/api/v1/pdus/{pdu}?refresh=3600"),
+            serde_json::Value::Null,
+        );
+        pdu["outlet_count"].as_u64()
+    };
+    for pdu in ["v1", "v2c"] {
+        wait_for("all outlets", || (counted(pdu) == Some(8)).then_some(()));
+    }
+    assert_eq!((counted("one"), counted("elsewhere")), (None, None));
+    daemon.stop();
 }

@@ -91,6 +91,15 @@ impl Control {
         })
     }
 
+    /// Does each number stand for an object of its own, so that the PDU can tell which it has?
+    pub(super) fn is_counted(&self) -> bool {
+        match self {
+            Self::Pattern(pattern) => pattern.text.contains('*'),
+            Self::Scalars(scalars) => !matches!(scalars.objects, PerOutlet::One(_)),
+            Self::Column(_) | Self::List { .. } => true,
+        }
+    }
+
     /// The objects of `outlet`.
     pub(super) fn plan(&self, outlet: &Outlet) -> Result<Plan, DriverError> {
         match self {

@@ -67,5 +67,6 @@ fn build(
             Access::Community(Community::new(community.reveal(), &[Version::V1])),
         ),
         control: Arc::new(Control::Pattern(pattern)),
+        shows_controls: false,
     }))
 }

@@ -100,6 +100,8 @@ const VERIFIED: &str = "frames of the Python program; net-snmp's snmpd; simulato
 struct SnmpPdu {
     session: Session,
     control: Arc<Control>,
+    /// The PDU has shown the control object of an outlet: one that it does not show is not there.
+    shows_controls: bool,
 }
 
 impl SnmpPdu {
@@ -108,8 +110,14 @@ impl SnmpPdu {
         let driver = Self {
             session,
             control: Arc::clone(&control),
+            shows_controls: false,
         };
+        let counted = control.is_counted();
         let outlets = Outlets::rule(move |outlet| control.find(outlet));
+        let outlets = match counted {
+            true => outlets.counted_from(1),
+            false => outlets,
+        };
         (Box::new(driver), outlets)
     }
 }
@@ -144,18 +152,26 @@ impl Driver for SnmpPdu {
         let plan = self.control.plan(outlet)?;
         let mut missing = None;
         for reading in &plan.readings {
-            match self.session.get(&reading.oid, deadline) {
-                Ok(Value::Missing(what)) => missing = Some(what),
+            let is_control = reading.oid == plan.on.0;
+            let what = match self.session.get(&reading.oid, deadline) {
+                Ok(Value::Missing(what)) => what,
                 // SNMPv1's way of saying the same.
-                Err(SnmpError::Status(2)) => missing = Some("noSuchName"),
+                Err(SnmpError::Status(2)) => "noSuchName",
                 read => {
                     let value = match plan.item {
                         None => read?,
                         Some(item) => Value::Integer(*item_of(&mut read_list(&read?)?, item)?),
                     };
+                    self.shows_controls |= is_control;
                     return Ok(reading.state(&value));
                 }
+            };
+            if is_control && self.shows_controls {
+                return Err(DriverError::NoSuchOutlet {
+                    expected: format!("one that the PDU has (it answers {what})"),
+                });
             }
+            missing = Some(what);
         }
         Err(DriverError::CannotRead(format!(
             "the PDU has no object that tells it ({})",
