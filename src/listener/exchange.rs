@@ -3,7 +3,7 @@
 
 use super::guard::Guard;
 use super::problem::{self, Problem};
-use super::response::{Asker, Response};
+use super::response::{HttpAsker, Response};
 use crate::access::{Caller, Denied};
 use crate::config::Alias;
 use crate::dispatch::{Dispatcher, Ticket};
@@ -28,12 +28,12 @@ pub(super) struct Operation {
     pub(super) path: &'static str,
     /// The names that its query may have.
     pub(super) parameters: &'static [&'static str],
-    pub(super) does: Does,
+    pub(super) does: Effect,
 }
 
 /// What an operation does.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Does {
+pub(super) enum Effect {
     /// It is carried out at once.
     Now(fn(Exchange)),
     /// The thread `lists` shows something. A response that was made so long before the client asked
@@ -52,7 +52,7 @@ pub(super) struct Exchange {
     pub(super) body: io::Result<Vec<u8>>,
     /// Who asks, and what they may do.
     pub(super) caller: Caller,
-    pub(super) asker: Asker,
+    pub(super) asker: HttpAsker,
     /// When the client asked.
     pub(super) at: Instant,
     pub(super) dispatcher: Arc<Dispatcher>,
@@ -185,7 +185,7 @@ impl Exchange {
         let presence = self.asker.presence();
         let waiting = Arc::new(Mutex::new(Some(self.asker)));
         // Whoever comes first takes the asker.
-        let respond = move |waiting: &Mutex<Option<Asker>>, ticket: &Ticket| {
+        let respond = move |waiting: &Mutex<Option<HttpAsker>>, ticket: &Ticket| {
             let asker = waiting
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)

@@ -1,6 +1,6 @@
 //! The first bytes of a connection, and request heads. Pure.
 
-use crate::config::Limits;
+use crate::config::{Limits, Protocols};
 use httparse::Status;
 use std::borrow::Cow;
 use std::fmt;
@@ -14,17 +14,6 @@ const HEADER: usize = 128;
 /// The header that tells tiny_http's side whose request it is. From clients it is refused.
 pub(super) const CLIENT_HEADER: &str = "X-Pdudaemon-Client";
 
-/// Which protocol a connection speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sniffed {
-    /// A request line of HTTP.
-    Http,
-    /// Anything else.
-    Line,
-    /// Could be either so far.
-    Undecided,
-}
-
 const METHODS: [&str; 9] = [
     "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT",
 ];
@@ -32,9 +21,9 @@ const METHODS: [&str; 9] = [
 /// Tells HTTP from the legacy line by the first bytes: a method, a space, and what begins a
 /// request target. A PDU may be called `GET`; its line goes on with an outlet, not with a slash.
 /// Other methods are known by the end of their line, which is no command.
-pub fn sniff(bytes: &[u8]) -> Sniffed {
+pub fn sniff(bytes: &[u8]) -> Protocols {
     if is_request_line(bytes) {
-        return Sniffed::Http;
+        return Protocols::Http;
     }
     let mut undecided = bytes.is_empty();
     for method in METHODS {
@@ -49,12 +38,12 @@ pub fn sniff(bytes: &[u8]) -> Sniffed {
         }
         match tail {
             [] | [b' '] => undecided = true,
-            [b' ', b'/' | b'*', ..] => return Sniffed::Http,
+            [b' ', b'/' | b'*', ..] => return Protocols::Http,
             [b' ', rest @ ..] => {
                 let absolute = b"http://";
                 if rest.len() >= absolute.len() {
                     if rest.starts_with(absolute) {
-                        return Sniffed::Http;
+                        return Protocols::Http;
                     }
                 } else {
                     undecided |= absolute.starts_with(rest);
@@ -64,9 +53,9 @@ pub fn sniff(bytes: &[u8]) -> Sniffed {
         }
     }
     if undecided {
-        Sniffed::Undecided
+        Protocols::Both
     } else {
-        Sniffed::Line
+        Protocols::Tcp
     }
 }
 
@@ -87,7 +76,7 @@ fn is_request_line(bytes: &[u8]) -> bool {
 
 /// A request head that may be handed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Head {
+pub struct RequestHead {
     /// Bytes of the head, the empty line included.
     pub length: usize,
     /// Bytes of the body behind it.
@@ -160,7 +149,7 @@ pub(super) const fn refusal(status: u16, why: &'static str) -> Refusal {
 
 /// Reads a request head; `None` while it is not complete. Refuses what could be read in two ways
 /// further on: two lengths, a length and chunks, bytes that are not ASCII.
-pub fn request(bytes: &[u8], limits: &Limits) -> Result<Option<Head>, Refusal> {
+pub fn request(bytes: &[u8], limits: &Limits) -> Result<Option<RequestHead>, Refusal> {
     let mut few = [httparse::EMPTY_HEADER; FEW_HEADERS];
     let mut many = Vec::new();
     let headers = match few.get_mut(..limits.headers) {
@@ -259,7 +248,7 @@ pub fn request(bytes: &[u8], limits: &Limits) -> Result<Option<Head>, Refusal> {
         add(&[b"Content-Length: ", body.to_string().as_bytes(), b"\r\n"]);
     }
     let used = if is_body_used { body } else { 0 };
-    Ok(Some(Head {
+    Ok(Some(RequestHead {
         length,
         body,
         is_body_used,
@@ -276,7 +265,7 @@ pub fn request(bytes: &[u8], limits: &Limits) -> Result<Option<Head>, Refusal> {
 mod tests {
     use super::*;
 
-    fn read(bytes: &[u8]) -> Result<Option<Head>, Refusal> {
+    fn read(bytes: &[u8]) -> Result<Option<RequestHead>, Refusal> {
         request(bytes, &Limits::default())
     }
 
@@ -287,7 +276,7 @@ mod tests {
         assert_eq!(refusal.word(), "buffer");
         let response = "HTTP/1.1 503 Service Unavailable\r\n\
                         Content-Type: text/plain; charset=utf-8\r\nContent-Length: 26\r\n\
-                        Connection: close\r\n\r\nInvalid request: too many\n";
+                        ClientConnection: close\r\n\r\nInvalid request: too many\n";
         assert_eq!(refusal.response(), response);
     }
 
@@ -342,7 +331,7 @@ mod tests {
             "QUERY /x HTTP/1.1\r\n",
             "PRI * HTTP/2.0\r\n\r\n",
         ] {
-            assert_eq!(sniff(http.as_bytes()), Sniffed::Http, "{http}");
+            assert_eq!(sniff(http.as_bytes()), Protocols::Http, "{http}");
         }
         for line in [
             "pdu 1 on",
@@ -356,10 +345,10 @@ mod tests {
             "pdu HTTP/1 on\r\n",
             "pdu 1 on\nQUERY /x HTTP/1.1\r\n",
         ] {
-            assert_eq!(sniff(line.as_bytes()), Sniffed::Line, "{line}");
+            assert_eq!(sniff(line.as_bytes()), Protocols::Tcp, "{line}");
         }
         for short in ["", "G", "GET", "GET ", "PO", "GET ht", "DELETE"] {
-            assert_eq!(sniff(short.as_bytes()), Sniffed::Undecided, "{short}");
+            assert_eq!(sniff(short.as_bytes()), Protocols::Both, "{short}");
         }
     }
 

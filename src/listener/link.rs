@@ -1,7 +1,7 @@
 //! The private connection to tiny_http: it carries the requests of all clients, one behind the
 //! other, and nothing comes back on it. Answers go to the clients' sockets.
 
-use super::response::Asker;
+use super::response::HttpAsker;
 use rustix::event::epoll;
 use rustix::fd::OwnedFd;
 use std::collections::HashMap;
@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+/// What it is called in the front's epoll.
+pub(super) const TOKEN: u64 = 1023;
 /// How long tiny_http may take to accept the connection.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Requests of one round of the front go out together, but not more than this at a time.
@@ -20,25 +22,25 @@ const FULL: usize = 8 * 1024;
 /// The requests on their way through tiny_http: who asked, by the numbers of their connections.
 #[derive(Debug, Default)]
 pub(super) struct Underway {
-    askers: Mutex<HashMap<u64, (Asker, usize)>>,
+    askers: Mutex<HashMap<u64, (HttpAsker, usize)>>,
     /// The memory that the requests of all askers take up; it changes under the lock.
     size: AtomicUsize,
 }
 
 impl Underway {
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, (Asker, usize)>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, (HttpAsker, usize)>> {
         self.askers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A request that takes up this much is on its way.
-    fn add(&self, number: u64, asker: Asker, size: usize) {
+    fn add(&self, number: u64, asker: HttpAsker, size: usize) {
         let mut askers = self.lock();
         self.size.fetch_add(size, Ordering::Relaxed);
         askers.insert(number, (asker, size));
     }
 
     /// The asker of the request that has arrived.
-    pub(super) fn take(&self, number: u64) -> Option<Asker> {
+    pub(super) fn take(&self, number: u64) -> Option<HttpAsker> {
         let mut askers = self.lock();
         let (asker, size) = askers.remove(&number)?;
         self.size.fetch_sub(size, Ordering::Relaxed);
@@ -46,7 +48,7 @@ impl Underway {
     }
 
     /// All askers, whose requests will not arrive.
-    fn take_all(&self) -> HashMap<u64, (Asker, usize)> {
+    fn take_all(&self) -> HashMap<u64, (HttpAsker, usize)> {
         let mut askers = self.lock();
         self.size.store(0, Ordering::Relaxed);
         std::mem::take(&mut askers)
@@ -55,23 +57,20 @@ impl Underway {
 
 /// The front's end of the connection.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(super) struct HttpLink {
     socket: PathBuf,
     underway: Arc<Underway>,
-    token: u64,
     stream: Option<UnixStream>,
     output: Vec<u8>,
     waits_for_room: bool,
 }
 
-impl Link {
-    /// A connection to the server on `socket`, which finds the askers in `underway`. It has this
-    /// token in the front's epoll.
-    pub(super) fn new(socket: PathBuf, underway: Arc<Underway>, token: u64) -> Self {
+impl HttpLink {
+    /// A connection to the server on `socket`, which finds the askers in `underway`.
+    pub(super) fn new(socket: PathBuf, underway: Arc<Underway>) -> Self {
         Self {
             socket,
             underway,
-            token,
             stream: None,
             output: Vec::new(),
             waits_for_room: false,
@@ -90,7 +89,7 @@ impl Link {
         &mut self,
         epoll: &OwnedFd,
         number: u64,
-        asker: Asker,
+        asker: HttpAsker,
         size: usize,
         request: [&[u8]; 3],
     ) -> io::Result<()> {
@@ -107,7 +106,7 @@ impl Link {
     fn put(&mut self, epoll: &OwnedFd, request: [&[u8]; 3]) -> io::Result<()> {
         if self.stream.is_none() {
             let stream = connect(&self.socket)?;
-            let data = epoll::EventData::new_u64(self.token);
+            let data = epoll::EventData::new_u64(TOKEN);
             epoll::add(epoll, &stream, data, epoll::EventFlags::IN)?;
             self.stream = Some(stream);
         }
@@ -141,7 +140,7 @@ impl Link {
             self.waits_for_room = waits_for_room;
             let mut interest = epoll::EventFlags::IN;
             interest.set(epoll::EventFlags::OUT, waits_for_room);
-            let data = epoll::EventData::new_u64(self.token);
+            let data = epoll::EventData::new_u64(TOKEN);
             epoll::modify(epoll, stream, data, interest)?;
         }
         Ok(())
@@ -149,7 +148,7 @@ impl Link {
 
     /// Gives the connection up; the next request makes another. The numbers and the askers whose
     /// requests were lost with it: the server does not find them any more.
-    pub(super) fn cut(&mut self) -> Vec<(u64, Asker)> {
+    pub(super) fn cut(&mut self) -> Vec<(u64, HttpAsker)> {
         self.stream = None;
         self.output.clear();
         self.waits_for_room = false;

@@ -4,7 +4,7 @@
 //! When several ask for the same at once, it makes one response for all of them, and none for a client
 //! that has left meanwhile.
 
-use super::exchange::{Does, Exchange, Operation, Query};
+use super::exchange::{Effect, Exchange, Operation, Query};
 use super::problem::{self, Problem};
 use super::pulse::Pulse;
 use super::response::Response;
@@ -97,7 +97,7 @@ impl Shared {
 
 /// Answers with one of the responses made last, or makes another.
 fn show(exchange: Exchange, made: &mut Vec<Shared>) {
-    let Does::Shows(age, make) = exchange.operation.does else {
+    let Effect::Shows(age, make) = exchange.operation.does else {
         return;
     };
     if exchange.asker.is_gone() {

@@ -20,6 +20,7 @@
 //! Invariant: knows `request`, `access` and `dispatch` (and `config`'s listener section); no driver.
 
 mod api;
+mod bell;
 mod exchange;
 mod front;
 mod guard;
@@ -45,12 +46,14 @@ use crate::access::Access;
 use crate::config::{DaemonConfig, Limits, Tls};
 use crate::dispatch::Dispatcher;
 use crate::transport::private::PrivateFolder;
-use front::{Bounds, Command, Front, Remote};
+use bell::{Bell, News};
+use front::Front;
 use guard::Guard;
 use http::HttpServer;
-use link::Underway;
+use link::{HttpLink, Underway};
 use lists::Lists;
 use log::{error, info};
+use pulse::Pulse;
 use routes::Router;
 use std::io;
 use std::sync::Arc;
@@ -60,7 +63,8 @@ use std::time::{Duration, Instant};
 /// The running listeners.
 pub struct Listeners {
     front: Option<JoinHandle<()>>,
-    remote: Remote,
+    bell: Arc<Bell>,
+    pulse: Pulse,
     http: HttpServer,
     router: Arc<Router>,
     private: PrivateFolder,
@@ -74,9 +78,6 @@ impl std::fmt::Debug for Listeners {
             .finish_non_exhaustive()
     }
 }
-
-/// Descriptors that are not for connections: PDUs' sessions, logs, locks.
-const RESERVED_DESCRIPTORS: u64 = 256;
 
 /// How long the threads may take to give their first sign of life.
 const FIRST_SIGN: Duration = Duration::from_secs(5);
@@ -101,24 +102,25 @@ impl Listeners {
             Arc::clone(&router),
             Arc::clone(&underway),
         )?;
-        let bounds = bounds(&config.limits);
+        let bell = Arc::new(Bell::new()?);
+        let pulse = Pulse::of("the listeners");
         let sockets = bound.into_iter().map(|(socket, _)| socket).collect();
-        let (front, remote) = Front::new(
+        let front = Front::new(
             sockets,
-            config.protocols,
-            bounds,
-            config.served_tls(),
+            config,
             Arc::clone(dispatcher),
             Arc::clone(&guard),
-            socket,
-            underway,
+            HttpLink::new(socket, underway),
+            Arc::clone(&bell),
+            pulse.clone(),
         )?;
         let front = std::thread::Builder::new()
             .name("front".into())
             .spawn(move || front.run())?;
         let mut listeners = Self {
             front: Some(front),
-            remote,
+            bell,
+            pulse,
             http,
             router,
             private,
@@ -156,13 +158,13 @@ impl Listeners {
 
     /// Keeps other bounds from now on.
     pub fn set_limits(&self, limits: &Limits) {
-        self.remote.tell(Command::Bounds(bounds(limits)));
+        self.bell.ring(News::Limits(*limits));
         self.router.guard.allow_wrong_tokens(limits.wrong_tokens);
     }
 
     /// Speaks TLS so with those who connect from now on.
     pub fn set_tls(&self, tls: Option<Tls>) {
-        self.remote.tell(Command::Tls(tls));
+        self.bell.ring(News::Tls(tls));
     }
 
     /// Other rules for who may do what, from the next request on.
@@ -183,11 +185,7 @@ impl Listeners {
 
     /// Those that have not given the sign of life that they were asked for.
     fn silent(&self) -> Vec<&'static str> {
-        let pulses = [
-            &self.remote.pulse,
-            &self.http.pulse,
-            &self.router.lists.pulse,
-        ];
+        let pulses = [&self.pulse, &self.http.pulse, &self.router.lists.pulse];
         let silent = pulses.into_iter().filter(|pulse| pulse.is_awaited());
         silent.map(|pulse| pulse.name).collect()
     }
@@ -196,14 +194,14 @@ impl Listeners {
     fn ask(&mut self) {
         // The front passes the question on to HTTP, which must know of it by then.
         self.http.pulse.ask();
-        self.remote.pulse.ask();
-        self.remote.tell(Command::Live);
+        self.pulse.ask();
+        self.bell.ring(News::Live);
         self.router.lists.ask();
     }
 
     /// Takes no further requests; those under way still get their answers.
     pub fn drain(&self) {
-        self.remote.tell(Command::Drain);
+        self.bell.ring(News::Drain);
     }
 
     /// Waits until every client has its answer, at most until `patience` is over, and ends.
@@ -215,29 +213,11 @@ impl Listeners {
         while !front.is_finished() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(2));
         }
-        self.remote.tell(Command::End);
+        self.bell.ring(News::End);
         if front.join().is_err() {
             error!("the listener ended in a panic: this is a bug");
         }
         self.http.stop();
         drop(self.private);
     }
-}
-
-fn bounds(limits: &Limits) -> Bounds {
-    Bounds {
-        connections: limits.connections.unwrap_or_else(most_connections),
-        limits: *limits,
-    }
-}
-
-/// As many connections as the descriptor limit allows.
-fn most_connections() -> usize {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile)
-        .current
-        .unwrap_or(1 << 20);
-    let most = limit.saturating_sub(RESERVED_DESCRIPTORS);
-    usize::try_from(most)
-        .unwrap_or(usize::MAX)
-        .clamp(16, 20_000)
 }

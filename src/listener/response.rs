@@ -1,8 +1,8 @@
 //! A response, and the one way back to the client: neither `http` nor a worker ever waits for a
 //! client.
 
-use super::head::Head;
-use super::wire::{Output, Wire};
+use super::head::RequestHead;
+use super::wire::{ClientWire, Outgoing};
 use crate::access::Peer;
 use log::debug;
 use serde::Serialize;
@@ -60,7 +60,7 @@ impl Response {
     }
 
     /// The bytes that the client gets.
-    fn print(self, version: HTTPVersion, to_head: bool) -> io::Result<Output> {
+    fn print(self, version: HTTPVersion, to_head: bool) -> io::Result<Outgoing> {
         let length = self.body.len();
         let headers = self.headers.iter().filter_map(|(name, value)| {
             // It refuses only text that is not ASCII; ours is.
@@ -73,20 +73,20 @@ impl Response {
             .with_chunked_threshold(usize::MAX)
             .raw_print(&mut bytes, version, &[], true, None)?;
         if to_head || matches!(self.status, 204 | 304) {
-            return Ok(Output::new(bytes, Arc::default()));
+            return Ok(Outgoing::new(bytes, Arc::default()));
         }
         if length <= SMALL {
             bytes.extend_from_slice(&self.body);
-            return Ok(Output::new(bytes, Arc::default()));
+            return Ok(Outgoing::new(bytes, Arc::default()));
         }
-        Ok(Output::new(bytes, self.body))
+        Ok(Outgoing::new(bytes, self.body))
     }
 }
 
 /// The client that asked, and the way back to it: any thread that has the response sends it, once.
 /// It keeps neither the request nor the connection.
-pub(super) struct Asker {
-    wire: Weak<Wire>,
+pub(super) struct HttpAsker {
+    wire: Weak<ClientWire>,
     /// The other end of the connection.
     pub(super) peer: Peer,
     version: HTTPVersion,
@@ -94,8 +94,8 @@ pub(super) struct Asker {
     is_answered: bool,
 }
 
-impl Asker {
-    pub(super) fn new(wire: &Arc<Wire>, peer: Peer, head: &Head) -> Self {
+impl HttpAsker {
+    pub(super) fn new(wire: &Arc<ClientWire>, peer: Peer, head: &RequestHead) -> Self {
         Self {
             wire: Arc::downgrade(wire),
             peer,
@@ -143,7 +143,7 @@ impl Asker {
     }
 }
 
-impl Drop for Asker {
+impl Drop for HttpAsker {
     /// Nobody waits for ever.
     fn drop(&mut self) {
         if !self.is_answered {
@@ -152,7 +152,7 @@ impl Drop for Asker {
     }
 }
 
-impl std::fmt::Debug for Asker {
+impl std::fmt::Debug for HttpAsker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Asker").finish_non_exhaustive()
     }

@@ -14,16 +14,16 @@
 //! Invariant: nothing under `/api` switches by GET.
 
 use super::api::{many, pdus, requests, targets};
-use super::exchange::{Does, Exchange, Operation, Query, decoded};
+use super::exchange::{Effect, Exchange, Operation, Query, decoded};
 use super::guard::{self, Guard};
 use super::lists::Lists;
 use super::problem::{self, Problem};
-use super::response::{Asker, Response};
+use super::response::{HttpAsker, Response};
 use super::{health, page, power};
 use crate::access::{Caller, Denied, DeniedKind, Peer};
 use crate::dispatch::Dispatcher;
 use crate::request::{Action, Switch};
-use Does::{Now, Shows};
+use Effect::{Now, Shows};
 use log::debug;
 use serde_json::json;
 use std::sync::Arc;
@@ -84,7 +84,7 @@ const fn old(path: &'static str, handler: fn(Exchange)) -> Operation {
     operation("GET", path, power::PARAMETERS, handler)
 }
 
-const fn get(path: &'static str, parameters: &'static [&'static str], does: Does) -> Operation {
+const fn get(path: &'static str, parameters: &'static [&'static str], does: Effect) -> Operation {
     Operation {
         method: "GET",
         path,
@@ -123,7 +123,7 @@ pub(super) struct Router {
 
 impl Router {
     /// Starts the operation that the client asks for, or refuses at once. Never blocks.
-    pub(super) fn serve(&self, mut request: tiny_http::Request, asker: Asker) {
+    pub(super) fn serve(&self, mut request: tiny_http::Request, asker: HttpAsker) {
         let mut body = Vec::new();
         // The front has seen it whole and within bounds: it ends where its length says.
         let body = request.as_reader().read_to_end(&mut body).map(|_| body);

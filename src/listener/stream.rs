@@ -18,11 +18,11 @@ const RECORD: usize = 16 * 1024;
 pub(super) struct ClientStream {
     socket: Socket,
     /// There from the moment the client asks for TLS.
-    tls: OnceLock<Box<Mutex<Session>>>,
+    tls: OnceLock<Box<Mutex<TlsSession>>>,
 }
 
 /// One client's TLS.
-struct Session {
+struct TlsSession {
     tls: ServerConnection,
     /// So many bytes of the last write are encrypted and not all out.
     owed: usize,
@@ -51,7 +51,7 @@ impl ClientStream {
         }
     }
 
-    fn session(&self) -> Option<MutexGuard<'_, Session>> {
+    fn session(&self) -> Option<MutexGuard<'_, TlsSession>> {
         let session = self.tls.get()?;
         Some(session.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -77,7 +77,9 @@ impl ClientStream {
     pub(super) fn shake(&self, config: &Arc<ServerConfig>, read: &[u8]) -> io::Result<Shaken> {
         if self.tls.get().is_none() {
             let tls = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
-            let _ = self.tls.set(Box::new(Mutex::new(Session { tls, owed: 0 })));
+            let _ = self
+                .tls
+                .set(Box::new(Mutex::new(TlsSession { tls, owed: 0 })));
         }
         let Some(mut session) = self.session() else {
             return Ok(Shaken::Waiting);
@@ -108,7 +110,7 @@ impl ClientStream {
     }
 }
 
-impl Session {
+impl TlsSession {
     fn shake(&mut self, socket: &Socket, mut read: &[u8]) -> io::Result<Shaken> {
         if read.is_empty() {
             match self.tls.read_tls(&mut &*socket) {

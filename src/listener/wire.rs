@@ -4,21 +4,21 @@
 //! the front's. The front is woken only when there is something for it to do: a rest to send, a
 //! further request that has come already, a connection to close.
 
+use super::bell::{Bell, News};
 use super::stream::ClientStream;
-use rustix::fd::OwnedFd;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// Bytes on their way to a client: what is written first, then a body that others may share.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Output {
+pub(super) struct Outgoing {
     bytes: Vec<u8>,
     body: Arc<[u8]>,
     sent: usize,
 }
 
-impl Output {
+impl Outgoing {
     pub(super) fn new(bytes: Vec<u8>, body: Arc<[u8]>) -> Self {
         Self {
             bytes,
@@ -83,7 +83,7 @@ impl Output {
 }
 
 /// Whose turn it is on a connection.
-enum Turn {
+enum WhoseTurn {
     /// The client's: nothing is asked.
     Client,
     /// The server's. The front wants to hear of the answer at once, or not before it has another
@@ -93,50 +93,50 @@ enum Turn {
         late: Option<(Instant, Box<dyn FnOnce() + Send>)>,
     },
     /// The front's: this was answered, with what the client has not taken yet.
-    Front { at: Instant, rest: Output },
+    Front { at: Instant, rest: Outgoing },
 }
 
 /// What the front finds when it looks.
 #[derive(Debug)]
-pub(super) enum Found {
+pub(super) enum Looked {
     /// Nothing was asked.
     Nothing,
-    /// The answer has not come; one is to be given at the latest then, see [`Wire::late`].
+    /// The answer has not come; one is to be given at the latest then, see [`ClientWire::late`].
     Waiting(Option<Instant>),
     /// It came then, and this of it is still to be sent.
-    Answered(Instant, Output),
+    Answered(Instant, Outgoing),
 }
 
 /// One client's connection.
-pub(super) struct Wire {
+pub(super) struct ClientWire {
     id: u64,
     pub(super) stream: ClientStream,
-    turn: Mutex<Turn>,
-    waker: Arc<Waker>,
+    turn: Mutex<WhoseTurn>,
+    bell: Arc<Bell>,
 }
 
-impl Wire {
-    pub(super) fn new(id: u64, stream: ClientStream, waker: &Arc<Waker>) -> Self {
+impl ClientWire {
+    pub(super) fn new(id: u64, stream: ClientStream, bell: &Arc<Bell>) -> Self {
         Self {
             id,
             stream,
-            turn: Mutex::new(Turn::Client),
-            waker: Arc::clone(waker),
+            turn: Mutex::new(WhoseTurn::Client),
+            bell: Arc::clone(bell),
         }
     }
 
-    fn turn(&self) -> MutexGuard<'_, Turn> {
+    fn turn(&self) -> MutexGuard<'_, WhoseTurn> {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A request goes to the server.
     pub(super) fn ask(&self, wakes: bool) {
-        *self.turn() = Turn::Server { wakes, late: None };
+        *self.turn() = WhoseTurn::Server { wakes, late: None };
     }
 
     /// From now on no answer is taken.
     pub(super) fn give_up(&self) {
-        let before = std::mem::replace(&mut *self.turn(), Turn::Client);
+        let before = std::mem::replace(&mut *self.turn(), WhoseTurn::Client);
         // Not under the lock: what is dropped may hold the last of an asker.
         drop(before);
     }
@@ -144,43 +144,43 @@ impl Wire {
     /// The client's patience: `late` gives the answer at `until`. It goes with the answer, or with
     /// the client.
     pub(super) fn answer_by(&self, until: Instant, answer: Box<dyn FnOnce() + Send>) {
-        if let Turn::Server { late, .. } = &mut *self.turn() {
+        if let WhoseTurn::Server { late, .. } = &mut *self.turn() {
             *late = Some((until, answer));
         }
-        self.waker.wake(self.id);
+        self.bell.ring(News::Look(self.id));
     }
 
     /// What is to give the answer now.
     pub(super) fn late(&self, now: Instant) -> Option<Box<dyn FnOnce() + Send>> {
         match &mut *self.turn() {
-            Turn::Server { late, .. } => late
+            WhoseTurn::Server { late, .. } => late
                 .take_if(|(until, _)| *until <= now)
                 .map(|(_, late)| late),
-            Turn::Client | Turn::Front { .. } => None,
+            WhoseTurn::Client | WhoseTurn::Front { .. } => None,
         }
     }
 
     /// Takes what the answer left to do; when it has not come, it shall wake the front.
-    pub(super) fn look(&self, shall_wake: bool) -> Found {
+    pub(super) fn look(&self, shall_wake: bool) -> Looked {
         let mut turn = self.turn();
         match &mut *turn {
-            Turn::Client => Found::Nothing,
-            Turn::Server { wakes, late } => {
+            WhoseTurn::Client => Looked::Nothing,
+            WhoseTurn::Server { wakes, late } => {
                 *wakes |= shall_wake;
-                Found::Waiting(late.as_ref().map(|(until, _)| *until))
+                Looked::Waiting(late.as_ref().map(|(until, _)| *until))
             }
-            Turn::Front { at, rest } => {
-                let found = Found::Answered(*at, std::mem::take(rest));
-                *turn = Turn::Client;
+            WhoseTurn::Front { at, rest } => {
+                let found = Looked::Answered(*at, std::mem::take(rest));
+                *turn = WhoseTurn::Client;
                 found
             }
         }
     }
 
     /// Gives the answer that is waited for; false when nobody does.
-    pub(super) fn answer(&self, mut output: Output) -> bool {
+    pub(super) fn answer(&self, mut output: Outgoing) -> bool {
         let mut turn = self.turn();
-        let Turn::Server { wakes, .. } = *turn else {
+        let WhoseTurn::Server { wakes, .. } = *turn else {
             return false;
         };
         // Under the lock: a client may ask again as soon as it has the last byte, and the front
@@ -188,7 +188,7 @@ impl Wire {
         let taken = output.write_to(&self.stream, usize::MAX);
         let wakes = wakes || !output.is_empty();
         let fine = taken.is_ok();
-        let answered = Turn::Front {
+        let answered = WhoseTurn::Front {
             at: Instant::now(),
             rest: output,
         };
@@ -196,88 +196,51 @@ impl Wire {
         drop(turn);
         drop(before);
         if wakes {
-            self.waker.wake(self.id);
+            self.bell.ring(News::Look(self.id));
         }
         fine
     }
 }
 
-impl std::fmt::Debug for Wire {
+impl std::fmt::Debug for ClientWire {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Wire").finish_non_exhaustive()
-    }
-}
-
-/// Wakes the front for connections.
-#[derive(Debug)]
-pub(super) struct Waker {
-    event: Arc<OwnedFd>,
-    ids: Mutex<Vec<u64>>,
-}
-
-impl Waker {
-    pub(super) fn new(event: &Arc<OwnedFd>) -> Self {
-        Self {
-            event: Arc::clone(event),
-            ids: Mutex::default(),
-        }
-    }
-
-    fn ids(&self) -> MutexGuard<'_, Vec<u64>> {
-        self.ids.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn wake(&self, id: u64) {
-        let mut ids = self.ids();
-        ids.push(id);
-        let is_first = ids.len() == 1;
-        drop(ids);
-        if is_first {
-            let _ = rustix::io::write(&*self.event, &1u64.to_ne_bytes());
-        }
-    }
-
-    /// Those to look at.
-    pub(super) fn woken(&self) -> Vec<u64> {
-        std::mem::take(&mut *self.ids())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::event::{EventfdFlags, eventfd};
     use std::io::Read;
     use std::os::unix::net::UnixStream;
 
-    fn wire() -> (Wire, UnixStream, Arc<Waker>) {
+    fn wire() -> (ClientWire, UnixStream, Arc<Bell>) {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         ours.set_nonblocking(true).expect("non-blocking");
-        let event = eventfd(0, EventfdFlags::NONBLOCK).expect("an eventfd");
-        let waker = Arc::new(Waker::new(&Arc::new(event)));
+        let bell = Arc::new(Bell::new().expect("an eventfd"));
         (
-            Wire::new(7, ClientStream::new(ours.into()), &waker),
+            ClientWire::new(7, ClientStream::new(ours.into()), &bell),
             theirs,
-            waker,
+            bell,
         )
     }
 
     #[test]
     fn an_answer_is_taken_once_and_only_when_one_is_waited_for() {
-        let (wire, mut theirs, waker) = wire();
-        let output = || Output::new(b"head ".to_vec(), b"body".as_slice().into());
+        let (wire, mut theirs, bell) = wire();
+        let output = || Outgoing::new(b"head ".to_vec(), b"body".as_slice().into());
         assert!(!wire.answer(output()), "nothing was asked");
         wire.ask(false);
-        assert!(matches!(wire.look(false), Found::Waiting(None)));
+        assert!(matches!(wire.look(false), Looked::Waiting(None)));
         assert!(wire.answer(output()));
         assert!(!wire.answer(output()), "answered twice");
-        assert!(waker.woken().is_empty(), "nothing is left to do");
-        assert!(matches!(wire.look(false), Found::Answered(_, rest) if rest.is_empty()));
-        assert!(matches!(wire.look(false), Found::Nothing));
+        assert!(bell.news().is_empty(), "nothing is left to do");
+        assert!(matches!(wire.look(false), Looked::Answered(_, rest) if rest.is_empty()));
+        assert!(matches!(wire.look(false), Looked::Nothing));
         wire.ask(false);
         wire.look(true);
         assert!(wire.answer(output()));
-        assert_eq!(waker.woken(), [7]);
+        assert_eq!(bell.news(), [News::Look(7)]);
         wire.ask(false);
         wire.give_up();
         assert!(!wire.answer(output()), "given up");
@@ -289,25 +252,25 @@ mod tests {
 
     #[test]
     fn an_answer_that_takes_too_long_is_given_when_patience_is_over() {
-        let (wire, _theirs, waker) = wire();
+        let (wire, _theirs, bell) = wire();
         let now = Instant::now();
         let until = now + std::time::Duration::from_secs(9);
         let is_held = Arc::new(());
-        let answer_by = |wire: &Wire| {
+        let answer_by = |wire: &ClientWire| {
             let held = Arc::clone(&is_held);
             wire.answer_by(until, Box::new(move || drop(held)));
         };
         wire.ask(false);
         answer_by(&wire);
-        assert_eq!(waker.woken(), [7], "the front has to know");
-        assert!(matches!(wire.look(false), Found::Waiting(Some(at)) if at == until));
+        assert_eq!(bell.news(), [News::Look(7)], "the front has to know");
+        assert!(matches!(wire.look(false), Looked::Waiting(Some(at)) if at == until));
         assert!(wire.late(now).is_none());
         wire.late(until).expect("it is time")();
         assert!(wire.late(until).is_none(), "once");
         // It goes with an answer, with a refusal, and with the client.
         for end in [
-            |wire: &Wire| assert!(wire.answer(Output::default())),
-            Wire::give_up,
+            |wire: &ClientWire| assert!(wire.answer(Outgoing::default())),
+            ClientWire::give_up,
         ] {
             wire.ask(false);
             answer_by(&wire);
@@ -323,12 +286,12 @@ mod tests {
 
     #[test]
     fn what_a_slow_reader_leaves_is_the_fronts() {
-        let (wire, mut theirs, waker) = wire();
+        let (wire, mut theirs, bell) = wire();
         let body: Arc<[u8]> = (0..=255u8).cycle().take(4 << 20).collect();
         wire.ask(false);
-        assert!(wire.answer(Output::new(b"head".to_vec(), Arc::clone(&body))));
-        assert_eq!(waker.woken(), [7]);
-        let Found::Answered(_, mut rest) = wire.look(false) else {
+        assert!(wire.answer(Outgoing::new(b"head".to_vec(), Arc::clone(&body))));
+        assert_eq!(bell.news(), [News::Look(7)]);
+        let Looked::Answered(_, mut rest) = wire.look(false) else {
             panic!("not answered");
         };
         assert!(!rest.is_empty());

@@ -1,10 +1,10 @@
 //! Letting clients in: as many as there may be, and as many of one address.
 
-use super::connection::{Connection, Phase};
+use super::connection::{ClientConnection, ClientPhase};
 use super::{ACCEPT_AGAIN, BREATH, FIRST_LISTENING, Front};
 use crate::access::{Origin, Peer, counted_as};
 use crate::listener::stream::ClientStream;
-use crate::listener::wire::Wire;
+use crate::listener::wire::ClientWire;
 use log::{debug, warn};
 use rustix::event::epoll;
 use rustix::fd::OwnedFd;
@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 const ACCEPTED_AT_ONCE: usize = 32;
 /// How long a connection may be without a request before it makes room for another one.
 const GRACE: Duration = Duration::from_secs(1);
+/// Descriptors that are not for connections: PDUs' sessions, logs, locks.
+const RESERVED_DESCRIPTORS: u64 = 256;
 /// So many of the connections that are due first are looked at for one that makes room.
 const LOOKED_AT: usize = 64;
 
@@ -27,6 +29,8 @@ pub(super) struct Acceptor {
     listening: Vec<(Socket, bool)>,
     /// Does the epoll tell of them?
     pub(super) is_open: bool,
+    /// As many connections as the descriptor limit allows.
+    pub(super) most: usize,
     per_ip: HashMap<IpAddr, usize>,
 }
 
@@ -44,6 +48,7 @@ impl Acceptor {
         Self {
             listening: listening.collect(),
             is_open: false,
+            most: most_connections(),
             per_ip: HashMap::new(),
         }
     }
@@ -113,7 +118,7 @@ impl Front {
             if !self.acceptor.is_open {
                 return;
             }
-            if self.clients.len() >= self.bounds.connections {
+            if self.clients.len() >= self.most_connections() {
                 if turn > 0 {
                     // Whether anybody waits is not known before the epoll tells so again.
                     return;
@@ -168,10 +173,10 @@ impl Front {
                 continue;
             };
             let is_answered = client.settle(false);
-            let says_nothing = client.phase == Phase::Line && client.input.is_empty();
+            let says_nothing = client.phase == ClientPhase::Line && client.input.is_empty();
             let may_go = matches!(
                 client.phase,
-                Phase::Handshake | Phase::Sniffing | Phase::Http
+                ClientPhase::Handshake | ClientPhase::Sniffing | ClientPhase::Http
             );
             if !says_nothing && !may_go {
                 continue;
@@ -188,7 +193,7 @@ impl Front {
                 return true;
             }
             // It goes where it belongs, and is not looked at first the next time.
-            let due = client.next_look(is_answered, now, &self.bounds.limits);
+            let due = client.next_look(is_answered, now, &self.limits);
             client.set_due(&mut self.timers, Some(due));
         }
         if let Some(id) = reader {
@@ -206,7 +211,7 @@ impl Front {
         let counted = ip.filter(|ip| !ip.is_loopback() && !self.guard.may_crowd(*ip));
         let counted = counted.map(counted_as);
         if let Some(ip) = counted {
-            let most = self.bounds.limits.connections_per_client;
+            let most = self.limits.connections_per_client;
             if let Err(count) = self.acceptor.count(ip, most) {
                 debug!(target: "pdud.listener", "{ip} has {count} connections: another one is refused");
                 self.dispatcher.metrics().refused("connections-per-client");
@@ -217,10 +222,10 @@ impl Front {
         self.next_id += 1;
         let data = epoll::EventData::new_u64(id);
         let added = epoll::add(&self.epoll, &stream, data, epoll::EventFlags::IN);
-        let phase = Phase::first(self.protocols);
-        let wire = Wire::new(id, ClientStream::new(stream), &self.waker);
-        let mut client = Connection::new(id, wire, peer, counted, phase);
-        let end = client.time_end(&self.bounds.limits);
+        let phase = ClientPhase::first(self.protocols);
+        let wire = ClientWire::new(id, ClientStream::new(stream), &self.bell);
+        let mut client = ClientConnection::new(id, wire, peer, counted, phase);
+        let end = client.time_end(&self.limits);
         client.set_due(&mut self.timers, Some(end));
         self.clients.insert(id, client);
         self.dispatcher.metrics().connected();
@@ -231,6 +236,17 @@ impl Front {
         // The request is usually there already.
         self.client_ready(id, epoll::EventFlags::IN);
     }
+}
+
+/// As many connections as the descriptor limit allows.
+fn most_connections() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile)
+        .current
+        .unwrap_or(1 << 20);
+    let most = limit.saturating_sub(RESERVED_DESCRIPTORS);
+    usize::try_from(most)
+        .unwrap_or(usize::MAX)
+        .clamp(16, 20_000)
 }
 
 /// A client that waits, which never blocks, and where it comes from.

@@ -2,7 +2,7 @@
 
 use crate::access::Peer;
 use crate::config::Limits;
-use crate::listener::wire::{Found, Output, Wire};
+use crate::listener::wire::{ClientWire, Looked, Outgoing};
 use rustix::event::epoll::EventFlags;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ pub(super) type Timers = BTreeSet<(Instant, u64)>;
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(super) enum ClientPhase {
     /// TLS begins.
     Handshake,
     /// The first bytes do not tell the protocol yet.
@@ -32,13 +32,13 @@ pub(super) enum Phase {
     Lingering,
 }
 
-pub(super) struct Connection {
+pub(super) struct ClientConnection {
     id: u64,
-    pub(super) wire: Arc<Wire>,
+    pub(super) wire: Arc<ClientWire>,
     pub(super) peer: Peer,
     /// The address that is counted.
     pub(super) ip: Option<IpAddr>,
-    pub(super) phase: Phase,
+    pub(super) phase: ClientPhase,
     /// What it has sent and nobody has taken.
     pub(super) input: Vec<u8>,
     /// Nothing has come yet: the first byte tells whether TLS is spoken.
@@ -46,7 +46,7 @@ pub(super) struct Connection {
     /// Its handshake waits for its turn.
     pub(super) is_in_line: bool,
     /// Bytes the client has not taken yet.
-    pub(super) output: Output,
+    pub(super) output: Outgoing,
     /// The client sends nothing more.
     pub(super) ended: bool,
     /// Close once `output` is out.
@@ -73,9 +73,15 @@ pub(super) struct Connection {
     pub(super) interest: EventFlags,
 }
 
-impl Connection {
+impl ClientConnection {
     /// A client that has said nothing; the epoll tells when it does.
-    pub(super) fn new(id: u64, wire: Wire, peer: Peer, ip: Option<IpAddr>, phase: Phase) -> Self {
+    pub(super) fn new(
+        id: u64,
+        wire: ClientWire,
+        peer: Peer,
+        ip: Option<IpAddr>,
+        phase: ClientPhase,
+    ) -> Self {
         Self {
             id,
             wire: Arc::new(wire),
@@ -85,7 +91,7 @@ impl Connection {
             input: Vec::new(),
             is_fresh: true,
             is_in_line: false,
-            output: Output::default(),
+            output: Outgoing::default(),
             ended: false,
             closing: false,
             invited: false,
@@ -106,12 +112,12 @@ impl Connection {
     pub(super) fn settle(&mut self, shall_wake: bool) -> bool {
         if self.asked {
             match self.wire.look(shall_wake) {
-                Found::Waiting(late) => {
+                Looked::Waiting(late) => {
                     self.late = late;
                     return false;
                 }
-                Found::Nothing => {}
-                Found::Answered(at, rest) => {
+                Looked::Nothing => {}
+                Looked::Answered(at, rest) => {
                     self.idle_since = self.idle_since.max(at);
                     self.rest_since = Some(at).filter(|_| !rest.is_empty());
                     self.output = rest;
@@ -119,7 +125,7 @@ impl Connection {
             }
             self.asked = false;
         }
-        self.phase != Phase::LineAsked
+        self.phase != ClientPhase::LineAsked
     }
 
     /// When its time is over, while it waits for no answer.
@@ -166,7 +172,7 @@ impl Connection {
     /// What the epoll shall tell of it.
     pub(super) fn waits_for(&self, limits: &Limits) -> EventFlags {
         let mut events = EventFlags::empty();
-        if self.phase == Phase::Handshake {
+        if self.phase == ClientPhase::Handshake {
             events.set(EventFlags::IN, !self.is_in_line);
             let owes = !self.is_in_line && self.wire.stream.owes_handshake();
             events.set(EventFlags::OUT, owes);
@@ -189,23 +195,21 @@ impl Connection {
 mod tests {
     use super::*;
     use crate::access::Origin;
+    use crate::listener::bell::Bell;
     use crate::listener::stream::ClientStream;
-    use crate::listener::wire::Waker;
-    use rustix::event::{EventfdFlags, eventfd};
     use std::os::unix::net::UnixStream;
     use std::time::Duration;
 
-    fn connection() -> Connection {
+    fn connection() -> ClientConnection {
         let (ours, _) = UnixStream::pair().expect("a pair");
-        let event = eventfd(0, EventfdFlags::NONBLOCK).expect("an eventfd");
-        let waker = Arc::new(Waker::new(&Arc::new(event)));
-        let wire = Wire::new(7, ClientStream::new(ours.into()), &waker);
+        let bell = Arc::new(Bell::new().expect("an eventfd"));
+        let wire = ClientWire::new(7, ClientStream::new(ours.into()), &bell);
         let peer = Peer {
             origin: Origin::Unix,
             to_loopback: false,
             certified: None,
         };
-        Connection::new(7, wire, peer, None, Phase::Http)
+        ClientConnection::new(7, wire, peer, None, ClientPhase::Http)
     }
 
     #[test]
@@ -236,7 +240,7 @@ mod tests {
         assert!(!client.settle(false));
         let now = client.idle_since + Duration::from_secs(1000);
         assert_eq!(client.next_look(false, now, &limits), now + limits.idle);
-        assert!(client.wire.answer(Output::default()));
+        assert!(client.wire.answer(Outgoing::default()));
         assert!(client.settle(false) && !client.asked);
         assert!(client.rest_since.is_none(), "it was taken whole");
     }

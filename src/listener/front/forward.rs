@@ -1,9 +1,9 @@
 //! Whole HTTP requests on their way to tiny_http, one at a time per client.
 
 use super::Front;
-use super::connection::{Phase, SMALL};
+use super::connection::{ClientPhase, SMALL};
 use crate::listener::head::{self, CLIENT_HEADER, refusal};
-use crate::listener::response::Asker;
+use crate::listener::response::HttpAsker;
 use log::error;
 use rustix::event::epoll;
 use std::io;
@@ -17,7 +17,7 @@ impl Front {
         };
         if !client.settle(true) {
             // Nothing yet, but it is known how long it may take at most.
-            let due = client.next_look(false, Instant::now(), &self.bounds.limits);
+            let due = client.next_look(false, Instant::now(), &self.limits);
             return client.set_due(&mut self.timers, Some(due));
         }
         if !self.flush(id) {
@@ -26,7 +26,7 @@ impl Front {
         let Some(client) = self.clients.get(&id) else {
             return;
         };
-        if client.phase != Phase::Http || client.closing {
+        if client.phase != ClientPhase::Http || client.closing {
             return;
         }
         if self.draining || !client.keeps_alive {
@@ -42,7 +42,7 @@ impl Front {
             return;
         };
         // What has come while a request is under way is looked at when that is answered.
-        if client.phase != Phase::Http || !client.settle(true) {
+        if client.phase != ClientPhase::Http || !client.settle(true) {
             return;
         }
         // A client that does not take its answers gets no further ones, and is let go after a while.
@@ -55,7 +55,7 @@ impl Front {
             }
             return;
         }
-        let limits = &self.bounds.limits;
+        let limits = &self.limits;
         let head = match head::request(&client.input, limits) {
             Err(refusal) => return self.refuse(id, &refusal),
             Ok(None) if client.ended => return self.close(id),
@@ -75,14 +75,14 @@ impl Front {
             }
             if let Some(client) = self.clients.get_mut(&id) {
                 client.wanted = head.length + head.body;
-                client.rest_is_missing(&mut self.timers, &self.bounds.limits);
+                client.rest_is_missing(&mut self.timers, &self.limits);
             }
             return;
         };
         if self.link.size() + head.size > limits.buffered {
             return self.refuse(id, &refusal(503, "too many requests are under way"));
         }
-        let asker = Asker::new(&client.wire, client.peer.clone(), &head);
+        let asker = HttpAsker::new(&client.wire, client.peer.clone(), &head);
         let more = client.input.len() > head.length + head.body;
         client.asked = true;
         client.invited = false;

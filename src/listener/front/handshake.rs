@@ -7,7 +7,7 @@
 //! served first: under a flood the old ones have mostly been given up.
 
 use super::Front;
-use super::connection::{Connection, Phase};
+use super::connection::{ClientConnection, ClientPhase};
 use crate::access::{Buckets, Origin};
 use crate::config::{Plain, Protocols, Tls};
 use crate::listener::stream::Shaken;
@@ -69,7 +69,7 @@ pub(super) fn begins(bytes: &[u8]) -> bool {
 }
 
 /// Must this client speak TLS, and does not?
-pub(super) fn is_missing(tls: Option<&Tls>, client: &Connection) -> bool {
+pub(super) fn is_missing(tls: Option<&Tls>, client: &ClientConnection) -> bool {
     let (Some(tls), Origin::Ip(ip)) = (tls, client.peer.origin) else {
         return false;
     };
@@ -94,7 +94,7 @@ impl Front {
             self.dispatcher.metrics().refused("handshakes-per-client");
             return self.close(id);
         }
-        client.phase = Phase::Handshake;
+        client.phase = ClientPhase::Handshake;
         client.set_due(&mut self.timers, Some(now + PATIENCE));
         if self.handshakes.all.len() >= MOST
             && let Some(oldest) = self.handshakes.all.first().copied()
@@ -159,9 +159,9 @@ impl Front {
         let result = if is_resumed { "resumed" } else { "full" };
         self.dispatcher.metrics().shook_hands(result);
         client.peer.certified = name;
-        client.phase = Phase::first(self.protocols);
+        client.phase = ClientPhase::first(self.protocols);
         client.idle_since = Instant::now();
-        let end = client.time_end(&self.bounds.limits);
+        let end = client.time_end(&self.limits);
         client.set_due(&mut self.timers, Some(end));
         self.watch(id);
         // The request may have come with the end of the handshake.
@@ -169,7 +169,7 @@ impl Front {
     }
 }
 
-impl Phase {
+impl ClientPhase {
     /// What a client does first, where these protocols are spoken.
     pub(super) fn first(protocols: Protocols) -> Self {
         match protocols {

@@ -17,24 +17,22 @@ mod forward;
 mod handshake;
 mod serve;
 
+use super::bell::{Bell, News};
 use super::guard::Guard;
 use super::head::refusal;
-use super::link::{Link, Underway};
+use super::link::{self, HttpLink};
 use super::pulse::Pulse;
-use super::wire::Waker;
-use crate::config::{Limits, Protocols, Tls};
+use crate::config::{DaemonConfig, Limits, Protocols, Tls};
 use crate::dispatch::Dispatcher;
 use accept::Acceptor;
-use connection::{Connection, Phase, Timers};
-use crossbeam_channel::{Receiver, Sender};
+use connection::{ClientConnection, ClientPhase, Timers};
 use handshake::Handshakes;
 use log::{info, warn};
-use rustix::event::{EventfdFlags, epoll, eventfd};
+use rustix::event::epoll;
 use rustix::fd::OwnedFd;
 use socket2::Socket;
 use std::collections::HashMap;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -45,61 +43,20 @@ const EVENTS: usize = 64;
 /// What is read at a time.
 const CHUNK: usize = 16 * 1024;
 
-/// The bounds the front keeps.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Bounds {
-    /// Most connections, for this machine.
-    pub(super) connections: usize,
-    pub(super) limits: Limits,
-}
-
-/// What the daemon tells the front.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Command {
-    /// Accept nothing more; finish what is under way, then end.
-    Drain,
-    /// Give a sign of life, and have HTTP give one.
-    Live,
-    /// Keep these bounds from now on.
-    Bounds(Bounds),
-    /// Speak TLS so from now on; connections that are open go on as they are.
-    Tls(Option<Tls>),
-    /// End.
-    End,
-}
-
-/// The daemon's end of the front.
-#[derive(Debug)]
-pub(super) struct Remote {
-    commands: Sender<Command>,
-    wake: Arc<OwnedFd>,
-    pub(super) pulse: Pulse,
-}
-
-impl Remote {
-    pub(super) fn tell(&self, command: Command) {
-        // A front that is gone has ended.
-        let _ = self.commands.send(command);
-        let _ = rustix::io::write(&*self.wake, &1u64.to_ne_bytes());
-    }
-}
-
 /// The front and all its connections.
 pub(super) struct Front {
     epoll: OwnedFd,
-    wake: Arc<OwnedFd>,
-    commands: Receiver<Command>,
+    bell: Arc<Bell>,
     pulse: Pulse,
     acceptor: Acceptor,
     protocols: Protocols,
-    bounds: Bounds,
+    limits: Limits,
     tls: Option<Tls>,
     handshakes: Handshakes,
     dispatcher: Arc<Dispatcher>,
     guard: Arc<Guard>,
-    link: Link,
-    waker: Arc<Waker>,
-    clients: HashMap<u64, Connection>,
+    link: HttpLink,
+    clients: HashMap<u64, ClientConnection>,
     timers: Timers,
     next_id: u64,
     /// Bytes kept for all clients together, see [`Limits::buffered`].
@@ -112,7 +69,6 @@ pub(super) struct Front {
 /// Tokens: the wake-up, then the listening sockets, the private socket, then the clients.
 const WAKE: u64 = 0;
 const FIRST_LISTENING: u64 = 1;
-const LINK: u64 = 1023;
 const FIRST_CLIENT: u64 = 1024;
 /// A timer of its own: accept again.
 const ACCEPT_AGAIN: u64 = WAKE;
@@ -120,40 +76,28 @@ const ACCEPT_AGAIN: u64 = WAKE;
 impl Front {
     pub(super) fn new(
         listening: Vec<Socket>,
-        protocols: Protocols,
-        bounds: Bounds,
-        tls: Option<Tls>,
+        config: &DaemonConfig,
         dispatcher: Arc<Dispatcher>,
         guard: Arc<Guard>,
-        http_socket: PathBuf,
-        underway: Arc<Underway>,
-    ) -> io::Result<(Self, Remote)> {
+        link: HttpLink,
+        bell: Arc<Bell>,
+        pulse: Pulse,
+    ) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let data = epoll::EventData::new_u64(WAKE);
-        epoll::add(&epoll, &*wake, data, epoll::EventFlags::IN)?;
-        let (sender, commands) = crossbeam_channel::unbounded();
-        let remote = Remote {
-            commands: sender,
-            wake: Arc::clone(&wake),
-            pulse: Pulse::of("the listeners"),
-        };
-        let pulse = remote.pulse.clone();
-        let waker = Arc::new(Waker::new(&wake));
+        epoll::add(&epoll, &*bell, data, epoll::EventFlags::IN)?;
         let mut front = Self {
             epoll,
-            wake,
-            commands,
+            bell,
             pulse,
             acceptor: Acceptor::new(listening),
-            protocols,
-            bounds,
-            tls,
+            protocols: config.protocols,
+            limits: config.limits,
+            tls: config.served_tls(),
             handshakes: Handshakes::new(),
             dispatcher,
             guard,
-            link: Link::new(http_socket, underway, LINK),
-            waker,
+            link,
             clients: HashMap::new(),
             timers: Timers::new(),
             next_id: FIRST_CLIENT,
@@ -162,7 +106,7 @@ impl Front {
             draining: false,
         };
         front.acceptor.open(&front.epoll)?;
-        Ok((front, remote))
+        Ok(front)
     }
 
     /// Runs until told to end, or until a drain has nothing left.
@@ -193,34 +137,17 @@ impl Front {
             for event in &events {
                 let (token, flags) = (event.data.u64(), event.flags);
                 match token {
-                    WAKE => {
-                        let mut count = [0; 8];
-                        let _ = rustix::io::read(&*self.wake, &mut count);
-                    }
-                    LINK => self.link_ready(flags),
+                    WAKE => self.bell.hush(),
+                    link::TOKEN => self.link_ready(flags),
                     token if token < FIRST_CLIENT => self.accept(token),
                     token => self.client_ready(token, flags),
                 }
             }
-            for id in self.waker.woken() {
-                self.answered(id);
-            }
-            while let Ok(command) = self.commands.try_recv() {
-                match command {
-                    Command::Drain => self.drain(),
-                    Command::Live => {
-                        self.pulse.give();
-                        if let Err(error) = self.link.probe(&self.epoll) {
-                            self.link_lost(&error);
-                        }
-                    }
-                    Command::Bounds(bounds) => {
-                        self.bounds = bounds;
-                        self.timers.insert((Instant::now(), ACCEPT_AGAIN));
-                    }
-                    Command::Tls(tls) => self.tls = tls,
-                    Command::End => return,
+            for news in self.bell.news() {
+                if news == News::End {
+                    return;
                 }
+                self.hear(news);
             }
             self.expire(Instant::now());
             self.shake_hands();
@@ -231,6 +158,29 @@ impl Front {
                 return;
             }
         }
+    }
+
+    fn hear(&mut self, news: News) {
+        match news {
+            News::Look(id) => self.answered(id),
+            News::Drain => self.drain(),
+            News::Live => {
+                self.pulse.give();
+                if let Err(error) = self.link.probe(&self.epoll) {
+                    self.link_lost(&error);
+                }
+            }
+            News::Limits(limits) => {
+                self.limits = limits;
+                self.timers.insert((Instant::now(), ACCEPT_AGAIN));
+            }
+            News::Tls(tls) => self.tls = tls,
+            News::End => {}
+        }
+    }
+
+    fn most_connections(&self) -> usize {
+        self.limits.connections.unwrap_or(self.acceptor.most)
     }
 
     fn close(&mut self, id: u64) {
@@ -248,7 +198,7 @@ impl Front {
         if let Some(ip) = client.ip {
             self.acceptor.forget(ip);
         }
-        if self.clients.len() < self.bounds.connections && !self.acceptor.is_open {
+        if self.clients.len() < self.most_connections() && !self.acceptor.is_open {
             self.timers.insert((Instant::now(), ACCEPT_AGAIN));
         }
     }
@@ -286,12 +236,12 @@ impl Front {
                 continue;
             };
             client.due = None;
-            if matches!(client.phase, Phase::Sniffing | Phase::Http) {
+            if matches!(client.phase, ClientPhase::Sniffing | ClientPhase::Http) {
                 if let Some(answer) = client.wire.late(now) {
                     answer();
                 }
                 let is_answered = client.settle(false);
-                let due = client.next_look(is_answered, now, &self.bounds.limits);
+                let due = client.next_look(is_answered, now, &self.limits);
                 if due > now {
                     client.set_due(&mut self.timers, Some(due));
                     continue;
@@ -300,16 +250,16 @@ impl Front {
             let (asks, takes) = (!client.input.is_empty(), client.output.is_empty());
             let rest_since = client.rest_since.unwrap_or(now);
             match client.phase {
-                Phase::Line if asks => {
-                    let in_time = now < rest_since + self.bounds.limits.request;
+                ClientPhase::Line if asks => {
+                    let in_time = now < rest_since + self.limits.request;
                     self.ask_line(id, in_time);
                     continue;
                 }
-                Phase::Http if asks && takes => {
+                ClientPhase::Http if asks && takes => {
                     self.refuse(id, &refusal(408, "the request did not come in time"));
                     continue;
                 }
-                Phase::Sniffing | Phase::Line | Phase::Http => {
+                ClientPhase::Sniffing | ClientPhase::Line | ClientPhase::Http => {
                     let reason = match (takes, asks) {
                         (false, _) => "slow-reader",
                         (true, true) => "timeout",
@@ -317,9 +267,11 @@ impl Front {
                     };
                     self.dispatcher.metrics().refused(reason);
                 }
-                Phase::Handshake => self.dispatcher.metrics().refused("handshake"),
-                Phase::Lingering if !takes => self.dispatcher.metrics().refused("slow-reader"),
-                Phase::Lingering | Phase::LineAsked => {}
+                ClientPhase::Handshake => self.dispatcher.metrics().refused("handshake"),
+                ClientPhase::Lingering if !takes => {
+                    self.dispatcher.metrics().refused("slow-reader")
+                }
+                ClientPhase::Lingering | ClientPhase::LineAsked => {}
             }
             self.close(id);
         }

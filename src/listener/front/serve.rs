@@ -2,10 +2,10 @@
 //! and what of an answer is still to be sent.
 
 use super::Front;
-use super::connection::Phase;
+use super::connection::ClientPhase;
 use super::handshake;
 use crate::config::Protocols;
-use crate::listener::head::{self, Refusal, Sniffed, refusal};
+use crate::listener::head::{self, Refusal, refusal};
 use crate::listener::tcp;
 use log::info;
 use rustix::event::epoll;
@@ -30,10 +30,10 @@ impl Front {
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
-        if client.phase == Phase::Handshake {
+        if client.phase == ClientPhase::Handshake {
             return self.handshake_ready(id, flags);
         }
-        if client.phase == Phase::LineAsked && flags.contains(E::HUP) {
+        if client.phase == ClientPhase::LineAsked && flags.contains(E::HUP) {
             // Answered, and shut down by whoever did that.
             return self.close(id);
         }
@@ -60,7 +60,12 @@ impl Front {
         let stream = &client.wire.stream;
         match stream.receive(&mut self.chunk, &mut client.input) {
             Ok(true) => client.ended = true,
-            Ok(false) if matches!(client.phase, Phase::Lingering | Phase::LineAsked) => {
+            Ok(false)
+                if matches!(
+                    client.phase,
+                    ClientPhase::Lingering | ClientPhase::LineAsked
+                ) =>
+            {
                 client.input = Vec::new();
                 return;
             }
@@ -74,10 +79,11 @@ impl Front {
                 // A head ends with a line, a body where its head said: reading a head anew at
                 // every byte of a drip would cost the square of its length.
                 let may_be_whole = match client.wanted {
-                    0 => more.contains(&b'\n') || client.input.len() >= self.bounds.limits.head,
+                    0 => more.contains(&b'\n') || client.input.len() >= self.limits.head,
                     wanted => client.input.len() >= wanted,
                 };
-                if client.phase == Phase::Http && client.rest_since.is_some() && !may_be_whole {
+                if client.phase == ClientPhase::Http && client.rest_since.is_some() && !may_be_whole
+                {
                     return self.watch(id);
                 }
             }
@@ -95,16 +101,17 @@ impl Front {
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
-        let limits = &self.bounds.limits;
-        let was_line = client.phase == Phase::Line;
-        if client.phase == Phase::Sniffing || (was_line && self.protocols == Protocols::Both) {
+        let limits = &self.limits;
+        let was_line = client.phase == ClientPhase::Line;
+        if client.phase == ClientPhase::Sniffing || (was_line && self.protocols == Protocols::Both)
+        {
             client.phase = match head::sniff(&client.input) {
-                Sniffed::Http => Phase::Http,
-                Sniffed::Line => Phase::Line,
-                Sniffed::Undecided if client.ended => Phase::Line,
-                Sniffed::Undecided => return client.rest_is_missing(&mut self.timers, limits),
+                Protocols::Http => ClientPhase::Http,
+                Protocols::Tcp => ClientPhase::Line,
+                Protocols::Both if client.ended => ClientPhase::Line,
+                Protocols::Both => return client.rest_is_missing(&mut self.timers, limits),
             };
-            if was_line && client.phase == Phase::Http {
+            if was_line && client.phase == ClientPhase::Http {
                 // It came in pieces; the quiet that ends a line is none that ends a head.
                 let end = client.time_end(limits);
                 client.set_due(&mut self.timers, Some(end));
@@ -112,8 +119,8 @@ impl Front {
         }
         let lacks_tls = handshake::is_missing(self.tls.as_ref(), client);
         match client.phase {
-            Phase::Http if lacks_tls => self.refuse(id, &refusal(403, NO_TLS)),
-            Phase::Line => {
+            ClientPhase::Http if lacks_tls => self.refuse(id, &refusal(403, NO_TLS)),
+            ClientPhase::Line => {
                 // What the first read brings is the request when it can be one, as it was for the
                 // Python program, whose clients end it with nothing and wait.
                 let is_first = client.rest_since.is_none();
@@ -130,20 +137,23 @@ impl Front {
                     client.set_due(&mut self.timers, Some(end));
                 }
             }
-            Phase::Http => self.advance_http(id),
-            Phase::Lingering if client.ended && client.output.is_empty() => self.close(id),
-            Phase::Handshake | Phase::Lingering | Phase::LineAsked | Phase::Sniffing => {}
+            ClientPhase::Http => self.advance_http(id),
+            ClientPhase::Lingering if client.ended && client.output.is_empty() => self.close(id),
+            ClientPhase::Handshake
+            | ClientPhase::Lingering
+            | ClientPhase::LineAsked
+            | ClientPhase::Sniffing => {}
         }
     }
 
     /// Takes what has come as the line, unless that took too long.
     pub(super) fn ask_line(&mut self, id: u64, in_time: bool) {
-        let longest = self.bounds.limits.line;
+        let longest = self.limits.line;
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
         client.set_due(&mut self.timers, None);
-        client.phase = Phase::LineAsked;
+        client.phase = ClientPhase::LineAsked;
         let input = std::mem::take(&mut client.input);
         let line = input
             .split(|byte| *byte == b'\n')
@@ -203,7 +213,7 @@ impl Front {
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
-        client.phase = Phase::Lingering;
+        client.phase = ClientPhase::Lingering;
         client.closing = true;
         client.input = Vec::new();
         client.set_due(&mut self.timers, Some(Instant::now() + LINGER));
@@ -226,13 +236,13 @@ impl Front {
                 // It reads, if slowly.
                 client.idle_since = now;
             }
-            let end = client.time_end(&self.bounds.limits);
+            let end = client.time_end(&self.limits);
             if sent > 0 || client.due.is_none_or(|due| due > end) {
                 client.set_due(&mut self.timers, Some(end));
             }
         } else if !client.closing {
             client.rest_since = None;
-        } else if client.phase == Phase::Lingering && !client.ended {
+        } else if client.phase == ClientPhase::Lingering && !client.ended {
             client.wire.stream.shutdown(Shutdown::Write);
         } else {
             self.close(id);
@@ -249,7 +259,7 @@ impl Front {
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
-        let interest = client.waits_for(&self.bounds.limits);
+        let interest = client.waits_for(&self.limits);
         if interest != client.interest {
             client.interest = interest;
             let data = epoll::EventData::new_u64(id);
@@ -260,10 +270,10 @@ impl Front {
         let size = client.size();
         let before = std::mem::replace(&mut client.buffered, size);
         self.buffered = self.buffered - before + size;
-        if size <= before || self.buffered <= self.bounds.limits.buffered {
+        if size <= before || self.buffered <= self.limits.buffered {
             return;
         }
-        if client.phase == Phase::Http && client.output.is_empty() && !client.asked {
+        if client.phase == ClientPhase::Http && client.output.is_empty() && !client.asked {
             return self.refuse(id, &refusal(503, "too many requests are here in part"));
         }
         info!(target: "pdud.listener", "{}: let go, too many bytes are kept for clients", client.peer.origin);
@@ -279,8 +289,8 @@ impl Front {
         if client.output.is_empty() {
             self.say_goodbye(id);
         } else {
-            client.phase = Phase::Lingering;
-            let end = client.time_end(&self.bounds.limits);
+            client.phase = ClientPhase::Lingering;
+            let end = client.time_end(&self.limits);
             client.set_due(&mut self.timers, Some(end));
             self.watch(id);
         }

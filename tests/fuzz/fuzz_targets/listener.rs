@@ -4,28 +4,28 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pdudaemon::config::Limits;
-use pdudaemon::listener::head::{self, Sniffed};
+use pdudaemon::config::{Limits, Protocols};
+use pdudaemon::listener::head;
 use pdudaemon::listener::{power, tcp};
 use pdudaemon::request::Target;
 use std::sync::Arc;
 
 fuzz_target!(|bytes: &[u8]| {
     // HTTP stays so, whatever comes behind it; a line at least as long as it has no end.
-    let mut decided = Sniffed::Undecided;
+    let mut decided = Protocols::Both;
     for end in 0..=bytes.len().min(40) {
         let now = head::sniff(&bytes[..end]);
         let may_change = match decided {
-            Sniffed::Undecided => true,
-            Sniffed::Line => bytes[..end].contains(&b'\n') && now == Sniffed::Http,
-            Sniffed::Http => false,
+            Protocols::Both => true,
+            Protocols::Tcp => bytes[..end].contains(&b'\n') && now == Protocols::Http,
+            Protocols::Http => false,
         };
         assert!(decided == now || may_change, "{:?}", &bytes[..end]);
         decided = now;
     }
     match head::sniff(bytes) {
-        Sniffed::Http => request(bytes),
-        Sniffed::Line | Sniffed::Undecided => line(bytes),
+        Protocols::Http => request(bytes),
+        Protocols::Tcp | Protocols::Both => line(bytes),
     }
 });
 
