@@ -8,6 +8,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// The key of the lane in which jobs stand whose outlet only the PDU knows, one behind the other:
+/// they may all be for the same outlet.
+pub(super) const LOBBY: &str = "\0lobby";
+
 /// One job. Only the worker that has it ends it. Dropping it before it is ended answers with an
 /// internal failure, so that no client ever waits for nothing.
 #[derive(Debug)]
@@ -20,6 +24,8 @@ pub(super) struct Job {
     pub(super) group: Option<Arc<Group>>,
     /// Nobody waits for it: it gives way to jobs that somebody waits for.
     pub(super) is_background: bool,
+    /// Only the PDU knows which outlet this is for. Until it has said so, the job waits in the lobby.
+    pub(super) is_in_lobby: bool,
     /// The order in which the queue took its jobs.
     pub(super) number: u64,
     /// Not before this moment.
@@ -104,6 +110,7 @@ impl Job {
             askers,
             group: None,
             is_background: false,
+            is_in_lobby: false,
             number: 0,
             due: Instant::now(),
             attempts: 0,
@@ -115,6 +122,19 @@ impl Job {
             trouble: None,
             was_owed: false,
         }
+    }
+
+    /// It waits for its PDU to say which outlet it is for.
+    pub(super) fn enter_lobby(&mut self) {
+        self.outlet = self.outlet.clone().known_as(LOBBY);
+        self.is_in_lobby = true;
+    }
+
+    /// The PDU has said which outlet it is for: it begins anew.
+    pub(super) fn leave_lobby(&mut self, outlet: Outlet) {
+        self.outlet = outlet;
+        self.is_in_lobby = false;
+        (self.attempts, self.total) = (0, 0);
     }
 
     /// Its first driver call is due; false when everybody who asked has cancelled.

@@ -944,6 +944,7 @@ impl World {
         let well = match call {
             Call::Switch(to) => Ok(Gained::Switched(to, Proof::State)),
             Call::State => Ok(Gained::Read(if is_off { State::Off } else { State::On })),
+            Call::Find => Ok(Gained::Found(outlet(index))),
         };
         let refused = || DriverError::Refused("locked".into());
         let error = match self.pdus[which].mood {
@@ -1093,7 +1094,7 @@ impl World {
                         assert!(*began > member.accepted, "success from before the request");
                         let state = match gained {
                             Gained::Read(state) => Some(state),
-                            Gained::Switched(..) => None,
+                            Gained::Switched(..) | Gained::Found(_) => None,
                         };
                         assert_eq!(state, done.state.as_ref(), "another state");
                     }

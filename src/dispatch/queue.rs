@@ -8,7 +8,7 @@
 //! that it is in nobody's way. Between lanes the job that was accepted first goes first, among those
 //! that are due; jobs that nobody waits for come last.
 
-use super::job::{Job, Step};
+use super::job::{Job, LOBBY, Step};
 use super::owed::Owed;
 use crate::request::Outlet;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -103,6 +103,11 @@ impl Queue {
     pub(super) fn last(&mut self, outlet: &Outlet, now: Instant) -> Option<&mut Job> {
         let job = self.lanes.get_mut(outlet)?.jobs.back_mut()?;
         (job.due <= now).then_some(job)
+    }
+
+    /// Does any job stand in the lobby?
+    pub(super) fn has_lobby(&self) -> bool {
+        self.lanes.contains_key(&Outlet::new(LOBBY))
     }
 
     /// Takes what has its turn: the on that has been owed longest, or the oldest job that is due.

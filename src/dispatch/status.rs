@@ -150,6 +150,7 @@ impl Status {
             Ok(Gained::Switched(to, Proof::Reply | Proof::None)) => {
                 ((*to).into(), Source::Unconfirmed)
             }
+            Ok(Gained::Found(_)) => return,
             Err(trouble) => return report.failed(outlet, trouble, now),
         };
         report.knows(outlet.clone(), state, source, now);

@@ -117,6 +117,11 @@ impl Table {
                         // By all that the driver can have: what the settings leave out since must
                         // not stay dark. One that even the driver cannot have is for the log to tell.
                         let parsed = route.pdu.outlets.own().parse(&found.outlet);
+                        // Where only the PDU knows the key, the record has it.
+                        let has_key = |outlet: &Outlet| outlet.other_key().is_some();
+                        let parsed = parsed
+                            .ok()
+                            .filter(|outlet| has_key(outlet) || !has_key(&found.outlet));
                         let outlet = parsed.unwrap_or(found.outlet);
                         let _ = route.worker.inbox.send(Message::Owed(outlet));
                     }

@@ -160,7 +160,15 @@ impl Worker {
     fn take(&mut self, message: Message) {
         let now = Instant::now();
         match message {
-            Message::Job(job, wait) => self.plan.accept(job, now + wait, now),
+            Message::Job(mut job, wait) => {
+                // Behind a job in the lobby nothing is known of the order but that of coming.
+                let known = self.setup.driver.known(&job.outlet);
+                match known.filter(|_| !self.plan.has_lobby()) {
+                    Some(outlet) => job.outlet = outlet,
+                    None => job.enter_lobby(),
+                }
+                self.plan.accept(job, now + wait, now);
+            }
             Message::Cancelled(request) => self.plan.cancel(request),
             Message::Resume {
                 outlet,
@@ -226,7 +234,10 @@ impl Worker {
         let result = self.call_driver(outlet, call, deadline);
         drop(noting);
         self.session_since = Some(Instant::now());
-        self.status.call_ended(outlet, &result);
+        // The status has an outlet by the name that the settings give it.
+        let named = self.setup.pdu.outlets.own().parse(outlet);
+        let named = named.unwrap_or_else(|_| Outlet::new(outlet.as_str()));
+        self.status.call_ended(&named, &result);
         debug!(
             "PDU {}, outlet {outlet}: {call:?}: {result:?}",
             self.setup.pdu.name
@@ -273,6 +284,7 @@ impl Worker {
                     status.also_read(states.others);
                     Ok(Gained::Read(states.own))
                 }
+                Call::Find => driver.find(&outlet, deadline).map(Gained::Found),
             }
         }));
         match result {

@@ -81,6 +81,18 @@ pub trait Driver: Send {
         self.state(outlet, deadline).map(States::only)
     }
 
+    /// The outlet under the key that all its names share, as far as the driver knows that without
+    /// asking the PDU; `None` where only the PDU knows it. Then [`Driver::find`] asks.
+    fn known(&self, outlet: &Outlet) -> Option<Outlet> {
+        Some(outlet.clone())
+    }
+
+    /// Asks the PDU which outlet this name means.
+    fn find(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<Outlet, DriverError> {
+        let _ = deadline;
+        Ok(outlet.clone())
+    }
+
     /// The queue has run dry, or another call failed: leave the session, so that others can log
     /// in. Errors are of no use to anybody and are swallowed.
     fn rest(&mut self, deadline: Deadline) {

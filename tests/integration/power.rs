@@ -2,9 +2,11 @@
 //! is switched by a request that is wrong, and what a reboot switched off comes on again.
 
 use crate::daemon::{Daemon, Lab, exists, http, read_all, read_response, talk, wait_for};
+use crate::sim::rack::ROWS;
 use rustix::process::Signal;
 use serde_json::json;
 use std::io::Write;
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 const OK: &str = "OK - accepted request\n";
@@ -619,4 +621,34 @@ fn requests_for_one_outlet_never_overtake_each_other() {
     for (number, line) in record.iter().enumerate() {
         assert_eq!(line.ends_with(" on"), number % 2 == 0, "{record:?}");
     }
+}
+
+#[test]
+fn an_outlet_that_only_its_pdu_can_name_is_one_lane_under_all_its_names() {
+    let row = ROWS.iter().find(|row| row.driver == "tplink");
+    let (bench, settings) = row.expect("a strip").start(Ipv4Addr::LOCALHOST);
+    let lab = Lab::new();
+    let daemon = lab.start(json!({"strip": settings}));
+    let is_on = |alias| bench.pdu.lock().expect("lock").is_on(alias);
+    // The first comes before the PDU has said which outlet is which, the second when it has.
+    for (by, other) in [("a", "1"), ("2", "b")] {
+        let reboot = format!("/api/v1/pdus/strip/outlets/{by}/reboot?wait=false");
+        let (status, request) = daemon.api("POST", &reboot, json!({"delay": 1}));
+        assert_eq!(status, 202, "{request}");
+        let off = daemon.get(&format!("off?hostname=strip&port={other}"));
+        assert_eq!(off, (200, OK.to_owned()));
+        let ended = format!("/api/v1/requests/{}?wait=30", request["id"]);
+        let (_, ended) = daemon.api("GET", &ended, json!(null));
+        assert_eq!(
+            (&ended["progress"], &ended["problem"]),
+            (&json!("ended"), &json!(null)),
+            "{ended}"
+        );
+        let alias = if by == "a" { "a" } else { "b" };
+        assert_eq!(is_on(alias), Some(false), "the off got between off and on");
+    }
+    // A name that the PDU does not have is its to refuse.
+    let (status, body) = daemon.get("on?hostname=strip&port=kettle");
+    assert_eq!(status, 404, "{body}");
+    daemon.stop();
 }

@@ -46,6 +46,8 @@ pub(super) enum Next {
 pub(super) enum Call {
     Switch(Switch),
     State,
+    /// Ask which outlet a name means.
+    Find,
 }
 
 /// What a driver call gave.
@@ -55,6 +57,8 @@ pub(super) enum Gained {
     Switched(Switch, Proof),
     /// The outlet's state.
     Read(State),
+    /// The outlet under the key that all its names share.
+    Found(Outlet),
 }
 
 /// Why a driver call gave nothing.
@@ -223,6 +227,11 @@ impl Plan {
         self.away = 0;
     }
 
+    /// Does any job wait for the PDU to say which outlet it is for?
+    pub(super) fn has_lobby(&self) -> bool {
+        self.queue.has_lobby()
+    }
+
     /// An outlet that an earlier run may have left dark: if so, its on comes before anything that
     /// comes later.
     pub(super) fn owe_from_before(&mut self, outlet: &Outlet, now: Instant) {
@@ -312,6 +321,9 @@ impl Plan {
     /// A job has its turn: it goes to the driver with this call, unless it waits for its group or is
     /// over.
     fn begin(&mut self, mut job: Job, now: Instant) -> Option<(Job, Call)> {
+        if job.is_in_lobby {
+            return Some((job, Call::Find));
+        }
         if let (Step::RebootOff(_), Some(group), false) = (job.step, &job.group, job.has_arrived) {
             let group = Arc::clone(group);
             job.has_arrived = true;
@@ -405,6 +417,11 @@ impl Plan {
         job.total += 1;
         self.owed_failed = job.step == Step::OwedOn && result.is_err();
         match result {
+            Ok(Gained::Found(outlet)) => {
+                self.queue.finish(&job.outlet);
+                job.leave_lobby(outlet);
+                self.enter(job, now);
+            }
             Ok(gained) => self.succeeded(job, gained, now),
             Err(trouble) if job.step == Step::OwedOn => {
                 self.owed_on_failed(&job.outlet, &trouble, now);
@@ -416,6 +433,7 @@ impl Plan {
     fn succeeded(&mut self, mut job: Job, gained: Gained, now: Instant) {
         let state = match gained {
             Gained::Read(state) => Some(state),
+            Gained::Found(_) => None,
             Gained::Switched(_, proof) => {
                 job.proof = job.proof.min(proof);
                 None
@@ -444,7 +462,8 @@ impl Plan {
 
     fn failed(&mut self, mut job: Job, trouble: &Trouble, now: Instant) {
         let failure = self.failure(&job, trouble);
-        job.maybe_dark |= matches!(job.step, Step::RebootOff(_)) && trouble.may_have_acted;
+        let is_off = matches!(job.step, Step::RebootOff(_)) && !job.is_in_lobby;
+        job.maybe_dark |= is_off && trouble.may_have_acted;
         job.last = Some(failure.clone());
         let (attempts, pause) = self.attempts(&job);
         let given_up = trouble.error.is_pdu_away() && self.away >= self.patience.retries;

@@ -67,7 +67,7 @@ fn given(call: Call, answer: Result<Option<State>, Trouble>) -> Result<Gained, T
     answer.map(|state| match (call, state) {
         (_, Some(state)) => Gained::Read(state),
         (Call::Switch(to), None) => Gained::Switched(to, Proof::State),
-        (Call::State, None) => panic!("a reading gives a state"),
+        (Call::State | Call::Find, None) => panic!("a reading gives a state"),
     })
 }
 
@@ -655,4 +655,57 @@ fn of_several_who_share_a_job_each_gives_its_own_place_back() {
     bench.plays("1", Call::State, Ok(Some(State::On)));
     assert!(readers[1].1.recv().expect("an answer").is_ok());
     assert_eq!(taken(), 0);
+}
+
+#[test]
+fn jobs_whose_outlet_only_the_pdu_knows_wait_for_it_in_order_and_share_its_lane() {
+    let mut bench = Bench::new(2);
+    let mut ask = |id: &str, step| {
+        let (ticket, answered) = asked();
+        let mut job = job(id, step, &ticket, Place::uncounted());
+        job.enter_lobby();
+        bench.plan.accept(job, bench.now, bench.now);
+        (ticket, answered)
+    };
+    let (_, reboot) = ask("lamp", Step::RebootOff(PAUSE));
+    let (cancelled, _) = ask("1", Step::State);
+    let (_, off) = ask("1", Step::Switch(Switch::Off));
+    let (_, nothing) = ask("kettle", Step::RebootOff(PAUSE));
+    let asks = |bench: &mut Bench, id: &str, answer: Result<Gained, Trouble>| {
+        let Next::Call(outlet, Call::Find) = bench.next() else {
+            panic!("nothing is asked")
+        };
+        assert_eq!(outlet.as_str(), id);
+        bench.plan.result(answer, bench.now);
+    };
+    let first = |id: &str| Ok(Gained::Found(outlet(id).known_as("1")));
+    asks(&mut bench, "lamp", Err(garbled()));
+    bench.waits(Duration::from_secs(1));
+    asks(&mut bench, "lamp", first("lamp"));
+    assert!(cancelled.cancel());
+    bench.plan.cancel(cancelled.id);
+    asks(&mut bench, "1", first("1"));
+    asks(&mut bench, "kettle", Err(refused()));
+    assert!(nothing.try_recv().expect("answered").is_err());
+    assert!(!bench.plan.has_lobby());
+    for (id, call, wait) in [
+        ("lamp", OFF, Duration::ZERO),
+        ("lamp", ON, PAUSE),
+        ("1", OFF, Duration::ZERO),
+    ] {
+        if !wait.is_zero() {
+            bench.waits(wait);
+        }
+        let Next::Call(outlet, called) = bench.next() else {
+            panic!("nothing to do")
+        };
+        assert_eq!((outlet.as_str(), called), (id, call));
+        bench.plan.result(given(call, Ok(None)), bench.now);
+    }
+    for answered in [reboot, off] {
+        assert_eq!(
+            answered.try_recv().expect("answered").expect("done").proof,
+            Proof::State
+        );
+    }
 }

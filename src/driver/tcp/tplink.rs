@@ -29,13 +29,16 @@ const REFUSED: &str = " (newer firmware of Kasa devices, and all Tapo ones, spea
 struct Tplink {
     address: Address,
     /// What the device said it has; kept while the queue has work.
-    known: Option<Sysinfo>,
+    sysinfo: Option<Sysinfo>,
+    /// The aliases of its outlets, by place, as the device gave them last.
+    aliases: Vec<String>,
 }
 
 pub(super) fn build(host: Host, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
     Ok(Box::new(Tplink {
         address: host.address(settings, 9999)?,
-        known: None,
+        sysinfo: None,
+        aliases: Vec::new(),
     }))
 }
 
@@ -89,35 +92,52 @@ fn set_relay(child: Option<&str>, to: Switch) -> String {
 #[derive(Clone)]
 struct Sysinfo(Value);
 
+/// The place from 1 that `outlet` names: by alias, else by place.
+fn place(aliases: &[String], outlet: &Outlet) -> Option<usize> {
+    let by_alias = aliases.iter().position(|alias| alias == outlet.as_str());
+    let by_place = || usize::try_from(outlet.number()?.checked_sub(1)?).ok();
+    let index = by_alias.or_else(by_place)?;
+    (index < aliases.len()).then_some(index + 1)
+}
+
 impl Sysinfo {
+    fn children(&self) -> Option<&Vec<Value>> {
+        self.0.get("children").and_then(Value::as_array)
+    }
+
+    /// The aliases of its outlets, by place. A single plug is one outlet.
+    fn aliases(&self) -> Vec<String> {
+        let only = std::slice::from_ref(&self.0);
+        let outlets = self.children().map_or(only, Vec::as_slice);
+        let alias = |outlet: &Value| {
+            outlet
+                .get("alias")
+                .and_then(Value::as_str)
+                .map(String::from)
+        };
+        outlets
+            .iter()
+            .map(|outlet| alias(outlet).unwrap_or_default())
+            .collect()
+    }
+
     /// The relay that `outlet` names: by alias, else by place from 1.
     fn relay(&self, outlet: &Outlet) -> Result<Relay, DriverError> {
-        let Some(children) = self.0.get("children").and_then(Value::as_array) else {
-            let is_alias = self.0.get("alias").and_then(Value::as_str) == Some(outlet.as_str());
-            return if is_alias || outlet.number() == Some(1) {
-                Ok(Relay {
-                    child: None,
-                    state: read_state(self.0.get("relay_state")),
-                })
-            } else {
-                Err(DriverError::NoSuchOutlet {
-                    expected: "outlet 1 or the plug's alias".into(),
-                })
+        let place = place(&self.aliases(), outlet);
+        let no_such = |expected| DriverError::NoSuchOutlet { expected };
+        let Some(children) = self.children() else {
+            let relay = Relay {
+                child: None,
+                state: read_state(self.0.get("relay_state")),
             };
+            return place
+                .map(|_| relay)
+                .ok_or_else(|| no_such("outlet 1 or the plug's alias".into()));
         };
-        let alias =
-            |child: &&Value| child.get("alias").and_then(Value::as_str) == Some(outlet.as_str());
-        let by_place = || {
-            let index = usize::try_from(outlet.number()?.checked_sub(1)?).ok()?;
-            children.get(index)
-        };
-        let child = children
-            .iter()
-            .find(alias)
-            .or_else(by_place)
-            .ok_or_else(|| DriverError::NoSuchOutlet {
-                expected: format!("outlets 1 to {} or an outlet's alias", children.len()),
-            })?;
+        let child = place.and_then(|place| children.get(place - 1));
+        let count = children.len();
+        let child =
+            child.ok_or_else(|| no_such(format!("outlets 1 to {count} or an outlet's alias")))?;
         let id = child.get("id").and_then(Value::as_str).unwrap_or_default();
         let device = self.0.get("deviceId").and_then(Value::as_str);
         let child_id = match id.len() {
@@ -226,8 +246,10 @@ impl Tplink {
         result(&decrypt(&cipher), command)
     }
 
-    fn sysinfo(&self, deadline: Deadline) -> Result<Sysinfo, DriverError> {
-        self.ask(GET_SYSINFO, "get_sysinfo", deadline).map(Sysinfo)
+    fn ask_sysinfo(&mut self, deadline: Deadline) -> Result<Sysinfo, DriverError> {
+        let sysinfo = Sysinfo(self.ask(GET_SYSINFO, "get_sysinfo", deadline)?);
+        self.aliases = sysinfo.aliases();
+        Ok(sysinfo)
     }
 }
 
@@ -240,22 +262,22 @@ impl Driver for Tplink {
     ) -> Result<Proof, DriverError> {
         let deadline = attempt.deadline();
         // Taken, not lent: after any error the device is asked again.
-        let known = match self.known.take() {
-            Some(known) => known,
-            None => self.sysinfo(deadline)?,
+        let sysinfo = match self.sysinfo.take() {
+            Some(sysinfo) => sysinfo,
+            None => self.ask_sysinfo(deadline)?,
         };
-        let relay = known.relay(outlet)?;
+        let relay = sysinfo.relay(outlet)?;
         let command = set_relay(relay.child.as_deref(), to);
         self.ask(&command, "set_relay_state", deadline)?;
-        self.known = Some(known);
+        self.sysinfo = Some(sysinfo);
         Ok(Proof::Reply)
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        self.known = None;
-        let fresh = self.sysinfo(deadline)?;
+        self.sysinfo = None;
+        let fresh = self.ask_sysinfo(deadline)?;
         let relay = fresh.relay(outlet)?;
-        self.known = Some(fresh);
+        self.sysinfo = Some(fresh);
         Ok(relay.state)
     }
 
@@ -265,16 +287,28 @@ impl Driver for Tplink {
         others: &Outlets,
         deadline: Deadline,
     ) -> Result<States, DriverError> {
-        self.known = None;
-        let fresh = self.sysinfo(deadline)?;
+        self.sysinfo = None;
+        let fresh = self.ask_sysinfo(deadline)?;
         let read = |outlet: &Outlet| Ok(fresh.relay(outlet)?.state);
         let states = States::each(outlet, others, read)?;
-        self.known = Some(fresh);
+        self.sysinfo = Some(fresh);
         Ok(states)
     }
 
+    fn known(&self, outlet: &Outlet) -> Option<Outlet> {
+        let place = place(&self.aliases, outlet)?;
+        Some(Outlet::new(outlet.as_str()).known_as(place.to_string()))
+    }
+
+    fn find(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<Outlet, DriverError> {
+        let fresh = self.ask_sysinfo(deadline)?;
+        fresh.relay(outlet)?;
+        self.sysinfo = Some(fresh);
+        Ok(self.known(outlet).unwrap_or_else(|| outlet.clone()))
+    }
+
     fn rest(&mut self, _deadline: Deadline) {
-        self.known = None;
+        self.sysinfo = None;
     }
 }
 
