@@ -9,7 +9,7 @@ use crate::cli::daemon::Drive;
 use crate::config::{Alias, Config, DaemonConfig, Findings};
 use crate::daemon::logging::Logging;
 use crate::dispatch::metrics::TlsFacts;
-use crate::dispatch::{self, Dispatcher, Recover, Stop};
+use crate::dispatch::{self, Dispatcher, Stop};
 use crate::listener::Listeners;
 use crate::request::{Failure, FailureKind, Outcome, Outlet, Request, Target, count};
 use crate::transport::children;
@@ -50,7 +50,8 @@ pub fn run(mut config: Config, path: &Path, logging: &Logging) -> io::Result<()>
         config.daemon.state_directory =
             given.and_then(|paths| std::env::split_paths(&paths).next());
     }
-    let dispatcher = Arc::new(Dispatcher::start(&config, Recover::Yes)?);
+    let dispatcher = Arc::new(Dispatcher::start(&config)?);
+    dispatcher.recover();
     let log = logging.clone();
     dispatcher.metrics().watch_log(move || log.facts());
     dispatcher.metrics().tell_tls(tls_facts(&config.daemon));
@@ -265,7 +266,7 @@ pub fn drive(mut config: Config, drive: Drive) -> io::Result<Outcome> {
         pdu.retrydelay = drive.retrydelay.unwrap_or(pdu.retrydelay);
     }
     let signals = signals::receive()?;
-    let dispatcher = Dispatcher::start(&config, Recover::No)?;
+    let dispatcher = Dispatcher::start(&config)?;
     let (sender, outcome) = crossbeam_channel::bounded(1);
     let request = Request {
         client: "drive".into(),

@@ -17,15 +17,15 @@ struct Turns {
     line: VecDeque<u64>,
     /// The number the next comer draws.
     next: u64,
-    /// How long a turn may last at the very most.
+    /// The longest turn.
     longest: Duration,
 }
 
 /// The turn of one worker; with it the wire is given to the next, however that comes about.
 #[derive(Debug)]
-pub(super) struct Turn(Arc<Bus>);
+pub(super) struct BusTurn(Arc<Bus>);
 
-impl Drop for Turn {
+impl Drop for BusTurn {
     fn drop(&mut self) {
         self.0.lock().line.pop_front();
         self.0.changed.notify_all();
@@ -42,7 +42,7 @@ impl Bus {
     /// Waits for this worker's turn, for each one before it as long as a turn may last. Who has the
     /// turn gives it up in time, as every driver call has a deadline, unless its driver is beyond
     /// help: then there is no turn, after the time that is given back.
-    pub(super) fn enter(self: &Arc<Self>) -> Result<Turn, Duration> {
+    pub(super) fn enter(self: &Arc<Self>) -> Result<BusTurn, Duration> {
         let mut turns = self.lock();
         let mine = turns.next;
         turns.next += 1;
@@ -56,7 +56,7 @@ impl Bus {
             .wait_timeout_while(turns, patience, |turns| !is_mine(turns))
             .unwrap_or_else(PoisonError::into_inner);
         if is_mine(&turns) {
-            return Ok(Turn(Arc::clone(self)));
+            return Ok(BusTurn(Arc::clone(self)));
         }
         turns.line.retain(|number| *number != mine);
         Err(began.elapsed())

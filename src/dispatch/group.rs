@@ -10,13 +10,13 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What the members of one reboot share.
+/// The state that the members of one reboot share.
 pub(super) struct Group {
     pause: Duration,
     muster: Mutex<Muster>,
 }
 
-/// How far the members are.
+/// The members' progress.
 struct Muster {
     /// Members whose turn has not come yet.
     absent: usize,
@@ -24,7 +24,8 @@ struct Muster {
     offs_left: usize,
     /// An off failed: no member starts any more, and those that are off go on at once.
     failed: bool,
-    /// Members that wait for the others, before their off or after it. Each is told when it goes on.
+    /// Members that wait for the others, before their off or after it. The call tells a member when it
+    /// goes on.
     parked: Vec<Box<dyn FnOnce(Instant) + Send>>,
 }
 
@@ -117,7 +118,7 @@ impl fmt::Debug for Group {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dispatch::job::{Asker, Job, Step};
+    use crate::dispatch::job::{Claim, Job, Step};
     use crate::dispatch::place::Place;
     use crate::dispatch::ticket::asked;
     use crate::request::{Done, FailureKind, Outlet, PduName, Proof};
@@ -130,7 +131,7 @@ mod tests {
             let pause = Duration::from_secs(3600);
             let group = Group::new(2, pause);
             let [waits, lost] = ["1", "2"].map(|id| {
-                let asker = Asker::new(&ticket, &PduName::new("pdu"), Place::uncounted());
+                let asker = Claim::new(&ticket, &PduName::new("pdu"), Place::uncounted());
                 let mut job = Job::new(Outlet::new(id), Step::RebootOff(pause), vec![asker]);
                 job.group = Some(Arc::clone(&group));
                 job

@@ -19,7 +19,7 @@ pub(super) struct Job {
     pub(super) outlet: Outlet,
     pub(super) step: Step,
     /// Usually one; several who asked for the same side by side; nobody for an on that is owed.
-    pub(super) askers: Vec<Asker>,
+    pub(super) askers: Vec<Claim>,
     /// The reboot of several outlets that this is a part of.
     pub(super) group: Option<Arc<Group>>,
     /// Nobody waits for it: it gives way to jobs that somebody waits for.
@@ -34,7 +34,7 @@ pub(super) struct Job {
     pub(super) attempts: u32,
     /// Driver calls of all steps.
     pub(super) total: u32,
-    /// What proves the weakest of its steps so far.
+    /// The proof of the weakest of its steps so far.
     pub(super) proof: Proof,
     /// The last failed attempt.
     pub(super) last: Option<Failure>,
@@ -50,13 +50,13 @@ pub(super) struct Job {
 
 /// A request that a job is for, and its place in the queue.
 #[derive(Debug)]
-pub(super) struct Asker {
+pub(super) struct Claim {
     pub(super) ticket: Arc<Ticket>,
     pdu: PduName,
     place: Place,
 }
 
-impl Asker {
+impl Claim {
     pub(super) fn new(ticket: &Arc<Ticket>, pdu: &PduName, place: Place) -> Self {
         ticket.has_job(pdu);
         Self {
@@ -67,7 +67,7 @@ impl Asker {
     }
 }
 
-/// What the next driver call of a job is for.
+/// The purpose of a job's next driver call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// On or off.
@@ -103,7 +103,7 @@ impl fmt::Display for Step {
 
 impl Job {
     /// A job that is due at once; the queue numbers it.
-    pub(super) fn new(outlet: Outlet, step: Step, askers: Vec<Asker>) -> Self {
+    pub(super) fn new(outlet: Outlet, step: Step, askers: Vec<Claim>) -> Self {
         Self {
             outlet,
             step,
@@ -191,7 +191,7 @@ impl Job {
     }
 
     fn answer(&mut self, outcome: &Outcome) {
-        for Asker { ticket, pdu, place } in self.askers.drain(..) {
+        for Claim { ticket, pdu, place } in self.askers.drain(..) {
             drop(place);
             ticket.job_ended(pdu, &self.outlet, outcome.clone());
         }

@@ -15,8 +15,8 @@
 //! Only the worker of its PDU takes over a record: nobody else's older finding can overtake a switch
 //! of this worker.
 
+use super::file_name::{HASHED, short};
 use super::plan::Ledger;
-use super::{HASHED, short};
 use crate::request::{Outlet, PduName};
 use log::{error, info, warn};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
@@ -33,11 +33,11 @@ use std::time::{Duration, SystemTime};
 #[derive(Clone, Debug)]
 pub(super) struct Journal {
     folder: Arc<Path>,
-    known: Arc<Mutex<Known>>,
+    known: Arc<Mutex<FolderState>>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct FolderState {
     /// This process's records, those included that it took over or cannot remove.
     ours: HashSet<PathBuf>,
     /// Those of them that owe no on, and that we could not remove.
@@ -73,14 +73,14 @@ struct Record {
 
 /// A record that is not this process's.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct LeftRecord {
     pub(super) pdu: PduName,
     pub(super) outlet: Outlet,
     pub(super) path: PathBuf,
     entry: DirEntry,
 }
 
-impl Found {
+impl LeftRecord {
     fn made(&self) -> Option<SystemTime> {
         self.entry.metadata().and_then(|meta| meta.modified()).ok()
     }
@@ -116,7 +116,7 @@ impl Journal {
 
     /// The records of other processes, dead or alive, that are at least of this age. A file that is
     /// no record, or that we cannot read, gets one line in the log and stays where it is.
-    pub(super) fn found(&self, age: Duration) -> Vec<Found> {
+    pub(super) fn found(&self, age: Duration) -> Vec<LeftRecord> {
         let mut found = self.look().unwrap_or_default();
         if !found.is_empty() {
             self.known().clean = None;
@@ -127,12 +127,12 @@ impl Journal {
     }
 
     /// The process that made it is gone, and nobody else has taken it over.
-    pub(super) fn is_left(&self, found: &Found) -> bool {
+    pub(super) fn is_left(&self, found: &LeftRecord) -> bool {
         self.take_over(&found.path).is_some()
     }
 
     /// `None` when we cannot read all of the folder.
-    fn look(&self) -> Option<Vec<Found>> {
+    fn look(&self) -> Option<Vec<LeftRecord>> {
         self.remove_settled();
         let read = fs::read_dir(&self.folder).and_then(|entries| entries.collect());
         let entries: Vec<DirEntry> = match read {
@@ -165,7 +165,7 @@ impl Journal {
                 }
                 return None;
             };
-            Some(Found {
+            Some(LeftRecord {
                 pdu,
                 outlet,
                 path,
@@ -178,7 +178,7 @@ impl Journal {
     /// Tries again to remove records that we could not remove.
     fn remove_settled(&self) {
         let mut known = self.known();
-        let Known { ours, settled, .. } = &mut *known;
+        let FolderState { ours, settled, .. } = &mut *known;
         settled.retain(|path| {
             let is_left = matches!(fs::remove_file(path), Err(error) if error.kind() != io::ErrorKind::NotFound);
             if !is_left {
@@ -190,7 +190,7 @@ impl Journal {
 
     /// The same, for every on and off: reads the folder only where its time has changed, because only
     /// then it can have a new record of another process.
-    fn look_for_news(&self) -> Vec<Found> {
+    fn look_for_news(&self) -> Vec<LeftRecord> {
         let changed = fs::metadata(&self.folder).and_then(|meta| meta.modified());
         let changed = changed.ok();
         if changed.is_some() && changed == self.known().clean {
@@ -258,7 +258,7 @@ impl Journal {
         self.known().told.insert(path.to_owned())
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, FolderState> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -444,7 +444,7 @@ impl PduLedger {
     fn take_over<'f>(
         &self,
         outlet: &Outlet,
-        found: impl IntoIterator<Item = &'f Found>,
+        found: impl IntoIterator<Item = &'f LeftRecord>,
     ) -> Vec<Record> {
         let left: Vec<Record> = found
             .into_iter()
@@ -625,7 +625,7 @@ mod tests {
             made(at);
             let found = journal.found(Duration::ZERO);
             assert_eq!(
-                found.iter().map(Found::is_old).collect::<Vec<_>>(),
+                found.iter().map(LeftRecord::is_old).collect::<Vec<_>>(),
                 [is_old]
             );
             let mut ledger = journal.ledger(pdu());

@@ -2,7 +2,7 @@
 //! speaking to one PDU at the same time. Beside it lies the note of the program that a driver runs:
 //! when the daemon is killed, the next one waits for what that program still does to the PDU.
 
-use super::short;
+use super::file_name::short;
 use crate::transport::leftover::{self, Noting};
 use crate::transport::lock::lock;
 use crate::transport::{Deadline, TransportError, TransportErrorKind};

@@ -1,4 +1,4 @@
-//! What a worker is told: jobs, changes of the config, the end.
+//! Messages to a worker: jobs, changes of the config, the end.
 
 use super::bus::Bus;
 use super::job::Job;
@@ -9,7 +9,7 @@ use crate::request::Outlet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What a worker is told.
+/// A message to a worker.
 #[derive(Debug)]
 pub(super) enum Message {
     /// Do this, not before the wait is over.
@@ -25,31 +25,31 @@ pub(super) enum Message {
     /// An outlet that an earlier run, or one beside this, may have left off.
     Owed(Outlet),
     /// The config has changed: go on with this.
-    Change(Box<Setup>),
+    Change(Box<Kit>),
     /// Begin nothing more.
     Stop(Stop),
 }
 
-/// What a worker works with: one PDU's settings and what was made from them.
-pub(super) struct Setup {
+/// A worker's kit: one PDU's settings, the driver made from them, and the locks around it.
+pub(super) struct Kit {
     pub(super) pdu: PduConfig,
     pub(super) driver: Box<dyn Driver>,
     pub(super) bus: Option<Arc<Bus>>,
     pub(super) lock: Option<PduLock>,
 }
 
-impl std::fmt::Debug for Setup {
+impl std::fmt::Debug for Kit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Setup")
+        f.debug_struct("Kit")
             .field("pdu", &self.pdu.name)
             .finish_non_exhaustive()
     }
 }
 
-/// How a worker stops.
+/// The way in which a worker stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// What runs is finished, and every reboot already begun.
+    /// The worker finishes the call that runs, and every reboot that has begun.
     Soon,
     /// The same without pauses and retries.
     Now,

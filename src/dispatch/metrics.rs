@@ -3,7 +3,7 @@
 //! What is known of each PDU is not counted here but looked up when somebody asks.
 
 use crate::request::{Action, FailureKind, Outcome, State, Switch};
-use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -20,36 +20,10 @@ const BUCKETS: [f64; 14] = [
     0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
 ];
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Ended {
-    action: &'static str,
-    result: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ByAction {
-    action: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ByReason {
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ByResult {
-    result: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ByKind {
-    kind: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Build {
-    version: &'static str,
-}
+/// The labels of a time series: each a key and a value.
+type Labels<V, const N: usize> = [(&'static str, V); N];
+/// The label of what is counted by PDU.
+const PDU: &str = "pdu";
 
 /// How the log is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,20 +55,18 @@ impl TlsFacts {
     }
 }
 
-/// Tells how the log is.
-type LogWatch = Box<dyn Fn() -> LogFacts + Send + Sync>;
-
 /// The program's counters.
 pub struct Metrics {
-    log: OnceLock<LogWatch>,
+    /// Tells how the log is.
+    log: OnceLock<Box<dyn Fn() -> LogFacts + Send + Sync>>,
     registry: Registry,
-    requests: Family<Ended, Counter>,
-    latency: Family<ByAction, Histogram, fn() -> Histogram>,
+    requests: Family<Labels<&'static str, 2>, Counter>,
+    latency: Family<Labels<&'static str, 1>, Histogram, fn() -> Histogram>,
     driver_calls_per_request: Counter,
     connections: Counter,
     open: Gauge,
-    refused: Family<ByReason, Counter>,
-    handshakes: Family<ByResult, Counter>,
+    refused: Family<Labels<&'static str, 1>, Counter>,
+    handshakes: Family<Labels<&'static str, 1>, Counter>,
     tls: Mutex<TlsFacts>,
 }
 
@@ -107,7 +79,7 @@ impl Default for Metrics {
             "Requests that have ended, by action and result",
             requests.clone(),
         );
-        let latency: Family<ByAction, Histogram, fn() -> Histogram> =
+        let latency: Family<Labels<&'static str, 1>, Histogram, fn() -> Histogram> =
             Family::new_with_constructor(|| Histogram::new(BUCKETS));
         registry.register(
             "request_duration_seconds",
@@ -137,7 +109,7 @@ impl Default for Metrics {
             handshakes.clone(),
         );
         let version = env!("CARGO_PKG_VERSION");
-        registry.register("build", "The program", Info::new(Build { version }));
+        registry.register("build", "The program", Info::new([("version", version)]));
         Self {
             log: OnceLock::new(),
             registry,
@@ -173,9 +145,11 @@ impl Metrics {
             Ok(_) => "ok",
             Err(failure) => word(failure.kind),
         };
-        self.requests.get_or_create(&Ended { action, result }).inc();
+        let action = ("action", action);
+        let ended = [action, ("result", result)];
+        self.requests.get_or_create(&ended).inc();
         self.latency
-            .get_or_create(&ByAction { action })
+            .get_or_create(&[action])
             .observe(took.as_secs_f64());
         if let Ok(done) = outcome {
             self.driver_calls_per_request
@@ -196,12 +170,12 @@ impl Metrics {
 
     /// A connection or a request was refused, or a client let go.
     pub fn refused(&self, reason: &'static str) {
-        self.refused.get_or_create(&ByReason { reason }).inc();
+        self.refused.get_or_create(&[("reason", reason)]).inc();
     }
 
     /// A TLS handshake has ended so.
     pub fn shook_hands(&self, result: &'static str) {
-        self.handshakes.get_or_create(&ByResult { result }).inc();
+        self.handshakes.get_or_create(&[("result", result)]).inc();
     }
 
     /// How TLS is from now on.
@@ -282,36 +256,18 @@ pub struct PduFacts<'a> {
     pub outlets: Vec<(&'a str, bool)>,
 }
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ByPdu {
-    pdu: String,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ByError {
-    pdu: String,
-    error: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ByOutlet {
-    pdu: String,
-    outlet: String,
-}
-
 fn registry_of(pdus: &[PduFacts<'_>], left_off: &[(&str, &str)]) -> Registry {
-    let served = Family::<ByPdu, Gauge>::default();
-    let broken = Family::<ByPdu, Gauge>::default();
-    let waiting = Family::<ByPdu, Gauge>::default();
-    let reachable = Family::<ByPdu, Gauge>::default();
-    let stuck = Family::<ByPdu, Gauge>::default();
-    let calls = Family::<ByPdu, Counter>::default();
-    let errors = Family::<ByError, Counter>::default();
-    let states = Family::<ByOutlet, Gauge>::default();
+    let served = Family::<Labels<String, 1>, Gauge>::default();
+    let broken = Family::<Labels<String, 1>, Gauge>::default();
+    let waiting = Family::<Labels<String, 1>, Gauge>::default();
+    let reachable = Family::<Labels<String, 1>, Gauge>::default();
+    let stuck = Family::<Labels<String, 1>, Gauge>::default();
+    let calls = Family::<Labels<String, 1>, Counter>::default();
+    let errors = Family::<Labels<String, 2>, Counter>::default();
+    let states = Family::<Labels<String, 2>, Gauge>::default();
     for facts in pdus {
-        let by_pdu = ByPdu {
-            pdu: facts.name.to_owned(),
-        };
+        let pdu = (PDU, facts.name.to_owned());
+        let by_pdu = [pdu.clone()];
         served.get_or_create(&by_pdu).set(facts.is_served.into());
         broken.get_or_create(&by_pdu).set(facts.is_broken.into());
         let depth = i64::try_from(facts.waiting).unwrap_or(i64::MAX);
@@ -322,27 +278,18 @@ fn registry_of(pdus: &[PduFacts<'_>], left_off: &[(&str, &str)]) -> Registry {
         stuck.get_or_create(&by_pdu).set(facts.is_stuck.into());
         calls.get_or_create(&by_pdu).inc_by(facts.calls);
         for (error, count) in &facts.failures {
-            let label = ByError {
-                pdu: facts.name.to_owned(),
-                error,
-            };
-            errors.get_or_create(&label).inc_by(*count);
+            let by_error = [pdu.clone(), ("error", (*error).to_owned())];
+            errors.get_or_create(&by_error).inc_by(*count);
         }
         for (outlet, is_on) in &facts.outlets {
-            let label = ByOutlet {
-                pdu: facts.name.to_owned(),
-                outlet: (*outlet).to_owned(),
-            };
-            states.get_or_create(&label).set((*is_on).into());
+            let by_outlet = [pdu.clone(), ("outlet", (*outlet).to_owned())];
+            states.get_or_create(&by_outlet).set((*is_on).into());
         }
     }
-    let dark = Family::<ByOutlet, Gauge>::default();
+    let dark = Family::<Labels<String, 2>, Gauge>::default();
     for (pdu, outlet) in left_off {
-        let label = ByOutlet {
-            pdu: (*pdu).to_owned(),
-            outlet: (*outlet).to_owned(),
-        };
-        dark.get_or_create(&label).set(1);
+        let by_outlet = [(PDU, (*pdu).to_owned()), ("outlet", (*outlet).to_owned())];
+        dark.get_or_create(&by_outlet).set(1);
     }
     let mut registry = Registry::with_prefix("pdudaemon");
     registry.register(
@@ -398,12 +345,12 @@ fn registry_of_tls(days_left: f64) -> Registry {
 }
 
 fn registry_of_log(facts: &LogFacts) -> Registry {
-    let lost = Family::<ByKind, Counter>::default();
+    let lost = Family::<Labels<&str, 1>, Counter>::default();
     for (kind, lines) in [
         ("request", facts.lost_requests),
         ("other", facts.lost_others),
     ] {
-        lost.get_or_create(&ByKind { kind }).inc_by(lines);
+        lost.get_or_create(&[("kind", kind)]).inc_by(lines);
     }
     let mut registry = Registry::with_prefix("pdudaemon");
     registry.register(

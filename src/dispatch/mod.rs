@@ -1,9 +1,13 @@
-//! From a request to the right workers: aliases, unknown PDUs, full queues.
+//! From a request to the right workers.
 //!
 //! Invariant: knows no driver by name, no HTTP, no wire.
 
+mod admission;
 mod bus;
+mod file_name;
 mod group;
+mod health;
+mod info;
 mod job;
 mod journal;
 mod lock;
@@ -16,31 +20,28 @@ mod place;
 mod plan;
 mod queue;
 mod refresh;
-mod shown;
 mod status;
 mod table;
 mod ticket;
 mod worker;
 
+pub use admission::unknown_pdu;
+pub use health::Health;
+pub use info::PduInfo;
 pub use message::Stop;
-use shown::Shown;
-pub use status::{Known, LastError, Report, Source};
+pub use status::{LastError, LastState, LeftOff, Report, Source};
 pub use ticket::{Progress, Ticket};
 
-use crate::config::{Alias, BrokenPdu, Config};
-use crate::dispatch::metrics::Metrics;
-use crate::request::hint::did_you_mean;
-use crate::request::{
-    Action, Delay, Failure, FailureKind, LONGEST_NAME, Outlet, PduName, Reply, Request, Target,
-};
+use crate::config::{Alias, Config};
+use crate::request::{Action, Delay, Failure, LONGEST_NAME, Outlet, PduName, Reply, Request};
+use admission::{admit, route_of, too_long, unknown_alias};
 use group::Group;
-use job::{Asker, Job, Step};
+use job::{Claim, Job, Step};
 use log::{error, warn};
 use message::Message;
-use place::{Full, Limits, Place};
+use metrics::Metrics;
+use place::Place;
 use refresh::Refresher;
-use sha2::{Digest, Sha256};
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io;
@@ -55,45 +56,6 @@ pub const REBOOT_PAUSE: Duration = Duration::from_secs(5);
 /// Following a new config takes no longer than this.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(30);
 
-/// How the dispatcher is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Health {
-    /// Requests are taken and handed to workers.
-    pub moves: bool,
-    /// What is wrong with single workers.
-    pub troubles: Vec<(PduName, String)>,
-}
-
-/// An outlet that a reboot has switched off and that is not on again.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct LeftOff {
-    /// Its PDU, which may not be in the config any more.
-    pub pdu: PduName,
-    /// Which.
-    pub outlet: Outlet,
-    /// Why, and what to do.
-    pub why: String,
-}
-
-impl fmt::Display for LeftOff {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "outlet {}: LEFT OFF by an unfinished reboot: {}",
-            self.outlet, self.why
-        )
-    }
-}
-
-/// Are unfinished reboots of an earlier run finished at the start?
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recover {
-    /// The daemon.
-    Yes,
-    /// One driven request, beside a daemon perhaps.
-    No,
-}
-
 /// Routes requests to one worker per PDU.
 pub struct Dispatcher {
     table: RwLock<Table>,
@@ -105,37 +67,6 @@ pub struct Dispatcher {
     reloading: Mutex<Option<Instant>>,
 }
 
-/// One PDU, for lists.
-#[derive(Clone, Debug)]
-pub struct PduInfo {
-    /// Its name.
-    pub name: PduName,
-    /// Its driver's name, as the config has it.
-    pub driver: String,
-    /// What a person wrote about it.
-    pub about: Option<String>,
-    /// Can its outlets' states be read?
-    pub reads_back: bool,
-    /// They are read in the background at most so often, or never.
-    pub refresh: Option<Duration>,
-    /// Can its settings be worked with, or those that it had before?
-    pub is_served: bool,
-    /// What is wrong with its settings in the config.
-    pub broken: Option<String>,
-    /// Requests that wait or run.
-    pub waiting: usize,
-    /// What is known of it.
-    pub report: Report,
-    /// How many outlets it has, where that is known; all of them are in `outlets` then.
-    pub outlet_count: Option<usize>,
-    /// Where it alone knows how many it has: the outlets to ask it for, one after the other, until
-    /// it says that there is none.
-    pub sought: Vec<Outlet>,
-    /// Its outlets as far as they are known (from the driver, names in the config, aliases and
-    /// use), each with its name.
-    pub outlets: BTreeMap<Outlet, Option<String>>,
-}
-
 impl fmt::Debug for Dispatcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Dispatcher").finish_non_exhaustive()
@@ -143,11 +74,10 @@ impl fmt::Debug for Dispatcher {
 }
 
 impl Dispatcher {
-    /// Starts one worker per PDU of the config. With `Recover::Yes`, outlets that an earlier run
-    /// left off are switched on before anything else.
-    pub fn start(config: &Config, recover: Recover) -> io::Result<Self> {
+    /// Starts one worker per PDU of the config.
+    pub fn start(config: &Config) -> io::Result<Self> {
         Ok(Self {
-            table: RwLock::new(Table::start(config, recover)?),
+            table: RwLock::new(Table::start(config)?),
             grouping: Mutex::new(()),
             book: Book::default(),
             refresher: Refresher::default(),
@@ -191,7 +121,7 @@ impl Dispatcher {
             return ticket;
         }
         let table = self.table();
-        match place(&table, &ticket.request) {
+        match admit(&table, &ticket.request) {
             Err(failure) => ticket.refuse(failure),
             Ok(places) => self.queue(&ticket, places),
         }
@@ -211,7 +141,7 @@ impl Dispatcher {
             (are_many && request.action == Action::Reboot).then(|| Group::new(places.len(), pause));
         let job = |(route, outlet, place): (_, Outlet, Place)| {
             let route: &Route = route;
-            let asker = Asker::new(ticket, &route.pdu.name, place);
+            let asker = Claim::new(ticket, &route.pdu.name, place);
             let mut job = Job::new(outlet, step, vec![asker]);
             job.group.clone_from(&group);
             job.is_background = request.is_background;
@@ -255,10 +185,11 @@ impl Dispatcher {
     pub fn pdus(&self) -> Vec<PduInfo> {
         let table = self.table();
         let mut aliased: HashMap<&PduName, Vec<&Outlet>> = HashMap::new();
-        for (pdu, outlet) in aliased_outlets(&table) {
+        for (pdu, outlet) in table.aliased_outlets() {
             aliased.entry(pdu).or_default().push(outlet);
         }
-        let info = |(name, route)| info_of(name, route, aliased.remove(name).unwrap_or_default());
+        let info =
+            |(name, route)| PduInfo::of(name, route, aliased.remove(name).unwrap_or_default());
         let mut pdus: Vec<PduInfo> = table.routes.iter().map(info).collect();
         pdus.sort_by(|a, b| a.name.cmp(&b.name));
         pdus
@@ -268,9 +199,9 @@ impl Dispatcher {
     pub fn pdu(&self, name: &str) -> Option<PduInfo> {
         let table = self.table();
         let (name, route) = table.routes.get_key_value(name)?;
-        let aliased = aliased_outlets(&table).filter(|(pdu, _)| *pdu == name);
+        let aliased = table.aliased_outlets().filter(|(pdu, _)| *pdu == name);
         let aliased = aliased.map(|(_, outlet)| outlet).collect();
-        Some(info_of(name, route, aliased))
+        Some(PduInfo::of(name, route, aliased))
     }
 
     /// One alias.
@@ -292,12 +223,12 @@ impl Dispatcher {
         self.table().routes.contains_key(pdu)
     }
 
-    /// What is counted.
+    /// The program's counters.
     pub fn metrics(&self) -> &Metrics {
         &self.book.metrics
     }
 
-    /// How dispatching and the workers are. Never blocks.
+    /// The health of the dispatcher and its workers. Never blocks.
     pub fn health(&self) -> Health {
         let Ok(table) = self.table.try_read() else {
             // A reload: short, unless something is wrong.
@@ -310,42 +241,17 @@ impl Dispatcher {
                 troubles: Vec::new(),
             };
         };
-        let trouble = |route: &Result<Route, BrokenPdu>| {
-            let route = match route {
-                Ok(route) => route,
-                Err(broken) => return Some(format!("it is not served: {broken}")),
-            };
-            if route.worker.is_finished() {
-                return Some("its worker has ended: this is a bug".to_owned());
-            }
-            if let Some(time) = route.stuck_for() {
-                return Some(format!(
-                    "a driver call has been running for {} s, past its deadline: this is a bug",
-                    time.as_secs()
-                ));
-            }
-            let broken = route.unfollowed.as_ref()?;
-            Some(format!(
-                "it goes on with the settings that it had: {broken}"
-            ))
-        };
-        let mut troubles: Vec<(PduName, String)> = table
-            .routes
-            .iter()
-            .filter_map(|(name, route)| Some((name.clone(), trouble(route)?)))
-            .collect();
-        let left_off = table.left_off().into_iter();
-        troubles.extend(left_off.map(|left| (left.pdu.clone(), left.to_string())));
-        troubles.sort();
-        Health {
-            moves: true,
-            troubles,
-        }
+        Health::of(&table)
     }
 
     /// Outlets that a reboot has switched off and that are not on again.
     pub fn left_off(&self) -> Vec<LeftOff> {
         self.table().left_off()
+    }
+
+    /// Finishes the reboots of an earlier run, before anything that comes later.
+    pub fn recover(&self) {
+        self.table().take_over(Duration::ZERO);
     }
 
     /// Finishes the reboots of processes that have died beside this one.
@@ -382,7 +288,7 @@ impl Dispatcher {
 
     /// Takes no further requests, and tells every worker to stop.
     pub fn stop(&self, how: Stop) {
-        // Whoever submits holds the table: what is in a queue by now is there whole.
+        // A submission holds the table: by now each request is in all its queues, or in none.
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         table.is_stopping = true;
         table.all_routes().for_each(|route| route.worker.stop(how));
@@ -415,189 +321,6 @@ impl Dispatcher {
     }
 }
 
-/// Checks the request whole: every outlet, and room in every queue.
-fn place<'t>(
-    table: &'t Table,
-    request: &Request,
-) -> Result<Vec<(&'t Route, Outlet, Place)>, Failure> {
-    if table.is_stopping {
-        return Err(plan::stopping());
-    }
-    let may_see = |_: &str| request.may_know_names;
-    if let Target::Outlet { pdu, outlet } = &request.target {
-        let route = route_of(table, pdu, may_see)?;
-        let outlet = route.outlet(outlet)?;
-        let place = if request.is_background {
-            // Not counted: whoever submits such has few of them, and clients need the room.
-            Place::uncounted()
-        } else {
-            room(route, request, &request.owner())?
-        };
-        return Ok(vec![(route, outlet, place)]);
-    }
-    let outlets = outlets_of(table, &request.target, may_see)?;
-    let owner = request.owner();
-    let mut routes = Vec::with_capacity(outlets.len());
-    for (pdu, outlet) in outlets {
-        let route = route_of(table, pdu.as_str(), may_see)?;
-        routes.push((route, route.outlet(outlet)?));
-    }
-    routes
-        .into_iter()
-        .map(|(route, outlet)| Ok((route, outlet, room(route, request, &owner)?)))
-        .collect()
-}
-
-fn outlets_of<'t>(
-    table: &'t Table,
-    target: &Target,
-    may_see: impl Fn(&str) -> bool,
-) -> Result<&'t [(PduName, Outlet)], Failure> {
-    let name = match target {
-        Target::Alias(name) => name,
-        Target::Outlet { .. } => return Ok(&[]),
-    };
-    match table.aliases.get(name) {
-        Some(Alias::Outlets(outlets)) => Ok(outlets),
-        Some(Alias::Dead(why)) => {
-            let reason = format!("the alias {name:?} leads nowhere: {why}");
-            Err(Failure::new(FailureKind::UnknownAlias, reason))
-        }
-        None => Err(unknown_alias(table, name, may_see)),
-    }
-}
-
-fn route_of<'t>(
-    table: &'t Table,
-    pdu: &str,
-    may_see: impl Fn(&str) -> bool,
-) -> Result<&'t Route, Failure> {
-    match table.routes.get(pdu) {
-        Some(Ok(route)) => Ok(route),
-        Some(Err(broken)) => {
-            let reason = format!("PDU {pdu}: {broken}");
-            Err(Failure::new(FailureKind::BrokenSettings, reason))
-        }
-        None => {
-            let known = table.routes.keys();
-            Err(unknown_pdu(
-                pdu,
-                known.filter(|name| may_see(name.as_str())),
-            ))
-        }
-    }
-}
-
-/// The failure of a request for a PDU that is not among those `known`.
-pub fn unknown_pdu<'n>(pdu: &str, known: impl Iterator<Item = &'n PduName>) -> Failure {
-    let hint = did_you_mean(pdu, "", known.map(PduName::as_str));
-    let reason = format!("there is no PDU {pdu:?} in the config{hint}");
-    Failure::new(FailureKind::UnknownPdu, reason)
-}
-
-fn unknown_alias(table: &Table, alias: &str, may_see: impl Fn(&str) -> bool) -> Failure {
-    let known = table.aliases.keys().map(String::as_str);
-    let hint = did_you_mean(alias, "", known.filter(|name| may_see(name)));
-    let reason = format!("there is no alias {alias:?} in the config{hint}");
-    Failure::new(FailureKind::UnknownAlias, reason)
-}
-
-/// Nothing can have such a name, and nobody shall make the daemon remember it.
-fn too_long() -> Failure {
-    let reason = format!("a name is longer than {LONGEST_NAME} bytes");
-    Failure::new(FailureKind::BadRequest, reason)
-}
-
-fn room(route: &Route, request: &Request, owner: &Arc<str>) -> Result<Place, Failure> {
-    let pdu = &route.pdu;
-    let limits = Limits {
-        all: pdu.queue_limit,
-        owner: pdu.client_limit,
-        delayed: pdu.delayed_limit,
-    };
-    let is_delayed = request.waits() > Duration::ZERO;
-    Place::take(&route.places, owner, is_delayed, limits).map_err(|full| {
-        let why = match full {
-            Full::All => format!("the queue is full ({} requests are waiting)", limits.all),
-            Full::Owner => format!(
-                "the queue has {} requests of one client, as many as its client_limit lets it have",
-                limits.owner
-            ),
-            Full::Delayed => format!(
-                "the queue has {} requests that wait for their delay, as many as its delayed_limit lets it have",
-                limits.delayed
-            ),
-        };
-        Failure::new(FailureKind::QueueFull, format!("PDU {}: {why}", pdu.name))
-    })
-}
-
-/// What the aliases name.
-fn aliased_outlets(table: &Table) -> impl Iterator<Item = (&PduName, &Outlet)> {
-    let outlets = table.aliases.values().flat_map(|alias| match alias {
-        Alias::Outlets(outlets) => outlets.as_slice(),
-        Alias::Dead(_) => &[],
-    });
-    outlets.map(|(pdu, outlet)| (pdu, outlet))
-}
-
-fn info_of(name: &PduName, route: &Result<Route, BrokenPdu>, aliased: Vec<&Outlet>) -> PduInfo {
-    let route = match route {
-        Ok(route) => route,
-        Err(broken) => {
-            return PduInfo {
-                name: name.clone(),
-                driver: broken.driver.clone(),
-                about: None,
-                reads_back: false,
-                refresh: None,
-                is_served: false,
-                broken: Some(broken.error.to_string()),
-                waiting: 0,
-                outlet_count: None,
-                sought: Vec::new(),
-                outlets: aliased.into_iter().map(|id| (id.clone(), None)).collect(),
-                report: Report::default(),
-            };
-        }
-    };
-    let report = route.status.report();
-    let pdu = &route.pdu;
-    let shown = Shown::of(pdu, &aliased, &report);
-    PduInfo {
-        name: pdu.name.clone(),
-        driver: pdu.settings.driver().to_owned(),
-        about: pdu.about.clone(),
-        reads_back: pdu.spec.reads_back,
-        refresh: pdu.refresh,
-        is_served: true,
-        broken: route
-            .unfollowed
-            .as_ref()
-            .map(|broken| broken.error.to_string()),
-        waiting: route.places.taken(),
-        outlet_count: shown.count,
-        sought: shown.sought,
-        outlets: shown.outlets,
-        report,
-    }
-}
-
-/// How the hash of a name begins; no other name of a file of ours has a hyphen.
-const HASHED: &str = "sha256-";
-
-/// A name that may be too long for a file: then its hash.
-fn short(name: &str) -> Cow<'_, str> {
-    // 255 bytes is the limit, and something comes before and behind it.
-    const MOST: usize = 200;
-    if name.len() <= MOST {
-        return name.into();
-    }
-    let hash = Sha256::digest(name.as_bytes());
-    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{HASHED}{hash}").into()
-}
-
 /// For the fuzzer.
 #[cfg(fuzzing)]
 #[allow(missing_docs)]
@@ -617,7 +340,7 @@ pub mod fuzzing {
 mod tests {
     use super::*;
     use crate::driver::{By, Driver, DriverError, DriverSpec, Has};
-    use crate::request::{Proof, Switch};
+    use crate::request::{Proof, Switch, Target};
     use crate::transport::Attempt;
 
     /// Never comes back from a switch.
@@ -690,7 +413,7 @@ mod tests {
                 .expect("an answer")
                 .map_err(|failure| failure.to_string())
         };
-        let dispatcher = Dispatcher::start(&gone, Recover::No).expect("started");
+        let dispatcher = Dispatcher::start(&gone).expect("started");
         let refused = asked(&dispatcher, "gone").expect_err("not served");
         let why = "x.conf:2:21: pdus.gone.mib: there is no such file";
         assert!(refused.contains(why), "{refused}");
@@ -712,7 +435,7 @@ mod tests {
             "dies": {"driver": "simulated", "bus": "wire"},
             "lives": {"driver": "simulated", "bus": "wire"}}}"#;
         let config = Config::parse(text, "test").expect("a good config");
-        let dispatcher = Dispatcher::start(&config, Recover::No).expect("started");
+        let dispatcher = Dispatcher::start(&config).expect("started");
         dispatcher.submit(on("dies"), Box::new(|_| panic!("on purpose")));
         wait_for("the worker's end", || {
             !dispatcher.health().troubles.is_empty()
@@ -737,7 +460,7 @@ mod tests {
             let pdu = config.pdus.get_mut(name).expect("a PDU");
             pdu.as_mut().expect("a good one").spec = &DEAF;
         }
-        let dispatcher = Dispatcher::start(&config, Recover::No).expect("started");
+        let dispatcher = Dispatcher::start(&config).expect("started");
         for name in ["deaf", "gone"] {
             dispatcher.submit(on(name), Box::new(drop));
         }

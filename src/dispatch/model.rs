@@ -1,7 +1,7 @@
 //! A model of the queue, played against the real plans under random schedules.
 //!
 //! A schedule is a few PDUs with a few outlets each, requests and groups of them, cancellations,
-//! PDUs in every mood, stops, reloads, and a crash with a restart. Time is simulated. The model
+//! PDUs in every mood, stops, and a crash with a restart. Time is simulated. The model
 //! knows of each outlet only who was accepted when, and holds every driver call and every answer
 //! against that:
 //!
@@ -17,9 +17,9 @@
 //! `PDUD_SCHEDULES` says how many schedules, `PDUD_SEED` plays one alone.
 
 use super::group::Group;
-use super::job::{Asker, Job, Step};
+use super::job::{Claim, Job, Step};
 use super::message::{Message, Stop};
-use super::place::{Limits, Place, Places};
+use super::place::{Place, Places, QueueLimits};
 use super::plan::{Call, Gained, Ledger, Next, Patience, Plan, RECORD_AGAIN, Trouble};
 use super::ticket::{Book, Ticket};
 use crate::driver::DriverError;
@@ -500,14 +500,14 @@ impl World {
         let mut members = Vec::new();
         for (pdu, index) in places {
             let places = Arc::<Places>::default();
-            let limits = Limits {
+            let limits = QueueLimits {
                 all: 1,
                 owner: 1,
                 delayed: 1,
             };
             let owner = "model".into();
             let taken = Place::take(&places, &owner, !wait.is_zero(), limits).expect("room");
-            let asker = Asker::new(&ticket, &PduName::new("pdu"), taken);
+            let asker = Claim::new(&ticket, &PduName::new("pdu"), taken);
             // Whatever clients call it, it is one outlet.
             let named = match self.members.len() % 2 {
                 0 => outlet(index),

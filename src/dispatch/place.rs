@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Most places that are given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Limits {
+pub(super) struct QueueLimits {
     /// In all.
     pub(super) all: usize,
     /// To one owner.
@@ -15,20 +15,12 @@ pub(super) struct Limits {
     pub(super) delayed: usize,
 }
 
-/// The limit that is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Full {
-    All,
-    Owner,
-    Delayed,
-}
-
 /// Who has how many places.
 #[derive(Debug, Default)]
-pub(super) struct Places(Mutex<Taken>);
+pub(super) struct Places(Mutex<PlacesTaken>);
 
 #[derive(Debug, Default)]
-struct Taken {
+struct PlacesTaken {
     all: usize,
     delayed: usize,
     by_owner: HashMap<Arc<str>, usize>,
@@ -39,7 +31,7 @@ impl Places {
         self.lock().all
     }
 
-    fn lock(&self) -> MutexGuard<'_, Taken> {
+    fn lock(&self) -> MutexGuard<'_, PlacesTaken> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -68,23 +60,29 @@ impl Place {
         }
     }
 
-    /// A place for a request of `owner`, or the limit that is in the way.
+    /// A place for a request of `owner`, or why there is none.
     pub(super) fn take(
         places: &Arc<Places>,
         owner: &Arc<str>,
         is_delayed: bool,
-        limits: Limits,
-    ) -> Result<Self, Full> {
+        limits: QueueLimits,
+    ) -> Result<Self, String> {
         let mut taken = places.lock();
         let of_owner = taken.by_owner.get(owner).copied().unwrap_or_default();
         if taken.all >= limits.all {
-            return Err(Full::All);
+            let all = limits.all;
+            return Err(format!("the queue is full ({all} requests are waiting)"));
         }
         if of_owner >= limits.owner {
-            return Err(Full::Owner);
+            return Err(format!(
+                "the queue has {of_owner} requests of one client, as many as its client_limit lets it have"
+            ));
         }
         if is_delayed && taken.delayed >= limits.delayed {
-            return Err(Full::Delayed);
+            return Err(format!(
+                "the queue has {} requests that wait for their delay, as many as its delayed_limit lets it have",
+                taken.delayed
+            ));
         }
         taken.all += 1;
         taken.delayed += usize::from(is_delayed);
@@ -127,20 +125,23 @@ mod tests {
     #[test]
     fn each_limit_holds_and_what_is_given_back_can_be_had_again() {
         let places = Arc::<Places>::default();
-        let limits = Limits {
+        let limits = QueueLimits {
             all: 4,
             owner: 3,
             delayed: 1,
         };
         let take =
             |owner: &str, is_delayed| Place::take(&places, &owner.into(), is_delayed, limits);
+        let is_full = |owner: &str, is_delayed, why: &str| {
+            take(owner, is_delayed).is_err_and(|text| text.contains(why))
+        };
         let mut delayed = take("a", true).expect("room");
-        assert_eq!(take("b", true).err(), Some(Full::Delayed));
+        assert!(is_full("b", true, "delayed_limit"));
         let _second = take("a", false).expect("room");
         let third = take("a", false).expect("room");
-        assert_eq!(take("a", false).err(), Some(Full::Owner));
+        assert!(is_full("a", false, "client_limit"));
         let _fourth = take("b", false).expect("room");
-        assert_eq!(take("c", false).err(), Some(Full::All));
+        assert!(is_full("c", false, "the queue is full"));
         drop(third);
         delayed.enter();
         let again = take("a", true).expect("the delay of the first has passed");

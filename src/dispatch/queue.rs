@@ -33,13 +33,13 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 struct Lane {
     jobs: VecDeque<Job>,
-    head: Head,
+    head: LaneHead,
     owed: Option<Owed>,
 }
 
-/// What the first job of a lane is doing.
+/// The state of a lane's first job.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Head {
+enum LaneHead {
     /// In `waiting` or `due`, if there is one.
     #[default]
     Scheduled,
@@ -51,7 +51,7 @@ enum Head {
 
 impl Lane {
     fn is_empty(&self) -> bool {
-        self.jobs.is_empty() && self.head != Head::Running
+        self.jobs.is_empty() && self.head != LaneHead::Running
     }
 
     /// When the on that is owed is due, unless a job gives the outlet a state of its own as soon as it
@@ -143,7 +143,7 @@ impl Queue {
         let (_, outlet) = self.due.pop_first()?;
         let lane = self.lanes.get_mut(&outlet)?;
         let job = lane.jobs.pop_front()?;
-        lane.head = Head::Running;
+        lane.head = LaneHead::Running;
         Some(job)
     }
 
@@ -209,7 +209,7 @@ impl Queue {
     pub(super) fn park(&mut self, mut job: Job) {
         job.due = far();
         if let Some(lane) = self.lanes.get_mut(&job.outlet) {
-            lane.head = Head::Parked;
+            lane.head = LaneHead::Parked;
             lane.jobs.push_front(job);
         }
     }
@@ -219,7 +219,7 @@ impl Queue {
         let Some(lane) = self.lanes.get_mut(outlet) else {
             return;
         };
-        let is_parked = lane.head == Head::Parked;
+        let is_parked = lane.head == LaneHead::Parked;
         if let Some(job) = lane.jobs.front_mut()
             && is_parked
             && job.number == number
@@ -264,7 +264,7 @@ impl Queue {
                     false => removed.push(job),
                 }
             }
-            let Some((due, number)) = first.filter(|_| lane.head != Head::Running) else {
+            let Some((due, number)) = first.filter(|_| lane.head != LaneHead::Running) else {
                 continue;
             };
             if lane.jobs.front().is_none_or(|job| job.number != number) {
@@ -288,7 +288,7 @@ impl Queue {
         let Some(lane) = self.lanes.get_mut(outlet) else {
             return;
         };
-        lane.head = Head::Scheduled;
+        lane.head = LaneHead::Scheduled;
         match lane.jobs.front() {
             Some(job) => {
                 self.waiting.insert((job.due, job.number), outlet.clone());

@@ -3,7 +3,7 @@
 //! told with another outlet. The PDU's `refresh` key says how often a round may begin, and none
 //! begins while somebody waits for the PDU.
 
-use super::{Dispatcher, Known, PduInfo, Progress};
+use super::{Dispatcher, LastState, PduInfo, Progress};
 use crate::request::{Action, FailureKind, Outcome, Outlet, PduName, Request, Target};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -66,7 +66,7 @@ impl Dispatcher {
         let round = rounds.entry(info.name.clone()).or_default();
         let sore = &mut round.sore;
         sore.retain(|outlet, _| info.outlets.contains_key(outlet) || info.sought.contains(outlet));
-        let is_old = |known: &Known| known.at.elapsed().is_ok_and(|known| known > age);
+        let is_old = |known: &LastState| known.at.elapsed().is_ok_and(|known| known > age);
         let is_due = |outlet: &&Outlet| {
             info.report.outlets.get(*outlet).is_none_or(is_old)
                 && sore.get(*outlet).is_none_or(|failed| now >= *failed + SORE)

@@ -1,14 +1,15 @@
-//! What is known of one PDU without asking it: for lists, the page and metrics. Never taken for
+//! A worker's report on its PDU, for lists, the page and metrics: nobody asks the PDU for it. Nobody takes it for
 //! the truth: every state has its source and its age.
 
 use super::plan::{Gained, Trouble};
 use crate::driver::DriverError;
-use crate::request::{Outlet, Proof, State};
+use crate::request::{Outlet, PduName, Proof, State};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
-/// How a last known state came to be known.
+/// The origin of a last known state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// It was read from the PDU.
@@ -21,7 +22,7 @@ pub enum Source {
 
 /// An outlet's last known state.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Known {
+pub struct LastState {
     /// The state.
     pub state: State,
     /// Where it is known from.
@@ -30,7 +31,7 @@ pub struct Known {
     pub at: SystemTime,
 }
 
-/// What last went wrong with a PDU.
+/// The last failure of a PDU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastError {
     /// When.
@@ -41,7 +42,7 @@ pub struct LastError {
     pub text: String,
 }
 
-/// What is known of a PDU.
+/// A worker's report on its PDU.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// Did it answer the last time? `None` before the first call.
@@ -51,7 +52,7 @@ pub struct Report {
     /// The last failure of a call.
     pub last_error: Option<LastError>,
     /// Last known states by outlet.
-    pub outlets: BTreeMap<Outlet, Known>,
+    pub outlets: BTreeMap<Outlet, LastState>,
     /// Outlets that the PDU has (true), or has said that it does not have.
     pub seen: BTreeMap<Outlet, bool>,
     /// Since when a driver call has been running, and its deadline.
@@ -66,14 +67,35 @@ pub struct Report {
     pub owed: usize,
 }
 
+/// An outlet that a reboot has switched off and that is not on again.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LeftOff {
+    /// Its PDU, which may not be in the config any more.
+    pub pdu: PduName,
+    /// Which.
+    pub outlet: Outlet,
+    /// Why, and what to do.
+    pub why: String,
+}
+
+impl fmt::Display for LeftOff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "outlet {}: LEFT OFF by an unfinished reboot: {}",
+            self.outlet, self.why
+        )
+    }
+}
+
 /// Most outlets remembered: a `localcmdline` takes any id a client thinks of.
 const MAX_OUTLETS: usize = 1024;
 
 /// The report, shared between the worker that writes it and those who read.
 #[derive(Debug, Default)]
-pub(super) struct Status(Mutex<Report>);
+pub(super) struct SharedReport(Mutex<Report>);
 
-impl Status {
+impl SharedReport {
     fn lock(&self) -> MutexGuard<'_, Report> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -176,7 +198,7 @@ impl Report {
 
     fn knows(&mut self, outlet: Outlet, state: State, source: Source, at: SystemTime) {
         if self.outlets.len() < MAX_OUTLETS || self.outlets.contains_key(&outlet) {
-            self.outlets.insert(outlet, Known { state, source, at });
+            self.outlets.insert(outlet, LastState { state, source, at });
         }
     }
 

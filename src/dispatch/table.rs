@@ -1,20 +1,19 @@
 //! The PDUs that are served: one route each, and what they share. Made from the config, and made
 //! to follow it.
 
-use super::LeftOff;
-use super::Recover;
 use super::bus::Bus;
-use super::journal::{Found, Journal, OLD};
+use super::journal::{Journal, LeftRecord, OLD};
 use super::lock::PduLock;
-use super::message::{Message, Setup};
+use super::message::{Kit, Message};
 use super::place::Places;
 use super::plan::Ledger;
-use super::status::Status;
+use super::status::{LeftOff, SharedReport};
 use super::worker::{Handle, OVERDUE, longest_turn};
 use crate::config::{Alias, BrokenPdu, Config, PduConfig};
 use crate::request::{Failure, FailureKind, Outlet, PduName, count};
 use log::{error, info, warn};
 use std::collections::HashMap;
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,11 +22,11 @@ use std::time::{Duration, Instant};
 /// The way to one PDU.
 pub(super) struct Route {
     pub(super) pdu: PduConfig,
-    /// What the config has for it now, when that cannot work: it goes on with what it had.
+    /// Its entry in the config now, when that cannot work: it goes on with the settings that it had.
     pub(super) unfollowed: Option<BrokenPdu>,
     pub(super) worker: Handle,
     pub(super) places: Arc<Places>,
-    pub(super) status: Arc<Status>,
+    pub(super) status: Arc<SharedReport>,
 }
 
 impl Route {
@@ -60,7 +59,8 @@ pub(super) struct Table {
     /// To a PDU whose settings cannot work there is no way.
     pub(super) routes: HashMap<PduName, Result<Route, BrokenPdu>>,
     pub(super) aliases: HashMap<String, Alias>,
-    place: Option<StatePlace>,
+    /// The state directory, with the journal in it.
+    state: Option<(PathBuf, Journal)>,
     buses: HashMap<String, Arc<Bus>>,
     /// PDUs that have left the config. Their workers finish what they have, and live until a reload
     /// that finds them without work.
@@ -73,15 +73,15 @@ pub(super) struct Table {
 
 impl Table {
     /// Starts one worker per PDU.
-    pub(super) fn start(config: &Config, recover: Recover) -> io::Result<Self> {
+    pub(super) fn start(config: &Config) -> io::Result<Self> {
         let mut table = Self {
             routes: HashMap::with_capacity(config.pdus.len()),
             aliases: config.aliases.clone().unwrap_or_default(),
-            place: config
+            state: config
                 .daemon
                 .state_directory
                 .as_deref()
-                .and_then(StatePlace::open),
+                .and_then(open_state),
             buses: HashMap::new(),
             retired: HashMap::new(),
             abandoned: Mutex::default(),
@@ -89,16 +89,13 @@ impl Table {
         };
         for (name, pdu) in &config.pdus {
             let route = match pdu {
-                Ok(pdu) => match table.setup(pdu) {
-                    Ok(setup) => Ok(table.route(setup)?),
+                Ok(pdu) => match table.kit(pdu) {
+                    Ok(kit) => Ok(table.route(kit)?),
                     Err(broken) => Err(told(&broken)),
                 },
                 Err(broken) => Err(told(broken)),
             };
             table.routes.insert(name.clone(), route);
-        }
-        if recover == Recover::Yes {
-            table.take_over(Duration::ZERO);
         }
         Ok(table)
     }
@@ -106,11 +103,11 @@ impl Table {
     /// Tells every worker of the outlets that other processes have recorded, and not within the
     /// last `age`: it takes over those whose process is gone. Those that have no worker are told.
     pub(super) fn take_over(&self, age: Duration) {
-        let Some(place) = self.place.as_ref().filter(|_| !self.is_stopping) else {
+        let Some((_, journal)) = self.state.as_ref().filter(|_| !self.is_stopping) else {
             return;
         };
         let mut abandoned = Vec::new();
-        for found in place.journal.found(age) {
+        for found in journal.found(age) {
             match self.why_abandoned(&found) {
                 None => {
                     if let Some(Ok(route)) = self.routes.get(&found.pdu) {
@@ -126,7 +123,7 @@ impl Table {
                         let _ = route.worker.inbox.send(Message::Owed(outlet));
                     }
                 }
-                Some(why) if place.journal.is_left(&found) => abandoned.push(LeftOff {
+                Some(why) if journal.is_left(&found) => abandoned.push(LeftOff {
                     why: format!("{why}; its record is {}", found.path.display()),
                     pdu: found.pdu,
                     outlet: found.outlet,
@@ -145,7 +142,7 @@ impl Table {
     }
 
     /// Why nobody switches this outlet on, and what to do, if that is so.
-    fn why_abandoned(&self, found: &Found) -> Option<String> {
+    fn why_abandoned(&self, found: &LeftRecord) -> Option<String> {
         match self.routes.get(&found.pdu) {
             Some(Ok(_)) => {}
             Some(Err(broken)) => return Some(broken.to_string()),
@@ -191,13 +188,13 @@ impl Table {
                 continue;
             }
             let is_new = !is_retired && !matches!(route, Some(Ok(_)));
-            match self.setup(pdu) {
-                Ok(setup) if is_new => added.push(self.route(setup)?),
-                Ok(setup) => changes.push(setup),
+            match self.kit(pdu) {
+                Ok(kit) if is_new => added.push(self.route(kit)?),
+                Ok(kit) => changes.push(kit),
                 Err(broken) => drop(unbuilt.insert(&pdu.name, broken)),
             }
         }
-        let is_new = |setup: &&Setup| self.retired.contains_key(&setup.pdu.name);
+        let is_new = |kit: &&Kit| self.retired.contains_key(&kit.pdu.name);
         let back = changes.iter().filter(is_new).count();
         let new = added.len() + back;
         let changed = count(changes.len() - back, "PDU changed", "PDUs changed");
@@ -206,13 +203,13 @@ impl Table {
         let is_back = |name: &PduName| matches!(config.pdus.get(name), Some(Ok(_)));
         self.retired
             .retain(|name, route| is_back(name) || route.has_work());
-        for setup in changes {
-            let name = setup.pdu.name.clone();
+        for kit in changes {
+            let name = kit.pdu.name.clone();
             if let Some(route) = self.retired.remove(&name) {
                 self.routes.insert(name.clone(), Ok(route));
             }
             if let Some(Ok(route)) = self.routes.get(&name) {
-                let _ = route.worker.inbox.send(Message::Change(Box::new(setup)));
+                let _ = route.worker.inbox.send(Message::Change(Box::new(kit)));
             }
         }
         for route in added {
@@ -252,6 +249,15 @@ impl Table {
         Ok(())
     }
 
+    /// The outlets that aliases name.
+    pub(super) fn aliased_outlets(&self) -> impl Iterator<Item = (&PduName, &Outlet)> {
+        let outlets = self.aliases.values().flat_map(|alias| match alias {
+            Alias::Outlets(outlets) => outlets.as_slice(),
+            Alias::Dead(_) => &[],
+        });
+        outlets.map(|(pdu, outlet)| (pdu, outlet))
+    }
+
     /// The worker of this PDU, and the one it had before it left the config.
     pub(super) fn ways_to(&self, pdu: &PduName) -> impl Iterator<Item = &Route> {
         let route = self.routes.get(pdu).and_then(|route| route.as_ref().ok());
@@ -270,8 +276,8 @@ impl Table {
     }
 
     /// Fails where what the config has found is not there any more, as a MIB file.
-    fn setup(&mut self, pdu: &PduConfig) -> Result<Setup, BrokenPdu> {
-        Ok(Setup {
+    fn kit(&mut self, pdu: &PduConfig) -> Result<Kit, BrokenPdu> {
+        Ok(Kit {
             pdu: pdu.clone(),
             driver: pdu.build()?,
             bus: self.bus(pdu),
@@ -280,15 +286,15 @@ impl Table {
     }
 
     /// A way to this PDU, with a new worker.
-    fn route(&mut self, setup: Setup) -> io::Result<Route> {
-        let pdu = setup.pdu.clone();
-        let status = Arc::new(Status::default());
-        let ledger: Box<dyn Ledger> = match &self.place {
-            Some(place) => Box::new(place.journal.ledger(pdu.name.clone())),
+    fn route(&mut self, kit: Kit) -> io::Result<Route> {
+        let pdu = kit.pdu.clone();
+        let status = Arc::new(SharedReport::default());
+        let ledger: Box<dyn Ledger> = match &self.state {
+            Some((_, journal)) => Box::new(journal.ledger(pdu.name.clone())),
             None => Box::new(()),
         };
         Ok(Route {
-            worker: Handle::start(setup, ledger, Arc::clone(&status))?,
+            worker: Handle::start(kit, ledger, Arc::clone(&status))?,
             pdu,
             unfollowed: None,
             places: Arc::default(),
@@ -304,9 +310,10 @@ impl Table {
     }
 
     fn lock(&self, pdu: &PduConfig) -> Option<PduLock> {
-        self.place.as_ref().map(|place| match &pdu.bus {
-            Some(bus) => PduLock::new(&place.directory, "bus", bus),
-            None => PduLock::new(&place.directory, "pdu", pdu.name.as_str()),
+        let (directory, _) = self.state.as_ref()?;
+        Some(match &pdu.bus {
+            Some(bus) => PduLock::new(directory, "bus", bus),
+            None => PduLock::new(directory, "pdu", pdu.name.as_str()),
         })
     }
 }
@@ -317,29 +324,19 @@ fn told(broken: &BrokenPdu) -> BrokenPdu {
     broken.clone()
 }
 
-/// What lives in the state directory.
-struct StatePlace {
-    directory: PathBuf,
-    journal: Journal,
-}
-
-impl StatePlace {
-    /// Without a usable directory the daemon serves all the same, and says what it lacks.
-    fn open(directory: &Path) -> Option<Self> {
-        let opened = std::fs::create_dir_all(directory.join("locks"))
-            .and_then(|()| Journal::open(directory));
-        match opened {
-            Ok(journal) => Some(Self {
-                directory: directory.to_owned(),
-                journal,
-            }),
-            Err(error) => {
-                warn!(
-                    "state directory {}: {error}; going on without locks, and without a journal of reboots",
-                    directory.display()
-                );
-                None
-            }
+/// Opens the state directory, with the journal in it. Without a usable one the daemon serves all the
+/// same, and warns.
+fn open_state(directory: &Path) -> Option<(PathBuf, Journal)> {
+    let opened =
+        fs::create_dir_all(directory.join("locks")).and_then(|()| Journal::open(directory));
+    match opened {
+        Ok(journal) => Some((directory.to_owned(), journal)),
+        Err(error) => {
+            warn!(
+                "state directory {}: {error}; going on without locks, and without a journal of reboots",
+                directory.display()
+            );
+            None
         }
     }
 }

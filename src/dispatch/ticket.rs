@@ -1,5 +1,5 @@
-//! What is remembered of a request: who asked, how far it is, how it ended. The book keeps those
-//! under way, and the last ones that ended.
+//! A ticket remembers a request: the client, the progress, the outcome. The book keeps the tickets of
+//! requests under way, and of the last ones that ended.
 //!
 //! A request has one job per outlet. A worker tells the ticket how each job ended; the last one ends
 //! the request, and everybody who watches the ticket is called, the client that asked first.
@@ -16,15 +16,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
-/// How many requests the book holds before it forgets the oldest that ended.
+/// With more requests than this the book forgets the oldest that ended.
 const REMEMBERED: usize = 1000;
-/// How many of them it looks at for each new one.
+/// The book looks at so many of them for each new one.
 const LOOKS: usize = 2;
 
 /// Among fewer watchers than this the ticket does not look for those whose client is gone.
 const MANY: usize = 16;
 
-/// How far a request is.
+/// The progress of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// Queued; it can still be cancelled.
@@ -33,7 +33,7 @@ pub enum Progress {
     Running,
     /// Over.
     Ended {
-        /// What the client was told.
+        /// The answer to the client.
         outcome: Outcome,
         /// From submission to the end.
         took: Duration,
@@ -44,7 +44,7 @@ pub enum Progress {
 pub struct Ticket {
     /// Its number, from 1 since the start of the daemon.
     pub id: u64,
-    /// What was asked, and by whom.
+    /// The request, with its client.
     pub request: Request,
     /// When, by the wall clock.
     pub submitted: SystemTime,
@@ -53,12 +53,12 @@ pub struct Ticket {
     metrics: Arc<Metrics>,
 }
 
-/// What changes of a ticket.
+/// The part of a ticket that changes.
 struct Course {
     progress: Progress,
     /// The PDU of each of its jobs.
     pdus: Vec<PduName>,
-    /// How those of its jobs that are over have ended.
+    /// The outcomes of those of its jobs that are over.
     outcomes: Vec<(PduName, Outlet, Outcome)>,
     watchers: Vec<Watcher>,
     /// With so many watchers the ticket looks for those whose client is gone.
@@ -85,7 +85,7 @@ impl Ticket {
         self.course.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How far it is.
+    /// Its progress.
     pub fn progress(&self) -> Progress {
         self.course().progress.clone()
     }
@@ -388,7 +388,7 @@ impl Book {
     }
 }
 
-/// A request of a test, and where its outcome arrives; what it asks for is said by its jobs.
+/// A request of a test, and the channel of its outcome; its jobs say what it asks for.
 #[cfg(test)]
 pub(super) fn asked() -> (Arc<Ticket>, crossbeam_channel::Receiver<Outcome>) {
     let (sender, receiver) = crossbeam_channel::bounded(2);

@@ -6,11 +6,11 @@
 //! Every driver keeps the deadline of its call. One that does not is a bug: its worker waits for it,
 //! and [`super::Health`] tells so.
 
-use super::bus::Turn;
+use super::bus::BusTurn;
 use super::lock::PduLock;
-use super::message::{Message, Setup, Stop};
+use super::message::{Kit, Message, Stop};
 use super::plan::{Call, Gained, Ledger, Next, Patience, Plan, Trouble};
-use super::status::Status;
+use super::status::SharedReport;
 use crate::config::PduConfig;
 use crate::driver::DriverError;
 use crate::request::Outlet;
@@ -22,12 +22,12 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How long a session is kept after the last job: clients that ask for one outlet after the other
+/// A worker keeps its session so long after the last job: clients that ask for one outlet after the other
 /// log in once.
 const REST_AFTER: Duration = Duration::from_millis(100);
 /// A session is not kept over a pause longer than this.
 const KEEP_OVER: Duration = Duration::from_secs(10);
-/// How long a driver may take to leave its session.
+/// A driver may take so long to leave its session.
 const REST_PATIENCE: Duration = Duration::from_secs(5);
 /// A driver call that is so long past its deadline is stuck.
 pub(super) const OVERDUE: Duration = Duration::from_secs(2);
@@ -45,17 +45,17 @@ pub(super) struct Handle {
 impl Handle {
     /// Starts a worker. Fails when the system gives no thread.
     pub(super) fn start(
-        setup: Setup,
+        kit: Kit,
         ledger: Box<dyn Ledger>,
-        status: Arc<Status>,
+        status: Arc<SharedReport>,
     ) -> std::io::Result<Self> {
         let (sender, inbox) = crossbeam_channel::unbounded();
-        let pdu = &setup.pdu;
+        let pdu = &kit.pdu;
         let plan = Plan::new(pdu.name.clone(), patience(pdu), ledger, sender.clone());
         // A thread's name ends at the first NUL byte.
         let name = pdu.name.as_str().replace('\0', "");
         let worker = Worker {
-            setup,
+            kit,
             plan,
             session_since: None,
             turn: None,
@@ -100,13 +100,13 @@ impl Drop for Handle {
 }
 
 struct Worker {
-    setup: Setup,
+    kit: Kit,
     plan: Plan,
     /// When the driver was called last, while it may hold a session on the PDU.
     session_since: Option<Instant>,
     /// The bus, while there is a session.
-    turn: Option<Turn>,
-    status: Arc<Status>,
+    turn: Option<BusTurn>,
+    status: Arc<SharedReport>,
     inbox: Receiver<Message>,
 }
 
@@ -162,7 +162,7 @@ impl Worker {
         match message {
             Message::Job(mut job, wait) => {
                 // Behind a job in the lobby nothing is known of the order but that of coming.
-                let known = self.setup.driver.known(&job.outlet);
+                let known = self.kit.driver.known(&job.outlet);
                 match known.filter(|_| !self.plan.has_lobby()) {
                     Some(outlet) => job.outlet = outlet,
                     None => job.enter_lobby(),
@@ -176,26 +176,26 @@ impl Worker {
                 due,
             } => self.plan.resume(&outlet, number, due, now),
             Message::Owed(outlet) => self.plan.owe_from_before(&outlet, now),
-            Message::Change(setup) => self.change(*setup),
+            Message::Change(kit) => self.change(*kit),
             Message::Stop(how) => self.plan.stop(how, now),
         }
     }
 
     /// Goes on with other settings; the queue stays.
-    fn change(&mut self, setup: Setup) {
+    fn change(&mut self, kit: Kit) {
         self.rest();
-        self.plan.change(patience(&setup.pdu));
-        if !self.setup.pdu.speaks_like(&setup.pdu) {
+        self.plan.change(patience(&kit.pdu));
+        if !self.kit.pdu.speaks_like(&kit.pdu) {
             self.status.forget();
         }
-        self.setup = setup;
+        self.kit = kit;
     }
 
     /// When the worker leaves the session, if there is one: at once on a shared bus, a little after
     /// the last job otherwise.
     fn rest_due(&self, due: Option<Instant>) -> Option<Instant> {
         let since = self.session_since?;
-        if self.setup.bus.is_some() {
+        if self.kit.bus.is_some() {
             return Some(since);
         }
         let soon = due.is_some_and(|due| due < since + KEEP_OVER);
@@ -204,7 +204,7 @@ impl Worker {
 
     /// Leaves the bus if another worker waits for it.
     fn let_others(&mut self) {
-        if self.setup.bus.as_ref().is_some_and(|bus| bus.others_wait()) {
+        if self.kit.bus.as_ref().is_some_and(|bus| bus.others_wait()) {
             self.rest();
         }
     }
@@ -215,11 +215,11 @@ impl Worker {
             return;
         }
         let deadline = Deadline::after(REST_PATIENCE);
-        let driver = &mut self.setup.driver;
+        let driver = &mut self.kit.driver;
         if catch_unwind(AssertUnwindSafe(|| driver.rest(deadline))).is_err() {
             self.rebuild();
         }
-        if let Some(lock) = &mut self.setup.lock {
+        if let Some(lock) = &mut self.kit.lock {
             lock.release();
         }
         self.turn = None;
@@ -228,19 +228,19 @@ impl Worker {
     /// One driver call, with everything around it.
     fn call(&mut self, outlet: &Outlet, call: Call) -> Result<Gained, Trouble> {
         self.enter()?;
-        let deadline = Deadline::after(self.setup.pdu.timeout);
+        let deadline = Deadline::after(self.kit.pdu.timeout);
         self.status.call_begins(deadline.moment());
-        let noting = self.setup.lock.as_ref().and_then(PduLock::note_programs);
+        let noting = self.kit.lock.as_ref().and_then(PduLock::note_programs);
         let result = self.call_driver(outlet, call, deadline);
         drop(noting);
         self.session_since = Some(Instant::now());
         // The status has an outlet by the name that the settings give it.
-        let named = self.setup.pdu.outlets.own().parse(outlet);
+        let named = self.kit.pdu.outlets.own().parse(outlet);
         let named = named.unwrap_or_else(|_| Outlet::new(outlet.as_str()));
         self.status.call_ended(&named, &result);
         debug!(
             "PDU {}, outlet {outlet}: {call:?}: {result:?}",
-            self.setup.pdu.name
+            self.kit.pdu.name
         );
         result
     }
@@ -250,7 +250,7 @@ impl Worker {
         if self.session_since.is_some() {
             return Ok(());
         }
-        let Setup { pdu, bus, lock, .. } = &mut self.setup;
+        let Kit { pdu, bus, lock, .. } = &mut self.kit;
         if let Some(bus) = bus {
             let turn = bus.enter().map_err(|waited| busy(bus_is_held(waited)))?;
             self.turn = Some(turn);
@@ -269,7 +269,7 @@ impl Worker {
         call: Call,
         deadline: Deadline,
     ) -> Result<Gained, Trouble> {
-        let Setup { pdu, driver, .. } = &mut self.setup;
+        let Kit { pdu, driver, .. } = &mut self.kit;
         let (status, attempt) = (&self.status, Attempt::new(deadline));
         let result = catch_unwind(AssertUnwindSafe(|| {
             // An outlet that is owed its on may be of other settings: no key keeps its PDU from it.
@@ -293,7 +293,7 @@ impl Worker {
             }
             Err(panic) => {
                 let text = panic_text(panic.as_ref());
-                let name = &self.setup.pdu.name;
+                let name = &self.kit.pdu.name;
                 error!("PDU {name}, outlet {outlet}: the driver panicked: {text}");
                 self.rebuild();
                 Err(Trouble::panic(text))
@@ -303,9 +303,9 @@ impl Worker {
 
     /// A driver that panicked is in no state to go on with.
     fn rebuild(&mut self) {
-        match self.setup.pdu.build() {
-            Ok(fresh) => self.setup.driver = fresh,
-            Err(error) => error!("PDU {}: {error}", self.setup.pdu.name),
+        match self.kit.pdu.build() {
+            Ok(fresh) => self.kit.driver = fresh,
+            Err(error) => error!("PDU {}: {error}", self.kit.pdu.name),
         }
     }
 }
@@ -315,7 +315,7 @@ fn busy(error: TransportError) -> Trouble {
     Trouble::new(DriverError::Transport(error), false)
 }
 
-/// How long a turn of this PDU on its bus may last at the very most: its worker waits for the lock,
+/// The longest turn of this PDU on its bus: its worker waits for the lock,
 /// calls the driver, and leaves the session.
 pub(super) fn longest_turn(pdu: &PduConfig) -> Duration {
     2 * (pdu.timeout + OVERDUE) + REST_PATIENCE
@@ -329,7 +329,7 @@ fn bus_is_held(waited: Duration) -> TransportError {
     TransportError::new(TransportErrorKind::Busy, detail)
 }
 
-/// What a panic said.
+/// The words of a panic.
 pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic
         .downcast_ref::<&str>()

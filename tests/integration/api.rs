@@ -8,7 +8,7 @@ use crate::sim::apc::{ApcPdu, Behaviour, Layout};
 use crate::sim::http::answer;
 use pdudaemon::access::Token;
 use pdudaemon::config::Config;
-use pdudaemon::dispatch::{Dispatcher, Recover, Stop};
+use pdudaemon::dispatch::{Dispatcher, Stop};
 use pdudaemon::listener::{self, Listeners};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -39,7 +39,7 @@ impl Daemon {
             "aliases": aliases,
         });
         let config = Config::parse(&config.to_string(), "test").expect("a good config");
-        let dispatcher = Arc::new(Dispatcher::start(&config, Recover::No).expect("threads"));
+        let dispatcher = Arc::new(Dispatcher::start(&config).expect("threads"));
         let listeners = Listeners::start(&config.daemon, &dispatcher).expect("a port");
         let address = listeners.addresses()[0].clone();
         Self {

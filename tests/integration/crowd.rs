@@ -1,7 +1,7 @@
 //! The daemon serves many clients at once, each of which keeps its connection.
 
 use pdudaemon::config::Config;
-use pdudaemon::dispatch::{Dispatcher, Recover, Stop};
+use pdudaemon::dispatch::{Dispatcher, Stop};
 use pdudaemon::listener::Listeners;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -14,7 +14,7 @@ fn clients_that_come_at_once_and_stay_are_all_answered() {
     let text = r#"{"daemon": {"hostname": "127.0.0.1", "port": "0"},
         "pdus": {"pdu": {"driver": "simulated", "outlets": 100}}}"#;
     let config = Config::parse(text, "test").expect("a config");
-    let dispatcher = Arc::new(Dispatcher::start(&config, Recover::No).expect("workers"));
+    let dispatcher = Arc::new(Dispatcher::start(&config).expect("workers"));
     let listeners = Listeners::start(&config.daemon, &dispatcher).expect("listeners");
     let address = listeners.addresses().first().expect("an address").clone();
     let began = Instant::now();

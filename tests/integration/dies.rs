@@ -7,7 +7,7 @@ use crate::sim::rack::{ROWS, Row};
 use crate::sim::stream::{Bench, Line, Pdu};
 use crossbeam_channel::Receiver;
 use pdudaemon::config::Config;
-use pdudaemon::dispatch::{Dispatcher, Recover, Stop};
+use pdudaemon::dispatch::{Dispatcher, Stop};
 use pdudaemon::request::{Action, FailureKind, Outcome, Outlet, Request, Switch, Target};
 use serde_json::{Value, json};
 use std::net::Ipv4Addr;
@@ -36,7 +36,7 @@ impl Lane {
         settings["retrydelay"] = json!(0);
         let config = json!({"daemon": {"hostname": "127.0.0.1"}, "pdus": {"pdu": settings}});
         let config = Config::parse(&config.to_string(), "test").expect("a config");
-        Self(Dispatcher::start(&config, Recover::No).expect("started"))
+        Self(Dispatcher::start(&config).expect("started"))
     }
 
     fn submit(&self, outlet: &str, action: Action) -> Receiver<Outcome> {

@@ -5,7 +5,7 @@ use crate::sim::apc::{ApcPdu, Behaviour, Layout};
 use crate::sim::port::Served;
 use crate::transcript::Confirmed;
 use pdudaemon::config::Config;
-use pdudaemon::dispatch::{Dispatcher, Recover, Stop};
+use pdudaemon::dispatch::{Dispatcher, Stop};
 use pdudaemon::driver::{Driver, DriverError, registry};
 use pdudaemon::request::{Action, Outlet, PduName, Request, State, Switch, Target};
 use pdudaemon::settings::{Position, Settings};
@@ -122,7 +122,7 @@ fn twenty_four_queued_outlets_cost_one_login() {
         pdu.port
     );
     let config = Config::parse(&config, "test").expect("a config");
-    let dispatcher = Dispatcher::start(&config, Recover::No).expect("started");
+    let dispatcher = Dispatcher::start(&config).expect("started");
     let (sender, receiver) = crossbeam_channel::unbounded();
     for number in 1..=24 {
         let sender = sender.clone();

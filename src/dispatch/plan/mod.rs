@@ -1,5 +1,5 @@
-//! What a worker does next, and what a result means: retries, pauses, reboots, the outlets that
-//! are owed their on. Pure but for the answers it sends: time is passed in, and the driver is
+//! The plan decides what its worker does next, and what a result means: retries, pauses, reboots, the
+//! outlets that are owed their on. Pure but for the answers it sends: time is passed in, and the driver is
 //! called by the worker.
 
 use super::job::{Job, Step};
@@ -13,7 +13,7 @@ use log::{error, info, warn};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The rest of a reboot's pause once the daemon is told to stop.
+/// The rest of a reboot's pause once the daemon stops.
 const STOP_PAUSE: Duration = Duration::from_secs(10);
 /// Attempts of an on, and the pause between them, while stopping.
 const STOP_ATTEMPTS: u32 = 3;
@@ -21,7 +21,7 @@ const STOP_RETRY_DELAY: Duration = Duration::from_secs(1);
 /// A record that could not be made is tried again so soon.
 pub(super) const RECORD_AGAIN: Duration = Duration::from_millis(500);
 
-/// How a PDU's commands are retried.
+/// The config's say on retries.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
     /// Attempts per command.
@@ -30,7 +30,7 @@ pub(super) struct Patience {
     pub(super) retrydelay: Duration,
 }
 
-/// What the worker shall do.
+/// The worker's next step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// Call the driver, then tell [`Plan::result`].
@@ -50,7 +50,7 @@ pub(super) enum Call {
     Find,
 }
 
-/// What a driver call gave.
+/// The result of a driver call that succeeded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Gained {
     /// The outlet is switched so; what proves it.
@@ -292,7 +292,7 @@ impl Plan {
         self.queue.hasten(limit, now);
     }
 
-    /// What to do at `now`.
+    /// The next step at `now`.
     pub(super) fn next(&mut self, now: Instant) -> Next {
         self.let_in(now);
         self.record_again(now);
@@ -395,7 +395,7 @@ impl Plan {
         owed.filter_map(|(_, owed)| owed.record_due).min()
     }
 
-    /// How many outlets are owed their on.
+    /// The number of outlets that are owed their on.
     pub(super) fn owed(&self) -> usize {
         self.queue.owed().count()
     }
@@ -507,7 +507,7 @@ impl Plan {
         self.end(job, &outcome);
     }
 
-    /// How many attempts a job's step has, and the pause between them.
+    /// The attempts that a job's step has, and the pause between them.
     fn attempts(&self, job: &Job) -> (u32, Duration) {
         let Patience {
             retries,

@@ -1,9 +1,9 @@
 //! The worker's rules, played with time passed in and the PDU's answers made up.
 
 use super::super::group::Group;
-use super::super::job::Asker;
+use super::super::job::Claim;
 use super::super::owed::OWED_PAUSE;
-use super::super::place::{Limits, Place, Places};
+use super::super::place::{Place, Places, QueueLimits};
 use super::super::ticket::{Ticket, asked};
 use super::*;
 use crate::request::Outcome;
@@ -25,7 +25,7 @@ fn outlet(id: &str) -> Outlet {
 }
 
 fn job(id: &str, step: Step, ticket: &Arc<Ticket>, place: Place) -> Job {
-    let asker = Asker::new(ticket, &PduName::new("pdu"), place);
+    let asker = Claim::new(ticket, &PduName::new("pdu"), place);
     Job::new(outlet(id), step, vec![asker])
 }
 
@@ -628,7 +628,7 @@ fn a_delayed_request_is_in_nobodys_way_and_enters_its_lane_when_its_delay_is_ove
 fn of_several_who_share_a_job_each_gives_its_own_place_back() {
     let mut bench = Bench::new(1);
     let (places, hour) = (Arc::<Places>::default(), Duration::from_secs(3600));
-    let limits = Limits {
+    let limits = QueueLimits {
         all: 9,
         owner: 9,
         delayed: 9,

@@ -2,7 +2,7 @@
 
 use super::requests::{ended, switched};
 use super::views::{OutletView, RequestView, state_of};
-use crate::dispatch::{Known, Progress, Source, Ticket};
+use crate::dispatch::{LastState, Progress, Source, Ticket};
 use crate::listener::exchange::Exchange;
 use crate::listener::problem::{self, Problem};
 use crate::listener::response::Response;
@@ -91,7 +91,7 @@ fn read(ticket: &Ticket) -> Response {
     let state = state.unwrap_or_else(|| State::Unknown("nothing".into()));
     match &ticket.request.target {
         Target::Outlet { outlet, .. } => {
-            let known = Known {
+            let known = LastState {
                 state,
                 source: Source::Read,
                 at: SystemTime::now(),

@@ -1,6 +1,6 @@
 //! The JSON of the API, made from the dispatcher's data.
 
-use crate::dispatch::{Known, PduInfo, Progress, Source, Ticket};
+use crate::dispatch::{LastState, PduInfo, Progress, Source, Ticket};
 use crate::listener::problem::Problem;
 use crate::request::{Outcome, Outlet, Proof, State, Target};
 use serde::Serialize;
@@ -48,7 +48,11 @@ pub(super) struct OutletView<'a> {
 }
 
 impl<'a> OutletView<'a> {
-    pub(super) fn new(outlet: &'a Outlet, name: Option<&'a str>, known: Option<&'a Known>) -> Self {
+    pub(super) fn new(
+        outlet: &'a Outlet,
+        name: Option<&'a str>,
+        known: Option<&'a LastState>,
+    ) -> Self {
         let (state, detail) = known.map_or((None, None), |known| state_of(&known.state));
         Self {
             outlet: outlet.as_str(),
