@@ -6,7 +6,7 @@
 
 use super::{Driver, DriverError};
 use crate::request::{Outlet, Proof, State, Switch};
-use crate::transport::{self, Attempt, Deadline, Timed};
+use crate::transport::{self, Attempt, Deadline};
 use std::time::Duration;
 
 /// The pauses between two readings: the first, and the longest.
@@ -53,8 +53,7 @@ impl Confirm {
         })
     }
 
-    /// Switches, and returns the proof once there is enough of it. After the command has gone out
-    /// every failure leaves it in doubt.
+    /// Switches, and returns the proof once there is enough of it.
     pub fn switch(
         &self,
         driver: &mut dyn Driver,
@@ -62,15 +61,7 @@ impl Confirm {
         to: Switch,
         attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
-        let replied = driver.switch(outlet, to, attempt);
-        // Until every transport tells the attempt itself.
-        if replied
-            .as_ref()
-            .map_or_else(DriverError::may_have_acted, |_| true)
-        {
-            attempt.sent();
-        }
-        let replied = replied?;
+        let replied = driver.switch(outlet, to, attempt)?;
         if replied >= self.wanted {
             return Ok(replied);
         }
@@ -86,7 +77,12 @@ impl Confirm {
                 log::debug!("outlet {outlet}: {to} is not confirmed by a state: {why}");
                 Ok(replied)
             }
-            Err(error) => Err(error.after_switching()),
+            Err(error) if error.is_transient() => Err(error),
+            // What cannot be read has been switched all the same.
+            Err(error) => Err(DriverError::Unexpected {
+                expected: "the outlet's state after switching".into(),
+                got: error.to_string(),
+            }),
         }
     }
 
@@ -121,7 +117,7 @@ impl Confirm {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::{TransportError, TransportErrorKind};
+    use crate::transport::{Timed, TransportError, TransportErrorKind};
     use std::collections::VecDeque;
 
     /// Answers as it is told, and counts.
@@ -147,9 +143,17 @@ mod tests {
     }
 
     impl Driver for Scripted {
-        fn switch(&mut self, _: &Outlet, _: Switch, _: &Attempt) -> Result<Proof, DriverError> {
+        fn switch(
+            &mut self,
+            _: &Outlet,
+            _: Switch,
+            attempt: &Attempt,
+        ) -> Result<Proof, DriverError> {
             self.commands += 1;
-            self.reply.clone()
+            attempt.judge(|| {
+                attempt.sent();
+                self.reply.clone()
+            })
         }
 
         fn state(&mut self, _: &Outlet, _: Deadline) -> Result<State, DriverError> {
@@ -164,19 +168,16 @@ mod tests {
 
     const ALL: &[Proof] = &[Proof::State, Proof::Reply];
 
+    /// An off, and whether it may have been carried out.
     fn off(
         driver: &mut Scripted,
         asked: Option<Proof>,
         wait: Duration,
-    ) -> Result<Proof, DriverError> {
+    ) -> (Result<Proof, DriverError>, bool) {
         let confirm = Confirm::new(asked, ALL, wait).expect("a rule");
-        let deadline = Deadline::after(Duration::from_secs(30));
-        confirm.switch(
-            driver,
-            &Outlet::new("1"),
-            Switch::Off,
-            &Attempt::new(deadline),
-        )
+        let attempt = Attempt::new(Deadline::after(Duration::from_secs(30)));
+        let told = confirm.switch(driver, &Outlet::new("1"), Switch::Off, &attempt);
+        (told, attempt.may_have_acted())
     }
 
     fn timeout() -> DriverError {
@@ -215,16 +216,17 @@ mod tests {
         let states = [Ok(State::On), Ok(pending), Ok(State::On), Ok(State::Off)];
         let mut driver = Scripted::new(Ok(Proof::Reply), states);
         let wait = Duration::from_secs(10);
-        assert_eq!(off(&mut driver, None, wait), Ok(Proof::State));
+        assert_eq!(off(&mut driver, None, wait), (Ok(Proof::State), true));
         assert_eq!((driver.commands, driver.reads), (1, 4));
     }
 
     #[test]
     fn a_state_that_does_not_show_is_told_once_the_wait_is_over() {
         let mut driver = Scripted::new(Ok(Proof::Reply), [Ok(State::On)]);
-        let error = off(&mut driver, None, Duration::from_millis(120)).expect_err("not shown");
+        let (told, may_have_acted) = off(&mut driver, None, Duration::from_millis(120));
+        let error = told.expect_err("not shown");
         assert_eq!(error.to_string(), "asked for off, still shows on");
-        assert!(error.may_have_acted() && error.is_transient());
+        assert!(may_have_acted && error.is_transient());
         assert!(driver.commands == 1 && driver.reads >= 2);
     }
 
@@ -237,12 +239,12 @@ mod tests {
             (Proof::State, Some(Proof::None)),
         ] {
             let mut driver = Scripted::new(Ok(replied), [Ok(State::On)]);
-            let proof = off(&mut driver, asked, Duration::ZERO);
+            let (proof, _) = off(&mut driver, asked, Duration::ZERO);
             assert_eq!((proof, driver.reads), (Ok(replied), 0));
         }
         let mut silent = Scripted::new(Ok(Proof::None), [Ok(State::Off)]);
-        let error = off(&mut silent, Some(Proof::Reply), Duration::ZERO).expect_err("no reply");
-        assert!(error.may_have_acted());
+        let (told, may_have_acted) = off(&mut silent, Some(Proof::Reply), Duration::ZERO);
+        assert!(told.is_err() && may_have_acted);
     }
 
     #[test]
@@ -254,23 +256,26 @@ mod tests {
             TransportError::new(TransportErrorKind::NoConnection, "refused").into(),
         ] {
             let mut driver = Scripted::new(Ok(Proof::Reply), [Ok(State::On), Err(error)]);
-            let told = off(&mut driver, None, Duration::from_secs(5)).expect_err("failed");
-            assert!(told.may_have_acted(), "{told:?}");
+            let (told, may_have_acted) = off(&mut driver, None, Duration::from_secs(5));
+            let error = told.expect_err("failed");
+            assert!(may_have_acted && error.is_transient(), "{error:?}");
         }
         // Before it, what the driver says holds.
         let refused = Err(DriverError::Refused("locked".into()));
         let mut driver = Scripted::new(refused, [Ok(State::On)]);
-        let told = off(&mut driver, None, Duration::ZERO).expect_err("refused");
-        assert!(!told.may_have_acted() && driver.reads == 0);
+        let (told, may_have_acted) = off(&mut driver, None, Duration::ZERO);
+        assert!(told.is_err() && !may_have_acted && driver.reads == 0);
     }
 
     #[test]
     fn a_pdu_with_nothing_to_read_is_believed_unless_its_state_was_asked_for() {
         let unreadable = || Err(DriverError::CannotRead("there is no such object".into()));
         let mut driver = Scripted::new(Ok(Proof::Reply), [unreadable()]);
-        assert_eq!(off(&mut driver, None, Duration::ZERO), Ok(Proof::Reply));
-        let told = off(&mut driver, Some(Proof::State), Duration::ZERO).expect_err("unreadable");
-        assert!(told.may_have_acted() && told.to_string().contains("no such object"));
+        let (told, _) = off(&mut driver, None, Duration::ZERO);
+        assert_eq!(told, Ok(Proof::Reply));
+        let (told, may_have_acted) = off(&mut driver, Some(Proof::State), Duration::ZERO);
+        let error = told.expect_err("unreadable");
+        assert!(may_have_acted && error.to_string().contains("no such object"));
     }
 
     #[test]

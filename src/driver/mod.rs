@@ -37,8 +37,7 @@ pub use states::States;
 
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Address, Key, Keys, Settings, SettingsError, keys};
-use crate::transport::kept::Lost;
-use crate::transport::{Attempt, Deadline, TransportError, TransportErrorKind};
+use crate::transport::{Attempt, Deadline, TransportError, TransportErrorKind, Verdict};
 use std::fmt;
 use std::time::Duration;
 
@@ -180,32 +179,6 @@ impl DriverError {
         }
     }
 
-    /// May the PDU have carried out the command all the same? `false` only when it certainly did
-    /// not: then a reboot whose off failed so needs no on.
-    pub fn may_have_acted(&self) -> bool {
-        match self {
-            Self::NoSuchOutlet { .. }
-            | Self::CannotRead(_)
-            | Self::LoginRefused(_)
-            | Self::Refused(_)
-            | Self::Setup(_) => false,
-            Self::StillShows { .. } | Self::Unexpected { .. } => true,
-            Self::Transport(error) => error.may_have_acted(),
-        }
-    }
-
-    /// The failure of a step that came after the switching: whatever it says of itself, the PDU
-    /// may have carried out the command.
-    pub fn after_switching(self) -> Self {
-        if self.may_have_acted() {
-            return self;
-        }
-        Self::Unexpected {
-            expected: "the outlet's state after switching".into(),
-            got: self.to_string(),
-        }
-    }
-
     /// Did the PDU as a whole fail to answer, so that its other outlets would fail as well?
     pub fn is_pdu_away(&self) -> bool {
         match self {
@@ -221,19 +194,26 @@ impl DriverError {
     }
 }
 
-impl Lost for DriverError {
+impl Verdict for DriverError {
     fn is_lost(&self) -> bool {
         matches!(self, Self::Transport(error) if error.is_lost())
     }
 
-    fn may_have_acted(&self) -> bool {
-        Self::may_have_acted(self)
+    fn may_stand(&self) -> bool {
+        !matches!(
+            self,
+            Self::Transport(_) | Self::LoginRefused(_) | Self::Setup(_)
+        )
     }
 
-    fn and_again(self, again: &Self) -> Self {
+    fn is_refusal(&self) -> bool {
         match self {
-            Self::Transport(error) => Self::Transport(error.tried_again(again)),
-            other => other,
+            Self::NoSuchOutlet { .. }
+            | Self::LoginRefused(_)
+            | Self::Refused(_)
+            | Self::Setup(_) => true,
+            Self::CannotRead(_) | Self::StillShows { .. } | Self::Unexpected { .. } => false,
+            Self::Transport(error) => error.is_refusal(),
         }
     }
 }

@@ -5,7 +5,7 @@ use super::{
 };
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Settings, SettingsError, keys, words};
-use crate::transport::{Attempt, Deadline, TransportError, TransportErrorKind};
+use crate::transport::{Attempt, Deadline, Timed, TransportError, TransportErrorKind};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -91,10 +91,11 @@ impl Driver for Simulated {
         to: Switch,
         attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
-        let deadline = attempt.deadline();
         let number = outlet_number(outlet)?;
-        self.work(number, deadline)?;
+        attempt.sent();
+        self.work(number, attempt.deadline())?;
         if self.keys.refuse_outlets.contains(&number) {
+            attempt.turned_away();
             return Err(DriverError::Refused("outlet is locked (simulated)".into()));
         }
         if self.is_each(self.keys.fail_every) {

@@ -88,6 +88,52 @@ pub trait Timed: Copy {
     /// The PDU has certainly not carried out the copy sent last: it has refused it, or the copy
     /// cannot have reached it.
     fn turned_away(self);
+
+    /// The same, with an earlier deadline.
+    fn until(self, deadline: Deadline) -> Sooner<Self> {
+        let deadline = deadline.min(self.deadline());
+        Sooner {
+            timed: self,
+            deadline,
+        }
+    }
+
+    /// Does `work`, which takes the answer to a copy of the command that it has sent. An answer that
+    /// refuses the command takes this copy back, but no other.
+    fn judge<T, E: Verdict>(self, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        let before = self.copies();
+        work().inspect_err(|error| {
+            if error.is_refusal() && self.copies() == before + 1 {
+                self.turned_away();
+            }
+        })
+    }
+}
+
+/// What an error says of the session in which it came, and of the command.
+pub trait Verdict {
+    /// The session has ended, perhaps while it was idle: a new one may do.
+    fn is_lost(&self) -> bool;
+
+    /// The session may still stand, and is left as the peer wants it left.
+    fn may_stand(&self) -> bool;
+
+    /// The peer has refused the command that was sent last.
+    fn is_refusal(&self) -> bool;
+}
+
+impl Verdict for TransportError {
+    fn is_lost(&self) -> bool {
+        self.kind == TransportErrorKind::Closed
+    }
+
+    fn may_stand(&self) -> bool {
+        false
+    }
+
+    fn is_refusal(&self) -> bool {
+        self.kind == TransportErrorKind::Busy
+    }
 }
 
 impl Timed for Deadline {
@@ -122,12 +168,37 @@ impl Timed for &Attempt {
     }
 }
 
+/// What [`Timed::until`] gives.
+#[derive(Clone, Copy, Debug)]
+pub struct Sooner<T> {
+    timed: T,
+    deadline: Deadline,
+}
+
+impl<T: Timed> Timed for Sooner<T> {
+    fn deadline(self) -> Deadline {
+        self.deadline
+    }
+
+    fn copies(self) -> u32 {
+        self.timed.copies()
+    }
+
+    fn sent(self) {
+        self.timed.sent();
+    }
+
+    fn turned_away(self) {
+        self.timed.turned_away();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn only_a_refusal_of_every_copy_makes_sure() {
+    fn a_refusal_takes_its_own_copy_back() {
         let attempt = &Attempt::new(Deadline::after(Duration::from_secs(1)));
         attempt.turned_away();
         assert!(!attempt.may_have_acted());
@@ -135,10 +206,29 @@ mod tests {
         assert!(attempt.may_have_acted());
         attempt.turned_away();
         assert!(!attempt.may_have_acted());
+        let busy = || {
+            attempt.sent();
+            Err::<(), _>(TransportError::new(TransportErrorKind::Busy, "in use"))
+        };
+        attempt.judge(busy).expect_err("busy");
+        assert!(!attempt.may_have_acted());
         // The first copy is lost, the second is refused.
         attempt.sent();
-        attempt.sent();
-        attempt.turned_away();
+        attempt.judge(busy).expect_err("busy");
         assert!(attempt.may_have_acted());
+    }
+
+    #[test]
+    fn a_failure_before_the_command_or_after_two_copies_takes_none_back() {
+        let attempt = &Attempt::new(Deadline::after(Duration::from_secs(1)));
+        attempt.sent();
+        for copies in [0, 2] {
+            let work = || {
+                (0..copies).for_each(|_| attempt.sent());
+                Err::<(), _>(TransportError::new(TransportErrorKind::Busy, "in use"))
+            };
+            attempt.judge(work).expect_err("busy");
+            assert_eq!(attempt.copies(), 1 + copies);
+        }
     }
 }

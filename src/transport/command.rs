@@ -12,7 +12,7 @@
 //! out of reach, and may switch after the deadline.
 
 use super::leftover::Running;
-use super::{Deadline, TransportError, TransportErrorKind, printable};
+use super::{Deadline, Timed, TransportError, TransportErrorKind, printable};
 use crate::transport::children;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
@@ -77,11 +77,11 @@ impl Program {
 
     /// Runs it to its end. Only a program that did not start or did not end in time is an error;
     /// a failing exit status is the caller's to judge.
-    pub fn run(self, deadline: Deadline) -> Result<Output, TransportError> {
+    pub fn run(self, timed: impl Timed) -> Result<Output, TransportError> {
         #[cfg(not(fuzzing))]
-        let (status, [stdout, stderr]) = self.carry_out(deadline)?;
+        let (status, [stdout, stderr]) = self.carry_out(timed)?;
         #[cfg(fuzzing)]
-        let (status, [stdout, stderr]) = super::fuzzing::program(deadline)?;
+        let (status, [stdout, stderr]) = super::fuzzing::program(timed.deadline())?;
         match status {
             Ok(status) => Ok(Output {
                 end: End::from(status),
@@ -100,7 +100,8 @@ impl Program {
 
     /// How it ended, and what it printed up to then.
     #[cfg_attr(fuzzing, allow(dead_code))]
-    fn carry_out(mut self, deadline: Deadline) -> Result<Ended, TransportError> {
+    fn carry_out(mut self, timed: impl Timed) -> Result<Ended, TransportError> {
+        let deadline = timed.deadline();
         deadline.left("running a program")?;
         let mut running = Running::begin();
         if let Some((name, mark)) = running.as_ref().map(Running::variable) {
@@ -113,6 +114,7 @@ impl Program {
             .process_group(0);
         let mut child =
             children::start(&mut self.command).map_err(|error| cannot_start(&self.name, &error))?;
+        timed.sent();
         if let Some(running) = &mut running {
             running.started(child.id());
         }

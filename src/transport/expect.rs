@@ -1,9 +1,9 @@
 //! The expect engine: waits for one of several texts in what a PDU prints.
 //!
 //! [`Screen`] and [`find`] are the pure half: bytes in, clean text and matches out. [`Dialogue`]
-//! adds the waiting, over any [`Wire`].
+//! adds the waiting, over any [`ByteStream`].
 
-use super::{Deadline, TransportError, TransportErrorKind, blotted, printable};
+use super::{Deadline, Timed, TransportError, TransportErrorKind, blotted, printable};
 use std::fmt;
 
 /// The most text kept while waiting: more than any menu screen, little enough for any machine.
@@ -173,7 +173,7 @@ impl Screen {
 }
 
 /// A byte stream to talk over.
-pub trait Wire {
+pub trait ByteStream {
     /// Sends all of `bytes`.
     fn send(&mut self, bytes: &[u8], deadline: Deadline) -> Result<(), TransportError>;
 
@@ -183,27 +183,29 @@ pub trait Wire {
 
 /// A dialogue: sends lines, waits for texts.
 #[derive(Debug)]
-pub struct Dialogue<W> {
+pub struct Dialogue<S> {
     /// What the bytes travel over.
-    pub wire: W,
+    pub stream: S,
     /// What was printed.
     pub screen: Screen,
 }
 
-impl<W: Wire> Dialogue<W> {
-    /// A dialogue over `wire`.
-    pub fn new(wire: W) -> Self {
+impl<S: ByteStream> Dialogue<S> {
+    /// A dialogue over `stream`.
+    pub fn new(stream: S) -> Self {
         Self {
-            wire,
+            stream,
             screen: Screen::default(),
         }
     }
 
     /// Sends `bytes` as they are.
-    pub fn send(&mut self, bytes: &[u8], deadline: Deadline) -> Result<(), TransportError> {
-        self.wire
-            .send(bytes, deadline)
-            .map_err(|error| self.with_last(error))
+    pub fn send(&mut self, bytes: &[u8], timed: impl Timed) -> Result<(), TransportError> {
+        self.stream
+            .send(bytes, timed.deadline())
+            .map_err(|error| self.with_last(error))?;
+        timed.sent();
+        Ok(())
     }
 
     /// Waits for one of `patterns`; `what` names it in errors.
@@ -240,7 +242,7 @@ impl<W: Wire> Dialogue<W> {
                 )));
             }
             bytes.clear();
-            let received = self.wire.receive(&mut bytes, deadline);
+            let received = self.stream.receive(&mut bytes, deadline);
             // What came before an error may be the reason for it.
             self.screen.feed(&bytes)?;
             match received {
@@ -346,7 +348,7 @@ mod tests {
     /// Pieces that come one by one, then the end.
     struct Pieces(VecDeque<&'static [u8]>);
 
-    impl Wire for Pieces {
+    impl ByteStream for Pieces {
         fn send(&mut self, _: &[u8], _: Deadline) -> Result<(), TransportError> {
             Ok(())
         }

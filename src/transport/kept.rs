@@ -1,154 +1,167 @@
-//! A session that is kept between two calls: an open connection, a login, a serial handle.
+//! A session that is kept between two calls: an open connection, a login, a serial line.
+//!
+//! The rules for it stand here, once. A call works in the kept session, or in a new one. A kept
+//! session that turns out to be lost is replaced once, and the work is done again. A session is kept
+//! after success, and left after a failure or when there is nothing to do.
 
-use super::{TransportError, TransportErrorKind};
+use super::{Deadline, Timed, Verdict};
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// Errors that can tell that the other end is gone.
-pub trait Lost: Sized {
-    /// Did the connection or device end, as it may have done while it was idle?
-    fn is_lost(&self) -> bool;
+/// Opens sessions with one peer, and leaves them.
+pub trait Opener {
+    /// An open session.
+    type Session;
 
-    /// Could the PDU have acted?
-    fn may_have_acted(&self) -> bool;
+    /// Why one cannot be opened, or work in it failed.
+    type Error: Verdict + fmt::Display;
 
-    /// The same loss, with the reason why another try over a new session failed.
-    fn and_again(self, again: &Self) -> Self;
-}
+    /// A session that was not used for longer is not trusted any more.
+    const IDLE: Duration = Duration::MAX;
 
-impl Lost for TransportError {
-    fn is_lost(&self) -> bool {
-        self.kind == TransportErrorKind::Closed
+    /// Opens a session, with the login if there is one.
+    fn open(&mut self, deadline: Deadline) -> Result<Self::Session, Self::Error>;
+
+    /// Looks whether a session that was idle is still there.
+    fn is_alive(&self, session: &mut Self::Session, deadline: Deadline) -> bool {
+        let _ = (session, deadline);
+        true
     }
 
-    fn may_have_acted(&self) -> bool {
-        Self::may_have_acted(self)
-    }
-
-    fn and_again(self, again: &Self) -> Self {
-        self.tried_again(again)
+    /// Leaves a session as the peer wants it left, with the logout if there is one.
+    fn leave(&self, session: Self::Session, deadline: Deadline) {
+        let _ = (session, deadline);
     }
 }
 
-/// What comes of another try after the first one was `lost`, with its session or in a redirect. The
-/// second may say that nothing can have been carried out (nobody there, login refused); the first
-/// may have been carried out all the same, and that is what whoever asked must know.
-pub fn tried_again<T, E: Lost>(lost: E, second: Result<T, E>) -> Result<T, E> {
-    second.map_err(|again| {
-        if again.may_have_acted() {
-            again
-        } else {
-            lost.and_again(&again)
-        }
-    })
+/// An opener with the session that it keeps.
+pub struct Kept<O: Opener> {
+    /// Opens the sessions.
+    pub opener: O,
+    session: Option<(O::Session, Instant)>,
 }
 
-/// A place for one session.
-pub struct Kept<S> {
-    session: Option<(S, Instant)>,
-    idle: Duration,
-}
-
-impl<S> Kept<S> {
-    /// An empty place. A session that was not used for longer than `idle` is not trusted any more.
-    pub const fn new(idle: Duration) -> Self {
+impl<O: Opener> Kept<O> {
+    /// Nothing is opened yet.
+    pub fn new(opener: O) -> Self {
         Self {
+            opener,
             session: None,
-            idle,
         }
     }
 
-    /// Does `work` in the kept session, or in a new one from `open`. A kept session that turns
-    /// out to be lost is replaced once, and `work` done again: what is done in it must be fit to
-    /// be done twice. After any error the session is dropped, so that the next call starts clean.
-    pub fn call<T, E: Lost>(
+    /// Does `work` in a session, and once more in a new one if the kept one is lost: so `work` must
+    /// be fit to be done twice.
+    pub fn call<T>(
         &mut self,
-        mut open: impl FnMut() -> Result<S, E>,
-        mut work: impl FnMut(&mut S) -> Result<T, E>,
-    ) -> Result<T, E> {
-        let kept = self
-            .session
-            .take()
-            .filter(|(_, used)| used.elapsed() < self.idle);
+        timed: impl Timed,
+        mut work: impl FnMut(&O, &mut O::Session) -> Result<T, O::Error>,
+    ) -> Result<T, O::Error> {
+        let kept = self.trusted(timed.deadline());
         let was_kept = kept.is_some();
         let mut session = match kept {
-            Some((session, _)) => session,
-            None => open()?,
+            Some(session) => session,
+            None => self.opener.open(timed.deadline())?,
         };
-        let result = match work(&mut session) {
-            Err(lost) if was_kept && lost.is_lost() => {
-                let second = open().and_then(|new| {
-                    session = new;
-                    work(&mut session)
-                });
-                tried_again(lost, second)
+        let mut result = timed.judge(|| work(&self.opener, &mut session));
+        if let Err(lost) = &result
+            && was_kept
+            && lost.is_lost()
+        {
+            log::debug!("the session was lost, once more in a new one: {lost}");
+            if lost.may_stand() {
+                self.opener.leave(session, timed.deadline());
             }
-            result => result,
-        };
-        if result.is_ok() {
-            self.session = Some((session, Instant::now()));
+            session = self.opener.open(timed.deadline())?;
+            result = timed.judge(|| work(&self.opener, &mut session));
+        }
+        match &result {
+            Ok(_) => self.session = Some((session, Instant::now())),
+            Err(error) if error.may_stand() => self.opener.leave(session, timed.deadline()),
+            Err(_) => {}
         }
         result
     }
 
-    /// Takes the session out, to leave it.
-    pub fn take(&mut self) -> Option<S> {
-        self.session.take().map(|(session, _)| session)
+    /// Leaves the kept session, so that others can have one.
+    pub fn rest(&mut self, deadline: Deadline) {
+        if let Some(session) = self.trusted(deadline) {
+            self.opener.leave(session, deadline);
+        }
+    }
+
+    /// The kept session, taken out, if it can be worked in.
+    fn trusted(&mut self, deadline: Deadline) -> Option<O::Session> {
+        let (mut session, used) = self.session.take()?;
+        let is_fresh = used.elapsed() < O::IDLE;
+        (is_fresh && self.opener.is_alive(&mut session, deadline)).then_some(session)
     }
 }
 
-impl<S> fmt::Debug for Kept<S> {
+impl<O: Opener> fmt::Debug for Kept<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Kept")
             .field("open", &self.session.is_some())
-            .field("idle", &self.idle)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::{Attempt, TransportError, TransportErrorKind};
 
-    const LONG: Duration = Duration::from_secs(3600);
+    /// Opens as often as it is told.
+    struct Door(Vec<Result<(), TransportError>>);
+
+    impl Opener for Door {
+        type Session = ();
+        type Error = TransportError;
+
+        fn open(&mut self, _: Deadline) -> Result<(), TransportError> {
+            self.0.remove(0)
+        }
+    }
 
     fn error(kind: TransportErrorKind) -> TransportError {
         TransportError::new(kind, "test")
     }
 
-    #[test]
-    fn a_lost_session_is_opened_again_once_and_an_error_drops_it() {
-        let (mut kept, mut opened) = (Kept::new(LONG), 0);
-        let mut call = |outcomes: &mut Vec<Result<(), TransportError>>| {
-            let result = kept.call(
-                || {
-                    opened += 1;
-                    Ok(())
-                },
-                |()| outcomes.remove(0),
-            );
-            (result, opened)
-        };
-        let closed = || Err(error(TransportErrorKind::Closed));
-        assert_eq!(call(&mut vec![Ok(())]), (Ok(()), 1));
-        assert_eq!(call(&mut vec![closed(), Ok(())]), (Ok(()), 2));
-        assert_eq!(call(&mut vec![closed(), closed()]), (closed(), 3));
-        assert_eq!(call(&mut vec![closed()]), (closed(), 4));
-        assert_eq!(call(&mut vec![Ok(())]), (Ok(()), 5));
-        let timeout = || Err(error(TransportErrorKind::Timeout));
-        assert_eq!(call(&mut vec![timeout()]), (timeout(), 5));
-        assert_eq!(call(&mut vec![Ok(())]), (Ok(()), 6));
+    fn attempt() -> Attempt {
+        Attempt::new(Deadline::after(Duration::from_secs(60)))
     }
 
     #[test]
-    fn a_lost_session_that_cannot_be_opened_again_may_have_acted() {
-        let mut kept = Kept::new(LONG);
-        let mut opens = vec![Ok(()), Err(error(TransportErrorKind::NoConnection))];
-        let mut works = vec![Ok(()), Err(error(TransportErrorKind::Closed))];
-        let mut call = || kept.call(|| opens.remove(0), |()| works.remove(0));
-        assert_eq!(call(), Ok(()));
-        let error = call().expect_err("lost");
-        assert!(error.may_have_acted());
-        assert_eq!(error.detail, "test; then: test");
+    fn a_lost_session_is_opened_again_once_and_an_error_drops_it() {
+        let mut kept = Kept::new(Door(vec![Ok(()); 6]));
+        let mut call = |mut outcomes: Vec<Result<(), TransportError>>| {
+            let result = kept.call(&attempt(), |_, ()| outcomes.remove(0));
+            (result, 6 - kept.opener.0.len())
+        };
+        let closed = || Err(error(TransportErrorKind::Closed));
+        assert_eq!(call(vec![Ok(())]), (Ok(()), 1));
+        assert_eq!(call(vec![closed(), Ok(())]), (Ok(()), 2));
+        assert_eq!(call(vec![closed(), closed()]), (closed(), 3));
+        assert_eq!(call(vec![closed()]), (closed(), 4));
+        assert_eq!(call(vec![Ok(())]), (Ok(()), 5));
+        let timeout = || Err(error(TransportErrorKind::Timeout));
+        assert_eq!(call(vec![timeout()]), (timeout(), 5));
+        assert_eq!(call(vec![Ok(())]), (Ok(()), 6));
+    }
+
+    #[test]
+    fn a_copy_lost_with_its_session_stays_in_doubt_whatever_comes_of_the_next() {
+        let busy = || Err(error(TransportErrorKind::Busy));
+        for opened in [Ok(()), busy()] {
+            let mut kept = Kept::new(Door(vec![Ok(()), opened]));
+            kept.call(&attempt(), |_, ()| Ok(())).expect("works");
+            let (attempt, mut answers) = (attempt(), vec![error(TransportErrorKind::Closed)]);
+            let told = kept.call(&attempt, |_, ()| {
+                (&attempt).sent();
+                Err::<(), _>(answers.pop().unwrap_or(error(TransportErrorKind::Busy)))
+            });
+            assert_eq!(told, busy());
+            assert!(attempt.may_have_acted());
+        }
     }
 }

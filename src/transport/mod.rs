@@ -26,7 +26,7 @@ pub mod telnet;
 mod udp;
 pub mod usb;
 
-pub use attempt::{Attempt, Deadline, Timed};
+pub use attempt::{Attempt, Deadline, Timed, Verdict};
 pub(crate) use blot::blotted;
 
 use std::fmt;
@@ -119,36 +119,14 @@ impl TransportError {
         Self::new(kind, format!("{doing}: {error}"))
     }
 
-    /// The same of a read or write once something may have been sent: whatever the system's words,
-    /// a connection that broke says nothing of what the PDU has done.
+    /// The same of a read or write over a connection that stood: whatever the system's words, that
+    /// connection has ended.
     pub fn broken(doing: &str, error: &io::Error) -> Self {
-        let told = Self::io(doing, error);
-        if told.may_have_acted() {
-            return told;
-        }
-        Self::new(TransportErrorKind::Closed, told.detail)
-    }
-
-    /// The same error, with the words of another one that the next try ended with.
-    pub fn tried_again(self, again: &dyn fmt::Display) -> Self {
-        Self {
-            detail: format!("{}; then: {again}", self.detail),
-            ..self
-        }
-    }
-
-    /// Could the PDU have acted? `false` only where nothing can have reached it.
-    pub fn may_have_acted(&self) -> bool {
         use TransportErrorKind as K;
-        match self.kind {
-            K::NoName
-            | K::NoConnection
-            | K::NotFound
-            | K::NoPermission
-            | K::Busy
-            | K::Untrusted
-            | K::Incompatible => false,
-            K::Timeout | K::Closed | K::Garbled | K::Io => true,
+        let told = Self::io(doing, error);
+        match told.kind {
+            K::Timeout | K::Io => told,
+            _ => Self::new(K::Closed, told.detail),
         }
     }
 
@@ -200,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_that_broke_leaves_its_command_in_doubt() {
+    fn a_connection_that_broke_is_lost_whatever_the_system_says() {
         use rustix::io::Errno;
         for errno in [
             Errno::HOSTUNREACH,
@@ -212,7 +190,8 @@ mod tests {
             Errno::TIMEDOUT,
         ] {
             let error = TransportError::broken("waiting for an answer", &errno.into());
-            assert!(error.may_have_acted(), "{error:?}");
+            let is_late = error.kind == TransportErrorKind::Timeout;
+            assert!(error.is_lost() || is_late, "{error:?}");
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use super::aside::{aside, finish_aside};
 use super::tcp::Connection;
-use super::{Deadline, TransportError, TransportErrorKind, printable};
+use super::{Deadline, Timed, TransportError, TransportErrorKind, printable};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use rustix::io::Errno;
@@ -124,13 +124,15 @@ impl Line {
     }
 
     /// Sends all of `bytes`.
-    pub fn send(&mut self, bytes: &[u8], deadline: Deadline) -> Result<(), TransportError> {
-        self.deadline = deadline;
+    pub fn send(&mut self, bytes: &[u8], timed: impl Timed) -> Result<(), TransportError> {
+        self.deadline = timed.deadline();
         match &mut self.end {
-            End::Closed => Err(gone(CLOSED)),
-            End::Tty(tty) => tty.send(bytes, deadline),
-            End::Socket(connection) => connection.send(bytes, deadline),
+            End::Closed => return Err(gone(CLOSED)),
+            End::Tty(tty) => tty.send(bytes, self.deadline)?,
+            End::Socket(connection) => connection.send(bytes, self.deadline)?,
         }
+        timed.sent();
+        Ok(())
     }
 
     /// What has come, at most `buffer` of it and at least a byte.

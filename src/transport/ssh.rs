@@ -9,9 +9,9 @@
 //! argument list, in no environment and on no disk.
 
 use super::command::{End, Output, Program};
-use super::kept::{Lost, tried_again};
+use super::kept::{Kept, Opener};
 use super::private::PrivateFolder;
-use super::{Deadline, TransportError, TransportErrorKind, printable};
+use super::{Deadline, Timed, TransportError, TransportErrorKind, Verdict, printable};
 use rustix::event::{PollFd, PollFlags, poll};
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -52,7 +52,7 @@ pub struct Target {
     pub port: Option<u16>,
     /// User name.
     pub user: String,
-    /// Answer to a request for a password.
+    /// Finished to a request for a password.
     pub password: String,
     /// Which host keys are trusted.
     pub host_key: HostKey,
@@ -141,27 +141,39 @@ pub enum SshError {
     Transport(TransportError),
 }
 
-impl Lost for SshError {
+impl SshError {
+    /// Did the client say so before there was a session for the command?
+    fn is_of_no_session(&self) -> bool {
+        use TransportErrorKind as K;
+        match self {
+            Self::LoginRefused(_) | Self::NoAlgorithm(_) => true,
+            Self::Transport(error) => {
+                matches!(error.kind, K::NoName | K::NoConnection | K::Untrusted)
+            }
+        }
+    }
+}
+
+impl Verdict for SshError {
     fn is_lost(&self) -> bool {
         matches!(self, Self::Transport(error) if error.is_lost())
     }
 
-    fn may_have_acted(&self) -> bool {
-        match self {
-            Self::LoginRefused(_) | Self::NoAlgorithm(_) => false,
-            Self::Transport(error) => error.may_have_acted(),
-        }
+    fn may_stand(&self) -> bool {
+        true
     }
 
-    fn and_again(self, again: &Self) -> Self {
-        let Self::Transport(error) = self else {
-            return self;
-        };
-        Self::Transport(match again {
-            Self::LoginRefused(words) => error.tried_again(&format!("login refused: {words}")),
-            Self::NoAlgorithm(words) => error.tried_again(words),
-            Self::Transport(again) => error.tried_again(again),
-        })
+    fn is_refusal(&self) -> bool {
+        self.is_of_no_session()
+    }
+}
+
+impl fmt::Display for SshError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LoginRefused(words) | Self::NoAlgorithm(words) => f.write_str(words),
+            Self::Transport(error) => error.fmt(f),
+        }
     }
 }
 
@@ -173,7 +185,7 @@ impl From<TransportError> for SshError {
 
 /// What a remote command left.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct Finished {
     /// Its exit status.
     pub status: i32,
     /// What it printed, bounded.
@@ -184,76 +196,67 @@ pub struct Answer {
 
 /// An SSH client for one target.
 #[derive(Debug)]
-pub struct Client {
-    target: Target,
-    private: Option<Private>,
+pub struct Client(Kept<Host>);
+
+/// The host of a target, which one connection is shared to.
+struct Host(Target);
+
+impl Opener for Host {
+    type Session = Private;
+    type Error = SshError;
+
+    /// The connection itself is made by the first command.
+    fn open(&mut self, _: Deadline) -> Result<Private, SshError> {
+        Ok(Private::new()?)
+    }
+
+    fn is_alive(&self, private: &mut Private, _: Deadline) -> bool {
+        private.is_connected()
+    }
+
+    /// Ends the shared connection.
+    fn leave(&self, private: Private, deadline: Deadline) {
+        if private.is_connected() {
+            // After a deadline has passed there is still a connection to end.
+            let least = Deadline::after(Duration::from_millis(500));
+            let patience = deadline.max(least).within(CLOSE_PATIENCE);
+            let control = private.control();
+            let _ = Program::new("ssh")
+                .args(["-O", "exit", "-o", &format!("ControlPath={control}"), "--"])
+                .arg(&self.0.host)
+                .run(patience);
+        }
+    }
 }
 
 impl Client {
     /// A client; nothing is connected yet.
     pub fn new(target: Target) -> Self {
-        Self {
-            target,
-            private: None,
-        }
+        Self(Kept::new(Host(target)))
     }
 
     /// Runs `command` in the user's shell on the host. The caller answers for every byte of it.
     ///
     /// Over a shared connection that turns out to be lost, it is run once more: it must be one that
     /// may be run twice.
-    pub fn run(&mut self, command: &str, deadline: Deadline) -> Result<Answer, SshError> {
-        let shared = self.private.as_ref().is_some_and(Private::is_connected);
-        match self.run_once(command, deadline) {
-            Err(lost) if shared && lost.is_lost() => {
-                tried_again(lost, self.run_once(command, deadline))
-            }
-            result => result,
-        }
-    }
-
-    fn run_once(&mut self, command: &str, deadline: Deadline) -> Result<Answer, SshError> {
-        let (left, asker) = (deadline.left("the remote command")?, asker()?);
-        let private = match self.private.take() {
-            Some(private) => private,
-            None => Private::new()?,
-        };
-        let arguments = self
-            .target
-            .arguments(&private.control(), left.as_secs().clamp(1, 10));
-        let program = Program::new("ssh")
-            .args(arguments.iter().map(String::as_str))
-            .arg(command)
-            .env("SSH_ASKPASS", &asker)
-            .env("SSH_ASKPASS_REQUIRE", "force")
-            .env(ASKPASS_SOCKET, &private.socket());
-        let output = private.asked(&self.target.password, || program.run(deadline))?;
-        let private = self.private.insert(private);
-        let answer = output
-            .map_err(|error| without_program(error).into())
-            .and_then(|output| judge(output, || private.is_connected()));
-        if answer.is_err() {
-            self.close(deadline);
-        }
-        answer
+    pub fn run(&mut self, command: &str, timed: impl Timed) -> Result<Finished, SshError> {
+        self.0.call(timed, |Host(target), private| {
+            let left = timed.deadline().left("the remote command")?;
+            let arguments = target.arguments(&private.control(), left.as_secs().clamp(1, 10));
+            let program = Program::new("ssh")
+                .args(arguments.iter().map(String::as_str))
+                .arg(command)
+                .env("SSH_ASKPASS", &asker()?)
+                .env("SSH_ASKPASS_REQUIRE", "force")
+                .env(ASKPASS_SOCKET, &private.socket());
+            let output = private.asked(&target.password, || program.run(timed))?;
+            judge(output.map_err(without_program)?, || private.is_connected())
+        })
     }
 
     /// Ends the shared connection.
     pub fn close(&mut self, deadline: Deadline) {
-        let Some(private) = self.private.take() else {
-            return;
-        };
-        if private.is_connected() {
-            let patience = Deadline::after(CLOSE_PATIENCE).min(deadline.max(Deadline::after(
-                // After a deadline has passed there is still a connection to end.
-                Duration::from_millis(500),
-            )));
-            let control = private.control();
-            let _ = Program::new("ssh")
-                .args(["-O", "exit", "-o", &format!("ControlPath={control}"), "--"])
-                .arg(&self.target.host)
-                .run(patience);
-        }
+        self.0.rest(deadline);
     }
 }
 
@@ -274,7 +277,7 @@ fn without_program(error: TransportError) -> TransportError {
 }
 
 /// The client's exit status is the command's, but 255 may also mean that there was none.
-fn judge(mut output: Output, is_connected: impl Fn() -> bool) -> Result<Answer, SshError> {
+fn judge(mut output: Output, is_connected: impl Fn() -> bool) -> Result<Finished, SshError> {
     output.stderr = without_chatter(&output.stderr);
     let complaint = output.complaint();
     match output.end {
@@ -282,7 +285,7 @@ fn judge(mut output: Output, is_connected: impl Fn() -> bool) -> Result<Answer, 
             let said = String::from_utf8_lossy(&output.stderr);
             // Over a connection that stands, words of a refused one are the command's own.
             if let Some(error) = failure(&said)
-                && (error.may_have_acted() || !is_connected())
+                && (!error.is_of_no_session() || !is_connected())
             {
                 return Err(error);
             }
@@ -294,13 +297,13 @@ fn judge(mut output: Output, is_connected: impl Fn() -> bool) -> Result<Answer, 
                 )
                 .into());
             }
-            Ok(Answer {
+            Ok(Finished {
                 status: 255,
                 output: output.text(),
                 complaint,
             })
         }
-        End::Exit(status) => Ok(Answer {
+        End::Exit(status) => Ok(Finished {
             status,
             output: output.text(),
             complaint,
@@ -402,11 +405,7 @@ impl Private {
 
     /// Does `work` while askers are answered, on a thread that waits on their socket and on the
     /// end of the work.
-    fn asked<T: Send>(
-        &self,
-        password: &str,
-        work: impl FnOnce() -> T + Send,
-    ) -> Result<T, TransportError> {
+    fn asked<T>(&self, password: &str, work: impl FnOnce() -> T) -> Result<T, TransportError> {
         if cfg!(fuzzing) {
             // No ssh is run, so nobody asks.
             return Ok(work());

@@ -3,7 +3,7 @@
 #[cfg(fuzzing)]
 use super::fuzzing::TcpStream;
 use super::resolve::resolve;
-use super::{Deadline, TransportError, TransportErrorKind, printable};
+use super::{Deadline, Timed, TransportError, TransportErrorKind, printable};
 use std::io::{ErrorKind, Read, Write};
 #[cfg(not(fuzzing))]
 use std::net::TcpStream;
@@ -57,10 +57,10 @@ impl Connection {
     }
 
     /// Sends all of `bytes`.
-    pub fn send(&mut self, bytes: &[u8], deadline: Deadline) -> Result<(), TransportError> {
+    pub fn send(&mut self, bytes: &[u8], timed: impl Timed) -> Result<(), TransportError> {
         let mut rest = bytes;
         while !rest.is_empty() {
-            let left = deadline.left("sending")?;
+            let left = timed.deadline().left("sending")?;
             let sent = self
                 .stream
                 .set_write_timeout(Some(left))
@@ -74,6 +74,7 @@ impl Connection {
             }
             rest = rest.get(sent..).unwrap_or_default();
         }
+        timed.sent();
         Ok(())
     }
 

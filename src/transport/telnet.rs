@@ -4,9 +4,9 @@
 //! the inetutils telnet client that the Python program ran: the peer may ECHO and suppress
 //! go-ahead, every other option is refused, and nothing is offered unasked.
 
-use super::expect::{Dialogue, Wire};
+use super::expect::{ByteStream, Dialogue};
 use super::tcp::Connection;
-use super::{Deadline, TransportError};
+use super::{Deadline, Timed, TransportError};
 
 const IAC: u8 = 255;
 const DONT: u8 = 254;
@@ -158,7 +158,7 @@ impl Telnet {
     }
 }
 
-impl Wire for Telnet {
+impl ByteStream for Telnet {
     fn send(&mut self, bytes: &[u8], deadline: Deadline) -> Result<(), TransportError> {
         let wire = self.codec.encode(bytes);
         self.connection.send(&wire, deadline)
@@ -172,10 +172,10 @@ impl Wire for Telnet {
     }
 }
 
-/// A telnet session with a PDU.
-pub type Session = Dialogue<Telnet>;
+/// A dialogue over telnet, as a person has it at a terminal.
+pub type Terminal = Dialogue<Telnet>;
 
-impl Session {
+impl Terminal {
     /// Connects.
     pub fn open(host: &str, port: u16, deadline: Deadline) -> Result<Self, TransportError> {
         Ok(Self::new(Telnet {
@@ -185,14 +185,14 @@ impl Session {
     }
 
     /// Types `text` and the Return key.
-    pub fn line(&mut self, text: &str, deadline: Deadline) -> Result<(), TransportError> {
-        self.send(format!("{text}\r").as_bytes(), deadline)
+    pub fn line(&mut self, text: &str, timed: impl Timed) -> Result<(), TransportError> {
+        self.send(format!("{text}\r").as_bytes(), timed)
     }
 
     /// Ends the session after a logout: says that nothing more will be typed, and waits until the
     /// PDU has read that and closed.
     pub fn hang_up(mut self, deadline: Deadline) {
-        self.wire.connection.finish();
+        self.stream.connection.finish();
         let _ = self.expect("the end", &[], deadline);
     }
 
@@ -202,11 +202,15 @@ impl Session {
         let mut buffer = [0; 4096];
         // No PDU has this much to say to nobody.
         for _ in 0..64 {
-            match self.wire.connection.receive_now(&mut buffer) {
+            match self.stream.connection.receive_now(&mut buffer) {
                 Ok(None) => return true,
                 Ok(Some(more)) if more > 0 => {
                     let bytes = buffer.get(..more).unwrap_or_default();
-                    if self.wire.decode(bytes, &mut Vec::new(), deadline).is_err() {
+                    if self
+                        .stream
+                        .decode(bytes, &mut Vec::new(), deadline)
+                        .is_err()
+                    {
                         return false;
                     }
                 }

@@ -1,7 +1,7 @@
 //! A program that fails tells how it ended, and whether it may have switched. What goes wrong for
 //! every program alike is in the fault matrix.
 
-use crate::transcript::Confirmed;
+use crate::transcript::{Confirmed, Failed};
 use pdudaemon::driver::{Driver, DriverError, registry};
 use pdudaemon::request::{Outlet, PduName, State, Switch};
 use pdudaemon::settings::{Position, Settings};
@@ -18,7 +18,7 @@ fn driver(name: &str, settings: serde_json::Value) -> Box<dyn Driver> {
 const AMPLE: Duration = Duration::from_secs(20);
 
 /// Switches on; an end long after the deadline is a failure of its own.
-fn on(driver: &mut dyn Driver, patience: Duration) -> Result<(), DriverError> {
+fn on(driver: &mut dyn Driver, patience: Duration) -> Result<(), Failed> {
     let begin = Instant::now();
     let deadline = Deadline::after(patience);
     let result = driver.confirmed(&Outlet::new("1"), Switch::On, deadline);
@@ -26,8 +26,8 @@ fn on(driver: &mut dyn Driver, patience: Duration) -> Result<(), DriverError> {
     result
 }
 
-fn kind(result: &Result<(), DriverError>) -> Option<TransportErrorKind> {
-    match result {
+fn kind(result: &Result<(), Failed>) -> Option<TransportErrorKind> {
+    match result.as_ref().map_err(|failed| &failed.error) {
         Err(DriverError::Transport(error)) => Some(error.kind),
         _ => None,
     }
@@ -68,7 +68,7 @@ fn what_cannot_be_started_has_switched_nothing() {
         serde_json::json!({ "cmd_on": ["/nonexistent/relay", "%s"] }),
     );
     let error = on(&mut *missing, AMPLE).expect_err("failed");
-    assert!(matches!(error, DriverError::Setup(_)), "{error:?}");
+    assert!(matches!(*error, DriverError::Setup(_)), "{error:?}");
     assert!(!error.may_have_acted() && !error.is_transient());
     let mut forbidden = driver(
         "localcmdline",

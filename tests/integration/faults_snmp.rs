@@ -4,7 +4,7 @@
 
 use crate::sim::ber::{answer, answer_after, binding, refusal, request_id, with_request_id};
 use crate::sim::port::{self, Served};
-use crate::transcript::Confirmed;
+use crate::transcript::{Confirmed, Failed};
 use pdudaemon::driver::confirm::Confirm;
 use pdudaemon::driver::{Driver, DriverError, registry};
 use pdudaemon::request::{Outlet, PduName, Proof, State, Switch};
@@ -137,13 +137,15 @@ fn driver_at(name: &str, address: &str) -> Box<dyn Driver> {
 }
 
 /// The SET alone, without the reading behind it.
-fn set(driver: &mut dyn Driver, within: Duration) -> Result<(), DriverError> {
-    let deadline = Deadline::after(within);
-    let replied = driver.switch(&Outlet::new("1"), Switch::On, &Attempt::new(deadline));
-    replied.map(drop)
+fn set(driver: &mut dyn Driver, within: Duration) -> Result<(), Failed> {
+    let attempt = Attempt::new(Deadline::after(within));
+    let replied = driver.switch(&Outlet::new("1"), Switch::On, &attempt);
+    replied
+        .map(drop)
+        .map_err(|error| Failed::new(error, &attempt))
 }
 
-fn on(driver: &mut dyn Driver, within: Duration) -> Result<(), DriverError> {
+fn on(driver: &mut dyn Driver, within: Duration) -> Result<(), Failed> {
     driver.confirmed(&Outlet::new("1"), Switch::On, Deadline::after(within))
 }
 
@@ -156,7 +158,7 @@ fn fails(driver: &mut dyn Driver, kind: TransportErrorKind) -> String {
         "{:?}: {error}",
         start.elapsed()
     );
-    match error {
+    match error.error {
         DriverError::Transport(error) => {
             assert_eq!(error.kind, kind, "{error}");
             error.detail
@@ -219,7 +221,7 @@ fn an_agent_that_goes_away_in_the_middle_is_a_closed_connection() {
     });
     let error = on(driver.as_mut(), LATE).expect_err("gone");
     assert!(
-        matches!(&error, DriverError::Transport(e) if e.kind == TransportErrorKind::Closed),
+        matches!(&*error, DriverError::Transport(e) if e.kind == TransportErrorKind::Closed),
         "{error:?}"
     );
     waiter.join().expect("joined");
@@ -610,14 +612,9 @@ fn an_agent_without_an_object_to_read_is_believed_its_answer() {
     let outlet = Outlet::new("1");
     for (asked, proof) in [(None, Some(Proof::Reply)), (Some(Proof::State), None)] {
         let confirm = Confirm::new(asked, driver.proofs(), Duration::ZERO).expect("a rule");
-        let deadline = Deadline::after(LATE);
-        let told = confirm.switch(
-            driver.as_mut(),
-            &outlet,
-            Switch::On,
-            &Attempt::new(deadline),
-        );
+        let attempt = Attempt::new(Deadline::after(LATE));
+        let told = confirm.switch(driver.as_mut(), &outlet, Switch::On, &attempt);
         assert_eq!(told.as_ref().ok(), proof.as_ref(), "{told:?}");
-        assert!(told.err().is_none_or(|error| error.may_have_acted()));
+        assert!(attempt.may_have_acted());
     }
 }

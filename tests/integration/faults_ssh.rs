@@ -2,7 +2,7 @@
 //! keeps its one connection while there is work. The tests meet OpenSSH's own server.
 
 use crate::sim::sshd::{PASSWORD, Sshd, is_root};
-use crate::transcript::Confirmed;
+use crate::transcript::{Confirmed, Failed};
 use pdudaemon::driver::{Driver, DriverError, registry};
 use pdudaemon::request::{Outlet, PduName, State, Switch};
 use pdudaemon::settings::{Position, Settings};
@@ -35,12 +35,12 @@ fn with(mut settings: serde_json::Value, more: serde_json::Value) -> serde_json:
     settings
 }
 
-fn on(driver: &mut dyn Driver, wait: Duration) -> Result<(), DriverError> {
+fn on(driver: &mut dyn Driver, wait: Duration) -> Result<(), Failed> {
     driver.confirmed(&Outlet::new("1"), Switch::On, Deadline::after(wait))
 }
 
-fn kind(result: Result<(), DriverError>) -> TransportErrorKind {
-    match result {
+fn kind(result: Result<(), Failed>) -> TransportErrorKind {
+    match result.as_ref().map_err(|failed| &failed.error) {
         Err(DriverError::Transport(error)) => error.kind,
         other => panic!("expected a transport error, got {other:?}"),
     }
@@ -110,7 +110,7 @@ fn a_password_logs_in_and_is_nowhere_to_be_seen() {
     // And a wrong one is refused, in the words of the server, without the password.
     let wrong = with(read, serde_json::json!({"password": "close sesame"}));
     let error = on(&mut *build("ubntmfi3port", wrong), LONG).expect_err("refused");
-    assert!(matches!(error, DriverError::LoginRefused(_)), "{error:?}");
+    assert!(matches!(*error, DriverError::LoginRefused(_)), "{error:?}");
     assert!(!error.to_string().contains("sesame"), "{error}");
 }
 
@@ -120,7 +120,7 @@ fn a_key_that_is_not_listed_is_refused() {
     let stranger = serde_json::json!({"key_file": Sshd::strangers_key()});
     let mut driver = build("acme", with(sshd.settings(), stranger));
     let error = on(&mut *driver, LONG).expect_err("refused");
-    assert!(matches!(error, DriverError::LoginRefused(_)), "{error:?}");
+    assert!(matches!(*error, DriverError::LoginRefused(_)), "{error:?}");
     assert!(!error.is_transient() && !error.may_have_acted());
     assert!(sshd.commands().is_empty());
 }
@@ -161,7 +161,7 @@ fn a_failing_command_is_told_from_a_failing_client() {
     let sshd = Sshd::start(&["echo no relay >&2; exit 3", "exit 255", ""]);
     let mut driver = build("acme", sshd.settings());
     for status in ["exit status 3: \"no relay\"", "exit status 255"] {
-        match on(&mut *driver, LONG) {
+        match on(&mut *driver, LONG).map_err(|failed| failed.error) {
             // It may have switched before it failed.
             Err(DriverError::Unexpected { got, .. }) => assert!(got.contains(status), "{got}"),
             other => panic!("expected the exit status, got {other:?}"),

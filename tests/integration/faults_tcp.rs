@@ -5,7 +5,7 @@ use crate::daemon::wait_for;
 use crate::sim::fault::Fault;
 use crate::sim::pdus::{Ds, Egpms, Eth, Modbus};
 use crate::sim::stream::{Bench, Pdu, PduBox};
-use crate::transcript::Confirmed;
+use crate::transcript::{Confirmed, Failed};
 use pdudaemon::driver::{Driver, DriverError, registry};
 use pdudaemon::request::{Outlet, PduName, State, Switch};
 use pdudaemon::settings::{Position, Settings};
@@ -40,11 +40,12 @@ pub(crate) fn is_right_class(fault: Fault, error: &DriverError) -> bool {
     };
     match fault {
         Fault::Silence | Fault::Half | Fault::Drip => kind == Some(K::Timeout),
-        Fault::Reset => kind == Some(K::Closed),
+        // A tty that ended is not there any more for a second try.
+        Fault::Reset => matches!(kind, Some(K::Closed | K::NotFound)),
         Fault::Garbage | Fault::Endless => {
             // Some bytes are a state, whatever they are.
             matches!(
-                error,
+                *error,
                 DriverError::Unexpected { .. } | DriverError::StillShows { .. }
             ) || matches!(kind, Some(K::Garbled | K::Timeout))
         }
@@ -79,7 +80,10 @@ pub(crate) fn under_fault(
     assert!(error.is_transient(), "{fault:?}: {error}");
     heal();
     // A tty may still be under way to be closed.
-    let is_closing = |done: &Result<(), DriverError>| matches!(done, Err(DriverError::Transport(error)) if error.kind == TransportErrorKind::Busy);
+    let is_closing = |done: &Result<(), Failed>| {
+        let error = done.as_ref().err().map(|failed| &failed.error);
+        matches!(error, Some(DriverError::Transport(error)) if error.kind == TransportErrorKind::Busy)
+    };
     wait_for("a device that is not busy", || {
         let done = driver.confirmed(outlet, Switch::On, long());
         (!is_closing(&done)).then_some(done)
@@ -162,7 +166,7 @@ fn wrong_passwords_are_told_apart() {
             .confirmed(&Outlet::new("1"), Switch::On, long())
             .expect_err("refused");
         assert!(
-            matches!(error, DriverError::LoginRefused(_)),
+            matches!(*error, DriverError::LoginRefused(_)),
             "{name}: {error:?}"
         );
         assert!(!error.is_transient() && !error.may_have_acted());

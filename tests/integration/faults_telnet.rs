@@ -3,7 +3,7 @@
 
 use crate::sim::apc::{ApcPdu, Behaviour, Layout};
 use crate::sim::port::Served;
-use crate::transcript::Confirmed;
+use crate::transcript::{Confirmed, Failed};
 use pdudaemon::config::Config;
 use pdudaemon::dispatch::{Dispatcher, Stop};
 use pdudaemon::driver::{Driver, DriverError, registry};
@@ -40,7 +40,7 @@ fn apc(pdu: &ApcPdu) -> Box<dyn Driver> {
     )
 }
 
-fn switch(driver: &mut dyn Driver, outlet: &str, to: Switch) -> Result<(), DriverError> {
+fn switch(driver: &mut dyn Driver, outlet: &str, to: Switch) -> Result<(), Failed> {
     driver.confirmed(&Outlet::new(outlet), to, Deadline::after(LONG))
 }
 
@@ -48,9 +48,9 @@ fn state(driver: &mut dyn Driver, outlet: &str) -> Result<State, DriverError> {
     driver.state(&Outlet::new(outlet), Deadline::after(LONG))
 }
 
-fn kind<T: std::fmt::Debug>(result: Result<T, DriverError>) -> TransportErrorKind {
-    match result {
-        Err(DriverError::Transport(error)) => error.kind,
+fn kind(error: &DriverError) -> TransportErrorKind {
+    match error {
+        DriverError::Transport(error) => error.kind,
         other => panic!("expected a transport error, got {other:?}"),
     }
 }
@@ -81,7 +81,7 @@ fn the_menu_walker_finds_its_way_in_every_layout() {
             assert_eq!(state(&mut *driver, "7"), Ok(State::Off), "{at}");
             let error = switch(&mut *driver, "9", Switch::On).expect_err("no outlet 9");
             assert!(
-                matches!(error, DriverError::NoSuchOutlet { .. }),
+                matches!(*error, DriverError::NoSuchOutlet { .. }),
                 "{at}: {error}"
             );
             assert_eq!(state(&mut *driver, "1"), Ok(State::On), "{at}");
@@ -168,7 +168,7 @@ fn somebody_else_logged_in_is_busy_until_he_rests() {
     let mut second = apc(&pdu);
     let error = switch(&mut *second, "2", Switch::On).expect_err("busy");
     assert!(error.is_transient() && !error.may_have_acted(), "{error:?}");
-    assert_eq!(kind::<()>(Err(error)), TransportErrorKind::Busy);
+    assert_eq!(kind(&error), TransportErrorKind::Busy);
     first.rest(Deadline::after(LONG));
     // The PDU notices the end of the session in its own time.
     let deadline = Instant::now() + LONG;
@@ -185,7 +185,7 @@ fn a_wrong_password_is_refused_at_once_and_not_shown() {
         serde_json::json!({"password": "letmein"})
     });
     let error = switch(&mut *driver, "1", Switch::On).expect_err("refused");
-    assert!(matches!(error, DriverError::LoginRefused(_)), "{error:?}");
+    assert!(matches!(*error, DriverError::LoginRefused(_)), "{error:?}");
     assert!(!error.to_string().contains("letmein"), "{error}");
     assert_eq!(pdu.logins(), 0);
 }
@@ -204,10 +204,13 @@ fn the_answer_to_yes_is_checked() {
     switch(&mut *apc(&silent), "3", Switch::On).expect("switched, by its state");
     let lazy = pdu(None, false);
     let error = switch(&mut *apc(&lazy), "3", Switch::On).expect_err("not switched");
-    assert!(matches!(error, DriverError::StillShows { .. }), "{error:?}");
+    assert!(
+        matches!(*error, DriverError::StillShows { .. }),
+        "{error:?}"
+    );
     let unwilling = pdu(Some("Command failed: outlet is locked."), false);
     let mut driver = apc(&unwilling);
-    match switch(&mut *driver, "3", Switch::On) {
+    match switch(&mut *driver, "3", Switch::On).map_err(|failed| failed.error) {
         Err(DriverError::Refused(words)) => assert!(words.contains("outlet is locked"), "{words}"),
         other => panic!("expected a refusal, got {other:?}"),
     }
@@ -223,7 +226,10 @@ fn the_screen_of_another_outlet_switches_nothing() {
             ..Behaviour::new(layout)
         });
         let error = switch(&mut *apc(&pdu), "3", Switch::On).expect_err("another outlet");
-        assert!(matches!(error, DriverError::Unexpected { .. }), "{error:?}");
+        assert!(
+            matches!(*error, DriverError::Unexpected { .. }),
+            "{error:?}"
+        );
         assert!(pdu.on().is_empty());
     }
 }

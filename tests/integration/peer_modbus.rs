@@ -107,7 +107,7 @@ fn switches_reads_back_and_refuses(framing: &str) {
     let no_coil = driver
         .confirmed(&Outlet::new("64"), Switch::On, long())
         .expect_err("there are 64 coils");
-    assert!(matches!(&no_coil, DriverError::Refused(words) if words.starts_with("exception 2")));
+    assert!(matches!(&*no_coil, DriverError::Refused(words) if words.starts_with("exception 2")));
     assert!(driver.state(&Outlet::new("65535"), long()).is_err());
 
     let failed = driver
@@ -126,9 +126,9 @@ fn switches_reads_back_and_refuses(framing: &str) {
         .confirmed(&Outlet::new("1"), Switch::On, long())
         .expect_err("there is no unit 9");
     assert!(
-        matches!(&nobody, DriverError::Transport(error) if error.kind == TransportErrorKind::Timeout)
+        matches!(&*nobody, DriverError::Transport(error) if error.kind == TransportErrorKind::Timeout)
             || matches!(
-                &nobody,
+                &*nobody,
                 DriverError::Refused(_) | DriverError::Unexpected { .. }
             ),
         "{nobody:?}"

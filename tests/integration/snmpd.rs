@@ -5,7 +5,7 @@
 use crate::daemon::{Lab, wait_for};
 use crate::sim::ber::message_id;
 use crate::sim::port::{self, Served};
-use crate::transcript::Confirmed;
+use crate::transcript::{Confirmed, Failed};
 use pdudaemon::driver::{Driver, DriverError, registry};
 use pdudaemon::request::{Outlet, PduName, State, Switch};
 use pdudaemon::settings::{Position, Settings};
@@ -215,7 +215,7 @@ fn user(port: u16, keys: &serde_json::Value) -> Box<dyn Driver> {
 }
 
 /// Switches on, off and on, reading back each time.
-fn works(driver: &mut dyn Driver, outlet: &str) -> Result<(), DriverError> {
+fn works(driver: &mut dyn Driver, outlet: &str) -> Result<(), Failed> {
     let outlet = Outlet::new(outlet);
     for to in [Switch::On, Switch::Off, Switch::On] {
         driver.confirmed(&outlet, to, soon())?;
@@ -295,7 +295,7 @@ fn refusals_are_named() {
     .confirmed(&outlet, Switch::On, soon())
     .expect_err("refused");
     assert!(
-        matches!(&v1, DriverError::Refused(words) if words.contains("noSuchName (2)")),
+        matches!(&*v1, DriverError::Refused(words) if words.contains("noSuchName (2)")),
         "{v1}"
     );
     let missing = community("snmpv1", agent.port, "private", "1.3.6.1.2.1.1.99.0")
@@ -319,7 +319,7 @@ fn a_wrong_community_is_a_silence_that_says_so() {
                 Deadline::after(Duration::from_millis(300)),
             )
             .expect_err("no answer");
-        let DriverError::Transport(error) = error else {
+        let DriverError::Transport(error) = error.error else {
             panic!("{error}");
         };
         assert_eq!(error.kind, TransportErrorKind::Timeout);
@@ -349,7 +349,7 @@ fn pairs_work(privacy: &[(&str, &str)], is_asked: fn(&str, &str) -> bool) {
             let outlet = Outlet::new("1");
             if let Err(error) = driver
                 .confirmed(&outlet, Switch::Off, soon())
-                .and_then(|()| driver.state(&outlet, soon()))
+                .and_then(|()| Ok(driver.state(&outlet, soon())?))
             {
                 wrong.push(format!("{auth} {privacy}: {error}"));
             }
@@ -428,7 +428,7 @@ fn v3_tells_what_is_wrong_with_the_user() {
             .confirmed(&outlet, Switch::On, Deadline::after(Duration::from_secs(5)))
             .expect_err("refused");
         assert!(
-            matches!(&error, DriverError::LoginRefused(said) if said.contains(words)),
+            matches!(&*error, DriverError::LoginRefused(said) if said.contains(words)),
             "{keys}: {error}"
         );
         assert!(!error.to_string().contains("another"), "{error}");

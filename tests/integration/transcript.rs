@@ -228,45 +228,81 @@ fn made(case: &Case, name: &str, overrides: serde_json::Value) -> (Box<dyn Drive
         .unwrap_or_else(|error| panic!("{}: {error}", case.at))
 }
 
+/// A call that failed, and whether its command may have been carried out.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Failed {
+    pub(crate) error: DriverError,
+    may_have_acted: bool,
+}
+
+impl Failed {
+    pub(crate) fn new(error: DriverError, attempt: &Attempt) -> Self {
+        Self {
+            error,
+            may_have_acted: attempt.may_have_acted(),
+        }
+    }
+
+    pub(crate) fn may_have_acted(&self) -> bool {
+        self.may_have_acted
+    }
+}
+
+/// The failure of a question: it switches nothing.
+impl From<DriverError> for Failed {
+    fn from(error: DriverError) -> Self {
+        Self {
+            error,
+            may_have_acted: false,
+        }
+    }
+}
+
+impl std::ops::Deref for Failed {
+    type Target = DriverError;
+
+    fn deref(&self) -> &DriverError {
+        &self.error
+    }
+}
+
+impl std::fmt::Display for Failed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
 /// A switch as a worker does it: sent by the driver, and confirmed by what the driver has. What a
 /// simulator shows it shows at once, so nothing is waited for.
 pub(crate) trait Confirmed {
-    fn confirmed(
-        &mut self,
-        outlet: &Outlet,
-        to: Switch,
-        deadline: Deadline,
-    ) -> Result<(), DriverError>;
+    fn confirmed(&mut self, outlet: &Outlet, to: Switch, deadline: Deadline) -> Result<(), Failed>;
 }
 
 impl Confirmed for dyn Driver + '_ {
-    fn confirmed(
-        &mut self,
-        outlet: &Outlet,
-        to: Switch,
-        deadline: Deadline,
-    ) -> Result<(), DriverError> {
+    fn confirmed(&mut self, outlet: &Outlet, to: Switch, deadline: Deadline) -> Result<(), Failed> {
         let confirm = Confirm::new(None, self.proofs(), Duration::ZERO).expect("a rule");
         let attempt = Attempt::new(deadline);
-        confirm.switch(self, outlet, to, &attempt).map(drop)
+        let told = confirm.switch(self, outlet, to, &attempt);
+        told.map(drop).map_err(|error| Failed::new(error, &attempt))
     }
 }
 
 /// Does what the case is about; the outcome in a transcript's words.
-pub(crate) fn call(
-    driver: &mut dyn Driver,
-    case: &Case,
-    wait: Duration,
-) -> Result<String, DriverError> {
+pub(crate) fn call(driver: &mut dyn Driver, case: &Case, wait: Duration) -> Result<String, Failed> {
     let (outlet, deadline) = (Outlet::new(case.outlet.as_str()), Deadline::after(wait));
+    let attempt = Attempt::new(deadline);
+    let failed = |error| Failed::new(error, &attempt);
     let to = match case.action.as_str() {
         "on" => Switch::On,
         "off" => Switch::Off,
         _ => {
-            return driver.state(&outlet, deadline).map(word);
+            return driver.state(&outlet, deadline).map(word).map_err(failed);
         }
     };
-    let proof = driver.switch(&outlet, to, &Attempt::new(deadline))?;
+    let proof = driver.switch(&outlet, to, &attempt).map_err(failed)?;
+    // Were this forgotten, an off that is not confirmed would be taken for one that never was.
+    let has_sent = case.lines.iter().any(|line| matches!(line, Line::Sent(_)));
+    assert_eq!(attempt.may_have_acted(), has_sent, "{}", case.at);
     Ok(match proof {
         Proof::State => "ok",
         Proof::Reply => "replied",
@@ -299,7 +335,7 @@ fn played(case: &Case, name: &str, reads_others: bool) -> Result<(), String> {
     let (mut driver, outlets) = made(case, name, simulator.overrides());
     let outlet = Outlet::new(case.outlet.as_str());
     let result = outlets.parse(&outlet).and_then(|_| match reads_others {
-        false => call(driver.as_mut(), case, PATIENCE),
+        false => call(driver.as_mut(), case, PATIENCE).map_err(|failed| failed.error),
         true => {
             let states = driver.states(&outlet, &outlets, Deadline::after(PATIENCE))?;
             Ok(word(states.own))

@@ -4,7 +4,7 @@
 use crate::sim::usb::{Gadget, Identity, hub_bus, plug_into_hub, unplug_all, until};
 use crate::sim::usb_devices::{Adapter, Cleware4, Relays, SisPm, UsbRelay, Ykush};
 use crate::transcript;
-use crate::transcript::Confirmed;
+use crate::transcript::{Confirmed, Failed};
 use pdudaemon::driver::{Driver, DriverError, registry};
 use pdudaemon::request::{Outlet, PduName, State, Switch};
 use pdudaemon::settings::{Position, Settings};
@@ -29,12 +29,12 @@ fn driver(name: &str, json: &str) -> Box<dyn Driver> {
     spec.make(&settings).expect("builds").0
 }
 
-fn switch(driver: &mut dyn Driver, outlet: &str, to: Switch) -> Result<(), DriverError> {
+fn switch(driver: &mut dyn Driver, outlet: &str, to: Switch) -> Result<(), Failed> {
     driver.confirmed(&Outlet::new(outlet), to, Deadline::after(AMPLE))
 }
 
-fn kind(result: Result<(), DriverError>) -> Option<TransportErrorKind> {
-    match result {
+fn kind(result: Result<(), Failed>) -> Option<TransportErrorKind> {
+    match result.as_ref().map_err(|failed| &failed.error) {
         Err(DriverError::Transport(error)) => Some(error.kind),
         _ => None,
     }

@@ -93,8 +93,10 @@ impl Trouble {
         }
     }
 
+    /// Does a further attempt make sense? After a command that may have been carried out it does,
+    /// whatever the error says: the next answer may be about that.
     pub(super) fn is_transient(&self) -> bool {
-        !self.is_bug && self.error.is_transient()
+        !self.is_bug && (self.error.is_transient() || self.may_have_acted)
     }
 
     fn kind(&self) -> FailureKind {

@@ -7,7 +7,7 @@ use crate::driver::{Driver, DriverError};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Settings, SettingsError, TextOrNumber, keys};
 use crate::transport::command::{Output, Program};
-use crate::transport::{Attempt, Deadline};
+use crate::transport::{Attempt, Deadline, Timed};
 
 keys! {
     pub(super) struct Bcu {
@@ -31,7 +31,7 @@ impl Bcu {
     }
 
     /// Runs `bcu` with `words` and the options that choose the board.
-    fn run(&self, words: &[&str], deadline: Deadline) -> Result<Output, DriverError> {
+    fn run(&self, words: &[&str], timed: impl Timed) -> Result<Output, DriverError> {
         let options = [("id", &self.id), ("board", &self.board)]
             .into_iter()
             .filter_map(|(name, value)| {
@@ -42,7 +42,7 @@ impl Bcu {
         for option in options {
             program = program.arg(&option);
         }
-        let output = super::run(program, deadline)?;
+        let output = super::run(program, timed)?;
         if output.is_success() {
             return Ok(output);
         }
@@ -55,12 +55,11 @@ impl Bcu {
 
 impl Driver for Bcu {
     fn switch(&mut self, _: &Outlet, to: Switch, attempt: &Attempt) -> Result<Proof, DriverError> {
-        let deadline = attempt.deadline();
         let mut init = vec!["init"];
         init.extend(self.bootmode.as_deref().filter(|mode| !mode.is_empty()));
-        self.run(&init, deadline)?;
+        self.run(&init, attempt.deadline())?;
         let level = if self.is_high(to) { "1" } else { "0" };
-        let output = self.run(&["set_gpio", &self.reset_gpio, level], deadline)?;
+        let output = self.run(&["set_gpio", &self.reset_gpio, level], attempt)?;
         if output.text().contains("set gpio successfully") {
             return Ok(Proof::Reply);
         }

@@ -10,7 +10,7 @@ use crate::driver::{Driver, DriverError, Outlets};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Settings, SettingsError, TextOrList, keys};
 use crate::transport::command::{Output, Program};
-use crate::transport::{Attempt, Deadline};
+use crate::transport::{Attempt, Deadline, Timed};
 use std::iter::Peekable;
 use std::str::Chars;
 use std::sync::Arc;
@@ -159,7 +159,7 @@ impl Cmd {
         Ok(())
     }
 
-    fn run(&self, outlet: &Outlet, deadline: Deadline) -> Result<Output, DriverError> {
+    fn run(&self, outlet: &Outlet, timed: impl Timed) -> Result<Output, DriverError> {
         let program = match self {
             Self::Shell(line) => Program::shell(&line.fill(outlet)),
             Self::Plain(program, args) => {
@@ -167,7 +167,7 @@ impl Cmd {
                 Program::new(program).args(args.iter().map(String::as_str))
             }
         };
-        super::run(program, deadline)
+        super::run(program, timed)
     }
 }
 
@@ -206,7 +206,6 @@ impl Driver for LocalCmdline {
         to: Switch,
         attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
-        let deadline = attempt.deadline();
         self.commands.guard(outlet)?;
         let cmd = match to {
             Switch::On => &self.commands.on,
@@ -226,7 +225,7 @@ impl Driver for LocalCmdline {
             }
             return Ok(Proof::None);
         };
-        let output = cmd.run(outlet, deadline)?;
+        let output = cmd.run(outlet, attempt)?;
         if output.is_success() {
             return Ok(Proof::Reply);
         }
@@ -595,7 +594,7 @@ mod tests {
             error.to_string(),
             "expected exit status 0 of the command, got exit status 3: \"no relay\""
         );
-        assert!(error.is_transient() && error.may_have_acted() && !error.is_pdu_away());
+        assert!(error.is_transient() && !error.is_pdu_away());
         assert!(
             strict
                 .switch(&outlet, Switch::Off, &Attempt::new(ample()))

@@ -6,11 +6,11 @@ mod uhubctl;
 
 use super::{By, COMMAND_TIMEOUT, DriverError, DriverSpec, Has, SHOWS_WITHIN};
 use crate::transport::command::{Output, Program};
-use crate::transport::{Deadline, TransportErrorKind};
+use crate::transport::{Timed, TransportErrorKind};
 
 /// Runs a program; one that is not there is a matter of this machine, which no retry mends.
-fn run(program: Program, deadline: Deadline) -> Result<Output, DriverError> {
-    program.run(deadline).map_err(|error| match error.kind {
+fn run(program: Program, timed: impl Timed) -> Result<Output, DriverError> {
+    program.run(timed).map_err(|error| match error.kind {
         TransportErrorKind::NotFound => DriverError::Setup(error.detail),
         _ => error.into(),
     })

@@ -8,7 +8,7 @@ use crate::driver::{Driver, DriverError, outlet_number};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Settings, SettingsError, TextOrNumber, keys};
 use crate::transport::command::{Output, Program, find};
-use crate::transport::{Attempt, Deadline, TransportErrorKind};
+use crate::transport::{Attempt, Deadline, Timed, TransportErrorKind};
 
 /// Where else the program is looked for: a service's `PATH` often lacks these.
 const SBIN: &[&str] = &["/sbin", "/usr/sbin", "/usr/local/sbin"];
@@ -29,7 +29,7 @@ pub(super) fn build(keys: Uhubctl, settings: &Settings) -> Result<Box<dyn Driver
 }
 
 impl Uhubctl {
-    fn run(&self, port: u32, words: &[&str], deadline: Deadline) -> Result<Output, DriverError> {
+    fn run(&self, port: u32, words: &[&str], timed: impl Timed) -> Result<Output, DriverError> {
         let program = find(&self.uhubctl_exe, SBIN).map_err(|error| match error.kind {
             TransportErrorKind::NotFound => DriverError::Setup(error.detail),
             _ => error.into(),
@@ -37,7 +37,7 @@ impl Uhubctl {
         let program = Program::new(&program.to_string_lossy())
             .args(["--location", &self.location, "--ports", &port.to_string()])
             .args(words.iter().copied());
-        let output = super::run(program, deadline)?;
+        let output = super::run(program, timed)?;
         if output.is_success() {
             return Ok(output);
         }
@@ -125,22 +125,21 @@ impl Driver for Uhubctl {
         to: Switch,
         attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
-        let deadline = attempt.deadline();
         let port = outlet_number(outlet)?;
-        let output = self.run(port, &["--action", &to.to_string()], deadline)?;
-        match new_state(&output.text(), port) {
-            Some(got) if got == to => Ok(Proof::State),
-            Some(_) => Ok(Proof::Reply),
-            // Its exit status is 0 also when it could not switch the port.
-            None => {
-                Err(
-                    no_such_port(&output.text(), port).unwrap_or_else(|| DriverError::Unexpected {
+        attempt.judge(|| {
+            let output = self.run(port, &["--action", &to.to_string()], attempt)?;
+            match new_state(&output.text(), port) {
+                Some(got) if got == to => Ok(Proof::State),
+                Some(_) => Ok(Proof::Reply),
+                // Its exit status is 0 also when it could not switch the port.
+                None => Err(no_such_port(&output.text(), port).unwrap_or_else(|| {
+                    DriverError::Unexpected {
                         expected: format!("port {port} in uhubctl's new status"),
                         got: output.complaint(),
-                    }),
-                )
+                    }
+                })),
             }
-        }
+        })
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {

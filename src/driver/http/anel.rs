@@ -99,18 +99,15 @@ impl Driver for Anel {
         to: Switch,
         attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
-        let deadline = attempt.deadline();
         let number: u32 = outlet_number(outlet)?;
         let target = format!("/?Sw_{to}={number},{}", self.credentials);
-        let answer = ask(
-            &mut self.client,
-            &Request::get(&target).anonymous(),
-            deadline,
-        )?;
-        if answer.text().contains("User or password error") {
-            return told(&answer, DriverError::LoginRefused(answer.quote()));
-        }
-        Ok(Proof::Reply)
+        let request = Request::get(&target).anonymous();
+        ask_and(&mut self.client, &request, attempt, |answer| {
+            match answer.text().contains("User or password error") {
+                true => Err(DriverError::LoginRefused(answer.quote())),
+                false => Ok(Proof::Reply),
+            }
+        })
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
@@ -130,8 +127,8 @@ impl Driver for Anel {
         States::each(outlet, others, |outlet| read(&answer, outlet))
     }
 
-    fn rest(&mut self, _: Deadline) {
-        self.client.rest();
+    fn rest(&mut self, deadline: Deadline) {
+        self.client.rest(deadline);
     }
 }
 

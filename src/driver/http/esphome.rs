@@ -100,9 +100,9 @@ impl Esphome {
         path
     }
 
-    fn ask(&mut self, request: &Request<'_>, deadline: Deadline) -> Result<Answer, DriverError> {
-        ask(&mut self.client, request, deadline).map_err(|error| match error {
-            DriverError::Refused(words) if words.starts_with("HTTP 404") => {
+    fn ask(&mut self, request: &Request<'_>, timed: impl Timed) -> Result<Answer, DriverError> {
+        ask(&mut self.client, request, timed).map_err(|error| match error {
+            DriverError::Refused(words) if words.contains("HTTP 404: ") => {
                 DriverError::Refused(format!(
                     "{words} (the outlet is the switch's name as in the node's YAML; firmware \
                      before 2026.1 knows it by its object id)"
@@ -120,9 +120,8 @@ impl Driver for Esphome {
         to: Switch,
         attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
-        let deadline = attempt.deadline();
         let target = format!("{}/turn_{to}", self.path(outlet));
-        self.ask(&Request::post_empty(&target), deadline)?;
+        self.ask(&Request::post_empty(&target), attempt)?;
         Ok(Proof::Reply)
     }
 
@@ -132,8 +131,8 @@ impl Driver for Esphome {
         parse(&json(&answer)?).ok_or_else(|| unexpected("a switch's value or state", &answer))
     }
 
-    fn rest(&mut self, _: Deadline) {
-        self.client.rest();
+    fn rest(&mut self, deadline: Deadline) {
+        self.client.rest(deadline);
     }
 }
 

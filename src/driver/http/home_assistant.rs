@@ -69,12 +69,11 @@ impl Driver for HomeAssistant {
         to: Switch,
         attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
-        let deadline = attempt.deadline();
         let entity = format!("switch.{}", outlet);
         let target = format!("/api/services/switch/turn_{to}");
         let body = format!("{{\"entity_id\": {}}}", Value::from(entity.as_str()));
         let request = Request::with_body(Method::Post, &target, "application/json", &body);
-        let answer = ask(&mut self.client, &request, deadline)?;
+        let answer = ask(&mut self.client, &request, attempt)?;
         let changed = changed(&json(&answer)?, &entity);
         Ok(changed.map_or(Proof::Reply, |state| proof_of(&state, to)))
     }
@@ -88,8 +87,8 @@ impl Driver for HomeAssistant {
             .ok_or_else(|| unexpected("an entity's state", &answer))
     }
 
-    fn rest(&mut self, _: Deadline) {
-        self.client.rest();
+    fn rest(&mut self, deadline: Deadline) {
+        self.client.rest(deadline);
     }
 }
 

@@ -54,18 +54,21 @@ impl Driver for Intellinet {
         to: Switch,
         attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
-        let deadline = attempt.deadline();
         let number: u32 = outlet_number(outlet)?;
         let op = match to {
             Switch::On => 0,
             Switch::Off => 1,
         };
         let target = format!("/control_outlet.htm?outlet{number}=1&op={op}&submit=Anwenden");
-        let answer = ask(&mut self.client, &Request::get(&target), deadline)?;
-        if tells_of_401(&answer.text()) {
-            return told(&answer, DriverError::LoginRefused(answer.quote()));
-        }
-        Ok(Proof::Reply)
+        ask_and(
+            &mut self.client,
+            &Request::get(&target),
+            attempt,
+            |answer| match tells_of_401(&answer.text()) {
+                true => Err(DriverError::LoginRefused(answer.quote())),
+                false => Ok(Proof::Reply),
+            },
+        )
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
@@ -85,8 +88,8 @@ impl Driver for Intellinet {
         States::each(outlet, others, |outlet| read(&answer, outlet))
     }
 
-    fn rest(&mut self, _: Deadline) {
-        self.client.rest();
+    fn rest(&mut self, deadline: Deadline) {
+        self.client.rest(deadline);
     }
 }
 

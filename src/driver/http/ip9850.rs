@@ -59,13 +59,17 @@ fn parse(page: &str, outlet: u32) -> Option<State> {
 }
 
 impl Ip9850 {
-    fn command(&mut self, command: &str, deadline: Deadline) -> Result<Answer, DriverError> {
+    fn command(&mut self, command: &str, timed: impl Timed) -> Result<Answer, DriverError> {
         let target = format!("/set.cmd?{}cmd={command}", self.login);
-        let answer = ask(&mut self.client, &Request::get(&target), deadline)?;
-        if tells_of_401(&answer.text()) {
-            return told(&answer, DriverError::LoginRefused(answer.quote()));
-        }
-        Ok(answer)
+        ask_and(
+            &mut self.client,
+            &Request::get(&target),
+            timed,
+            |answer| match tells_of_401(&answer.text()) {
+                true => Err(DriverError::LoginRefused(answer.quote())),
+                false => Ok(answer),
+            },
+        )
     }
 }
 
@@ -81,13 +85,12 @@ impl Driver for Ip9850 {
         to: Switch,
         attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
-        let deadline = attempt.deadline();
         let number = outlet_number(outlet)?;
         let value = match to {
             Switch::On => 1,
             Switch::Off => 0,
         };
-        let answer = self.command(&format!("setpower&p6{number}={value}"), deadline)?;
+        let answer = self.command(&format!("setpower&p6{number}={value}"), attempt)?;
         match parse(&answer.text(), number) {
             Some(state) if state != State::from(to) => {
                 Err(unexpected(format!("p6{number}={value}"), &answer))
@@ -111,8 +114,8 @@ impl Driver for Ip9850 {
         States::each(outlet, others, |outlet| read(&answer, outlet))
     }
 
-    fn rest(&mut self, _: Deadline) {
-        self.client.rest();
+    fn rest(&mut self, deadline: Deadline) {
+        self.client.rest(deadline);
     }
 }
 

@@ -69,9 +69,8 @@ impl Driver for Lindy {
         to: Switch,
         attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
-        let deadline = attempt.deadline();
         let target = target(outlet_number(outlet)?, to);
-        ask(&mut self.client, &Request::get(&target), deadline)?;
+        ask(&mut self.client, &Request::get(&target), attempt)?;
         Ok(Proof::Reply)
     }
 
@@ -92,8 +91,8 @@ impl Driver for Lindy {
         States::each(outlet, others, |outlet| read(&answer, outlet))
     }
 
-    fn rest(&mut self, _: Deadline) {
-        self.client.rest();
+    fn rest(&mut self, deadline: Deadline) {
+        self.client.rest(deadline);
     }
 }
 

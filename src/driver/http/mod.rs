@@ -30,8 +30,7 @@ use super::{By, DEVICE_TIMEOUT, DriverError, DriverSpec, Has, Host, SHOWS_WITHIN
 use crate::request::{Proof, State, Switch};
 use crate::settings::{Secret, Settings, SettingsError, TextOrNumber, keys, words};
 use crate::transport::http::{Answer, Basic, Client, Login, Origin, Request, Trust};
-use crate::transport::kept::tried_again;
-use crate::transport::{Attempt, Deadline, TransportError, TransportErrorKind};
+use crate::transport::{Attempt, Deadline, Timed, TransportError, TransportErrorKind};
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 
@@ -181,18 +180,35 @@ fn client(
     Client::new(origin, login, trust).map_err(|message| settings.error(key, message))
 }
 
-/// Asks, and tells the answers that mean failure apart by their status.
+/// Asks, and gives the answer if its status says that all is well.
 fn ask(
     client: &mut Client,
     request: &Request<'_>,
-    deadline: Deadline,
+    timed: impl Timed,
 ) -> Result<Answer, DriverError> {
-    let answer = client.ask(request, deadline)?;
-    let said = || match &answer.unfollowed {
-        Some(why) => format!("HTTP {}, a redirect {why}", answer.status),
-        None => format!("HTTP {}: {}", answer.status, answer.words()),
+    ask_and(client, request, timed, Ok)
+}
+
+/// The same; `read` takes what is wanted from the answer, which may still be a refusal.
+fn ask_and<T>(
+    client: &mut Client,
+    request: &Request<'_>,
+    timed: impl Timed,
+    read: impl FnOnce(Answer) -> Result<T, DriverError>,
+) -> Result<T, DriverError> {
+    timed.judge(|| read(judged(client.ask(request, timed)?)?))
+}
+
+/// Tells the answers that mean failure apart by their status.
+fn judged(answer: Answer) -> Result<Answer, DriverError> {
+    let said = || {
+        let before = answer.redirected.as_deref().unwrap_or_default();
+        match &answer.unfollowed {
+            Some(why) => format!("{before}HTTP {}, a redirect {why}", answer.status),
+            None => format!("{before}HTTP {}: {}", answer.status, answer.words()),
+        }
     };
-    let error = match answer.status {
+    Err(match answer.status {
         200..=299 => return Ok(answer),
         401 | 403 => DriverError::LoginRefused(said()),
         // Too many at once; the PDU has not looked at the request.
@@ -206,17 +222,7 @@ fn ask(
             got: said(),
         },
         _ => DriverError::Refused(said()),
-    };
-    told(&answer, error)
-}
-
-/// The failure that an answer tells. It is about the last copy of the request only: a refusal says
-/// nothing of an earlier one that may have been carried out.
-fn told<T>(answer: &Answer, error: DriverError) -> Result<T, DriverError> {
-    match &answer.earlier {
-        Some(earlier) => tried_again(DriverError::Transport(earlier.clone()), Err(error)),
-        None => Err(error),
-    }
+    })
 }
 
 /// An answer that is not what the protocol says.

@@ -62,7 +62,6 @@ impl Driver for Netio {
         to: Switch,
         attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
-        let deadline = attempt.deadline();
         let number = outlet_number(outlet)?;
         let action = match to {
             Switch::On => 1,
@@ -70,7 +69,7 @@ impl Driver for Netio {
         };
         let body = format!("{{\"Outputs\": [{{\"ID\": {number}, \"Action\": {action}}}]}}");
         let request = Request::with_body(Method::Post, "/netio.json", "application/json", &body);
-        let answer = ask(&mut self.client, &request, deadline)?;
+        let answer = ask(&mut self.client, &request, attempt)?;
         Ok(proof_of(&read(&answer, number)?, to))
     }
 
@@ -91,8 +90,8 @@ impl Driver for Netio {
         })
     }
 
-    fn rest(&mut self, _: Deadline) {
-        self.client.rest();
+    fn rest(&mut self, deadline: Deadline) {
+        self.client.rest(deadline);
     }
 }
 

@@ -83,9 +83,8 @@ impl Driver for Sainsmart {
         to: Switch,
         attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
-        let deadline = attempt.deadline();
         let target = target(outlet_number(outlet)?, to);
-        ask(&mut self.client, &Request::get(&target), deadline)?;
+        ask(&mut self.client, &Request::get(&target), attempt)?;
         Ok(Proof::Reply)
     }
 
@@ -116,8 +115,8 @@ impl Driver for Sainsmart {
         })
     }
 
-    fn rest(&mut self, _: Deadline) {
-        self.client.rest();
+    fn rest(&mut self, deadline: Deadline) {
+        self.client.rest(deadline);
     }
 }
 

@@ -59,11 +59,10 @@ impl Driver for Servertech {
         to: Switch,
         attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
-        let deadline = attempt.deadline();
         let target = format!("/jaws/control/outlets/{}", encode(outlet.as_str()));
         let body = format!("{{\"control_action\": \"{to}\"}}");
         let request = Request::with_body(Method::Patch, &target, "application/json", &body);
-        ask(&mut self.client, &request, deadline)?;
+        ask(&mut self.client, &request, attempt)?;
         Ok(Proof::Reply)
     }
 
@@ -74,8 +73,8 @@ impl Driver for Servertech {
         parse(&json(&answer)?, id).ok_or_else(|| unexpected("the outlet's state", &answer))
     }
 
-    fn rest(&mut self, _: Deadline) {
-        self.client.rest();
+    fn rest(&mut self, deadline: Deadline) {
+        self.client.rest(deadline);
     }
 }
 

@@ -176,17 +176,18 @@ impl Servo {
         method: &str,
         control: Control,
         value: Option<&str>,
-        deadline: Deadline,
+        timed: impl Timed,
     ) -> Result<String, DriverError> {
         let arguments: Vec<&str> = std::iter::once(control.name()).chain(value).collect();
         let body = call(method, &arguments);
         let request = Request::with_body(Method::Post, "/RPC2", "text/xml", &body);
-        let answer = ask(&mut self.client, &request, deadline)?;
-        match parse(&answer.text()) {
-            Some(Ok(value)) => Ok(value),
-            Some(Err(fault)) => told(&answer, failure(&fault, control)),
-            None => Err(unexpected("an XML-RPC answer", &answer)),
-        }
+        ask_and(&mut self.client, &request, timed, |answer| {
+            match parse(&answer.text()) {
+                Some(Ok(value)) => Ok(value),
+                Some(Err(fault)) => Err(failure(&fault, control)),
+                None => Err(unexpected("an XML-RPC answer", &answer)),
+            }
+        })
     }
 }
 
@@ -199,15 +200,8 @@ impl Driver for Servo {
     }
 
     fn switch(&mut self, _: &Outlet, to: Switch, attempt: &Attempt) -> Result<Proof, DriverError> {
-        let deadline = attempt.deadline();
-        let mut has_begun = false;
         for control in self.controls.clone() {
-            self.call("set", control, Some(control.value(to)), deadline)
-                .map_err(|error| match has_begun {
-                    true => error.after_switching(),
-                    false => error,
-                })?;
-            has_begun = true;
+            self.call("set", control, Some(control.value(to)), attempt)?;
         }
         Ok(Proof::Reply)
     }
@@ -234,8 +228,8 @@ impl Driver for Servo {
         Ok(state)
     }
 
-    fn rest(&mut self, _: Deadline) {
-        self.client.rest();
+    fn rest(&mut self, deadline: Deadline) {
+        self.client.rest(deadline);
     }
 }
 
@@ -243,6 +237,7 @@ impl Driver for Servo {
 mod tests {
     use super::super::tests::settings;
     use super::*;
+    use crate::transport::Verdict;
 
     #[test]
     fn a_call_is_what_pythons_client_sends() {
@@ -286,19 +281,19 @@ mod tests {
     #[test]
     fn only_a_control_that_is_not_there_was_certainly_not_set() {
         let named = |name| format!("<class 'NameError'>:No control named {name}. All controls:\nx");
-        for (fault, may_have_acted) in [
-            (named("cold_reset"), false),
+        for (fault, is_refusal) in [
+            (named("cold_reset"), true),
             // One that servod sets on the way.
-            (named("cold_reset_hold"), true),
-            (named("pwr_button"), true),
+            (named("cold_reset_hold"), false),
+            (named("pwr_button"), false),
             (
                 "<class 'servo.HwDriverError'>:value read back is 1".into(),
-                true,
+                false,
             ),
-            ("a fault without words".into(), true),
+            ("a fault without words".into(), false),
         ] {
             let error = failure(&fault, Control::ColdReset);
-            assert_eq!(error.may_have_acted(), may_have_acted, "{error}");
+            assert_eq!(error.is_refusal(), is_refusal, "{error}");
         }
     }
 

@@ -80,18 +80,18 @@ impl Shelly {
         &mut self,
         method: &str,
         parameters: &str,
-        deadline: Deadline,
+        timed: impl Timed,
     ) -> Result<(Value, Answer), DriverError> {
         let body = format!(
             "{{\"jsonrpc\": \"2.0\", \"id\": 1, \"method\": \"{method}\", \"params\": {{{parameters}}}}}"
         );
         let request = Request::with_body(Method::Post, "/rpc", "application/json", &body);
-        let answer = ask(&mut self.client, &request, deadline)?;
-        match parse(&json(&answer)?) {
-            Some(Ok(result)) => Ok((result.clone(), answer)),
-            Some(Err(error)) => told(&answer, error),
-            None => Err(unexpected("a result with id 1", &answer)),
-        }
+        ask_and(&mut self.client, &request, timed, |answer| {
+            match parse(&json(&answer)?) {
+                Some(result) => Ok((result?.clone(), answer)),
+                None => Err(unexpected("a result with id 1", &answer)),
+            }
+        })
     }
 }
 
@@ -102,11 +102,10 @@ impl Driver for Shelly {
         to: Switch,
         attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
-        let deadline = attempt.deadline();
         let number: u32 = outlet_number(outlet)?;
         let on = to == Switch::On;
         let parameters = format!("\"id\": {number}, \"on\": {on}");
-        self.call("Switch.Set", &parameters, deadline)?;
+        self.call("Switch.Set", &parameters, attempt)?;
         Ok(Proof::Reply)
     }
 
@@ -123,14 +122,15 @@ impl Driver for Shelly {
         }
     }
 
-    fn rest(&mut self, _: Deadline) {
-        self.client.rest();
+    fn rest(&mut self, deadline: Deadline) {
+        self.client.rest(deadline);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::Verdict;
 
     #[test]
     fn results_errors_and_other_answers_are_told_apart() {
@@ -155,17 +155,17 @@ mod tests {
 
     #[test]
     fn only_some_errors_come_before_the_switching() {
-        for (error, may_have_acted) in [
-            (r#"{"code":-103,"message":"Missing required 'id'"}"#, false),
-            (r#"{"code":-105,"message":"value 3 not found!"}"#, false),
-            (r#"{"code":-104,"message":"timed out"}"#, true),
-            (r#"{"code":-114,"message":"unavailable"}"#, true),
-            (r#"{"message":"no code"}"#, true),
+        for (error, is_refusal) in [
+            (r#"{"code":-103,"message":"Missing required 'id'"}"#, true),
+            (r#"{"code":-105,"message":"value 3 not found!"}"#, true),
+            (r#"{"code":-104,"message":"timed out"}"#, false),
+            (r#"{"code":-114,"message":"unavailable"}"#, false),
+            (r#"{"message":"no code"}"#, false),
         ] {
             let json = format!(r#"{{"id":1,"error":{error}}}"#);
             let json: Value = serde_json::from_str(&json).expect("JSON");
-            let told = parse(&json).map(|result| result.map_err(|error| error.may_have_acted()));
-            assert_eq!(told, Some(Err(may_have_acted)), "{error}");
+            let told = parse(&json).map(|result| result.map_err(|error| error.is_refusal()));
+            assert_eq!(told, Some(Err(is_refusal)), "{error}");
         }
     }
 }

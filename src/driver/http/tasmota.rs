@@ -108,18 +108,19 @@ impl Tasmota {
     fn command(
         &mut self,
         command: &str,
-        deadline: Deadline,
+        timed: impl Timed,
     ) -> Result<(Value, Answer), DriverError> {
         let target = format!("/cm?cmnd={command}{}", self.login);
-        let answer = ask(&mut self.client, &Request::get(&target), deadline)?;
-        let json = json(&answer)?;
-        if json.get("WARNING").is_some() {
-            return told(&answer, DriverError::LoginRefused(answer.quote()));
-        }
-        if json.get("Command").is_some() {
-            return told(&answer, DriverError::Refused(answer.quote()));
-        }
-        Ok((json, answer))
+        ask_and(&mut self.client, &Request::get(&target), timed, |answer| {
+            let json = json(&answer)?;
+            if json.get("WARNING").is_some() {
+                return Err(DriverError::LoginRefused(answer.quote()));
+            }
+            if json.get("Command").is_some() {
+                return Err(DriverError::Refused(answer.quote()));
+            }
+            Ok((json, answer))
+        })
     }
 
     /// The state of an outlet of which the device only told a word of its StateText.
@@ -151,9 +152,8 @@ impl Driver for Tasmota {
         to: Switch,
         attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
-        let deadline = attempt.deadline();
         let number: u32 = outlet_number(outlet)?;
-        let (json, answer) = self.command(&format!("Power{number}+{to}"), deadline)?;
+        let (json, answer) = self.command(&format!("Power{number}+{to}"), attempt)?;
         match word_of(&json, number) {
             Some(word) => Ok(proof_of(&state_of(&word), to)),
             None => Err(unexpected(format!("POWER{number}"), &answer)),
@@ -184,8 +184,8 @@ impl Driver for Tasmota {
         Ok(states)
     }
 
-    fn rest(&mut self, _: Deadline) {
-        self.client.rest();
+    fn rest(&mut self, deadline: Deadline) {
+        self.client.rest(deadline);
     }
 }
 

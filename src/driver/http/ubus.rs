@@ -75,9 +75,9 @@ fn status_words(status: u64) -> &'static str {
     }
 }
 
-/// With these the one who asks has stopped waiting for the poe daemon, which may have obeyed.
-fn is_in_doubt(status: u64) -> bool {
-    matches!(status, 7 | 9 | 10)
+/// With any other, the one who asks has stopped waiting for the poe daemon, which may have obeyed.
+fn is_refusal(status: u64) -> bool {
+    !matches!(status, 7 | 9 | 10)
 }
 
 /// The data of `{"result": [0, {..}]}` (null where there is none), or the failure.
@@ -95,12 +95,12 @@ fn parse(json: &Value) -> Option<Result<Value, DriverError>> {
         0 => Some(Ok(result.get(1).cloned().unwrap_or(Value::Null))),
         status => {
             let words = format!("ubus status {status}, {}", status_words(status));
-            Some(Err(match is_in_doubt(status) {
-                true => DriverError::Unexpected {
+            Some(Err(match is_refusal(status) {
+                true => refused(words),
+                false => DriverError::Unexpected {
                     expected: "ubus status 0".into(),
                     got: words,
                 },
-                false => refused(words),
             }))
         }
     }
@@ -125,19 +125,19 @@ impl Ubus {
         &mut self,
         method: &str,
         arguments: &str,
-        deadline: Deadline,
+        timed: impl Timed,
     ) -> Result<(Value, Answer), DriverError> {
         let body = format!(
             "{{\"jsonrpc\": \"2.0\", \"id\": 1, \"method\": \"call\", \"params\": [\"{NO_SESSION}\", \
              \"poe\", \"{method}\", {{{arguments}}}]}}"
         );
         let request = Request::with_body(Method::Post, "/ubus", "application/json", &body);
-        let answer = ask(&mut self.client, &request, deadline)?;
-        match parse(&json(&answer)?) {
-            Some(Ok(data)) => Ok((data, answer)),
-            Some(Err(error)) => told(&answer, error),
-            None => Err(unexpected("a result with id 1", &answer)),
-        }
+        ask_and(&mut self.client, &request, timed, |answer| {
+            match parse(&json(&answer)?) {
+                Some(data) => Ok((data?, answer)),
+                None => Err(unexpected("a result with id 1", &answer)),
+            }
+        })
     }
 }
 
@@ -154,10 +154,9 @@ impl Driver for Ubus {
         to: Switch,
         attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
-        let deadline = attempt.deadline();
         let enable = to == Switch::On;
         let arguments = format!("\"port\": \"{}\", \"enable\": {enable}", interface(outlet));
-        self.call("manage", &arguments, deadline)?;
+        self.call("manage", &arguments, attempt)?;
         Ok(Proof::Reply)
     }
 
@@ -176,14 +175,15 @@ impl Driver for Ubus {
         States::each(outlet, others, |outlet| read(&data, &answer, outlet))
     }
 
-    fn rest(&mut self, _: Deadline) {
-        self.client.rest();
+    fn rest(&mut self, deadline: Deadline) {
+        self.client.rest(deadline);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::Verdict;
 
     #[test]
     fn the_inner_status_decides() {
@@ -199,7 +199,7 @@ mod tests {
             )))
         );
         let late = check(r#"{"id":1,"result":[7]}"#);
-        assert!(matches!(late, Some(Err(error)) if error.may_have_acted()));
+        assert!(matches!(late, Some(Err(error)) if !error.is_refusal()));
         let refused = check(r#"{"id":1,"error":{"code":-32002,"message":"Access denied"}}"#);
         assert!(matches!(refused, Some(Err(error)) if error.to_string().contains("Access denied")));
         assert_eq!(check(r#"{"id":2,"result":[0]}"#), None);

@@ -11,13 +11,13 @@
 //! that does not obey is read until it does, and told once more by the next attempt; Python tells it
 //! again at once.
 
-use super::{DEVICE, IDLE, Wire, close};
+use super::{DEVICE, IDLE, LinePort};
 use crate::driver::{Driver, DriverError, outlet_number};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Settings, SettingsError, keys};
-use crate::transport::kept::{Kept, Lost};
+use crate::transport::kept::{Kept, Opener};
 use crate::transport::serial::Line;
-use crate::transport::{Attempt, Deadline, TransportError, TransportErrorKind, printable};
+use crate::transport::{Attempt, Deadline, Timed, TransportError, TransportErrorKind, printable};
 use std::time::Duration;
 
 const SETUP: u8 = 1;
@@ -39,11 +39,12 @@ const RESYNC_PATIENCE: Duration = Duration::from_millis(300);
 /// How often a command is tried on a line that garbles it.
 const TRIES: u32 = 2;
 
-struct Conrad {
-    wire: Wire,
-    line: Kept<Line>,
-    /// How many cards answered the initialisation; unknown before it and after an error.
-    cards: Option<u32>,
+struct Conrad(LinePort);
+
+/// An open line, and how many cards on it have answered the initialisation.
+struct Chain {
+    line: Line,
+    cards: u32,
 }
 
 keys! {
@@ -53,11 +54,8 @@ keys! {
 }
 
 pub(super) fn build(keys: Keys, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
-    Ok(Box::new(Conrad {
-        wire: Wire::new(settings, &keys.device, 19_200)?,
-        line: Kept::new(IDLE),
-        cards: None,
-    }))
+    let port = LinePort::new(settings, &keys.device, 19_200)?;
+    Ok(Box::new(Kept::new(Conrad(port))))
 }
 
 /// Card and bit of an outlet.
@@ -115,21 +113,20 @@ fn ask(
     command: u8,
     card: u8,
     data: u8,
-    deadline: Deadline,
+    timed: impl Timed,
 ) -> Result<u8, DriverError> {
+    let deadline = timed.deadline();
     let mut tries = 0;
     loop {
         tries += 1;
         line.discard_input()?;
-        line.send(&frame(command, card, data), deadline)?;
+        line.send(&frame(command, card, data), timed)?;
         let result = line
             .receive_exact(deadline.within(FRAME_PATIENCE))
             .map_err(DriverError::from)
             .and_then(|answer| parse(command, card, answer));
         match result {
             Err(error) if is_garbled_or_late(&error) && tries < TRIES => resync(line, deadline)?,
-            // What came before the second try may have been carried out.
-            Err(error) if tries > 1 => return Err(error.after_switching()),
             result => return result,
         }
     }
@@ -215,14 +212,14 @@ fn switch(
     line: &mut Line,
     place: Place,
     to: Switch,
-    deadline: Deadline,
+    attempt: &Attempt,
 ) -> Result<Proof, DriverError> {
     let command = match to {
         Switch::On => SET_SINGLE,
         Switch::Off => DEL_SINGLE,
     };
-    ask(line, GET_PORT, place.card, 0, deadline)?;
-    let relays = ask(line, command, place.card, place.mask, deadline)?;
+    ask(line, GET_PORT, place.card, 0, attempt.deadline())?;
+    let relays = ask(line, command, place.card, place.mask, attempt)?;
     Ok(match state_of(relays, place) == to {
         true => Proof::State,
         false => Proof::Reply,
@@ -237,65 +234,58 @@ fn state_of(relays: u8, place: Place) -> Switch {
     }
 }
 
-impl Conrad {
-    /// Does `work` on a line whose cards are initialised.
-    fn call<T>(
-        &mut self,
-        place: Place,
-        deadline: Deadline,
-        work: impl Fn(&mut Line) -> Result<T, DriverError>,
-    ) -> Result<T, DriverError> {
-        let mut known = self.cards.take();
-        let result = self.line.call(
-            || Ok(self.wire.open(deadline)?),
-            |line| {
-                let cards = match known {
-                    Some(cards) => cards,
-                    None => initialise(line, deadline)?,
-                };
-                known = Some(cards);
-                if u32::from(place.card) > cards {
-                    return Err(DriverError::NoSuchOutlet {
-                        expected: format!("outlets 0 to {} ({cards} cards)", cards * RELAYS - 1),
-                    });
-                }
-                work(line).inspect_err(|error| {
-                    // Cards that lost their power have lost their addresses.
-                    if error.is_lost() {
-                        known = None;
-                    }
-                })
-            },
-        );
-        if result.is_ok() {
-            self.cards = known;
-        }
-        result
+impl Opener for Conrad {
+    type Session = Chain;
+    type Error = DriverError;
+    const IDLE: Duration = IDLE;
+
+    fn open(&mut self, deadline: Deadline) -> Result<Chain, DriverError> {
+        let mut line = self.0.open(deadline)?;
+        let cards = initialise(&mut line, deadline)?;
+        Ok(Chain { line, cards })
+    }
+
+    fn leave(&self, chain: Chain, deadline: Deadline) {
+        chain.line.close(deadline);
     }
 }
 
-impl Driver for Conrad {
+impl Chain {
+    /// The line, if the card that `place` names is on it.
+    fn to(&mut self, place: Place) -> Result<&mut Line, DriverError> {
+        let cards = self.cards;
+        if u32::from(place.card) > cards {
+            return Err(DriverError::NoSuchOutlet {
+                expected: format!("outlets 0 to {} ({cards} cards)", cards * RELAYS - 1),
+            });
+        }
+        Ok(&mut self.line)
+    }
+}
+
+impl Driver for Kept<Conrad> {
     fn switch(
         &mut self,
         outlet: &Outlet,
         to: Switch,
         attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
-        let deadline = attempt.deadline();
         let place = place(outlet)?;
-        self.call(place, deadline, |line| switch(line, place, to, deadline))
+        self.call(attempt, |_, chain| {
+            switch(chain.to(place)?, place, to, attempt)
+        })
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
         let place = place(outlet)?;
-        self.call(place, deadline, |line| {
-            let relays = ask(line, GET_PORT, place.card, 0, deadline)?;
+        self.call(deadline, |_, chain| {
+            let relays = ask(chain.to(place)?, GET_PORT, place.card, 0, deadline)?;
             Ok(state_of(relays, place).into())
         })
     }
 
     fn rest(&mut self, deadline: Deadline) {
-        close(&mut self.line, deadline);
+        Kept::rest(self, deadline);
     }
 }
 

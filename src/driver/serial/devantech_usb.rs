@@ -7,13 +7,14 @@
 //! The Python driver (1.1.1, compared on the transcripts) sends only the switching byte; the 5Bh
 //! after it is ours.
 
-use super::{IDLE, Modem, Wire, close};
+use super::{IDLE, LinePort, Modem};
 use crate::driver::{Build, Built, Driver, DriverError, outlet_number};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Key, Keys, Settings, SettingsError};
-use crate::transport::kept::Kept;
+use crate::transport::kept::{Kept, Opener};
 use crate::transport::serial::Line;
 use crate::transport::{Attempt, Deadline};
+use std::time::Duration;
 
 /// How many relays a model has.
 pub(super) struct Model(pub(super) u8);
@@ -26,17 +27,26 @@ impl Build for Model {
     }
 
     fn build(&self, settings: &Settings) -> Result<Built, SettingsError> {
-        let driver: Box<dyn Driver> = Box::new(Rly {
-            wire: Wire::new(settings, &settings.keys::<Modem>()?.device, 9600)?,
-            line: Kept::new(IDLE),
-        });
+        let port = LinePort::new(settings, &settings.keys::<Modem>()?.device, 9600)?;
+        let driver: Box<dyn Driver> = Box::new(Kept::new(Rly(port)));
         Ok(driver.into())
     }
 }
 
-struct Rly {
-    wire: Wire,
-    line: Kept<Line>,
+struct Rly(LinePort);
+
+impl Opener for Rly {
+    type Session = Line;
+    type Error = DriverError;
+    const IDLE: Duration = IDLE;
+
+    fn open(&mut self, deadline: Deadline) -> Result<Line, DriverError> {
+        self.0.open(deadline)
+    }
+
+    fn leave(&self, line: Line, deadline: Deadline) {
+        line.close(deadline);
+    }
 }
 
 fn switch_command(number: u8, to: Switch) -> u8 {
@@ -62,7 +72,7 @@ fn read(line: &mut Line, number: u8, deadline: Deadline) -> Result<Switch, Drive
     Ok(state_of(relays, number))
 }
 
-impl Driver for Rly {
+impl Driver for Kept<Rly> {
     fn proofs(&self) -> &'static [Proof] {
         &[Proof::State]
     }
@@ -73,29 +83,21 @@ impl Driver for Rly {
         to: Switch,
         attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
-        let deadline = attempt.deadline();
         let number = outlet_number(outlet)?;
-        self.line.call(
-            || Ok(self.wire.open(deadline)?),
-            |line| {
-                line.send(&[switch_command(number, to)], deadline)?;
-                Ok(Proof::None)
-            },
-        )
+        self.call(attempt, |_, line| {
+            line.send(&[switch_command(number, to)], attempt)?;
+            Ok(Proof::None)
+        })
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
         let number = outlet_number(outlet)?;
-        self.line
-            .call(
-                || Ok(self.wire.open(deadline)?),
-                |line| read(line, number, deadline),
-            )
+        self.call(deadline, |_, line| read(line, number, deadline))
             .map(State::from)
     }
 
     fn rest(&mut self, deadline: Deadline) {
-        close(&mut self.line, deadline);
+        Kept::rest(self, deadline);
     }
 }
 

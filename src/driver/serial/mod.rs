@@ -4,11 +4,10 @@ mod conrad;
 mod devantech_usb;
 mod numato;
 
-use super::{By, DEVICE_TIMEOUT, DriverSpec, Has, SHOWS_WITHIN};
+use super::{By, DEVICE_TIMEOUT, DriverError, DriverSpec, Has, SHOWS_WITHIN};
 use crate::settings::{Settings, SettingsError, keys};
-use crate::transport::kept::Kept;
+use crate::transport::Deadline;
 use crate::transport::serial::{Line, Port};
-use crate::transport::{Deadline, TransportError};
 use std::time::Duration;
 
 /// Every driver name of this transport.
@@ -149,26 +148,19 @@ const IDLE: Duration = Duration::from_secs(60);
 
 /// Which line a PDU is on, and how fast it is.
 #[derive(Debug)]
-struct Wire {
+struct LinePort {
     port: Port,
     baud: u32,
 }
 
-impl Wire {
+impl LinePort {
     fn new(settings: &Settings, device: &str, baud: u32) -> Result<Self, SettingsError> {
         let port = Port::parse(device).map_err(|message| settings.error("device", message))?;
         Ok(Self { port, baud })
     }
 
-    fn open(&self, deadline: Deadline) -> Result<Line, TransportError> {
-        Line::open(&self.port, self.baud, deadline)
-    }
-}
-
-/// Closes a line that is kept open.
-fn close(line: &mut Kept<Line>, deadline: Deadline) {
-    if let Some(line) = line.take() {
-        line.close(deadline);
+    fn open(&self, deadline: Deadline) -> Result<Line, DriverError> {
+        Ok(Line::open(&self.port, self.baud, deadline)?)
     }
 }
 

@@ -9,13 +9,14 @@
 //! prompt must come, and the relay is read back (`relay read`). Compared with release
 //! 1.1.1 on the transcripts, these two are all the differences in bytes.
 
-use super::{IDLE, Modem, Wire, close};
+use super::{IDLE, LinePort, Modem};
 use crate::driver::{Build, Built, Driver, DriverError, outlet_number};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Key, Keys, Settings, SettingsError};
-use crate::transport::kept::Kept;
+use crate::transport::kept::{Kept, Opener};
 use crate::transport::serial::Line;
-use crate::transport::{Attempt, Deadline, printable};
+use crate::transport::{Attempt, Deadline, Timed, printable};
+use std::time::Duration;
 
 /// How many channels a model has.
 pub(super) struct Model(pub(super) u32);
@@ -29,19 +30,17 @@ impl Build for Model {
     }
 
     fn build(&self, settings: &Settings) -> Result<Built, SettingsError> {
-        let driver: Box<dyn Driver> = Box::new(Numato {
-            wire: Wire::new(settings, &settings.keys::<Modem>()?.device, 9600)?,
+        let driver: Box<dyn Driver> = Box::new(Kept::new(Numato {
+            port: LinePort::new(settings, &settings.keys::<Modem>()?.device, 9600)?,
             channels: self.0,
-            line: Kept::new(IDLE),
-        });
+        }));
         Ok(driver.into())
     }
 }
 
 struct Numato {
-    wire: Wire,
+    port: LinePort,
     channels: u32,
-    line: Kept<Line>,
 }
 
 /// The id of outlet `number` on a module with so many channels.
@@ -73,21 +72,31 @@ fn parse<'a>(command: &str, reply: &'a [u8]) -> Result<&'a [u8], DriverError> {
 }
 
 /// Sends a command and takes what comes up to the prompt.
-fn send(line: &mut Line, command: &str, deadline: Deadline) -> Result<Vec<u8>, DriverError> {
+fn send(line: &mut Line, command: &str, timed: impl Timed) -> Result<Vec<u8>, DriverError> {
     line.discard_input()?;
-    line.send(format!("{command}\r").as_bytes(), deadline)?;
-    Ok(line.receive_until(b'>', MOST, deadline)?)
+    line.send(format!("{command}\r").as_bytes(), timed)?;
+    Ok(line.receive_until(b'>', MOST, timed.deadline())?)
 }
 
-fn open(wire: &Wire, deadline: Deadline) -> Result<Line, DriverError> {
-    let mut line = wire.open(deadline)?;
-    // Ends what somebody may have typed; answered with a prompt.
-    send(&mut line, "", deadline)?;
-    for command in ["ver", "id get"] {
-        let reply = send(&mut line, command, deadline)?;
-        log::debug!("{command}: {}", printable(&reply));
+impl Opener for Numato {
+    type Session = Line;
+    type Error = DriverError;
+    const IDLE: Duration = IDLE;
+
+    fn open(&mut self, deadline: Deadline) -> Result<Line, DriverError> {
+        let mut line = self.port.open(deadline)?;
+        // Ends what somebody may have typed; answered with a prompt.
+        send(&mut line, "", deadline)?;
+        for command in ["ver", "id get"] {
+            let reply = send(&mut line, command, deadline)?;
+            log::debug!("{command}: {}", printable(&reply));
+        }
+        Ok(line)
     }
-    Ok(line)
+
+    fn leave(&self, line: Line, deadline: Deadline) {
+        line.close(deadline);
+    }
 }
 
 fn read(line: &mut Line, id: &str, deadline: Deadline) -> Result<State, DriverError> {
@@ -107,46 +116,35 @@ impl Numato {
     }
 }
 
-impl Driver for Numato {
+impl Driver for Kept<Numato> {
     fn switch(
         &mut self,
         outlet: &Outlet,
         to: Switch,
         attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
-        let deadline = attempt.deadline();
-        let id = self.id(outlet)?;
-        self.line.call(
-            || open(&self.wire, deadline),
-            |line| {
-                let command = format!("relay {to} {id}");
-                let reply = send(line, &command, deadline)?;
-                // Numato's documents know no error text: whatever stands there may be noise, or
-                // somebody else's input, beside a relay that has moved.
-                match parse(&command, &reply)? {
-                    b"" => {}
-                    words => {
-                        return Err(DriverError::Unexpected {
-                            expected: format!("no words after {command:?}"),
-                            got: printable(words),
-                        });
-                    }
-                }
-                Ok(Proof::Reply)
-            },
-        )
+        let command = format!("relay {to} {}", self.opener.id(outlet)?);
+        self.call(attempt, |_, line| {
+            let reply = send(line, &command, attempt)?;
+            // Numato's documents know no error text: whatever stands there may be noise, or
+            // somebody else's input, beside a relay that has moved.
+            match parse(&command, &reply)? {
+                b"" => Ok(Proof::Reply),
+                words => Err(DriverError::Unexpected {
+                    expected: format!("no words after {command:?}"),
+                    got: printable(words),
+                }),
+            }
+        })
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let id = self.id(outlet)?;
-        self.line.call(
-            || open(&self.wire, deadline),
-            |line| read(line, &id, deadline),
-        )
+        let id = self.opener.id(outlet)?;
+        self.call(deadline, |_, line| read(line, &id, deadline))
     }
 
     fn rest(&mut self, deadline: Deadline) {
-        close(&mut self.line, deadline);
+        Kept::rest(self, deadline);
     }
 }
 

@@ -7,7 +7,7 @@ use crate::driver::profile::{Bound, Does, How, Meter, Profile, Scope, Snmp, Test
 use crate::driver::{Built, Driver, DriverError};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Key, Keys, Settings, SettingsError};
-use crate::transport::snmp::{Oid, Session, SnmpError, Value};
+use crate::transport::snmp::{Agent, Oid, SnmpError, Value};
 use crate::transport::{Attempt, Deadline, Timed, TransportError, TransportErrorKind, printable};
 use std::sync::Arc;
 
@@ -17,23 +17,23 @@ pub(crate) fn keys() -> Vec<Key> {
 }
 
 /// Whoever answers GET and SET: an agent, or a test in its place.
-trait Agent: Send {
+trait AnyAgent: Send {
     fn get(&mut self, oid: &Oid, deadline: Deadline) -> Result<Value, SnmpError>;
     fn set(&mut self, oid: &Oid, value: &Value, attempt: &Attempt) -> Result<(), SnmpError>;
     fn rest(&mut self);
 }
 
-impl Agent for Session {
+impl AnyAgent for Agent {
     fn get(&mut self, oid: &Oid, deadline: Deadline) -> Result<Value, SnmpError> {
-        Session::get(self, oid, deadline)
+        Agent::get(self, oid, deadline)
     }
 
     fn set(&mut self, oid: &Oid, value: &Value, attempt: &Attempt) -> Result<(), SnmpError> {
-        Session::set(self, oid, value, attempt.deadline())
+        Agent::set(self, oid, value, attempt)
     }
 
     fn rest(&mut self) {
-        Session::rest(self);
+        Agent::rest(self);
     }
 }
 
@@ -50,7 +50,7 @@ pub(crate) fn build(profile: &Arc<Profile>, settings: &Settings) -> Result<Built
     built(session, profile, settings)
 }
 
-fn built<A: Agent + 'static>(
+fn built<A: AnyAgent + 'static>(
     agent: A,
     profile: &Arc<Profile>,
     settings: &Settings,
@@ -63,7 +63,7 @@ fn built<A: Agent + 'static>(
     })
 }
 
-impl<A: Agent> Profiled<A> {
+impl<A: AnyAgent> Profiled<A> {
     fn snmp(&self) -> Result<&Snmp, DriverError> {
         let How::Snmp(snmp) = &self.bound.profile.how;
         Ok(snmp)
@@ -171,7 +171,7 @@ fn object(oid: &Template, fillings: &Fillings) -> Result<Oid, DriverError> {
         .map_err(|_| DriverError::Setup(format!("no OID: {text:?}")))
 }
 
-impl<A: Agent> Driver for Profiled<A> {
+impl<A: AnyAgent> Driver for Profiled<A> {
     fn proofs(&self) -> &'static [Proof] {
         self.bound.profile.proofs
     }
@@ -189,13 +189,8 @@ impl<A: Agent> Driver for Profiled<A> {
             Switch::On => &snmp.on,
             Switch::Off => &snmp.off,
         };
-        for (at, write) in writes.iter().enumerate() {
-            let written = self.write(write, &fillings, attempt);
-            written.map_err(|error| match at {
-                0 => error,
-                // An earlier SET has gone out.
-                _ => error.after_switching(),
-            })?;
+        for write in writes {
+            self.write(write, &fillings, attempt)?;
         }
         Ok(Proof::Reply)
     }
@@ -264,7 +259,7 @@ impl Scripted {
     }
 }
 
-impl Agent for Scripted {
+impl AnyAgent for Scripted {
     fn get(&mut self, oid: &Oid, _: Deadline) -> Result<Value, SnmpError> {
         self.ask(&format!("get {oid}"))
     }
@@ -284,7 +279,7 @@ impl Agent for Scripted {
 /// An agent that has the objects of a walk, and takes no SET.
 struct Walked(Walk);
 
-impl Agent for Walked {
+impl AnyAgent for Walked {
     fn get(&mut self, oid: &Oid, _: Deadline) -> Result<Value, SnmpError> {
         Ok(match self.0.0.get(&oid.to_string()) {
             Some(Recorded::Integer(number)) => Value::Integer(*number),

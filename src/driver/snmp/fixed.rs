@@ -4,7 +4,7 @@ use super::control::{Control, Pattern};
 use super::{COMMUNITY, SnmpPdu};
 use crate::driver::{Driver, Host};
 use crate::settings::{Secret, Settings, SettingsError, keys};
-use crate::transport::snmp::{Access, Community, PORT, Session, Version};
+use crate::transport::snmp::{Access, Agent, Community, PORT, Version};
 use std::sync::Arc;
 
 /// The communities that the makers set.
@@ -61,7 +61,7 @@ fn build(
         .filter(|given| !given.reveal().is_empty())
         .unwrap_or_else(|| Secret::new(makers));
     Ok(Box::new(SnmpPdu {
-        session: Session::new(
+        agent: Agent::new(
             address.host,
             address.port,
             Access::Community(Community::new(community.reveal(), &[Version::V1])),

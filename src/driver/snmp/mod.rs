@@ -11,7 +11,7 @@ mod protocols;
 
 use super::{By, DEVICE_TIMEOUT, Driver, DriverError, DriverSpec, Has, Outlets, SHOWS_WITHIN};
 use crate::request::{Outlet, Proof, State, Switch};
-use crate::transport::snmp::{Session, SnmpError, Value, status_text};
+use crate::transport::snmp::{Agent, SnmpError, Value, is_refusal, status_text};
 use crate::transport::{Attempt, Deadline};
 use control::{Control, Reading};
 use std::sync::Arc;
@@ -98,17 +98,17 @@ const VERIFIED: &str = "frames of the Python program; net-snmp's snmpd; simulato
 
 /// A PDU whose outlets are SNMP objects.
 struct SnmpPdu {
-    session: Session,
+    agent: Agent,
     control: Arc<Control>,
     /// The PDU has shown the control object of an outlet: one that it does not show is not there.
     shows_controls: bool,
 }
 
 impl SnmpPdu {
-    fn build(session: Session, control: Control) -> (Box<dyn Driver>, Outlets) {
+    fn build(agent: Agent, control: Control) -> (Box<dyn Driver>, Outlets) {
         let control = Arc::new(control);
         let driver = Self {
-            session,
+            agent,
             control: Arc::clone(&control),
             shows_controls: false,
         };
@@ -129,7 +129,6 @@ impl Driver for SnmpPdu {
         to: Switch,
         attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
-        let deadline = attempt.deadline();
         let plan = self.control.plan(outlet)?;
         let (oid, value) = match to {
             Switch::On => plan.on,
@@ -138,13 +137,13 @@ impl Driver for SnmpPdu {
         let value = match plan.item {
             None => Value::Integer(value),
             Some(item) => {
-                let mut list = read_list(&self.session.get(&oid, deadline)?)?;
+                let mut list = read_list(&self.agent.get(&oid, attempt.deadline())?)?;
                 *item_of(&mut list, item)? = value;
                 let list: Vec<String> = list.iter().map(i64::to_string).collect();
                 Value::Text(list.join(",").into_bytes())
             }
         };
-        self.session.set(&oid, &value, deadline)?;
+        self.agent.set(&oid, &value, attempt)?;
         Ok(Proof::Reply)
     }
 
@@ -153,7 +152,7 @@ impl Driver for SnmpPdu {
         let mut missing = None;
         for reading in &plan.readings {
             let is_control = reading.oid == plan.on.0;
-            let what = match self.session.get(&reading.oid, deadline) {
+            let what = match self.agent.get(&reading.oid, deadline) {
                 Ok(Value::Missing(what)) => what,
                 // SNMPv1's way of saying the same.
                 Err(SnmpError::Status(2)) => "noSuchName",
@@ -180,7 +179,7 @@ impl Driver for SnmpPdu {
     }
 
     fn rest(&mut self, _deadline: Deadline) {
-        self.session.rest();
+        self.agent.rest();
     }
 
     fn doubt(&self) -> Option<(&'static str, String)> {
@@ -252,17 +251,12 @@ impl From<SnmpError> for DriverError {
                 expected: "an answer about the object asked for".into(),
                 got: what,
             },
-            SnmpError::Doubtful(what) => Self::Unexpected {
-                expected: "an answer to the first copy of the request".into(),
-                got: what,
-            },
             SnmpError::Status(16) => Self::LoginRefused(status_text(16)),
-            // The PDU's own failures: it may have acted, and may do better next time.
-            SnmpError::Status(status @ (1 | 5 | 13..=15 | 19..)) => Self::Unexpected {
+            SnmpError::Status(status) if is_refusal(status) => Self::Refused(status_text(status)),
+            SnmpError::Status(status) => Self::Unexpected {
                 expected: "noError (0)".into(),
                 got: status_text(status),
             },
-            SnmpError::Status(status) => Self::Refused(status_text(status)),
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::driver::{Driver, Host, Outlets};
 use crate::settings::{
     Secret, Settings, SettingsError, TextOrList, TextOrNumber, Truth, Value, keys,
 };
-use crate::transport::snmp::{Access, Community, PORT, Session, User, Version};
+use crate::transport::snmp::{Access, Agent, Community, PORT, User, Version};
 use std::borrow::Cow;
 use std::path::PathBuf;
 
@@ -87,7 +87,7 @@ keys! {
 
 impl Reach {
     /// A session with the agent.
-    pub(super) fn session(&self, settings: &Settings) -> Result<Session, SettingsError> {
+    pub(super) fn session(&self, settings: &Settings) -> Result<Agent, SettingsError> {
         let is_given = |text: &&str| !text.is_empty();
         let community = self.community.as_ref().map(Secret::reveal).filter(is_given);
         let access = match (self.username.as_deref().filter(is_given), community) {
@@ -99,7 +99,7 @@ impl Reach {
             }
         };
         let address = self.host.address(settings, PORT)?;
-        Ok(Session::new(address.host, address.port, access))
+        Ok(Agent::new(address.host, address.port, access))
     }
 }
 
@@ -224,7 +224,7 @@ fn build(
 ) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
     let address = host.address(settings, PORT)?;
     Ok(SnmpPdu::build(
-        Session::new(address.host, address.port, access),
+        Agent::new(address.host, address.port, access),
         control(settings, object)?,
     ))
 }

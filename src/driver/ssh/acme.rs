@@ -47,9 +47,8 @@ impl Driver for Acme {
         to: Switch,
         attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
-        let deadline = attempt.deadline();
         let number = outlet_number(outlet)?;
-        let answer = self.0.run(&command(number, to), deadline)?;
+        let answer = self.0.run(&command(number, to), attempt)?;
         match answer.status {
             0 => Ok(Proof::Reply),
             // It may have switched before it failed.

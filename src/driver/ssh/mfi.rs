@@ -5,7 +5,7 @@ use crate::driver::{Driver, DriverError, Host, outlet_number};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Secret, Settings, SettingsError, TextOrNumber, keys};
 use crate::transport::ssh::{Client, HostKey};
-use crate::transport::{Attempt, Deadline, printable};
+use crate::transport::{Attempt, Deadline, Timed, printable};
 use std::num::NonZeroU16;
 
 /// What old firmware (dropbear) needs and a current ssh client offers no more; `+` puts them last.
@@ -70,8 +70,8 @@ fn state_from(output: &str) -> State {
 
 impl Mfi {
     /// Runs a command that must succeed, and gives its output.
-    fn ask(&mut self, command: &str, deadline: Deadline) -> Result<String, DriverError> {
-        let answer = self.client.run(command, deadline)?;
+    fn ask(&mut self, command: &str, timed: impl Timed) -> Result<String, DriverError> {
+        let answer = self.client.run(command, timed)?;
         match answer.status {
             0 => Ok(answer.output),
             // It may have switched before it failed.
@@ -90,9 +90,8 @@ impl Driver for Mfi {
         to: Switch,
         attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
-        let deadline = attempt.deadline();
         let number = outlet_number(outlet)?;
-        self.ask(&write(number, to), deadline)?;
+        self.ask(&write(number, to), attempt)?;
         Ok(Proof::Reply)
     }
 

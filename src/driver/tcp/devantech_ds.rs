@@ -10,7 +10,7 @@ use super::{IDLE, connect};
 use crate::driver::{ADDRESS, Build, Built, Driver, DriverError, Host, SAME_AS_IP, outlet_number};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Address, Key, Keys as _, Settings, SettingsError, keys};
-use crate::transport::kept::Kept;
+use crate::transport::kept::{Kept, Opener};
 use crate::transport::tcp::Connection;
 use crate::transport::{Attempt, Deadline, TransportError, TransportErrorKind, printable};
 use std::num::NonZeroU16;
@@ -50,17 +50,22 @@ impl Build for Model {
             hostname: keys.hostname,
         };
         let host = host.or("dS2824");
-        let driver: Box<dyn Driver> = Box::new(Ds {
-            address: host.address(settings, keys.port.get())?,
-            session: Kept::new(IDLE),
-        });
+        let address = host.address(settings, keys.port.get())?;
+        let driver: Box<dyn Driver> = Box::new(Kept::new(Ds(address)));
         Ok(driver.into())
     }
 }
 
-struct Ds {
-    address: Address,
-    session: Kept<Connection>,
+struct Ds(Address);
+
+impl Opener for Ds {
+    type Session = Connection;
+    type Error = DriverError;
+    const IDLE: Duration = IDLE;
+
+    fn open(&mut self, deadline: Deadline) -> Result<Connection, DriverError> {
+        connect(&self.0, deadline)
+    }
 }
 
 /// The relay's state, as soon as an answer tells it. `Inactive` has no capital A.
@@ -87,12 +92,12 @@ fn set(
     connection: &mut Connection,
     number: u32,
     to: Switch,
-    deadline: Deadline,
+    attempt: &Attempt,
 ) -> Result<Proof, DriverError> {
     connection.discard_input()?;
-    connection.send(format!("SR {number} {to}").as_bytes(), deadline)?;
+    connection.send(format!("SR {number} {to}").as_bytes(), attempt)?;
     let mut buffer = [0; MOST];
-    match connection.receive(&mut buffer, deadline.within(SET_PATIENCE)) {
+    match connection.receive(&mut buffer, attempt.deadline().within(SET_PATIENCE)) {
         Ok(0) => Err(closed("connection closed after the switching").into()),
         Ok(count) => match buffer.get(..count) {
             Some(answer) if tells_failure(answer) => Err(DriverError::Refused(printable(answer))),
@@ -142,33 +147,27 @@ fn closed(detail: &str) -> TransportError {
     TransportError::new(TransportErrorKind::Closed, detail)
 }
 
-impl Driver for Ds {
+impl Driver for Kept<Ds> {
     fn switch(
         &mut self,
         outlet: &Outlet,
         to: Switch,
         attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
-        let deadline = attempt.deadline();
         let number = outlet_number(outlet)?;
-        self.session.call(
-            || Ok(connect(&self.address, deadline)?),
-            |connection| set(connection, number, to, deadline),
-        )
+        self.call(attempt, |_, connection| {
+            set(connection, number, to, attempt)
+        })
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
         let number = outlet_number(outlet)?;
-        self.session
-            .call(
-                || Ok(connect(&self.address, deadline)?),
-                |connection| get(connection, number, deadline),
-            )
+        self.call(deadline, |_, connection| get(connection, number, deadline))
             .map(State::from)
     }
 
-    fn rest(&mut self, _deadline: Deadline) {
-        self.session.take();
+    fn rest(&mut self, deadline: Deadline) {
+        Kept::rest(self, deadline);
     }
 }
 

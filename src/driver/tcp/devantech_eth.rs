@@ -11,10 +11,11 @@ use super::{IDLE, RequiredHost, connect};
 use crate::driver::{Build, Built, Driver, DriverError, Outlets, States, outlet_number};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Address, Key, Keys as _, Secret, Settings, SettingsError, keys, words};
-use crate::transport::kept::Kept;
+use crate::transport::kept::{Kept, Opener};
 use crate::transport::tcp::Connection;
-use crate::transport::{Attempt, Deadline, printable};
+use crate::transport::{Attempt, Deadline, Timed, printable};
 use std::num::NonZeroU16;
+use std::time::Duration;
 
 /// What one model has.
 pub(super) struct Model {
@@ -80,13 +81,12 @@ impl Build for Model {
 
     fn build(&self, settings: &Settings) -> Result<Built, SettingsError> {
         let keys: Keys = settings.keys()?;
-        let driver: Box<dyn Driver> = Box::new(Eth {
+        let driver: Box<dyn Driver> = Box::new(Kept::new(Eth {
             address: keys.host.address(settings, keys.port.get())?,
             password: keys.password.filter(|given| !given.reveal().is_empty()),
             logic: keys.logic,
             state_bytes: self.state_bytes,
-            session: Kept::new(IDLE),
-        });
+        }));
         Ok(driver.into())
     }
 }
@@ -96,27 +96,39 @@ struct Eth {
     password: Option<Secret>,
     logic: Logic,
     state_bytes: Option<usize>,
-    session: Kept<Session>,
 }
 
-struct Session {
-    connection: Connection,
-    is_logged_in: bool,
-}
+impl Opener for Eth {
+    type Session = Module;
+    type Error = DriverError;
+    const IDLE: Duration = IDLE;
 
-impl Session {
-    fn open(address: &Address, deadline: Deadline) -> Result<Self, DriverError> {
-        Ok(Self {
-            connection: connect(address, deadline)?,
+    fn open(&mut self, deadline: Deadline) -> Result<Module, DriverError> {
+        Ok(Module {
+            connection: connect(&self.address, deadline)?,
             is_logged_in: false,
         })
     }
 
+    fn leave(&self, mut module: Module, deadline: Deadline) {
+        if module.is_logged_in {
+            let _ = module.ask(&[LOGOUT], deadline);
+        }
+    }
+}
+
+/// A module that is connected.
+struct Module {
+    connection: Connection,
+    is_logged_in: bool,
+}
+
+impl Module {
     /// Sends one command and takes its answer of one byte.
-    fn ask(&mut self, command: &[u8], deadline: Deadline) -> Result<u8, DriverError> {
+    fn ask(&mut self, command: &[u8], timed: impl Timed) -> Result<u8, DriverError> {
         self.connection.discard_input()?;
-        self.connection.send(command, deadline)?;
-        let [answer] = self.connection.receive_exact(deadline)?;
+        self.connection.send(command, timed)?;
+        let [answer] = self.connection.receive_exact(timed.deadline())?;
         Ok(answer)
     }
 
@@ -157,29 +169,27 @@ fn unexpected(expected: &str, got: &[u8]) -> DriverError {
     }
 }
 
-impl Eth {
+impl Kept<Eth> {
     /// The bytes in which the board tells the states of all relays.
     fn read(&mut self, deadline: Deadline) -> Result<Vec<u8>, DriverError> {
-        let answer = self.session.call(
-            || Session::open(&self.address, deadline),
-            |session| {
-                let connection = &mut session.connection;
-                connection.discard_input()?;
-                connection.send(&[READ], deadline)?;
-                let answer = match self.state_bytes {
-                    Some(3) => connection.receive_exact::<3>(deadline)?.to_vec(),
-                    _ => connection.receive_exact::<1>(deadline)?.to_vec(),
-                };
-                Ok::<_, DriverError>(answer)
-            },
-        )?;
-        if self.state_bytes.is_none() {
+        let answer = self.call(deadline, |eth, module| {
+            let connection = &mut module.connection;
+            connection.discard_input()?;
+            connection.send(&[READ], deadline)?;
+            Ok(match eth.state_bytes {
+                Some(3) => connection.receive_exact::<3>(deadline)?.to_vec(),
+                _ => connection.receive_exact::<1>(deadline)?.to_vec(),
+            })
+        })?;
+        if self.opener.state_bytes.is_none() {
             // More bytes may be on their way: what comes next must not be taken for an answer.
-            self.rest(deadline);
+            Kept::rest(self, deadline);
         }
         Ok(answer)
     }
+}
 
+impl Eth {
     fn state_in(&self, answer: &[u8], outlet: &Outlet) -> Result<State, DriverError> {
         let active = is_active(answer, outlet_number(outlet)?)
             .ok_or_else(|| unexpected("the states of all relays", answer))?;
@@ -187,33 +197,30 @@ impl Eth {
     }
 }
 
-impl Driver for Eth {
+impl Driver for Kept<Eth> {
     fn switch(
         &mut self,
         outlet: &Outlet,
         to: Switch,
         attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
-        let deadline = attempt.deadline();
-        let command = switch_command(outlet_number(outlet)?, self.logic.is_active(to));
-        self.session.call(
-            || Session::open(&self.address, deadline),
-            |session| {
-                if let Some(password) = &self.password {
-                    session.login(password, deadline)?;
-                }
-                match session.ask(&command, deadline)? {
-                    0 => Ok(Proof::Reply),
-                    1 => Err(DriverError::Refused("answer 01, command failed".into())),
-                    other => Err(unexpected("00 or 01 as answer to the switching", &[other])),
-                }
-            },
-        )
+        let active = self.opener.logic.is_active(to);
+        let command = switch_command(outlet_number(outlet)?, active);
+        self.call(attempt, |eth, module| {
+            if let Some(password) = &eth.password {
+                module.login(password, attempt.deadline())?;
+            }
+            match module.ask(&command, attempt)? {
+                0 => Ok(Proof::Reply),
+                1 => Err(DriverError::Refused("answer 01, command failed".into())),
+                other => Err(unexpected("00 or 01 as answer to the switching", &[other])),
+            }
+        })
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
         let answer = self.read(deadline)?;
-        self.state_in(&answer, outlet)
+        self.opener.state_in(&answer, outlet)
     }
 
     fn states(
@@ -223,15 +230,13 @@ impl Driver for Eth {
         deadline: Deadline,
     ) -> Result<States, DriverError> {
         let answer = self.read(deadline)?;
-        States::each(outlet, others, |outlet| self.state_in(&answer, outlet))
+        States::each(outlet, others, |outlet| {
+            self.opener.state_in(&answer, outlet)
+        })
     }
 
     fn rest(&mut self, deadline: Deadline) {
-        if let Some(mut session) = self.session.take()
-            && session.is_logged_in
-        {
-            let _ = session.ask(&[LOGOUT], deadline);
-        }
+        Kept::rest(self, deadline);
     }
 }
 

@@ -109,20 +109,21 @@ impl Key {
     }
 }
 
-struct Session {
+/// A login, which is good for one command.
+struct Visit {
     connection: Connection,
     challenge: [u8; 4],
     status: [u8; 4],
 }
 
 impl Egpms {
-    fn open(&self, deadline: Deadline) -> Result<Session, DriverError> {
+    fn open(&self, deadline: Deadline) -> Result<Visit, DriverError> {
         let mut connection = connect(&self.address, deadline)?;
         let challenge = challenge(&mut connection, deadline)?;
         connection.discard_input()?;
         connection.send(&self.key.response(challenge), deadline)?;
         let status = first_status(&mut connection, deadline)?;
-        Ok(Session {
+        Ok(Visit {
             connection,
             challenge,
             status,
@@ -191,14 +192,14 @@ impl Driver for Egpms {
     ) -> Result<Proof, DriverError> {
         let deadline = attempt.deadline();
         let number = outlet_number(outlet)?;
-        let mut session = self.open(deadline)?;
-        let challenge = session.challenge;
+        let mut visit = self.open(deadline)?;
+        let challenge = visit.challenge;
         let control = self.key.control(challenge, number, to);
-        session.connection.discard_input()?;
-        session.connection.send(&control, deadline)?;
-        let status = session.connection.receive_exact(deadline)?;
+        visit.connection.discard_input()?;
+        visit.connection.send(&control, attempt)?;
+        let status = visit.connection.receive_exact(deadline)?;
         // Ends the session, so that the next need not wait for 4 s.
-        let _ = session.connection.send(HELLO, deadline);
+        let _ = visit.connection.send(HELLO, deadline);
         Ok(match self.key.state(challenge, status, number) {
             state if state == State::from(to) => Proof::State,
             _ => Proof::Reply,
@@ -207,9 +208,9 @@ impl Driver for Egpms {
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
         let number = outlet_number(outlet)?;
-        let mut session = self.open(deadline)?;
-        let _ = session.connection.send(HELLO, deadline);
-        Ok(self.key.state(session.challenge, session.status, number))
+        let mut visit = self.open(deadline)?;
+        let _ = visit.connection.send(HELLO, deadline);
+        Ok(self.key.state(visit.challenge, visit.status, number))
     }
 
     fn states(

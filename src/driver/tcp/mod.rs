@@ -6,10 +6,11 @@ mod egpms;
 mod modbus;
 mod tplink;
 
-use super::{ADDRESS, By, DEVICE_TIMEOUT, DriverSpec, Has, Host, SAME_AS_IP, SHOWS_WITHIN};
+use super::{
+    ADDRESS, By, DEVICE_TIMEOUT, DriverError, DriverSpec, Has, Host, SAME_AS_IP, SHOWS_WITHIN,
+};
 use crate::settings::{Address, Settings, SettingsError, keys};
 use crate::transport::Deadline;
-use crate::transport::TransportError;
 use crate::transport::tcp::Connection;
 use std::time::Duration;
 
@@ -167,8 +168,8 @@ impl RequiredHost {
     }
 }
 
-fn connect(address: &Address, deadline: Deadline) -> Result<Connection, TransportError> {
-    Connection::open(&address.host, address.port, deadline)
+fn connect(address: &Address, deadline: Deadline) -> Result<Connection, DriverError> {
+    Ok(Connection::open(&address.host, address.port, deadline)?)
 }
 
 #[cfg(test)]

@@ -13,10 +13,11 @@ use super::{IDLE, connect};
 use crate::driver::{Driver, DriverError, Host, outlet_number};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Address, Settings, SettingsError, keys, words};
-use crate::transport::kept::Kept;
+use crate::transport::kept::{Kept, Opener};
 use crate::transport::tcp::Connection;
-use crate::transport::{Attempt, Deadline, TransportError, TransportErrorKind, printable};
+use crate::transport::{Attempt, Deadline, Timed, TransportError, TransportErrorKind, printable};
 use std::num::NonZeroU16;
+use std::time::Duration;
 
 const READ_COILS: u8 = 1;
 const WRITE_COIL: u8 = 5;
@@ -55,7 +56,6 @@ struct Modbus {
     address: Address,
     unit: u8,
     framing: Framing,
-    session: Kept<Session>,
 }
 
 pub(super) fn build(keys: Keys, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
@@ -64,12 +64,11 @@ pub(super) fn build(keys: Keys, settings: &Settings) -> Result<Box<dyn Driver>, 
         let key = if keys.unit.is_some() { "unit" } else { "slave" };
         return Err(settings.error(key, "expected a unit from 1 to 247, as framing is rtu"));
     }
-    Ok(Box::new(Modbus {
+    Ok(Box::new(Kept::new(Modbus {
         address: keys.host.address(settings, keys.port.get())?,
         unit,
         framing: keys.framing,
-        session: Kept::new(IDLE),
-    }))
+    })))
 }
 
 /// The coil's address and the coil's value (or count) as a request carries them.
@@ -141,8 +140,7 @@ fn exception(function: u8, answer: &[u8]) -> Option<DriverError> {
             expected: "the answer to the request".into(),
             got: words,
         },
-        6 => transport(TransportErrorKind::Busy),
-        10 => transport(TransportErrorKind::NoConnection),
+        6 | 10 => transport(TransportErrorKind::Busy),
         11 => transport(TransportErrorKind::Timeout),
         // Relays that can only be written.
         1 if function == READ_COILS => DriverError::CannotRead(words),
@@ -150,23 +148,25 @@ fn exception(function: u8, answer: &[u8]) -> Option<DriverError> {
     })
 }
 
-struct Session {
+/// A unit behind a connection.
+struct Unit {
     connection: Connection,
     unit: u8,
     framing: Framing,
     transaction: u16,
 }
 
-impl Session {
+impl Unit {
     /// Sends a request and returns the answer to it; exceptions are errors.
-    fn ask(&mut self, pdu: &[u8; 5], deadline: Deadline) -> Result<Vec<u8>, DriverError> {
+    fn ask(&mut self, pdu: &[u8; 5], timed: impl Timed) -> Result<Vec<u8>, DriverError> {
+        let deadline = timed.deadline();
         self.transaction = self.transaction.wrapping_add(1);
         self.connection.discard_input()?;
         let request = match self.framing {
             Framing::Tcp => tcp_frame(self.transaction, self.unit, pdu),
             Framing::Rtu => rtu_frame(self.unit, pdu),
         };
-        self.connection.send(&request, deadline)?;
+        self.connection.send(&request, timed)?;
         let [function, ..] = *pdu;
         let (unit, answer) = match self.framing {
             Framing::Tcp => self.answer_by_transaction(deadline)?,
@@ -286,65 +286,64 @@ impl Session {
     }
 }
 
-impl Modbus {
-    fn ask(&mut self, request: &[u8; 5], deadline: Deadline) -> Result<Vec<u8>, DriverError> {
-        self.session.call(
-            || {
-                Ok(Session {
-                    connection: connect(&self.address, deadline)?,
-                    unit: self.unit,
-                    framing: self.framing,
-                    transaction: 0,
-                })
-            },
-            |session| session.ask(request, deadline),
-        )
+impl Opener for Modbus {
+    type Session = Unit;
+    type Error = DriverError;
+    const IDLE: Duration = IDLE;
+
+    fn open(&mut self, deadline: Deadline) -> Result<Unit, DriverError> {
+        Ok(Unit {
+            connection: connect(&self.address, deadline)?,
+            unit: self.unit,
+            framing: self.framing,
+            transaction: 0,
+        })
     }
 }
 
-impl Driver for Modbus {
+impl Driver for Kept<Modbus> {
     fn switch(
         &mut self,
         outlet: &Outlet,
         to: Switch,
         attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
-        let deadline = attempt.deadline();
         let request = write_coil(outlet_number(outlet)?, to);
-        let answer = self.ask(&request, deadline)?;
-        if answer == request {
-            return Ok(Proof::Reply);
-        }
-        self.session.take();
-        Err(DriverError::Unexpected {
-            expected: format!("the echo {}", printable(&request)),
-            got: printable(&answer),
+        self.call(attempt, |_, unit| {
+            let answer = unit.ask(&request, attempt)?;
+            if answer == request {
+                return Ok(Proof::Reply);
+            }
+            Err(DriverError::Unexpected {
+                expected: format!("the echo {}", printable(&request)),
+                got: printable(&answer),
+            })
         })
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let answer = self.ask(&request(READ_COILS, outlet_number(outlet)?, 1), deadline)?;
-        if let [READ_COILS, 1, bits] = answer.as_slice() {
-            return Ok(match bits & 1 {
-                1 => State::On,
-                _ => State::Off,
-            });
-        }
-        self.session.take();
-        Err(DriverError::Unexpected {
-            expected: "one byte of coils".into(),
-            got: printable(&answer),
+        let request = request(READ_COILS, outlet_number(outlet)?, 1);
+        self.call(deadline, |_, unit| {
+            match unit.ask(&request, deadline)?.as_slice() {
+                [READ_COILS, 1, bits] if bits & 1 == 1 => Ok(State::On),
+                [READ_COILS, 1, _] => Ok(State::Off),
+                answer => Err(DriverError::Unexpected {
+                    expected: "one byte of coils".into(),
+                    got: printable(answer),
+                }),
+            }
         })
     }
 
-    fn rest(&mut self, _deadline: Deadline) {
-        self.session.take();
+    fn rest(&mut self, deadline: Deadline) {
+        Kept::rest(self, deadline);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::Verdict;
 
     #[test]
     fn frames_are_those_of_the_specification() {
@@ -376,11 +375,11 @@ mod tests {
     #[test]
     fn exceptions_are_named_and_classed() {
         let error = exception(5, &[0x85, 2]).expect("an exception");
-        assert!(!error.is_transient() && !error.may_have_acted());
+        assert!(!error.is_transient() && error.is_refusal());
         assert!(error.to_string().contains("illegal data address"));
-        assert!(exception(5, &[0x85, 4]).is_some_and(|error| error.may_have_acted()));
+        assert!(exception(5, &[0x85, 4]).is_some_and(|error| !error.is_refusal()));
         let busy = exception(5, &[0x85, 6]).expect("an exception");
-        assert!(busy.is_transient() && !busy.may_have_acted());
+        assert!(busy.is_transient() && busy.is_refusal());
         assert_eq!(exception(5, &[5, 0, 1, 0xff, 0]), None);
         assert_eq!(exception(5, &[0x81, 2]), None);
     }

@@ -12,7 +12,7 @@ use crate::driver::{Driver, DriverError, Host, Outlets, States};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Address, Settings, SettingsError};
 use crate::transport::tcp::Connection;
-use crate::transport::{Attempt, Deadline, TransportError, TransportErrorKind, printable};
+use crate::transport::{Attempt, Deadline, Timed, TransportError, TransportErrorKind, printable};
 use serde_json::Value;
 
 /// More than the sysinfo of any strip.
@@ -209,19 +209,24 @@ fn result(answer: &[u8], command: &str) -> Result<Value, DriverError> {
 }
 
 impl Tplink {
+    /// What the device answers to one message.
+    fn ask(&self, text: &str, command: &str, timed: impl Timed) -> Result<Value, DriverError> {
+        timed.judge(|| result(&self.exchange(text, timed)?, command))
+    }
+
     /// One message, one connection, one answer.
-    fn ask(&self, text: &str, command: &str, deadline: Deadline) -> Result<Value, DriverError> {
+    fn exchange(&self, text: &str, timed: impl Timed) -> Result<Vec<u8>, TransportError> {
+        let deadline = timed.deadline();
         let Address { host, port } = &self.address;
         let mut connection = Connection::open_or_hint(host, *port, deadline, REFUSED)?;
-        connection.send(&frame(text), deadline)?;
+        connection.send(&frame(text), timed)?;
         let header = connection.receive_exact::<4>(deadline)?;
         let length = usize::try_from(u32::from_be_bytes(header)).unwrap_or(usize::MAX);
         if !(2..=MOST).contains(&length) {
             return Err(TransportError::new(
                 TransportErrorKind::Garbled,
                 format!("expected a length of at most {MOST}, got {length}"),
-            )
-            .into());
+            ));
         }
         let (mut cipher, mut buffer) = (Vec::new(), [0; 2048]);
         while cipher.len() < length {
@@ -238,12 +243,11 @@ impl Tplink {
                 return Err(TransportError::new(
                     TransportErrorKind::Closed,
                     format!("connection closed after {of} of {length} bytes"),
-                )
-                .into());
+                ));
             }
             cipher.extend_from_slice(buffer.get(..count).unwrap_or_default());
         }
-        result(&decrypt(&cipher), command)
+        Ok(decrypt(&cipher))
     }
 
     fn ask_sysinfo(&mut self, deadline: Deadline) -> Result<Sysinfo, DriverError> {
@@ -260,15 +264,14 @@ impl Driver for Tplink {
         to: Switch,
         attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
-        let deadline = attempt.deadline();
         // Taken, not lent: after any error the device is asked again.
         let sysinfo = match self.sysinfo.take() {
             Some(sysinfo) => sysinfo,
-            None => self.ask_sysinfo(deadline)?,
+            None => self.ask_sysinfo(attempt.deadline())?,
         };
         let relay = sysinfo.relay(outlet)?;
         let command = set_relay(relay.child.as_deref(), to);
-        self.ask(&command, "set_relay_state", deadline)?;
+        self.ask(&command, "set_relay_state", attempt)?;
         self.sysinfo = Some(sysinfo);
         Ok(Proof::Reply)
     }

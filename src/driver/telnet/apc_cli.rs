@@ -2,13 +2,13 @@
 //! answered by a code, `E000: Success` or another.
 
 use super::apc_menu::{Keys, log_in};
-use super::{Account, Console, Kept, PROMPT_PATIENCE, state_of, unexpected};
+use super::{Account, Console, PROMPT_PATIENCE, state_of, unexpected};
 use crate::driver::{Driver, DriverError};
 use crate::request::{Proof, State, Switch};
 use crate::settings::{Settings, SettingsError};
-use crate::transport::Deadline;
 use crate::transport::expect::Pattern::Ends;
-use crate::transport::telnet::Session;
+use crate::transport::telnet::Terminal;
+use crate::transport::{Attempt, Deadline, Timed};
 
 const PROMPT: &str = "apc>";
 
@@ -16,59 +16,59 @@ struct Cli(Account);
 
 pub(super) fn build(keys: Keys, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
     let (address, account) = keys.console(settings)?;
-    Ok(Box::new(Kept::new(address, Cli(account))))
+    Ok(super::driver(address, Cli(account)))
 }
 
 impl Console for Cli {
-    fn login(&self, session: &mut Session, deadline: Deadline) -> Result<(), DriverError> {
-        log_in(&self.0, session, PROMPT, deadline)
+    fn login(&self, terminal: &mut Terminal, deadline: Deadline) -> Result<(), DriverError> {
+        log_in(&self.0, terminal, PROMPT, deadline)
     }
 
-    fn logout(&self, session: &mut Session, deadline: Deadline) -> Result<(), DriverError> {
-        Ok(session.line("exit", deadline)?)
+    fn logout(&self, terminal: &mut Terminal, deadline: Deadline) -> Result<(), DriverError> {
+        Ok(terminal.line("exit", deadline)?)
     }
 
     fn switch(
         &self,
-        session: &mut Session,
+        terminal: &mut Terminal,
         outlet: u32,
         to: Switch,
-        deadline: Deadline,
+        attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
         let verb = match to {
             Switch::On => "olOn",
             Switch::Off => "olOff",
         };
-        ask(session, &format!("{verb} {outlet}"), deadline)?;
+        ask(terminal, &format!("{verb} {outlet}"), attempt)?;
         Ok(Proof::Reply)
     }
 
     fn state(
         &self,
-        session: &mut Session,
+        terminal: &mut Terminal,
         outlet: u32,
         deadline: Deadline,
     ) -> Result<State, DriverError> {
-        let text = ask(session, &format!("olStatus {outlet}"), deadline)?;
-        state_in(&text, outlet).ok_or_else(|| unexpected(session, "the outlet's line", &text))
+        let text = ask(terminal, &format!("olStatus {outlet}"), deadline)?;
+        state_in(&text, outlet).ok_or_else(|| unexpected(terminal, "the outlet's line", &text))
     }
 }
 
 /// Sends `command`, which the Python program ends with a bare newline on a negotiated session,
 /// and takes what is printed up to the next prompt. Any code but E000 is a failure.
-fn ask(session: &mut Session, command: &str, deadline: Deadline) -> Result<String, DriverError> {
-    session.send(format!("{command}\n").as_bytes(), deadline)?;
-    let patience = deadline.within(PROMPT_PATIENCE);
-    let text = session
+fn ask(terminal: &mut Terminal, command: &str, timed: impl Timed) -> Result<String, DriverError> {
+    terminal.send(format!("{command}\n").as_bytes(), timed)?;
+    let patience = timed.deadline().within(PROMPT_PATIENCE);
+    let text = terminal
         .expect("prompt apc>", &[Ends(PROMPT)], patience)?
         .text;
     match code(&text) {
         Some(("E000", _)) => Ok(text),
         Some((code, line)) if is_refusal(code) => {
-            Err(DriverError::Refused(session.screen.words(line)))
+            Err(DriverError::Refused(terminal.screen.words(line)))
         }
-        Some((_, line)) => Err(unexpected(session, "E000: Success", line)),
-        None => Err(unexpected(session, "E000: Success", &text)),
+        Some((_, line)) => Err(unexpected(terminal, "E000: Success", line)),
+        None => Err(unexpected(terminal, "E000: Success", &text)),
     }
 }
 

@@ -6,13 +6,13 @@
 //! number to type is always the one that stands before the words on the screen, and it is made
 //! sure that the screen is the right outlet's before `YES` is typed.
 
-use super::{Account, Console, Kept, PROMPT_PATIENCE, says_busy, state_of, unexpected};
+use super::{Account, Console, PROMPT_PATIENCE, says_busy, state_of, unexpected};
 use crate::driver::{Driver, DriverError, Host};
 use crate::request::{Proof, State, Switch};
 use crate::settings::{Address, Secret, Settings, SettingsError, TextOrNumber, keys};
 use crate::transport::expect::Pattern::{Ends, Prompt, Text};
-use crate::transport::telnet::Session;
-use crate::transport::{Deadline, TransportError, TransportErrorKind};
+use crate::transport::telnet::Terminal;
+use crate::transport::{Attempt, Deadline, TransportError, TransportErrorKind};
 use std::cell::Cell;
 use std::num::NonZeroU16;
 use std::time::Duration;
@@ -72,7 +72,7 @@ impl Keys {
 pub(super) fn build(keys: Keys, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
     let (address, account) = keys.console(settings)?;
     let escape = Cell::new(Escape::Unknown);
-    Ok(Box::new(Kept::new(address, Menu { account, escape })))
+    Ok(super::driver(address, Menu { account, escape }))
 }
 
 /// What a PDU wants before it lets anybody in.
@@ -105,11 +105,11 @@ fn asked(text: &str) -> Option<(usize, Asked)> {
 /// The login that menus and command line share, `User Name :` and `Password  :`, up to `prompt`.
 pub(super) fn log_in(
     account: &Account,
-    session: &mut Session,
+    terminal: &mut Terminal,
     prompt: &str,
     deadline: Deadline,
 ) -> Result<(), DriverError> {
-    session.screen.hide(account.password.reveal());
+    terminal.screen.hide(account.password.reveal());
     let (mut woken, mut user_sent, mut password_sent) = (false, false, false);
     for _ in 0..MOST_STEPS {
         let patience = deadline.within(if woken || user_sent {
@@ -117,7 +117,7 @@ pub(super) fn log_in(
         } else {
             WAKE_PATIENCE
         });
-        let (text, asked) = match session.expect_if("login prompt", patience, asked) {
+        let (text, asked) = match terminal.expect_if("login prompt", patience, asked) {
             Err(error)
                 if error.kind == TransportErrorKind::Timeout
                     && !woken
@@ -125,7 +125,7 @@ pub(super) fn log_in(
                     && deadline.left("login").is_ok() =>
             {
                 woken = true;
-                session.line("", deadline)?;
+                terminal.line("", deadline)?;
                 continue;
             }
             result => result?,
@@ -134,20 +134,20 @@ pub(super) fn log_in(
             Asked::User if password_sent => {
                 return Err(DriverError::LoginRefused(format!(
                     "the PDU asks for the user name again: {}",
-                    session.screen.words(&text)
+                    terminal.screen.words(&text)
                 )));
             }
             Asked::User => {
-                session.line(&account.username, deadline)?;
+                terminal.line(&account.username, deadline)?;
                 user_sent = true;
             }
             Asked::Password if user_sent => {
-                session.line(account.password.reveal(), deadline)?;
+                terminal.line(account.password.reveal(), deadline)?;
                 password_sent = true;
             }
             // The Return that was to wake it was taken for an empty user name.
-            Asked::Password => session.line("", deadline)?,
-            Asked::Busy => return Err(super::busy(session, &text)),
+            Asked::Password => terminal.line("", deadline)?,
+            Asked::Busy => return Err(super::busy(terminal, &text)),
             Asked::In(found) if found == prompt => return Ok(()),
             Asked::In(found) => {
                 return Err(DriverError::Setup(format!(
@@ -157,38 +157,42 @@ pub(super) fn log_in(
             }
         }
     }
-    Err(unexpected(session, "a login", "one prompt after the other"))
+    Err(unexpected(
+        terminal,
+        "a login",
+        "one prompt after the other",
+    ))
 }
 
 impl Console for Menu {
-    fn login(&self, session: &mut Session, deadline: Deadline) -> Result<(), DriverError> {
+    fn login(&self, terminal: &mut Terminal, deadline: Deadline) -> Result<(), DriverError> {
         self.escape.set(Escape::Unknown);
-        log_in(&self.account, session, ">", deadline)
+        log_in(&self.account, terminal, ">", deadline)
     }
 
-    fn logout(&self, session: &mut Session, deadline: Deadline) -> Result<(), DriverError> {
-        let main = self.to_main(session, deadline)?;
+    fn logout(&self, terminal: &mut Terminal, deadline: Deadline) -> Result<(), DriverError> {
+        let main = self.to_main(terminal, deadline)?;
         let logout = main.item(&["Logout"]).map_or(4, |item| item.number);
-        Ok(session.line(&logout.to_string(), deadline)?)
+        Ok(terminal.line(&logout.to_string(), deadline)?)
     }
 
     fn switch(
         &self,
-        session: &mut Session,
+        terminal: &mut Terminal,
         outlet: u32,
         to: Switch,
-        deadline: Deadline,
+        attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
-        switch(self, session, outlet, to, deadline)
+        switch(self, terminal, outlet, to, attempt)
     }
 
     fn state(
         &self,
-        session: &mut Session,
+        terminal: &mut Terminal,
         outlet: u32,
         deadline: Deadline,
     ) -> Result<State, DriverError> {
-        state(self, session, outlet, deadline)
+        state(self, terminal, outlet, deadline)
     }
 }
 
@@ -319,10 +323,10 @@ fn item(line: &str) -> Option<Item> {
 }
 
 /// Reads one screen: up to the prompt or the question for YES, through all its pages.
-fn read(session: &mut Session, deadline: Deadline) -> Result<Screen, DriverError> {
+fn read(terminal: &mut Terminal, deadline: Deadline) -> Result<Screen, DriverError> {
     let mut text = String::new();
     for _ in 0..MOST_STEPS {
-        let found = session.expect(
+        let found = terminal.expect(
             "menu",
             &[
                 Text(PAGER),
@@ -334,7 +338,7 @@ fn read(session: &mut Session, deadline: Deadline) -> Result<Screen, DriverError
         )?;
         text.push_str(&found.text);
         match found.which {
-            0 => session.line("", deadline)?,
+            0 => terminal.line("", deadline)?,
             3 => {
                 return Err(TransportError::new(
                     TransportErrorKind::Closed,
@@ -345,31 +349,31 @@ fn read(session: &mut Session, deadline: Deadline) -> Result<Screen, DriverError
             which => return Ok(Screen::parse(text, which == 1)),
         }
     }
-    Err(unexpected(session, "the end of the list", &text))
+    Err(unexpected(terminal, "the end of the list", &text))
 }
 
 impl Menu {
     /// Goes up to the main menu.
-    fn to_main(&self, session: &mut Session, deadline: Deadline) -> Result<Screen, DriverError> {
-        session.line("", deadline)?;
-        let mut screen = read(session, deadline)?;
+    fn to_main(&self, terminal: &mut Terminal, deadline: Deadline) -> Result<Screen, DriverError> {
+        terminal.line("", deadline)?;
+        let mut screen = read(terminal, deadline)?;
         for _ in 0..MOST_STEPS {
             if screen.is_main() {
                 return Ok(screen);
             }
-            screen = self.up(session, deadline)?;
+            screen = self.up(terminal, deadline)?;
         }
-        Err(unexpected(session, "the main menu", &screen.text))
+        Err(unexpected(terminal, "the main menu", &screen.text))
     }
 
     /// Goes up one menu. Most firmware acts on the Escape key; some (the Python program sends both)
     /// waits for a Return. Return behind an Escape that was enough would ask for the screen once
     /// more, and could answer a pager that nobody has seen yet.
-    fn up(&self, session: &mut Session, deadline: Deadline) -> Result<Screen, DriverError> {
-        session.send(b"\x1b", deadline)?;
+    fn up(&self, terminal: &mut Terminal, deadline: Deadline) -> Result<Screen, DriverError> {
+        terminal.send(b"\x1b", deadline)?;
         if self.escape.get() == Escape::Unknown {
             let patience = deadline.within(ESCAPE_PATIENCE);
-            match session.expect_if("menu", patience, |text| {
+            match terminal.expect_if("menu", patience, |text| {
                 (!text.trim().is_empty()).then_some((0, ()))
             }) {
                 Ok(_) => self.escape.set(Escape::Alone),
@@ -380,27 +384,27 @@ impl Menu {
             }
         }
         if self.escape.get() == Escape::WithReturn {
-            session.line("", deadline)?;
+            terminal.line("", deadline)?;
         }
-        read(session, deadline)
+        read(terminal, deadline)
     }
 }
 
 /// Types `number` on `screen` and reads the next one. A screen that comes again, because a key
 /// before it was answered twice, is passed over.
 fn choose(
-    session: &mut Session,
+    terminal: &mut Terminal,
     screen: &Screen,
     number: u32,
     deadline: Deadline,
 ) -> Result<Screen, DriverError> {
-    session.line(&number.to_string(), deadline)?;
-    let mut next = read(session, deadline)?;
+    terminal.line(&number.to_string(), deadline)?;
+    let mut next = read(terminal, deadline)?;
     for _ in 0..MOST_STEPS {
         if !next.is_same(screen) {
             return Ok(next);
         }
-        next = match read(session, deadline.within(STALE_PATIENCE)) {
+        next = match read(terminal, deadline.within(STALE_PATIENCE)) {
             Err(DriverError::Transport(error)) if error.kind == TransportErrorKind::Timeout => {
                 break;
             }
@@ -408,21 +412,21 @@ fn choose(
         };
     }
     let entry = format!("the screen behind entry {number} of {:?}", screen.title);
-    Err(unexpected(session, &entry, &next.text))
+    Err(unexpected(terminal, &entry, &next.text))
 }
 
 /// Goes to the screen that lists the outlets, `outlet` among them.
 fn to_list(
     menu: &Menu,
-    session: &mut Session,
+    terminal: &mut Terminal,
     outlet: u32,
     deadline: Deadline,
 ) -> Result<Screen, DriverError> {
-    let main = menu.to_main(session, deadline)?;
+    let main = menu.to_main(terminal, deadline)?;
     let Some(manager) = main.item(&["Device Manager", "Outlet Manager"]) else {
-        return Err(unexpected(session, "Device Manager", &main.text));
+        return Err(unexpected(terminal, "Device Manager", &main.text));
     };
-    let mut screen = choose(session, &main, manager.number, deadline)?;
+    let mut screen = choose(terminal, &main, manager.number, deadline)?;
     for _ in 0..MOST_STEPS {
         if screen.outlets().next().is_some() {
             if screen.outlets().any(|(number, _)| number == outlet) {
@@ -449,30 +453,30 @@ fn to_list(
             // Firmware 2 for a user who may only switch.
             2
         } else {
-            return Err(unexpected(session, "the list of outlets", &screen.text));
+            return Err(unexpected(terminal, "the list of outlets", &screen.text));
         };
-        screen = choose(session, &screen, number, deadline)?;
+        screen = choose(terminal, &screen, number, deadline)?;
     }
-    Err(unexpected(session, "the list of outlets", &screen.text))
+    Err(unexpected(terminal, "the list of outlets", &screen.text))
 }
 
 /// Goes from the list to the outlet's screen.
 fn to_outlet(
-    session: &mut Session,
+    terminal: &mut Terminal,
     list: &Screen,
     outlet: u32,
     deadline: Deadline,
 ) -> Result<Screen, DriverError> {
-    let screen = choose(session, list, outlet, deadline)?;
-    is_about(session, screen, outlet)
+    let screen = choose(terminal, list, outlet, deadline)?;
+    is_about(terminal, screen, outlet)
 }
 
 /// Makes sure that a screen that names an outlet names the right one.
-fn is_about(session: &Session, screen: Screen, outlet: u32) -> Result<Screen, DriverError> {
+fn is_about(terminal: &Terminal, screen: Screen, outlet: u32) -> Result<Screen, DriverError> {
     match screen.outlet() {
         Some(number) if number != outlet => {
             let expected = format!("the screen of outlet {outlet}");
-            Err(unexpected(session, &expected, &screen.text))
+            Err(unexpected(terminal, &expected, &screen.text))
         }
         _ => Ok(screen),
     }
@@ -510,13 +514,14 @@ fn said(text: &str) -> Said {
 
 fn switch(
     menu: &Menu,
-    session: &mut Session,
+    terminal: &mut Terminal,
     outlet: u32,
     to: Switch,
-    deadline: Deadline,
+    attempt: &Attempt,
 ) -> Result<Proof, DriverError> {
-    let list = to_list(menu, session, outlet, deadline)?;
-    let mut screen = to_outlet(session, &list, outlet, deadline)?;
+    let deadline = attempt.deadline();
+    let list = to_list(menu, terminal, outlet, deadline)?;
+    let mut screen = to_outlet(terminal, &list, outlet, deadline)?;
     let mut steps = 0;
     let action = loop {
         if let Some(action) = screen.action(to) {
@@ -524,26 +529,26 @@ fn switch(
         }
         let way = ["Control Outlet", "Control of Outlet", "Outlet Control"];
         let Some(item) = screen.item(&way).filter(|_| steps < MOST_STEPS) else {
-            return Err(unexpected(session, "Control Outlet", &screen.text));
+            return Err(unexpected(terminal, "Control Outlet", &screen.text));
         };
         steps += 1;
-        let next = choose(session, &screen, item.number, deadline)?;
-        screen = is_about(session, next, outlet)?;
+        let next = choose(terminal, &screen, item.number, deadline)?;
+        screen = is_about(terminal, next, outlet)?;
     };
-    let question = choose(session, &screen, action, deadline)?;
+    let question = choose(terminal, &screen, action, deadline)?;
     if !question.confirms {
         // Firmware that acts without asking would look like this.
-        return Err(unexpected(session, "a question for YES", &question.text));
+        return Err(unexpected(terminal, "a question for YES", &question.text));
     }
-    session.line("YES", deadline)?;
-    let answer = session.expect(
+    terminal.line("YES", attempt)?;
+    let answer = terminal.expect(
         "answer to YES",
         &[Text(PAGER), Prompt(">")],
         deadline.within(PROMPT_PATIENCE),
     )?;
     if answer.which == 0 {
-        session.line("", deadline)?;
-        read(session, deadline)?;
+        terminal.line("", deadline)?;
+        read(terminal, deadline)?;
     }
     let words = answer.text.replace(PAGER, "");
     // Behind the question's colon and the echo.
@@ -554,7 +559,7 @@ fn switch(
     let words = words.split("-------").next().unwrap_or(words);
     match said(words) {
         Said::Success => Ok(Proof::Reply),
-        Said::Failure => Err(DriverError::Refused(session.screen.words(words))),
+        Said::Failure => Err(DriverError::Refused(terminal.screen.words(words))),
         Said::Nothing => Ok(Proof::None),
     }
 }
@@ -563,32 +568,32 @@ fn switch(
 /// master's, which tells all outlets as `1:ON`.
 fn state(
     menu: &Menu,
-    session: &mut Session,
+    terminal: &mut Terminal,
     outlet: u32,
     deadline: Deadline,
 ) -> Result<State, DriverError> {
-    let list = to_list(menu, session, outlet, deadline)?;
+    let list = to_list(menu, terminal, outlet, deadline)?;
     if let Some((_, state)) = list.outlets().find(|(number, _)| *number == outlet) {
         return Ok(state.clone());
     }
     if let Some(master) = list.item(&["Master"]) {
-        let mut screen = choose(session, &list, master.number, deadline)?;
+        let mut screen = choose(terminal, &list, master.number, deadline)?;
         if let Some(state) = master_state(&screen.text, outlet) {
             return Ok(state);
         }
         // The control screen only asks; nothing is switched without YES.
         if let Some(item) = screen.item(&["Control", "Master Control", "Outlet Control"]) {
-            screen = choose(session, &screen, item.number, deadline)?;
+            screen = choose(terminal, &screen, item.number, deadline)?;
             if let Some(state) = master_state(&screen.text, outlet) {
                 return Ok(state);
             }
         }
-        return Ok(State::Unknown(session.screen.words(&screen.text)));
+        return Ok(State::Unknown(terminal.screen.words(&screen.text)));
     }
-    let screen = to_outlet(session, &list, outlet, deadline)?;
+    let screen = to_outlet(terminal, &list, outlet, deadline)?;
     Ok(screen
         .state()
-        .unwrap_or_else(|| State::Unknown(session.screen.words(&screen.text))))
+        .unwrap_or_else(|| State::Unknown(terminal.screen.words(&screen.text))))
 }
 
 /// The state of `outlet` in a text with `1:ON`.

@@ -1,12 +1,12 @@
 //! Gude Expert Power Control: a console of commands, answered by `OK.`, `ERR.` and a reason, or
 //! the value asked for on one line (manual of the EPC 1202, "Console").
 
-use super::{Console, Kept, PROMPT_PATIENCE, state_of, unexpected};
+use super::{Console, PROMPT_PATIENCE, state_of, unexpected};
 use crate::driver::{Driver, DriverError, Host};
 use crate::request::{Proof, State, Switch};
 use crate::settings::{Settings, SettingsError, keys};
-use crate::transport::Deadline;
-use crate::transport::telnet::Session;
+use crate::transport::telnet::Terminal;
+use crate::transport::{Attempt, Deadline, Timed};
 use std::num::NonZeroU16;
 
 /// A console without login.
@@ -21,46 +21,46 @@ keys! {
 
 pub(super) fn build(keys: Keys, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
     let address = keys.host.address(settings, keys.telnetport.get())?;
-    Ok(Box::new(Kept::new(address, Open)))
+    Ok(super::driver(address, Open))
 }
 
 impl Console for Open {
-    fn login(&self, _: &mut Session, _: Deadline) -> Result<(), DriverError> {
+    fn login(&self, _: &mut Terminal, _: Deadline) -> Result<(), DriverError> {
         Ok(())
     }
 
-    fn logout(&self, session: &mut Session, deadline: Deadline) -> Result<(), DriverError> {
-        Ok(session.line("quit", deadline)?)
+    fn logout(&self, terminal: &mut Terminal, deadline: Deadline) -> Result<(), DriverError> {
+        Ok(terminal.line("quit", deadline)?)
     }
 
     fn switch(
         &self,
-        session: &mut Session,
+        terminal: &mut Terminal,
         outlet: u32,
         to: Switch,
-        deadline: Deadline,
+        attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
         let value = u8::from(to == Switch::On);
         match ask(
-            session,
+            terminal,
             &format!("port {outlet} state set {value}"),
-            deadline,
+            attempt,
         )? {
             Answer::Ok => Ok(Proof::Reply),
-            other => Err(unexpected(session, "OK.", &format!("{other:?}"))),
+            other => Err(unexpected(terminal, "OK.", &format!("{other:?}"))),
         }
     }
 
     fn state(
         &self,
-        session: &mut Session,
+        terminal: &mut Terminal,
         outlet: u32,
         deadline: Deadline,
     ) -> Result<State, DriverError> {
-        match ask(session, &format!("port {outlet} state show"), deadline)? {
+        match ask(terminal, &format!("port {outlet} state show"), deadline)? {
             Answer::Value(line) => Ok(state_of(last_word(&line))
-                .unwrap_or_else(|| State::Unknown(session.screen.words(&line)))),
-            other => Err(unexpected(session, "ON or OFF", &format!("{other:?}"))),
+                .unwrap_or_else(|| State::Unknown(terminal.screen.words(&line)))),
+            other => Err(unexpected(terminal, "ON or OFF", &format!("{other:?}"))),
         }
     }
 }
@@ -110,15 +110,15 @@ fn last_word(line: &str) -> &str {
         .unwrap_or_default()
 }
 
-fn ask(session: &mut Session, command: &str, deadline: Deadline) -> Result<Answer, DriverError> {
-    session.line(command, deadline)?;
-    let (_, answer) = session.expect_if(
+fn ask(terminal: &mut Terminal, command: &str, timed: impl Timed) -> Result<Answer, DriverError> {
+    terminal.line(command, timed)?;
+    let (_, answer) = terminal.expect_if(
         "answer of the console",
-        deadline.within(PROMPT_PATIENCE),
+        timed.deadline().within(PROMPT_PATIENCE),
         |text| answer(text, command),
     )?;
     match answer {
-        Answer::Refused(words) => Err(DriverError::Refused(session.screen.words(&words))),
+        Answer::Refused(words) => Err(DriverError::Refused(terminal.screen.words(&words))),
         Answer::Login => Err(DriverError::LoginRefused(
             "the console asks for a login; switch that off in the PDU".into(),
         )),

@@ -11,9 +11,9 @@ use super::{
 };
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Address, Secret, Settings, SettingsError, TextOrNumber};
-use crate::transport::kept::{Lost, tried_again};
-use crate::transport::telnet::Session;
-use crate::transport::{Attempt, Deadline, TransportError, TransportErrorKind};
+use crate::transport::kept::{Kept, Opener};
+use crate::transport::telnet::Terminal;
+use crate::transport::{Attempt, Deadline, TransportError, TransportErrorKind, Verdict};
 use std::time::Duration;
 
 /// How long a PDU may take for one prompt, as in the Python program.
@@ -135,130 +135,87 @@ impl Account {
 
 /// One dialect: how it logs in and out, and what it does between the two.
 trait Console {
-    fn login(&self, session: &mut Session, deadline: Deadline) -> Result<(), DriverError>;
-    fn logout(&self, session: &mut Session, deadline: Deadline) -> Result<(), DriverError>;
+    fn login(&self, terminal: &mut Terminal, deadline: Deadline) -> Result<(), DriverError>;
+    fn logout(&self, terminal: &mut Terminal, deadline: Deadline) -> Result<(), DriverError>;
     fn switch(
         &self,
-        session: &mut Session,
+        terminal: &mut Terminal,
         outlet: u32,
         to: Switch,
-        deadline: Deadline,
+        attempt: &Attempt,
     ) -> Result<Proof, DriverError>;
     fn state(
         &self,
-        session: &mut Session,
+        terminal: &mut Terminal,
         outlet: u32,
         deadline: Deadline,
     ) -> Result<State, DriverError>;
 }
 
-/// A console with the session that is kept while there is work.
-struct Kept<C> {
+/// Where a console is, and its dialect.
+struct Site<C> {
     address: Address,
     console: C,
-    session: Option<Session>,
 }
 
-impl<C: Console> Kept<C> {
-    fn new(address: Address, console: C) -> Self {
-        Self {
-            address,
-            console,
-            session: None,
-        }
-    }
+/// The driver of a PDU with such a console.
+fn driver(address: Address, console: impl Console + Send + 'static) -> Box<dyn Driver> {
+    Box::new(Kept::new(Site { address, console }))
+}
 
-    /// Does `work` in the kept session, or in a new one. A kept session that turns out to have
-    /// been closed while idle is opened again, once; what is done in it sets a state and may be
-    /// done twice. After an error the session is left.
-    fn call<T>(
-        &mut self,
-        deadline: Deadline,
-        mut work: impl FnMut(&C, &mut Session, Deadline) -> Result<T, DriverError>,
-    ) -> Result<T, DriverError> {
-        if let Some(mut session) = self.session.take()
-            && session.is_alive(deadline)
-        {
-            match work(&self.console, &mut session, deadline) {
-                Err(lost) if lost.is_lost() => tried_again(lost, self.anew(deadline, work)),
-                result => self.keep(session, result, deadline),
+impl<C: Console> Opener for Site<C> {
+    type Session = Terminal;
+    type Error = DriverError;
+
+    fn open(&mut self, deadline: Deadline) -> Result<Terminal, DriverError> {
+        let mut terminal = Terminal::open(&self.address.host, self.address.port, deadline)?;
+        match self.console.login(&mut terminal, deadline) {
+            Ok(()) => Ok(terminal),
+            Err(error) => {
+                if error.may_stand() {
+                    self.leave(terminal, deadline);
+                }
+                Err(error)
             }
-        } else {
-            self.anew(deadline, work)
         }
     }
 
-    /// Does `work` in a new session.
-    fn anew<T>(
-        &mut self,
-        deadline: Deadline,
-        mut work: impl FnMut(&C, &mut Session, Deadline) -> Result<T, DriverError>,
-    ) -> Result<T, DriverError> {
-        let mut session = Session::open(&self.address.host, self.address.port, deadline)?;
-        let result = self
-            .console
-            .login(&mut session, deadline)
-            .and_then(|()| work(&self.console, &mut session, deadline));
-        self.keep(session, result, deadline)
-    }
-
-    fn keep<T>(
-        &mut self,
-        session: Session,
-        result: Result<T, DriverError>,
-        deadline: Deadline,
-    ) -> Result<T, DriverError> {
-        match &result {
-            Ok(_) => self.session = Some(session),
-            // Neither is anybody there to log out from.
-            Err(
-                DriverError::Transport(_) | DriverError::LoginRefused(_) | DriverError::Setup(_),
-            ) => {}
-            Err(_) => self.leave(session, deadline),
-        }
-        result
+    fn is_alive(&self, terminal: &mut Terminal, deadline: Deadline) -> bool {
+        terminal.is_alive(deadline)
     }
 
     /// Logs out and waits a moment for the PDU to end the session. A PDU that does not say goodbye
     /// is left all the same.
-    fn leave(&self, mut session: Session, deadline: Deadline) {
-        if self
-            .console
-            .logout(&mut session, deadline.within(LEAVE_PATIENCE))
-            .is_ok()
-        {
-            session.hang_up(deadline.within(HANG_UP_PATIENCE));
+    fn leave(&self, mut terminal: Terminal, deadline: Deadline) {
+        let patience = deadline.within(LEAVE_PATIENCE);
+        if self.console.logout(&mut terminal, patience).is_ok() {
+            terminal.hang_up(deadline.within(HANG_UP_PATIENCE));
         }
     }
 }
 
-impl<C: Console + Send> Driver for Kept<C> {
+impl<C: Console + Send> Driver for Kept<Site<C>> {
     fn switch(
         &mut self,
         outlet: &Outlet,
         to: Switch,
         attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
-        let deadline = attempt.deadline();
         let number = outlet_number(outlet)?;
-        self.call(deadline, |console, session, deadline| {
-            console.switch(session, number, to, deadline)
+        self.call(attempt, |site, terminal| {
+            site.console.switch(terminal, number, to, attempt)
         })
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
         let number = outlet_number(outlet)?;
-        self.call(deadline, |console, session, deadline| {
-            console.state(session, number, deadline)
+        self.call(deadline, |site, terminal| {
+            site.console.state(terminal, number, deadline)
         })
     }
 
     fn rest(&mut self, deadline: Deadline) {
-        if let Some(mut session) = self.session.take()
-            && session.is_alive(deadline)
-        {
-            self.leave(session, deadline);
-        }
+        Kept::rest(self, deadline);
     }
 }
 
@@ -278,8 +235,8 @@ fn says_busy(text: &str) -> bool {
 }
 
 /// Somebody else is logged in: what the PDU said.
-fn busy(session: &Session, text: &str) -> DriverError {
-    let words = session.screen.words(text);
+fn busy(terminal: &Terminal, text: &str) -> DriverError {
+    let words = terminal.screen.words(text);
     TransportError::new(
         TransportErrorKind::Busy,
         format!("another user is logged in: {words}"),
@@ -297,9 +254,9 @@ fn state_of(word: &str) -> Option<State> {
 }
 
 /// An answer other than the expected.
-fn unexpected(session: &Session, expected: &str, got: &str) -> DriverError {
+fn unexpected(terminal: &Terminal, expected: &str, got: &str) -> DriverError {
     DriverError::Unexpected {
         expected: expected.to_owned(),
-        got: session.screen.shown(got),
+        got: terminal.screen.shown(got),
     }
 }

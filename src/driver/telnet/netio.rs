@@ -1,12 +1,12 @@
 //! NETIO's KSHELL: each command is answered by one line of a three-digit code and text (NETIO 4
 //! telnet manual; as labgrid and fence_netio use it).
 
-use super::{Account, Console, Kept, PROMPT_PATIENCE, busy, says_busy, unexpected};
+use super::{Account, Console, PROMPT_PATIENCE, busy, says_busy, unexpected};
 use crate::driver::{Driver, DriverError, Host};
 use crate::request::{Proof, State, Switch};
 use crate::settings::{Secret, Settings, SettingsError, TextOrNumber, keys};
-use crate::transport::telnet::Session;
-use crate::transport::{Deadline, TransportErrorKind};
+use crate::transport::telnet::Terminal;
+use crate::transport::{Attempt, Deadline, Timed, TransportErrorKind};
 use std::num::NonZeroU16;
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ pub(super) fn build(keys: Keys, settings: &Settings) -> Result<Box<dyn Driver>, 
             return Err(settings.error(key, "expected a text without blanks"));
         }
     }
-    Ok(Box::new(Kept::new(address, Kshell(account))))
+    Ok(super::driver(address, Kshell(account)))
 }
 
 /// The first whole line that begins with a three-digit code: its end, the code, its text.
@@ -61,8 +61,8 @@ fn coded_line(text: &str) -> Option<(usize, (u16, String))> {
 }
 
 /// The next answer. `250` is success, `5xx` a refusal in the PDU's words.
-fn answer(session: &mut Session, deadline: Deadline) -> Result<(u16, String), DriverError> {
-    let (_, answer) = session.expect_if(
+fn answer(terminal: &mut Terminal, deadline: Deadline) -> Result<(u16, String), DriverError> {
+    let (_, answer) = terminal.expect_if(
         "answer with a code",
         deadline.within(PROMPT_PATIENCE),
         coded_line,
@@ -71,71 +71,71 @@ fn answer(session: &mut Session, deadline: Deadline) -> Result<(u16, String), Dr
 }
 
 /// Sends `command` and takes its `250` line.
-fn ask(session: &mut Session, command: &str, deadline: Deadline) -> Result<String, DriverError> {
-    session.line(command, deadline)?;
-    match answer(session, deadline)? {
+fn ask(terminal: &mut Terminal, command: &str, timed: impl Timed) -> Result<String, DriverError> {
+    terminal.line(command, timed)?;
+    match answer(terminal, timed.deadline())? {
         (250, line) => Ok(line),
-        (500..=599, line) => Err(DriverError::Refused(session.screen.words(&line))),
-        (_, line) => Err(unexpected(session, "250", &line)),
+        (500..=599, line) => Err(DriverError::Refused(terminal.screen.words(&line))),
+        (_, line) => Err(unexpected(terminal, "250", &line)),
     }
 }
 
 impl Console for Kshell {
-    fn login(&self, session: &mut Session, deadline: Deadline) -> Result<(), DriverError> {
-        session.screen.hide(self.0.password.reveal());
+    fn login(&self, terminal: &mut Terminal, deadline: Deadline) -> Result<(), DriverError> {
+        terminal.screen.hide(self.0.password.reveal());
         let greeting = deadline.within(GREETING_PATIENCE);
-        match session.expect_if("greeting", greeting, coded_line) {
+        match terminal.expect_if("greeting", greeting, coded_line) {
             Ok((_, (100, _))) => {}
             Ok((_, (_, line))) => {
                 return Err(if says_busy(&line) {
-                    busy(session, &line)
+                    busy(terminal, &line)
                 } else {
-                    unexpected(session, "greeting 100 HELLO", &line)
+                    unexpected(terminal, "greeting 100 HELLO", &line)
                 });
             }
             Err(error) if error.kind == TransportErrorKind::Timeout => {
                 // The Python program's way: an empty line is answered by 502.
-                session.line("", deadline)?;
-                if let (100, _) = answer(session, deadline)? {
+                terminal.line("", deadline)?;
+                if let (100, _) = answer(terminal, deadline)? {
                     // The greeting, late; the empty line's own answer follows.
-                    answer(session, deadline)?;
+                    answer(terminal, deadline)?;
                 }
             }
             Err(error) => return Err(error.into()),
         }
         let (username, password) = (&self.0.username, self.0.password.reveal());
-        match ask(session, &format!("login {username} {password}"), deadline) {
-            Err(DriverError::Refused(words)) if says_busy(&words) => Err(busy(session, &words)),
+        match ask(terminal, &format!("login {username} {password}"), deadline) {
+            Err(DriverError::Refused(words)) if says_busy(&words) => Err(busy(terminal, &words)),
             Err(DriverError::Refused(words)) => Err(DriverError::LoginRefused(words)),
             result => result.map(drop),
         }
     }
 
-    fn logout(&self, session: &mut Session, deadline: Deadline) -> Result<(), DriverError> {
-        session.line("quit", deadline)?;
-        answer(session, deadline).map(drop)
+    fn logout(&self, terminal: &mut Terminal, deadline: Deadline) -> Result<(), DriverError> {
+        terminal.line("quit", deadline)?;
+        answer(terminal, deadline).map(drop)
     }
 
     fn switch(
         &self,
-        session: &mut Session,
+        terminal: &mut Terminal,
         outlet: u32,
         to: Switch,
-        deadline: Deadline,
+        attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
         let value = u8::from(to == Switch::On);
-        ask(session, &format!("port {outlet} {value}"), deadline)?;
+        ask(terminal, &format!("port {outlet} {value}"), attempt)?;
         Ok(Proof::Reply)
     }
 
     fn state(
         &self,
-        session: &mut Session,
+        terminal: &mut Terminal,
         outlet: u32,
         deadline: Deadline,
     ) -> Result<State, DriverError> {
-        let line = ask(session, &format!("port {outlet}"), deadline)?;
-        Ok(state_from(&session.screen.words(&line)))
+        let line = ask(terminal, &format!("port {outlet}"), deadline)?;
+        Ok(state_from(&terminal.screen.words(&line)))
     }
 }
 

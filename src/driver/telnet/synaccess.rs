@@ -1,13 +1,13 @@
 //! Synaccess netBooter: `login`, then `pset N 1` or `pset N 0` at a `>` prompt, which says the
 //! same whether the command worked; so `pshow` is asked.
 
-use super::{Account, Console, Kept, PROMPT_PATIENCE, busy, says_busy, state_of, unexpected};
+use super::{Account, Console, PROMPT_PATIENCE, busy, says_busy, state_of, unexpected};
 use crate::driver::{Driver, DriverError, Host};
 use crate::request::{Proof, State, Switch};
 use crate::settings::{Secret, Settings, SettingsError, TextOrNumber, keys};
-use crate::transport::Deadline;
 use crate::transport::expect::Pattern::{Ends, Prompt};
-use crate::transport::telnet::Session;
+use crate::transport::telnet::Terminal;
+use crate::transport::{Attempt, Deadline, Timed};
 use std::num::NonZeroU16;
 
 struct NetBooter(Account);
@@ -24,7 +24,7 @@ keys! {
 pub(super) fn build(keys: Keys, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
     let address = keys.host.address(settings, keys.telnetport.get())?;
     let account = Account::new(keys.username, keys.password, settings)?;
-    Ok(Box::new(Kept::new(address, NetBooter(account))))
+    Ok(super::driver(address, NetBooter(account)))
 }
 
 /// Does the console's answer tell of a failure?
@@ -46,12 +46,12 @@ fn complains(text: &str) -> bool {
 }
 
 /// Sends `command` and takes what is printed up to the next prompt, without the echo.
-fn ask(session: &mut Session, command: &str, deadline: Deadline) -> Result<String, DriverError> {
-    session.line(command, deadline)?;
-    let found = session.expect(
+fn ask(terminal: &mut Terminal, command: &str, timed: impl Timed) -> Result<String, DriverError> {
+    terminal.line(command, timed)?;
+    let found = terminal.expect(
         "prompt >",
         &[Prompt(">"), Ends("User ID:")],
-        deadline.within(PROMPT_PATIENCE),
+        timed.deadline().within(PROMPT_PATIENCE),
     )?;
     if found.which == 1 {
         return Err(DriverError::LoginRefused(
@@ -63,65 +63,65 @@ fn ask(session: &mut Session, command: &str, deadline: Deadline) -> Result<Strin
 }
 
 impl Console for NetBooter {
-    fn login(&self, session: &mut Session, deadline: Deadline) -> Result<(), DriverError> {
-        session.screen.hide(self.0.password.reveal());
+    fn login(&self, terminal: &mut Terminal, deadline: Deadline) -> Result<(), DriverError> {
+        terminal.screen.hide(self.0.password.reveal());
         let patience = || deadline.within(PROMPT_PATIENCE);
-        session.expect("prompt >", &[Prompt(">")], patience())?;
-        session.line("login", deadline)?;
-        let asked = session.expect("User ID:", &[Ends("User ID:"), Prompt(">")], patience())?;
+        terminal.expect("prompt >", &[Prompt(">")], patience())?;
+        terminal.line("login", deadline)?;
+        let asked = terminal.expect("User ID:", &[Ends("User ID:"), Prompt(">")], patience())?;
         if asked.which == 1 {
             return Err(if says_busy(&asked.text) {
-                busy(session, &asked.text)
+                busy(terminal, &asked.text)
             } else {
-                unexpected(session, "User ID:", &asked.text)
+                unexpected(terminal, "User ID:", &asked.text)
             });
         }
-        session.line(&self.0.username, deadline)?;
-        session.expect("Password:", &[Ends("Password:")], patience())?;
-        session.line(self.0.password.reveal(), deadline)?;
-        let answer = session.expect("prompt >", &[Prompt(">"), Ends("User ID:")], patience())?;
+        terminal.line(&self.0.username, deadline)?;
+        terminal.expect("Password:", &[Ends("Password:")], patience())?;
+        terminal.line(self.0.password.reveal(), deadline)?;
+        let answer = terminal.expect("prompt >", &[Prompt(">"), Ends("User ID:")], patience())?;
         if says_busy(&answer.text) {
-            return Err(busy(session, &answer.text));
+            return Err(busy(terminal, &answer.text));
         }
         if answer.which == 1 || complains(&answer.text) {
             return Err(DriverError::LoginRefused(
-                session.screen.words(&answer.text),
+                terminal.screen.words(&answer.text),
             ));
         }
         Ok(())
     }
 
-    fn logout(&self, session: &mut Session, deadline: Deadline) -> Result<(), DriverError> {
-        Ok(session.line("exit", deadline)?)
+    fn logout(&self, terminal: &mut Terminal, deadline: Deadline) -> Result<(), DriverError> {
+        Ok(terminal.line("exit", deadline)?)
     }
 
     fn switch(
         &self,
-        session: &mut Session,
+        terminal: &mut Terminal,
         outlet: u32,
         to: Switch,
-        deadline: Deadline,
+        attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
         let value = u8::from(to == Switch::On);
-        let answer = ask(session, &format!("pset {outlet} {value}"), deadline)?;
+        let answer = ask(terminal, &format!("pset {outlet} {value}"), attempt)?;
         if complains(&answer) {
-            return Err(DriverError::Refused(session.screen.words(&answer)));
+            return Err(DriverError::Refused(terminal.screen.words(&answer)));
         }
         Ok(Proof::Reply)
     }
 
     fn state(
         &self,
-        session: &mut Session,
+        terminal: &mut Terminal,
         outlet: u32,
         deadline: Deadline,
     ) -> Result<State, DriverError> {
-        let table = ask(session, "pshow", deadline)?;
+        let table = ask(terminal, "pshow", deadline)?;
         // A table of a form unknown to us says nothing against the prompt.
         state_in(&table, outlet).ok_or_else(|| {
             DriverError::CannotRead(format!(
                 "pshow has no line of outlet {outlet}: {}",
-                session.screen.words(&table)
+                terminal.screen.words(&table)
             ))
         })
     }

@@ -4,7 +4,7 @@
 //! asks for it (clewarecontrol); whether every firmware answers that way is not verified, so one that
 //! is silent is taken for a device that cannot be read.
 
-use super::{Choice, Kept, Model, Place, unexpected};
+use super::{Choice, Finder, KeptDevice, Model, Place, unexpected};
 use crate::driver::{Driver, DriverError};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Settings, SettingsError, TextOrNumber, keys};
@@ -39,7 +39,7 @@ const NEW_CONTROLLER: &str = "63813";
 const EEPROM_SERIAL: std::ops::RangeInclusive<u8> = 8..=14;
 
 struct Cleware {
-    device: Kept,
+    device: KeptDevice,
     sequence: u8,
 }
 
@@ -61,7 +61,7 @@ pub(super) fn build(keys: Keys, settings: &Settings) -> Result<Box<dyn Driver>, 
         ));
     }
     Ok(Box::new(Cleware {
-        device: Kept::new(choice, open),
+        device: Finder::kept(choice, open),
         sequence: 0,
     }))
 }
@@ -172,19 +172,25 @@ impl Driver for Cleware {
         to: Switch,
         attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
-        let deadline = attempt.deadline();
-        let report = switch_report(self.device.choice.model, self.device.outlet(outlet)?, to);
-        self.device.with(deadline, |device| {
-            device.write_report(&report, deadline)?;
+        let report = switch_report(
+            self.device.opener.choice.model,
+            self.device.opener.outlet(outlet)?,
+            to,
+        );
+        self.device.call(attempt, |_, device| {
+            device.write_report(&report, attempt)?;
             Ok(Proof::None)
         })
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let (model, number) = (self.device.choice.model, self.device.outlet(outlet)?);
+        let (model, number) = (
+            self.device.opener.choice.model,
+            self.device.opener.outlet(outlet)?,
+        );
         self.sequence = self.sequence.wrapping_add(1);
         let request = [self.sequence, 0x81];
-        self.device.with(deadline, |device| {
+        self.device.call(deadline, |_, device| {
             device.drop_stale_reports(REPORT, deadline)?;
             device.control_out(ASK, &request, deadline)?;
             let report = device
@@ -200,7 +206,7 @@ impl Driver for Cleware {
     }
 
     fn rest(&mut self, deadline: Deadline) {
-        self.device.close(deadline);
+        self.device.rest(deadline);
     }
 }
 

@@ -15,7 +15,7 @@ use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Settings, SettingsError, TextOrNumber, keys};
 use crate::transport::aside::aside;
 use crate::transport::usb::{Attached, Device, Setup, list};
-use crate::transport::{Attempt, Deadline, TransportError, TransportErrorKind, pause};
+use crate::transport::{Attempt, Deadline, Timed, TransportError, TransportErrorKind, pause};
 use nusb::transfer::{ControlType, Recipient};
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -214,14 +214,14 @@ impl Half {
         )
     }
 
-    fn switch(&self, to: Switch, deadline: Deadline) -> Result<(), DriverError> {
+    fn switch(&self, to: Switch, attempt: &Attempt) -> Result<(), DriverError> {
+        let deadline = attempt.deadline();
         let value = match to {
             Switch::On => "0",
             Switch::Off => "1",
         };
         let path = self.folder().map(|folder| folder.join("disable"));
         let file = path.and_then(|path| OpenOptions::new().write(true).open(path).ok());
-        let is_kernels = file.is_some();
         if let Some(mut file) = file {
             let turn = self.device.turn(deadline)?;
             let write = move || {
@@ -229,6 +229,7 @@ impl Half {
                 drop(turn);
                 written
             };
+            attempt.sent();
             let doing = "switching the port by the kernel";
             if aside(doing, TransportErrorKind::Timeout, deadline, write)?.is_ok() {
                 return Ok(());
@@ -237,11 +238,7 @@ impl Half {
         // Where the kernel has no such file for the port, or has failed, the hub is asked over its
         // head.
         let setup = switch_request(self.port, to);
-        let asked = self.device.control_out(setup, &[], deadline);
-        asked.map_err(|error| match is_kernels {
-            true => DriverError::from(error).after_switching(),
-            false => error.into(),
-        })
+        Ok(self.device.control_out(setup, &[], attempt)?)
     }
 }
 
@@ -293,27 +290,21 @@ fn any_powered(halves: &[Half], deadline: Deadline) -> Result<bool, DriverError>
     Ok(false)
 }
 
-/// Switches both halves; the first may have been when the second fails.
-fn switch_all(halves: &[Half], to: Switch, deadline: Deadline) -> Result<(), DriverError> {
-    for (number, half) in halves.iter().enumerate() {
-        let switched = half.switch(to, deadline);
-        match number {
-            0 => switched?,
-            _ => switched.map_err(DriverError::after_switching)?,
-        }
-    }
-    Ok(())
+/// Switches both halves.
+fn switch_all(halves: &[Half], to: Switch, attempt: &Attempt) -> Result<(), DriverError> {
+    halves.iter().try_for_each(|half| half.switch(to, attempt))
 }
 
 /// Looks whether the port stays off; repeats an off that the kernel has taken back.
-fn hold_off(halves: &[Half], deadline: Deadline) -> Result<Proof, DriverError> {
+fn hold_off(halves: &[Half], attempt: &Attempt) -> Result<Proof, DriverError> {
+    let deadline = attempt.deadline();
     for repeats_left in (0..TRIES).rev() {
         pause(deadline.within(SETTLE).left("the port to settle")?);
         if !any_powered(halves, deadline)? {
             return Ok(Proof::State);
         }
         if repeats_left > 0 {
-            switch_all(halves, Switch::Off, deadline)?;
+            switch_all(halves, Switch::Off, attempt)?;
         }
     }
     Ok(Proof::Reply)
@@ -329,10 +320,10 @@ impl Driver for UsbHub {
         let deadline = attempt.deadline();
         let halves = self.halves(outlet, deadline)?;
         self.refuse_ganged(&halves, deadline)?;
-        switch_all(&halves, to, deadline)?;
+        switch_all(&halves, to, attempt)?;
         match to {
             Switch::On => Ok(Proof::Reply),
-            Switch::Off => hold_off(&halves, deadline).map_err(DriverError::after_switching),
+            Switch::Off => hold_off(&halves, attempt),
         }
     }
 

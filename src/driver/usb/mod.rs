@@ -13,7 +13,8 @@ use super::{
 };
 use crate::request::Outlet;
 use crate::settings::{Settings, SettingsError, TextOrNumber, keys};
-use crate::transport::usb::{Attached, Device, Session, Wanted};
+use crate::transport::kept::{Kept, Opener};
+use crate::transport::usb::{Attached, Device, Wanted};
 use crate::transport::{Deadline, TransportError, TransportErrorKind, pause};
 use std::fmt;
 use std::time::Duration;
@@ -115,54 +116,56 @@ impl Choice {
 const OTHERS: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(50);
 
-/// The device that a config means, kept open while there is work.
-struct Kept {
+/// Finds the device that a config means, and opens it.
+struct Finder {
     choice: Choice,
-    /// Finds it and opens it.
     open: fn(&Choice, Deadline) -> Result<Device, TransportError>,
-    session: Session,
 }
 
-impl Kept {
-    fn new(choice: Choice, open: fn(&Choice, Deadline) -> Result<Device, TransportError>) -> Self {
-        Self {
-            choice,
-            open,
-            session: Session::default(),
-        }
+/// The device that a config means, kept open while there is work.
+type KeptDevice = Kept<Finder>;
+
+impl Finder {
+    fn kept(
+        choice: Choice,
+        open: fn(&Choice, Deadline) -> Result<Device, TransportError>,
+    ) -> KeptDevice {
+        Kept::new(Self { choice, open })
     }
 
     fn outlet(&self, outlet: &Outlet) -> Result<u8, DriverError> {
         small_outlet(outlet, self.choice.model.outlets)
     }
+}
 
-    /// Does `work` with the open device.
-    fn with<T>(
-        &mut self,
-        deadline: Deadline,
-        work: impl FnOnce(&mut Device) -> Result<T, DriverError>,
-    ) -> Result<T, DriverError> {
+impl Opener for Finder {
+    type Session = Device;
+    type Error = DriverError;
+
+    fn open(&mut self, deadline: Deadline) -> Result<Device, DriverError> {
         let patience = deadline.within(OTHERS);
-        let open = || {
-            let kind = |opened: &Result<_, TransportError>| opened.as_ref().err().map(|e| e.kind);
-            let mut opened = (self.open)(&self.choice, deadline);
-            while kind(&opened) == Some(TransportErrorKind::Busy)
-                && patience.left("it").is_ok_and(|left| left > LOOK)
-            {
-                pause(LOOK);
-                let again = (self.open)(&self.choice, deadline);
-                if kind(&again) == Some(TransportErrorKind::Timeout) {
-                    break;
-                }
-                opened = again;
+        let kind = |opened: &Result<_, TransportError>| opened.as_ref().err().map(|e| e.kind);
+        let mut opened = (self.open)(&self.choice, deadline);
+        while kind(&opened) == Some(TransportErrorKind::Busy)
+            && patience.left("it").is_ok_and(|left| left > LOOK)
+        {
+            pause(LOOK);
+            let again = (self.open)(&self.choice, deadline);
+            if kind(&again) == Some(TransportErrorKind::Timeout) {
+                break;
             }
-            Ok(opened?)
-        };
-        self.session.with(open, work)
+            opened = again;
+        }
+        Ok(opened?)
     }
 
-    fn close(&mut self, deadline: Deadline) {
-        self.session.close(deadline);
+    /// One that was replugged is another device.
+    fn is_alive(&self, device: &mut Device, _: Deadline) -> bool {
+        device.attached().is_present()
+    }
+
+    fn leave(&self, device: Device, deadline: Deadline) {
+        device.close(deadline);
     }
 }
 

@@ -3,7 +3,7 @@
 //! Feature report 1 is the device's id; report 3N belongs to outlet N: byte 1 of what is written
 //! is 03 for on and 00 for off, bit 0 of byte 1 of what is read is the relay.
 
-use super::{Choice, Kept, Model, Place, small_outlet, unexpected};
+use super::{Choice, Finder, KeptDevice, Model, Place, small_outlet, unexpected};
 use crate::driver::{Driver, DriverError};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Settings, SettingsError, TextOrNumber, keys};
@@ -46,7 +46,7 @@ fn set(report: u8) -> Setup {
 }
 
 struct SisPm {
-    device: Kept,
+    device: KeptDevice,
 }
 
 keys! {
@@ -77,7 +77,7 @@ pub(super) fn build(keys: Keys, settings: &Settings) -> Result<Box<dyn Driver>, 
         ));
     }
     Ok(Box::new(SisPm {
-        device: Kept::new(choice, |choice, deadline| {
+        device: Finder::kept(choice, |choice, deadline| {
             choice.find(deadline)?.claim(0, deadline)
         }),
     }))
@@ -132,25 +132,24 @@ impl Driver for SisPm {
         to: Switch,
         attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
-        let deadline = attempt.deadline();
-        self.device.outlet(outlet)?;
-        self.device.with(deadline, |device| {
+        self.device.opener.outlet(outlet)?;
+        self.device.call(attempt, |_, device| {
             let report = report_of(device.attached().ids().1, outlet)?;
-            device.control_out(set(report), &switch_data(report, to), deadline)?;
+            device.control_out(set(report), &switch_data(report, to), attempt)?;
             Ok(Proof::Reply)
         })
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        self.device.outlet(outlet)?;
-        self.device.with(deadline, |device| {
+        self.device.opener.outlet(outlet)?;
+        self.device.call(deadline, |_, device| {
             let report = report_of(device.attached().ids().1, outlet)?;
             read(device, report, deadline)
         })
     }
 
     fn rest(&mut self, deadline: Deadline) {
-        self.device.close(deadline);
+        self.device.rest(deadline);
     }
 }
 

@@ -4,7 +4,7 @@
 //! relay. Setting it with `ff N` closes relay N, with `fd N` opens it. The requests go to the
 //! device and not to its interface, so nothing has to be taken from the kernel's driver.
 
-use super::{Choice, Kept, Model, Place, small_outlet, unexpected};
+use super::{Choice, Finder, KeptDevice, Model, Place, small_outlet, unexpected};
 use crate::driver::{Driver, DriverError};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Settings, SettingsError, TextOrNumber, keys};
@@ -41,7 +41,7 @@ const SET: Setup = Setup {
 const REPORT: u16 = 8;
 
 struct VusbHid {
-    device: Kept,
+    device: KeptDevice,
     invert: bool,
 }
 
@@ -57,7 +57,7 @@ keys! {
 
 pub(super) fn build(keys: Keys, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
     Ok(Box::new(VusbHid {
-        device: Kept::new(
+        device: Finder::kept(
             Choice::new(keys.serial, keys.place, settings)?,
             |choice, deadline| choice.find(deadline)?.open(deadline),
         ),
@@ -126,27 +126,26 @@ impl Driver for VusbHid {
         to: Switch,
         attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
-        let deadline = attempt.deadline();
-        self.device.outlet(outlet)?;
+        self.device.opener.outlet(outlet)?;
         let closed = (to == Switch::On) != self.invert;
-        self.device.with(deadline, |device| {
+        self.device.call(attempt, |_, device| {
             let relay = relay(outlet, device)?;
-            device.control_out(SET, &switch_report(relay, closed), deadline)?;
+            device.control_out(SET, &switch_report(relay, closed), attempt)?;
             Ok(Proof::Reply)
         })
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        self.device.outlet(outlet)?;
+        self.device.opener.outlet(outlet)?;
         let invert = self.invert;
-        self.device.with(deadline, |device| {
+        self.device.call(deadline, |_, device| {
             let relay = relay(outlet, device)?;
             read(device, relay, invert, deadline)
         })
     }
 
     fn rest(&mut self, deadline: Deadline) {
-        self.device.close(deadline);
+        self.device.rest(deadline);
     }
 }
 

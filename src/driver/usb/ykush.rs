@@ -6,12 +6,12 @@
 //! half alone: so one that does not name the port is believed). What byte 1 of the other answers says
 //! is not known, so they show no state.
 
-use super::{Choice, Kept, Model, Place, own_serial, unexpected};
+use super::{Choice, Finder, KeptDevice, Model, Place, own_serial, unexpected};
 use crate::driver::{Driver, DriverError};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Settings, SettingsError, TextOrNumber, keys};
 use crate::transport::usb::Device;
-use crate::transport::{Attempt, Deadline, TransportError};
+use crate::transport::{Attempt, Deadline, Timed, TransportError};
 
 const YEPKIT: u16 = 0x04d8;
 
@@ -45,7 +45,7 @@ pub(super) const YKUSH3: Model = Model {
 const REPORT: usize = 64;
 
 struct Ykush {
-    device: Kept,
+    device: KeptDevice,
 }
 
 keys! {
@@ -58,7 +58,7 @@ keys! {
 
 pub(super) fn build(keys: Keys, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
     Ok(Box::new(Ykush {
-        device: Kept::new(Choice::new(keys.serial, keys.place, settings)?, open),
+        device: Finder::kept(Choice::new(keys.serial, keys.place, settings)?, open),
     }))
 }
 
@@ -108,10 +108,10 @@ fn state_of(port: u8, answer: &[u8]) -> Result<State, DriverError> {
 fn exchange(
     device: &mut Device,
     command: u8,
-    deadline: Deadline,
+    timed: impl Timed,
 ) -> Result<Vec<u8>, TransportError> {
-    device.write_report(&[command, command], deadline)?;
-    device.read_report(REPORT, deadline)
+    device.write_report(&[command, command], timed)?;
+    device.read_report(REPORT, timed.deadline())
 }
 
 fn read(device: &mut Device, port: u8, deadline: Deadline) -> Result<State, DriverError> {
@@ -125,22 +125,21 @@ impl Driver for Ykush {
         to: Switch,
         attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
-        let deadline = attempt.deadline();
-        let port = self.device.outlet(outlet)?;
-        self.device.with(deadline, |device| {
-            accepted(&exchange(device, switch_command(port, to), deadline)?)?;
+        let port = self.device.opener.outlet(outlet)?;
+        self.device.call(attempt, |_, device| {
+            accepted(&exchange(device, switch_command(port, to), attempt)?)?;
             Ok(Proof::Reply)
         })
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let port = self.device.outlet(outlet)?;
+        let port = self.device.opener.outlet(outlet)?;
         self.device
-            .with(deadline, |device| read(device, port, deadline))
+            .call(deadline, |_, device| read(device, port, deadline))
     }
 
     fn rest(&mut self, deadline: Deadline) {
-        self.device.close(deadline);
+        self.device.rest(deadline);
     }
 }
 

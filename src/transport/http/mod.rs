@@ -22,8 +22,8 @@ mod wire;
 pub use head::check as check_head;
 pub use tls::{Trust, client_config};
 
-use super::kept::{Lost, tried_again};
-use super::{Deadline, TransportError, TransportErrorKind, blotted, printable};
+use super::kept::{Kept, Opener};
+use super::{Deadline, Timed, TransportError, TransportErrorKind, Verdict, blotted, printable};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use digest::Challenge;
@@ -31,6 +31,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io::Read;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use ureq::Agent;
 
 /// The longest body that is read, in bytes.
@@ -228,15 +229,34 @@ pub struct Answer {
     pub body: Vec<u8>,
     /// For a redirect that was not followed: why.
     pub unfollowed: Option<String>,
-    /// An earlier copy of the request was lost or redirected, and may have been carried out: what
-    /// came of it.
-    pub earlier: Option<TransportError>,
+    /// The request was redirected here: from where, in words that go before this answer's.
+    pub redirected: Option<String>,
     location: Option<String>,
     challenges: Vec<String>,
     hidden: Arc<[String]>,
 }
 
 impl Answer {
+    fn read(
+        response: ureq::http::Response<ureq::Body>,
+        hidden: Arc<[String]>,
+    ) -> Result<Self, TransportError> {
+        let texts = |name: &str| -> Vec<String> {
+            let values = response.headers().get_all(name).iter();
+            let texts = values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+            texts.collect()
+        };
+        Ok(Self {
+            status: response.status().as_u16(),
+            unfollowed: None,
+            redirected: None,
+            location: texts("location").into_iter().next(),
+            challenges: texts("www-authenticate"),
+            body: read_body(response, &hidden)?,
+            hidden,
+        })
+    }
+
     /// The body as text.
     pub fn text(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(&self.body)
@@ -289,19 +309,51 @@ pub fn encode(text: &str) -> String {
 pub struct Client {
     origin: Origin,
     login: Login,
-    tls: tls::Tls,
-    hidden: Arc<[String]>,
     /// Has the server ever asked for digest?
     knows_digest: bool,
-    session: Option<Session>,
+    challenge: Option<Challenge>,
+    kept: Kept<Agents>,
 }
 
-/// What is kept from request to request.
-struct Session {
-    agent: Agent,
-    /// Has it served an answer? Then its connection may have been closed by the server since.
-    served: bool,
-    challenge: Option<Challenge>,
+/// Makes agents, each with a connection that the server may close when it has served an answer.
+struct Agents {
+    is_tls: bool,
+    tls: tls::Tls,
+    hidden: Arc<[String]>,
+    /// A request has gone out since this was last cleared.
+    has_sent: Arc<AtomicBool>,
+}
+
+impl Opener for Agents {
+    type Session = Agent;
+    type Error = Failure;
+
+    fn open(&mut self, _: Deadline) -> Result<Agent, Failure> {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            // A head made anew may be a little longer than the one that came.
+            .max_response_header_size(2 * MOST_HEAD)
+            .input_buffer_size(2 * MOST_HEAD)
+            .output_buffer_size(MOST_HEAD)
+            .accept("")
+            .accept_encoding("")
+            .user_agent(USER_AGENT)
+            // Ours to find, see `proxy`.
+            .proxy(None)
+            .build();
+        if self.is_tls {
+            // Before connecting, so that its errors are told apart.
+            self.tls.config().map_err(Failure::Unanswered)?;
+        }
+        let connector = wire::Wires {
+            tls: self.tls.clone(),
+            hidden: Arc::clone(&self.hidden),
+            has_sent: Arc::clone(&self.has_sent),
+        };
+        Ok(Agent::with_parts(config, connector, wire::NoLookUp))
+    }
 }
 
 impl fmt::Debug for Client {
@@ -320,13 +372,18 @@ impl Client {
             .to_string()
             .parse::<ureq::http::Uri>()
             .map_err(|_| format!("{:?} cannot be the host of a URL", origin.host))?;
+        let agents = Agents {
+            is_tls: origin.tls,
+            tls: tls::Tls::new(trust),
+            hidden: Arc::default(),
+            has_sent: Arc::default(),
+        };
         let mut client = Self {
             origin,
             login: Login::Open,
-            tls: tls::Tls::new(trust),
-            hidden: Arc::default(),
             knows_digest: false,
-            session: None,
+            challenge: None,
+            kept: Kept::new(agents),
         };
         match &login {
             Login::Open => {}
@@ -345,14 +402,15 @@ impl Client {
         if secret.is_empty() {
             return;
         }
-        let mut hidden = self.hidden.to_vec();
+        let mut hidden = self.kept.opener.hidden.to_vec();
         hidden.push(secret.to_owned());
-        self.hidden = hidden.into();
+        self.kept.opener.hidden = hidden.into();
     }
 
     /// Closes the connection and forgets the nonce.
-    pub fn rest(&mut self) {
-        self.session = None;
+    pub fn rest(&mut self, deadline: Deadline) {
+        self.challenge = None;
+        self.kept.rest(deadline);
     }
 
     /// Sends `request` and reads the answer, whatever its status. Redirects are followed within
@@ -360,12 +418,11 @@ impl Client {
     pub fn ask(
         &mut self,
         request: &Request<'_>,
-        deadline: Deadline,
+        timed: impl Timed,
     ) -> Result<Answer, TransportError> {
-        let answer = self.follow(request, deadline);
-        match &answer {
-            Ok(_) => {}
-            Err(_) => self.session = None,
+        let answer = self.follow(request, timed);
+        if answer.is_err() {
+            self.challenge = None;
         }
         answer
     }
@@ -373,17 +430,24 @@ impl Client {
     fn follow(
         &mut self,
         request: &Request<'_>,
-        deadline: Deadline,
+        timed: impl Timed,
     ) -> Result<Answer, TransportError> {
         let mut origin = self.origin.clone();
         let mut target = request.target.to_owned();
-        let mut earlier = None;
+        let mut redirected: Option<String> = None;
         for _ in 0..=MOST_REDIRECTS {
             let step = Request {
                 target: &target,
                 ..*request
             };
-            let mut answer = remember(earlier, self.log_in(&origin, &step, deadline))?;
+            let before = redirected.as_deref().unwrap_or_default();
+            let mut answer =
+                self.log_in(&origin, &step, timed)
+                    .map_err(|error| TransportError {
+                        detail: format!("{before}{}", error.detail),
+                        ..error
+                    })?;
+            answer.redirected = redirected;
             let keeps_method = match answer.status {
                 301..=303 => request.method == Method::Get,
                 307 | 308 => true,
@@ -406,14 +470,11 @@ impl Client {
             }
             // Many a web page does what it is asked, and then sends the browser elsewhere.
             let place = path.split('?').next().unwrap_or_default();
-            earlier = Some(TransportError::new(
-                TransportErrorKind::Garbled,
-                format!(
-                    "{}: HTTP {}, a redirect to {}",
-                    step.doing(),
-                    answer.status,
-                    quote(format!("{next}{place}").as_bytes(), &self.hidden)
-                ),
+            redirected = Some(format!(
+                "{}: HTTP {}, a redirect to {}; then: ",
+                step.doing(),
+                answer.status,
+                quote(format!("{next}{place}").as_bytes(), &answer.hidden)
             ));
             (origin, target) = (next, path);
         }
@@ -428,9 +489,9 @@ impl Client {
         &mut self,
         origin: &Origin,
         request: &Request<'_>,
-        deadline: Deadline,
+        timed: impl Timed,
     ) -> Result<Answer, TransportError> {
-        let answer = self.keep_alive(origin, request, deadline)?;
+        let answer = self.exchange(origin, request, timed)?;
         let Login::Asked { basic, .. } = self.login else {
             return Ok(answer);
         };
@@ -438,25 +499,21 @@ impl Client {
             return Ok(answer);
         }
         // The first answer, or a nonce kept from an earlier request that has run out.
-        let challenge = Challenge::strongest(answer.challenges.iter().map(String::as_str));
-        self.knows_digest |= matches!(challenge, Some(Challenge::Digest(_)));
-        if challenge == Some(Challenge::Basic)
+        self.challenge = Challenge::strongest(answer.challenges.iter().map(String::as_str));
+        match self.challenge {
+            None => return Ok(answer),
+            Some(Challenge::Digest(_)) => self.knows_digest = true,
+            Some(Challenge::Basic) => {}
+        }
+        timed.turned_away();
+        if self.challenge == Some(Challenge::Basic)
             && let Some(why) = self.refuses(basic)
         {
-            return remember(answer.earlier, Err(why));
+            return Err(why);
         }
-        let Some(session) = self.session.as_mut() else {
-            return Ok(answer);
-        };
-        session.challenge = challenge;
-        if session.challenge.is_none() {
-            return Ok(answer);
-        }
-        let second = remember(answer.earlier, self.keep_alive(origin, request, deadline))?;
-        if second.status == 401
-            && let Some(session) = self.session.as_mut()
-        {
-            session.challenge = None;
+        let second = self.exchange(origin, request, timed)?;
+        if second.status == 401 {
+            self.challenge = None;
         }
         Ok(second)
     }
@@ -481,172 +538,125 @@ impl Client {
     /// One exchange over the kept connection, or over a new one where the server closed the kept
     /// one while it was idle. The requests made here say what is to be, not what to change, so
     /// asking again does no harm.
-    fn keep_alive(
-        &mut self,
-        origin: &Origin,
-        request: &Request<'_>,
-        deadline: Deadline,
-    ) -> Result<Answer, TransportError> {
-        let served = self.session.as_ref().is_some_and(|session| session.served);
-        match self.exchange(origin, request, deadline) {
-            Err(Failure {
-                error: lost,
-                answered: false,
-            }) if served && lost.is_lost() => {
-                let challenge = self.session.take().and_then(|session| session.challenge);
-                self.open()?.challenge = challenge;
-                let second = self.exchange(origin, request, deadline);
-                remember(Some(lost), second.map_err(|failure| failure.error))
-            }
-            other => other.map_err(|failure| failure.error),
-        }
-        .map_err(|error| TransportError {
-            detail: format!("{}: {}", request.doing(), error.detail),
-            ..error
-        })
-    }
-
-    fn open(&mut self) -> Result<&mut Session, TransportError> {
-        if self.session.is_none() {
-            let config = Agent::config_builder()
-                .http_status_as_error(false)
-                .max_redirects(0)
-                .max_redirects_will_error(false)
-                // A head made anew may be a little longer than the one that came.
-                .max_response_header_size(2 * MOST_HEAD)
-                .input_buffer_size(2 * MOST_HEAD)
-                .output_buffer_size(MOST_HEAD)
-                .accept("")
-                .accept_encoding("")
-                .user_agent(USER_AGENT)
-                // Ours to find, see `proxy`.
-                .proxy(None)
-                .build();
-            if self.origin.tls {
-                // Before connecting, so that its errors are told apart.
-                self.tls.config()?;
-            }
-            let connector = wire::Wires::new(self.tls.clone(), Arc::clone(&self.hidden));
-            self.session = Some(Session {
-                agent: Agent::with_parts(config, connector, wire::NoLookUp),
-                served: false,
-                challenge: None,
-            });
-        }
-        self.session
-            .as_mut()
-            .ok_or_else(|| TransportError::new(TransportErrorKind::Io, "no session"))
-    }
-
-    /// One request, one answer, no second thoughts.
     fn exchange(
         &mut self,
         origin: &Origin,
         request: &Request<'_>,
-        deadline: Deadline,
-    ) -> Result<Answer, Failure> {
-        let mut hidden = Arc::clone(&self.hidden);
-        let login = self.login.clone();
-        let unanswered = |error| Failure {
-            error,
-            answered: false,
-        };
-        let left = deadline.left("the request").map_err(unanswered)?;
-        let session = self.open().map_err(unanswered)?;
-        let authorization = match (&login, &mut session.challenge) {
-            _ if request.anonymous => None,
-            (Login::Open, _) => None,
-            (Login::Basic { user, password }, _)
-            | (Login::Asked { user, password, .. }, Some(Challenge::Basic)) => {
-                Some(format!("Basic {}", basic_pair(user, password)))
-            }
-            (Login::Asked { user, password, .. }, Some(Challenge::Digest(digest))) => {
-                let answer = digest.answer(user, password, request.method.name(), request.target);
+        timed: impl Timed,
+    ) -> Result<Answer, TransportError> {
+        let (login, challenge) = (&self.login, &mut self.challenge);
+        let exchanged = self.kept.call(timed, |agents, agent| {
+            let authorization = authorization(login, challenge, request);
+            let mut hidden = Arc::clone(&agents.hidden);
+            if let Some(proof) = authorization.as_deref().and_then(digest::proof) {
                 // With it passwords can be tried out.
-                let mut more = hidden.to_vec();
-                more.extend(digest::proof(&answer).map(str::to_owned));
-                hidden = more.into();
-                Some(answer)
+                let more = agents.hidden.iter().cloned().chain([proof.to_owned()]);
+                hidden = more.collect();
             }
-            (Login::Asked { .. }, None) => None,
-            (Login::Bearer(token), _) => Some(format!("Bearer {token}")),
-        };
-        let length = request.body.len().to_string();
-        let authority = origin.authority();
-        let mut headers = vec![
-            ("Host", authority.as_str()),
-            ("User-Agent", USER_AGENT),
-            ("Accept", "*/*"),
-            ("Connection", "keep-alive"),
-        ];
-        if let Some(content_type) = request.content_type {
-            headers.push(("Content-Type", content_type));
+            agents.has_sent.store(false, Ordering::Relaxed);
+            let headers = headers(origin, request, authorization);
+            let called = call(agent, origin, request, &headers, timed.deadline());
+            if agents.has_sent.load(Ordering::Relaxed) {
+                timed.sent();
+            }
+            let response = called.map_err(Failure::Unanswered)?;
+            if response.status().as_u16() == 407 {
+                timed.turned_away();
+                let words = "the proxy of the environment wants a login: put user and password \
+                             into its URL (HTTP 407)";
+                let kind = TransportErrorKind::NoConnection;
+                return Err(Failure::Unanswered(TransportError::new(kind, words)));
+            }
+            Answer::read(response, hidden).map_err(Failure::BrokenOff)
+        });
+        exchanged.map_err(|failure| {
+            let (Failure::Unanswered(error) | Failure::BrokenOff(error)) = failure;
+            TransportError {
+                detail: format!("{}: {}", request.doing(), error.detail),
+                ..error
+            }
+        })
+    }
+}
+
+/// What proves to the server who asks.
+fn authorization(
+    login: &Login,
+    challenge: &mut Option<Challenge>,
+    request: &Request<'_>,
+) -> Option<String> {
+    match (login, challenge) {
+        _ if request.anonymous => None,
+        (Login::Open, _) | (Login::Asked { .. }, None) => None,
+        (Login::Basic { user, password }, _)
+        | (Login::Asked { user, password, .. }, Some(Challenge::Basic)) => {
+            Some(format!("Basic {}", basic_pair(user, password)))
         }
-        if request.method != Method::Get {
-            headers.push(("Content-Length", &length));
+        (Login::Asked { user, password, .. }, Some(Challenge::Digest(digest))) => {
+            Some(digest.answer(user, password, request.method.name(), request.target))
         }
-        if let Some(authorization) = &authorization {
-            headers.push(("Authorization", authorization));
-        }
-        let url = format!("{origin}{}", request.target);
-        let agent = &session.agent;
-        let sent = match request.method {
-            Method::Get => headers
+        (Login::Bearer(token), _) => Some(format!("Bearer {token}")),
+    }
+}
+
+fn headers(
+    origin: &Origin,
+    request: &Request<'_>,
+    authorization: Option<String>,
+) -> Vec<(&'static str, String)> {
+    let mut headers = vec![
+        ("Host", origin.authority()),
+        ("User-Agent", USER_AGENT.to_owned()),
+        ("Accept", "*/*".to_owned()),
+        ("Connection", "keep-alive".to_owned()),
+    ];
+    if let Some(content_type) = request.content_type {
+        headers.push(("Content-Type", content_type.to_owned()));
+    }
+    if request.method != Method::Get {
+        headers.push(("Content-Length", request.body.len().to_string()));
+    }
+    headers.extend(authorization.map(|proof| ("Authorization", proof)));
+    headers
+}
+
+/// One request, one answer, no second thoughts.
+fn call(
+    agent: &Agent,
+    origin: &Origin,
+    request: &Request<'_>,
+    headers: &[(&str, String)],
+    deadline: Deadline,
+) -> Result<ureq::http::Response<ureq::Body>, TransportError> {
+    let left = deadline.left("the request")?;
+    let url = format!("{origin}{}", request.target);
+    let called = match request.method {
+        Method::Get => headers
+            .iter()
+            .fold(agent.get(url), |builder, (name, value)| {
+                builder.header_raw(name, value.as_bytes())
+            })
+            .config()
+            .timeout_global(Some(left))
+            .build()
+            .call(),
+        Method::Post | Method::Patch => {
+            let builder = match request.method {
+                Method::Patch => agent.patch(url),
+                Method::Get | Method::Post => agent.post(url),
+            };
+            headers
                 .iter()
-                .fold(agent.get(url), |builder, (name, value)| {
+                .fold(builder, |builder, (name, value)| {
                     builder.header_raw(name, value.as_bytes())
                 })
                 .config()
                 .timeout_global(Some(left))
                 .build()
-                .call(),
-            Method::Post | Method::Patch => {
-                let builder = match request.method {
-                    Method::Patch => agent.patch(url),
-                    Method::Get | Method::Post => agent.post(url),
-                };
-                headers
-                    .iter()
-                    .fold(builder, |builder, (name, value)| {
-                        builder.header_raw(name, value.as_bytes())
-                    })
-                    .config()
-                    .timeout_global(Some(left))
-                    .build()
-                    .send(request.body.as_bytes())
-            }
-        };
-        let response = sent.map_err(|error| unanswered(wire::explain(error)))?;
-        let texts = |name: &str| {
-            let values = response.headers().get_all(name).iter();
-            let texts = values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-            texts.collect::<Vec<_>>()
-        };
-        let (status, challenges) = (response.status().as_u16(), texts("www-authenticate"));
-        if status == 407 {
-            let words = "the proxy of the environment wants a login: put user and password into \
-                         its URL (HTTP 407)";
-            return Err(unanswered(TransportError::new(
-                TransportErrorKind::NoConnection,
-                words,
-            )));
+                .send(request.body.as_bytes())
         }
-        let location = texts("location").into_iter().next();
-        let body = read_body(response, &hidden).map_err(|error| Failure {
-            error,
-            answered: true,
-        })?;
-        session.served = true;
-        Ok(Answer {
-            status,
-            body,
-            unfollowed: None,
-            earlier: None,
-            location,
-            challenges,
-            hidden,
-        })
-    }
+    };
+    called.map_err(wire::explain)
 }
 
 /// User and password as Basic sends them.
@@ -654,24 +664,33 @@ fn basic_pair(user: &str, password: &str) -> String {
     BASE64_STANDARD.encode(format!("{user}:{password}"))
 }
 
-/// What comes of a request of which an `earlier` copy may have been carried out: an answer
-/// remembers that, as it may be a refusal.
-fn remember(
-    earlier: Option<TransportError>,
-    last: Result<Answer, TransportError>,
-) -> Result<Answer, TransportError> {
-    match (earlier, last) {
-        (None, last) => last,
-        (earlier, Ok(answer)) => Ok(Answer { earlier, ..answer }),
-        (Some(earlier), last) => tried_again(earlier, last),
+/// A failed exchange.
+enum Failure {
+    /// No answer has begun.
+    Unanswered(TransportError),
+    /// The answer has begun, and broken off: the request is not sent again.
+    BrokenOff(TransportError),
+}
+
+impl Verdict for Failure {
+    fn is_lost(&self) -> bool {
+        matches!(self, Self::Unanswered(error) if error.is_lost())
+    }
+
+    fn may_stand(&self) -> bool {
+        false
+    }
+
+    fn is_refusal(&self) -> bool {
+        false
     }
 }
 
-/// A failed exchange.
-struct Failure {
-    error: TransportError,
-    /// Had the answer begun?
-    answered: bool,
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Unanswered(error) | Self::BrokenOff(error)) = self;
+        error.fmt(f)
+    }
 }
 
 fn read_body(
@@ -799,7 +818,7 @@ mod tests {
         let mut client =
             Client::new(origin(false, "pdu", 80), Login::Open, Trust::default()).expect("builds");
         client.hide("p w");
-        let quoted = quote(b"user=x&pass=p%20w or p w\r\n", &client.hidden);
+        let quoted = quote(b"user=x&pass=p%20w or p w\r\n", &client.kept.opener.hidden);
         assert_eq!(quoted, r#""user=x&pass=*** or ***\r\n""#);
         assert_eq!(
             format!("{:?}", Request::get("/set.cmd?pass=p%20w")),
@@ -815,7 +834,7 @@ mod tests {
                 status: 401,
                 body: body.into(),
                 unfollowed: None,
-                earlier: None,
+                redirected: None,
                 location: None,
                 challenges: Vec::new(),
                 hidden: Arc::default(),

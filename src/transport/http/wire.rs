@@ -8,6 +8,7 @@ use super::tls::{Tls, TlsStream, Trust};
 use super::{MOST_HEAD, Origin};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use ureq::config::Config;
 use ureq::http::Uri;
@@ -118,16 +119,14 @@ impl Resolver for NoLookUp {
 
 /// Makes connections.
 pub(super) struct Wires {
-    tls: Tls,
+    pub(super) tls: Tls,
     /// What no message may show.
-    hidden: Arc<[String]>,
+    pub(super) hidden: Arc<[String]>,
+    /// Set when a request, or part of one, has gone out.
+    pub(super) has_sent: Arc<AtomicBool>,
 }
 
 impl Wires {
-    pub(super) fn new(tls: Tls, hidden: Arc<[String]>) -> Self {
-        Self { tls, hidden }
-    }
-
     fn open(&self, target: Origin, deadline: Deadline) -> Result<Wire, TransportError> {
         let proxy = Proxy::of(&target)?;
         let first = proxy.as_ref().map_or(&target, |proxy| &proxy.origin);
@@ -167,6 +166,7 @@ impl Wires {
             raw: Vec::new(),
             forward,
             hidden: Arc::clone(&self.hidden),
+            has_sent: Arc::clone(&self.has_sent),
         })
     }
 }
@@ -219,6 +219,7 @@ struct Wire {
     /// A proxy that hands the requests on, and to whom.
     forward: Option<(Proxy, Origin)>,
     hidden: Arc<[String]>,
+    has_sent: Arc<AtomicBool>,
 }
 
 impl fmt::Debug for Wire {
@@ -273,7 +274,9 @@ impl Transport for Wire {
                 .send(&proxy.whole_address(target, bytes), deadline(&timeout)),
             _ => self.stream.send(bytes, deadline(&timeout)),
         }
-        .map_err(wrap)
+        .map_err(wrap)?;
+        self.has_sent.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {

@@ -1,6 +1,6 @@
 //! SNMP v1, v2c and v3 over UDP: GET and SET of one object, without a runtime.
 //!
-//! A [`Session`] keeps its sockets (and for v3 the discovered engine) between calls. A request that
+//! An [`Agent`] keeps its sockets (and for v3 the discovered engine) between calls. A request that
 //! is not answered is sent again with the same request id, so that a late answer to an earlier copy
 //! still counts; answers with other ids are dropped. Small agents work through their datagrams one
 //! by one, so copies are sent with growing pauses, and not before the agent has had the time that it
@@ -22,7 +22,7 @@ use super::fuzzing::Datagrams;
 use super::resolve::resolve;
 #[cfg(not(fuzzing))]
 use super::udp::Datagrams;
-use super::{Deadline, TransportError, TransportErrorKind, now, printable};
+use super::{Attempt, Deadline, Timed, TransportError, TransportErrorKind, now, printable};
 use pace::{Pace, Paces};
 use std::collections::hash_map::RandomState;
 use std::fmt;
@@ -117,22 +117,6 @@ pub enum SnmpError {
     Status(u32),
     /// The agent answered about another object, or says that there is none: what it said.
     Strange(String),
-    /// The agent refused a copy of a SET, after one that was not answered: that one may have been
-    /// carried out. What it said.
-    Doubtful(String),
-}
-
-impl SnmpError {
-    /// The same, where an earlier copy of the request may have been carried out.
-    fn in_doubt(self) -> Self {
-        match self {
-            Self::Transport(error) if error.may_have_acted() => Self::Transport(error),
-            Self::Transport(error) => Self::Doubtful(error.detail),
-            Self::Login(words) => Self::Doubtful(format!("login refused: {words}")),
-            Self::Status(status) => Self::Doubtful(status_text(status)),
-            Self::Strange(_) | Self::Doubtful(_) => self,
-        }
-    }
 }
 
 impl From<TransportError> for SnmpError {
@@ -184,6 +168,12 @@ pub fn status_text(status: u32) -> String {
     }
 }
 
+/// Does this error-status refuse a SET? With any other the agent may have carried it out, at least
+/// in part, and may do better next time.
+pub fn is_refusal(status: u32) -> bool {
+    !matches!(status, 0 | 1 | 5 | 13..=15 | 19..)
+}
+
 /// What a datagram turned out to be.
 enum Heard<T> {
     /// The answer waited for.
@@ -206,9 +196,6 @@ enum Heard<T> {
 struct Link {
     datagrams: Datagrams,
     buffer: Box<[u8]>,
-    /// A copy of the request was sent and neither answered nor refused, and may have been carried
-    /// out.
-    is_in_doubt: bool,
 }
 
 impl Link {
@@ -216,7 +203,6 @@ impl Link {
         Ok(Self {
             datagrams: Datagrams::open(peer)?,
             buffer: vec![0; MOST].into_boxed_slice(),
-            is_in_doubt: false,
         })
     }
 
@@ -307,13 +293,13 @@ enum Unanswered {
 fn exchange<S, T>(
     link: &mut Link,
     pace: &mut Pace,
-    deadline: Deadline,
+    timed: impl Timed,
     asked: Asked,
     state: &mut S,
     encode: impl Fn(&mut S, u32) -> Result<Vec<u8>, TransportError>,
     decode: impl Fn(&mut S, &[u8]) -> Heard<T>,
 ) -> Result<T, Unanswered> {
-    let start = now();
+    let (start, deadline) = (now(), timed.deadline());
     let (mut tried, mut anew, mut garbled) = (0, 0, None);
     // The first copy of the request as it is now, and how many there are.
     let (mut first_sent, mut copies) = (start, 0);
@@ -322,6 +308,7 @@ fn exchange<S, T>(
         let request = encode(state, tried).map_err(|error| Unanswered::Failed(error.into()))?;
         let sent = now();
         link.datagrams.send(&request).map_err(Unanswered::Gone)?;
+        timed.sent();
         if copies == 0 {
             first_sent = sent;
         }
@@ -329,8 +316,12 @@ fn exchange<S, T>(
         let pause = pauses.next(left);
         let mut until = sent + pause;
         loop {
-            let Some((datagram, from_peer)) = link.receive(until).map_err(Unanswered::Gone)? else {
-                link.is_in_doubt = true;
+            let received = link.receive(until).map_err(|error| {
+                // The network says so of the copy.
+                timed.turned_away();
+                Unanswered::Gone(error)
+            })?;
+            let Some((datagram, from_peer)) = received else {
                 break;
             };
             match decode(state, datagram) {
@@ -344,15 +335,25 @@ fn exchange<S, T>(
                 Heard::Garbled(_) if !from_peer => {}
                 Heard::Garbled(what) => garbled = Some(what),
                 Heard::Again { is_refused } => {
-                    link.is_in_doubt |= !is_refused;
+                    if is_refused {
+                        timed.turned_away();
+                    }
                     if anew < MOST_ANEW {
                         (anew, copies) = (anew + 1, 0);
                         break;
                     }
                     garbled = Some("it tells another clock of its engine each time".to_owned());
                 }
-                Heard::Failed(error) => return Err(Unanswered::Failed(error)),
-                Heard::OtherEngine => return Err(Unanswered::OtherEngine),
+                Heard::Failed(error) => {
+                    if matches!(error, SnmpError::Login(_)) {
+                        timed.turned_away();
+                    }
+                    return Err(Unanswered::Failed(error));
+                }
+                Heard::OtherEngine => {
+                    timed.turned_away();
+                    return Err(Unanswered::OtherEngine);
+                }
             }
         }
     }
@@ -391,25 +392,25 @@ impl Dialect {
         paces: &mut Paces,
         id: i32,
         command: &Command<'_>,
-        deadline: Deadline,
+        timed: impl Timed,
     ) -> Result<Answer, Unanswered> {
         match self {
             Self::Community(community) => exchange(
                 link,
                 paces.of(command),
-                deadline,
+                timed,
                 Asked::Plainly,
                 community,
                 |community, attempt| community.encode(community.version(attempt), id, command),
                 |community, datagram| community.decode(datagram, id, command),
             ),
-            Self::User(usm) => usm.converse(link, paces, id, command, deadline),
+            Self::User(usm) => usm.converse(link, paces, id, command, timed),
         }
     }
 }
 
 /// The dialogue with one agent.
-pub struct Session {
+pub struct Agent {
     host: String,
     port: u16,
     dialect: Dialect,
@@ -422,17 +423,17 @@ pub struct Session {
     next_id: i32,
 }
 
-impl fmt::Debug for Session {
+impl fmt::Debug for Agent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session")
+        f.debug_struct("Agent")
             .field("host", &self.host)
             .field("port", &self.port)
             .finish_non_exhaustive()
     }
 }
 
-impl Session {
-    /// A session with the agent at `host`; nothing is sent yet.
+impl Agent {
+    /// The agent at `host`; nothing is sent yet.
     pub fn new(host: impl Into<String>, port: u16, access: Access) -> Self {
         // Not for secrecy: so that an answer to an earlier program on the same port cannot match.
         let seed = if cfg!(fuzzing) {
@@ -458,8 +459,8 @@ impl Session {
     }
 
     /// Writes one object; success is the agent's word for it.
-    pub fn set(&mut self, oid: &Oid, value: &Value, deadline: Deadline) -> Result<(), SnmpError> {
-        match self.ask(&Command::Set(oid, value), deadline)? {
+    pub fn set(&mut self, oid: &Oid, value: &Value, attempt: &Attempt) -> Result<(), SnmpError> {
+        match self.ask(&Command::Set(oid, value), attempt)? {
             Value::Missing(what) => Err(SnmpError::Strange(format!(
                 "the agent answered the SET with {what}"
             ))),
@@ -474,32 +475,27 @@ impl Session {
         self.dialect.rest();
     }
 
-    fn ask(&mut self, command: &Command<'_>, deadline: Deadline) -> Result<Value, SnmpError> {
-        if let Some(link) = &mut self.link {
-            link.is_in_doubt = false;
-        }
-        let result = self.converse(command, deadline);
-        let is_in_doubt = matches!(command, Command::Set(..))
-            && self.link.as_ref().is_some_and(|link| link.is_in_doubt);
-        let doubt = |error: SnmpError| match is_in_doubt {
-            true => error.in_doubt(),
-            false => error,
-        };
+    fn ask(&mut self, command: &Command<'_>, timed: impl Timed) -> Result<Value, SnmpError> {
+        let result = self.converse(command, timed);
         if matches!(result, Err(SnmpError::Transport(_) | SnmpError::Login(_))) {
             self.link = None;
             self.dialect.rest();
         }
-        let answer = result.map_err(doubt)?;
-        match answer.value {
-            _ if answer.status != 0 => Err(doubt(SnmpError::Status(answer.status))),
-            Some(value) => Ok(value),
-            None => Err(SnmpError::Strange(
-                "the agent answered about another object".into(),
-            )),
+        match result? {
+            Answer { status: 0, value } => value.ok_or_else(|| {
+                SnmpError::Strange("the agent answered about another object".into())
+            }),
+            Answer { status, .. } => {
+                if is_refusal(status) {
+                    timed.turned_away();
+                }
+                Err(SnmpError::Status(status))
+            }
         }
     }
 
-    fn converse(&mut self, command: &Command<'_>, deadline: Deadline) -> Result<Answer, SnmpError> {
+    fn converse(&mut self, command: &Command<'_>, timed: impl Timed) -> Result<Answer, SnmpError> {
+        let deadline = timed.deadline();
         // A socket that an idle time made useless (an address of ours went) is opened again once.
         let mut reused = self.link.is_some();
         if self.addresses.is_empty() {
@@ -508,7 +504,6 @@ impl Session {
         let count = self.addresses.len();
         // Addresses where nobody answered.
         let mut dead = 0;
-        let mut is_in_doubt = false;
         // The engine may turn out to be another one once; then the second try is its own.
         let mut engines = 0;
         loop {
@@ -523,16 +518,15 @@ impl Session {
             let unanswered = match link {
                 Ok(link) => {
                     let link = self.link.insert(link);
-                    link.is_in_doubt |= is_in_doubt;
                     let id = self.next_id;
                     // 0 to 2^31-1, as every agent takes them.
                     self.next_id = self.next_id.checked_add(2).unwrap_or(1);
                     // The addresses that are left share the time that is left.
                     let shares = u32::try_from(count - dead).unwrap_or(u32::MAX).max(1);
                     let share = deadline.left("an answer")? / shares;
-                    let until = deadline.within(share);
+                    let timed = timed.until(deadline.within(share));
                     let paces = &mut self.paces;
-                    match self.dialect.converse(link, paces, id, command, until) {
+                    match self.dialect.converse(link, paces, id, command, timed) {
                         Ok(answer) => return Ok(answer),
                         Err(unanswered) => unanswered,
                     }
@@ -557,20 +551,19 @@ impl Session {
                     if dead >= count {
                         return Err(silence.error(peer, asked));
                     }
-                    is_in_doubt = self.link.take().is_some_and(|link| link.is_in_doubt);
+                    self.link = None;
                     self.dialect.rest();
                 }
                 Unanswered::Gone(error) => {
-                    // In this or in an earlier exchange: the agent's engine may have been
-                    // discovered anew between them.
-                    let is_in_doubt = self.link.take().is_some_and(|link| link.is_in_doubt);
+                    self.link = None;
                     self.dialect.rest();
-                    if std::mem::take(&mut reused) && !is_in_doubt {
+                    let is_awaited = timed.copies() > 0;
+                    if std::mem::take(&mut reused) && !is_awaited {
                         continue;
                     }
                     self.first = at + 1;
                     dead += 1;
-                    if is_in_doubt {
+                    if is_awaited {
                         return Err(SnmpError::Transport(TransportError::new(
                             TransportErrorKind::Closed,
                             format!("{peer} went away while an answer was awaited: {error}"),
@@ -623,11 +616,11 @@ mod tests {
             agent.send_to(answer, from).expect("sent");
         });
         let access = Access::Community(Community::new("private", &[Version::V2c]));
-        let mut session = Session::new("two addresses", PORT, access);
+        let mut session = Agent::new("two addresses", PORT, access);
         session.addresses = addresses.to_vec();
         let oid: Oid = "1.3.6.1.4.1.318.1.1.4.4.2.1.3.1".parse().expect("an OID");
         let deadline = Deadline::after(Duration::from_secs(2));
-        let set = session.set(&oid, &Value::Integer(1), deadline);
+        let set = session.set(&oid, &Value::Integer(1), &Attempt::new(deadline));
         assert_eq!(set, Ok(()));
         assert!(deadline.left("the rest").is_ok());
         agent.join().expect("answered once");

@@ -10,7 +10,7 @@ use super::{
     Answer, Asked, Command, Heard, Hidden, Link, Pace, Paces, SnmpError, Unanswered, Value, ber,
     exchange,
 };
-use crate::transport::{Deadline, TransportError, printable};
+use crate::transport::{Deadline, Timed, TransportError, printable};
 use simple_asn1::{ASN1Block, BigInt, ToASN1, to_der};
 use snmp2::v3::{Auth, AuthProtocol, Cipher, KeyExtension, Security};
 use snmp2::{MessageType, Pdu};
@@ -135,10 +135,10 @@ impl Usm {
         paces: &mut Paces,
         id: i32,
         command: &Command<'_>,
-        deadline: Deadline,
+        timed: impl Timed,
     ) -> Result<Answer, Unanswered> {
         if self.clock.is_none() {
-            self.discover(link, &mut paces.reading, id, deadline)?;
+            self.discover(link, &mut paces.reading, id, timed.deadline())?;
         }
         let id = id.saturating_add(1);
         let asked = match &self.user.privacy {
@@ -148,7 +148,7 @@ impl Usm {
         exchange(
             link,
             paces.of(command),
-            deadline,
+            timed,
             asked,
             self,
             |usm, _| usm.encode(id, command),
@@ -165,8 +165,7 @@ impl Usm {
         id: i32,
         deadline: Deadline,
     ) -> Result<(), Unanswered> {
-        let was_in_doubt = link.is_in_doubt;
-        let discovered = exchange(
+        let envelope = exchange(
             link,
             pace,
             deadline,
@@ -181,9 +180,7 @@ impl Usm {
                 Ok(_) => Heard::Garbled("the answer to the engine discovery is no report".into()),
                 Err(what) => Heard::Garbled(format!("{} came: {what}", printable(datagram))),
             },
-        );
-        link.is_in_doubt = was_in_doubt;
-        let envelope = discovered?;
+        )?;
         let security = match self.security.take() {
             Some(security) if security.engine_id() == envelope.engine => security,
             _ => self

@@ -6,7 +6,7 @@ use crate::transport::aside::{aside, finish_aside};
 #[cfg(fuzzing)]
 use crate::transport::fuzzing::nusb;
 use crate::transport::lock::lock;
-use crate::transport::{Deadline, TransportError, TransportErrorKind};
+use crate::transport::{Deadline, Timed, TransportError, TransportErrorKind};
 #[cfg(not(fuzzing))]
 use nusb::MaybeFuture;
 use nusb::transfer::{
@@ -235,6 +235,11 @@ impl Device {
         }
     }
 
+    /// Closes it and gives it back to the kernel, by the deadline if that can be.
+    pub fn close(self, deadline: Deadline) {
+        self.deadline.set(deadline);
+    }
+
     /// What it was opened from.
     pub fn attached(&self) -> &Attached {
         &self.attached
@@ -267,12 +272,13 @@ impl Device {
         &self,
         setup: Setup,
         data: &[u8],
-        deadline: Deadline,
+        timed: impl Timed,
     ) -> Result<(), TransportError> {
+        let deadline = timed.deadline();
         let turn = self.turn(deadline)?;
         let wait = deadline.within(PATIENCE).left("a USB request")?;
         let (device, data) = (self.opened()?, data.to_vec());
-        self.request(REQUEST, deadline, move || {
+        let send = move || {
             let request = ControlOut {
                 control_type: setup.kind,
                 recipient: setup.recipient,
@@ -284,6 +290,11 @@ impl Device {
             let sent = device.control_out(request, wait).wait();
             drop(turn);
             sent
+        };
+        timed.judge(|| {
+            // Where the kernel is late, nobody knows whether it has sent it.
+            timed.sent();
+            self.request(REQUEST, deadline, send)
         })
     }
 
@@ -347,25 +358,21 @@ impl Device {
 
     /// Sends an output report without a report id: on the interrupt endpoint, or by SET_REPORT
     /// when the taken interface has none for output (as the kernel's HID driver chooses).
-    pub fn write_report(
-        &mut self,
-        report: &[u8],
-        deadline: Deadline,
-    ) -> Result<(), TransportError> {
-        self.write(0, report, deadline)
+    pub fn write_report(&mut self, report: &[u8], timed: impl Timed) -> Result<(), TransportError> {
+        self.write(0, report, timed)
     }
 
     /// Sends an output report whose first byte is its report id.
     pub fn write_numbered_report(
         &mut self,
         report: &[u8],
-        deadline: Deadline,
+        timed: impl Timed,
     ) -> Result<(), TransportError> {
         let id = report.first().copied().unwrap_or(0);
-        self.write(id, report, deadline)
+        self.write(id, report, timed)
     }
 
-    fn write(&mut self, id: u8, report: &[u8], deadline: Deadline) -> Result<(), TransportError> {
+    fn write(&mut self, id: u8, report: &[u8], timed: impl Timed) -> Result<(), TransportError> {
         let reports = self.reports.as_ref().ok_or_else(|| self.not_taken())?;
         if reports.output.is_none() {
             let setup = Setup {
@@ -375,8 +382,9 @@ impl Device {
                 value: OUTPUT_REPORT | u16::from(id),
                 index: u16::from(reports.interface.interface_number()),
             };
-            return self.control_out(setup, report, deadline);
+            return self.control_out(setup, report, timed);
         }
+        let deadline = timed.deadline();
         let turn = self.turn(deadline)?;
         let report = Buffer::from(report);
         let send = move |reports: &mut Reports, wait| {
@@ -384,8 +392,11 @@ impl Device {
             drop(turn);
             sent.map(drop)
         };
-        self.transfer("a report", PATIENCE, deadline, send)?
-            .map_err(|error| self.lost("a report", error))
+        timed.judge(|| {
+            timed.sent();
+            self.transfer("a report", PATIENCE, deadline, send)?
+                .map_err(|error| self.lost("a report", error))
+        })
     }
 
     /// Waits for an input report of `length` bytes; it may be shorter.
@@ -512,35 +523,6 @@ fn transfer<D: EndpointDirection>(
         }
     };
     completion.into_result().map(Buffer::into_vec)
-}
-
-/// A device that is kept open between calls and found again when it was replugged.
-#[derive(Debug, Default)]
-pub struct Session(Option<Device>);
-
-impl Session {
-    /// Does `work` with the device, which `find` finds and opens when it is not open or no longer
-    /// there. After a failure the device is closed, so that the next call starts clean.
-    pub fn with<T, E>(
-        &mut self,
-        find: impl FnOnce() -> Result<Device, E>,
-        work: impl FnOnce(&mut Device) -> Result<T, E>,
-    ) -> Result<T, E> {
-        let mut device = match self.0.take().filter(|device| device.attached.is_present()) {
-            Some(device) => device,
-            None => find()?,
-        };
-        let done = work(&mut device)?;
-        self.0 = Some(device);
-        Ok(done)
-    }
-
-    /// Closes the device and gives it back to the kernel, by the deadline if that can be.
-    pub fn close(&mut self, deadline: Deadline) {
-        if let Some(device) = self.0.take() {
-            device.deadline.set(deadline);
-        }
-    }
 }
 
 #[cfg(test)]

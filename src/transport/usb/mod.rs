@@ -7,9 +7,7 @@
 
 mod device;
 
-pub use device::{
-    Device, FEATURE_REPORT, GET_REPORT, OUTPUT_REPORT, SET_REPORT, Session, Setup, Turn,
-};
+pub use device::{Device, FEATURE_REPORT, GET_REPORT, OUTPUT_REPORT, SET_REPORT, Setup, Turn};
 
 use super::TransportErrorKind::Busy;
 use super::aside::aside;

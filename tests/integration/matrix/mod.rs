@@ -14,7 +14,7 @@ use crate::daemon::{raise_descriptor_limit, wait_for};
 use crate::sim::ber::with_request_id;
 use crate::sim::fault::Fault;
 use crate::sim::{self, Simulator};
-use crate::transcript::{self, Case, Line, bytes, call};
+use crate::transcript::{self, Case, Failed, Line, bytes, call};
 use line::Proxy;
 use pdudaemon::driver::{Driver, DriverError, registry};
 use pdudaemon::transport::Deadline;
@@ -430,7 +430,7 @@ fn switched_once(
     sent: usize,
     usual: usize,
     is_doubtful: bool,
-    result: &Result<String, DriverError>,
+    result: &Result<String, Failed>,
 ) -> Result<(), String> {
     match result {
         _ if sent > usual => Err(format!("switched {sent} times, after {result:?}")),
@@ -474,7 +474,7 @@ fn judge(
     case: &Case,
     name: &str,
     wrong: Wrong,
-    result: &Result<String, DriverError>,
+    result: &Result<String, Failed>,
 ) -> Result<String, String> {
     use Fault as F;
     // A dialect whose answer is one byte takes any byte for a state; the boards on USB are believed

@@ -64,11 +64,13 @@ fn program_cell(
         Ok(outcome) if outcome == "unknown" => outcome.clone(),
         Ok(_) if ignores_status && kinds.is_empty() => "success".into(),
         Ok(outcome) => return Err(format!("{at}: taken for {outcome}")),
-        Err(DriverError::Transport(error)) if kinds.is_empty() || kinds.contains(&error.kind) => {
-            format!("{:?}", error.kind)
-        }
-        Err(error) if kinds.is_empty() => class(error),
-        Err(error) => return Err(format!("{at}: {error:?}")),
+        Err(failed) => match &failed.error {
+            DriverError::Transport(error) if kinds.contains(&error.kind) => {
+                format!("{:?}", error.kind)
+            }
+            error if kinds.is_empty() => class(error),
+            error => return Err(format!("{at}: {error:?}")),
+        },
     };
     if let Err(error) = &result
         && (error.to_string().len() > 1000 || !error.is_transient() || !error.may_have_acted())

@@ -11,8 +11,7 @@ use crate::sim::usb::{
     Fault, Gadget, heard, left_behind, normal, replug, spoil, unplug, unplug_all,
 };
 use crate::sim::usb_devices::Hub;
-use crate::transcript::{self, Case, Line, call};
-use pdudaemon::driver::DriverError;
+use crate::transcript::{self, Case, Failed, Line, call};
 use pdudaemon::transport::Deadline;
 use std::time::{Duration, Instant};
 
@@ -169,7 +168,7 @@ fn judge(
     cases: &[Case],
     case: &Case,
     wrong: Wrong,
-    result: &Result<String, DriverError>,
+    result: &Result<String, Failed>,
 ) -> Result<String, String> {
     let outcome = match result {
         Ok(outcome) if outcome == "unknown" => return Ok(outcome.clone()),
