@@ -119,7 +119,7 @@ fn handshakes(folder: &Path) {
         let what = format!("p99 besieged by handshakes / quiet, {honest} honest");
         verdict(&what, besieged / quiet, 3.0, At::Most);
     }
-    let bound = (32 * 1024 + 24 * 1000 + 24 * 1024 + 64 * PDUS + 2 * 1024) as f64;
+    let bound = (32 * 1024 + 16 * 1000 + 16 * 1024 + 64 * PDUS + 2 * 1024) as f64;
     verdict(
         "resident memory / documented bound",
         most / bound,

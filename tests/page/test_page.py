@@ -69,10 +69,10 @@ class Pair:
         names.write_text("subjectAltName=IP:127.0.0.1")
         new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
         ca_key, asked = folder / "ca.key", folder / "pdud.csr"
-        self.openssl("req", "-x509", *new, "-days", "9", "-subj", "/CN=test", "-keyout", ca_key, "-out", self.ca)
+        self.openssl("req", "-x509", *new, "-days", "30", "-subj", "/CN=test", "-keyout", ca_key, "-out", self.ca)
         self.openssl("req", "-new", *new, "-subj", "/CN=pdud", "-keyout", self.key, "-out", asked)
         self.openssl("x509", "-req", "-in", asked, "-CA", self.ca, "-CAkey", ca_key, "-CAcreateserial",
-                     "-days", "9", "-extfile", names, "-out", self.certificate)
+                     "-days", "30", "-extfile", names, "-out", self.certificate)
 
     def openssl(self, *words):
         return subprocess.run(["openssl", *words], check=True, capture_output=True).stdout
@@ -409,7 +409,7 @@ def test_token_prompt(page, lab):
     assert not page.all("article"), "nothing is shown before"
     page.log_in("wrong")
     page.until("asked again", lambda: page.one("#login").get_attribute("open")
-               and "not known" in page.one("#login-text").text)
+               and "does not know this token" in page.one("#login-text").text)
     page.shot("token-wrong")
     assert not page.all("article")
     page.log_in(ALL)
@@ -573,9 +573,9 @@ def main():
     assert not forgotten, forgotten
     with tempfile.TemporaryDirectory() as folder:
         for name, tests, access in (("plain", PLAIN, {"sites": SITES[:1]}), ("guarded", GUARDED, ACCESS),
-                                    ("secure", SECURE, {}), ("secure and guarded", GUARDED[:2], ACCESS)):
+                                    ("secure", SECURE, {}), ("secure-guarded", GUARDED[:2], ACCESS)):
             lab = Lab(program, pathlib.Path(folder, name), access, "secure" in name)
-            page = Page(shots, pathlib.Path(folder, f"{name} profile"), lab.pair)
+            page = Page(shots, pathlib.Path(folder, f"{name}-profile"), lab.pair)
             try:
                 for test in tests:
                     test(page, lab)
