@@ -6,6 +6,7 @@ use crate::daemon::{
     Daemon, Lab, PATIENCE, connect, http, raise_descriptor_limit, read_all, read_response, show,
     talk, wait_for,
 };
+use crate::pki::{Authority, client_config, hello};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 const OK: &str = "OK - accepted request\n";
@@ -639,6 +641,55 @@ fn each_client_address_has_its_bound_unless_it_is_trusted() {
         });
         assert_eq!(again, show(b"nack\n"));
         drop(held);
+        daemon.stop();
+    });
+    alone.join().expect("fine");
+}
+
+#[test]
+fn from_elsewhere_plain_is_refused_and_each_address_has_its_handshakes() {
+    let Some(network) = Network::new() else {
+        return eprintln!("left out: making a network namespace takes root");
+    };
+    let alone = std::thread::spawn(move || {
+        network.enter();
+        let (stranger, other) = ([192, 0, 2, 1], [192, 0, 2, 2]);
+        let lab = Lab::new();
+        let authority = Authority::new(&lab, "ca");
+        let mut more = authority.server("pdud").config(json!({}));
+        more["daemon"]["hostname"] = json!("0.0.0.0");
+        let daemon = lab.start_with(sim(), more, &[]);
+        let address = SocketAddr::from((stranger, daemon.address.port()));
+        let local = SocketAddr::from(([127, 0, 0, 1], daemon.address.port()));
+        let path = "/power/control/on?hostname=p&port=1";
+        assert_eq!(http(address, "GET", path).0, 403);
+        assert_eq!(talk(address, b"p 1 on\n", false), b"nack\n");
+        assert_eq!(refusals(local)["plain"], 2);
+        assert_eq!(http(local, "GET", path), (200, OK.into()));
+        let config = Arc::new(client_config(&authority, None));
+        let ask = |source: [u8; 4]| {
+            let name = rustls::pki_types::ServerName::try_from("localhost").expect("a name");
+            let client = rustls::ClientConnection::new(Arc::clone(&config), name);
+            let stream = connect_from(source, address);
+            let mut stream = rustls::StreamOwned::new(client.expect("a client"), stream);
+            let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            stream.write_all(request.as_bytes()).expect("sent");
+            read_response(&mut BufReader::new(stream))
+        };
+        assert_eq!(ask(stranger), (200, OK.into()));
+        // One address begins more than it may, and another one is served all the same.
+        let hello = hello(&config);
+        let mut begun = Vec::new();
+        wait_for("the bound", || {
+            let mut client = connect_from(stranger, address);
+            let _ = client.write_all(&hello);
+            begun.push(client);
+            let is_reached =
+                begun.len() % 50 == 0 && refusals(local).contains_key("handshakes-per-client");
+            is_reached.then_some(())
+        });
+        assert!(begun.len() > 200, "{} are no flood", begun.len());
+        assert_eq!(ask(other), (200, OK.into()));
         daemon.stop();
     });
     alone.join().expect("fine");
