@@ -26,13 +26,17 @@ struct TlsSession {
     tls: ServerConnection,
     /// So many bytes of the last write are encrypted and not all out.
     owed: usize,
+    /// The handshake has come as far as our answer.
+    has_answered: bool,
 }
 
 /// How a handshake stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Shaken {
-    /// More is to come from the client, or to be taken by it.
-    Waiting,
+    /// The client has not said all that it says first.
+    Begun,
+    /// The client has our answer, and the rest is up to it: what costs time is over.
+    Answered,
     /// Done.
     Done {
         /// The client had a ticket.
@@ -77,12 +81,15 @@ impl ClientStream {
     pub(super) fn shake(&self, config: &Arc<ServerConfig>, read: &[u8]) -> io::Result<Shaken> {
         if self.tls.get().is_none() {
             let tls = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
-            let _ = self
-                .tls
-                .set(Box::new(Mutex::new(TlsSession { tls, owed: 0 })));
+            let session = TlsSession {
+                tls,
+                owed: 0,
+                has_answered: false,
+            };
+            let _ = self.tls.set(Box::new(Mutex::new(session)));
         }
         let Some(mut session) = self.session() else {
-            return Ok(Shaken::Waiting);
+            return Ok(Shaken::Begun);
         };
         session.shake(&self.socket, read)
     }
@@ -123,12 +130,15 @@ impl TlsSession {
         while !read.is_empty() && self.tls.read_tls(&mut read)? > 0 {
             self.process(socket)?;
         }
+        self.has_answered |= self.tls.wants_write();
         match self.push(socket) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             pushed => pushed?,
         }
-        if self.tls.is_handshaking() {
-            return Ok(Shaken::Waiting);
+        match self.tls.is_handshaking() {
+            true if self.has_answered => return Ok(Shaken::Answered),
+            true => return Ok(Shaken::Begun),
+            false => {}
         }
         let certificate = self.tls.peer_certificates().and_then(<[_]>::first);
         Ok(Shaken::Done {
@@ -279,7 +289,7 @@ mod tests {
             read
         });
         let (mut chunk, mut input) = (vec![0; RECORD], Vec::new());
-        while matches!(stream.shake(&server, &[]).expect("fine"), Shaken::Waiting) {
+        while !matches!(stream.shake(&server, &[]), Ok(Shaken::Done { .. })) {
             std::thread::yield_now();
         }
         assert!(stream.is_secure());

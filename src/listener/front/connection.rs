@@ -45,6 +45,8 @@ pub(super) struct ClientConnection {
     pub(super) is_fresh: bool,
     /// Its handshake waits for its turn.
     pub(super) is_in_line: bool,
+    /// Its handshake has come as far as our answer.
+    pub(super) is_half_shaken: bool,
     /// Bytes the client has not taken yet.
     pub(super) output: Outgoing,
     /// The client sends nothing more.
@@ -91,6 +93,7 @@ impl ClientConnection {
             input: Vec::new(),
             is_fresh: true,
             is_in_line: false,
+            is_half_shaken: false,
             output: Outgoing::default(),
             ended: false,
             closing: false,

@@ -2,9 +2,10 @@
 //! all of them get.
 //!
 //! A handshake costs a signature and a key exchange, which are a few hundred microseconds, and the
-//! client need not even be honest to make us do that. So handshakes wait in a line of their own and
-//! get at most half of the front's time, in turns that are short beside a switch. The newest is
-//! served first: under a flood the old ones have mostly been given up.
+//! client need not even be honest to make us do that. So handshakes wait in a line of their own. One
+//! is carried on at a time, and then others get as much time as that took. Clients that have
+//! answered us go first, since the costly part is over; then the newest: in a flood the old ones
+//! have mostly been given up.
 
 use super::Front;
 use super::connection::{ClientConnection, ClientPhase};
@@ -22,8 +23,6 @@ const HANDSHAKE_RECORD: u8 = 0x16;
 pub(super) const MOST: usize = 256;
 /// How long one may take.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// After so much work on handshakes, others get as much time as that took.
-const TURN: Duration = Duration::from_micros(500);
 /// Handshakes that one address may begin at once, and then per second. Loopback and trusted
 /// networks may begin any number, as with connections.
 const PER_ADDRESS: (u32, f64) = (200, 50.0);
@@ -34,11 +33,13 @@ const ADDRESSES: usize = 4096;
 pub(super) struct Handshakes {
     /// All of them; a higher id is younger.
     all: BTreeSet<u64>,
-    /// Those for which something has come.
-    waiting: Vec<u64>,
+    /// Those whose client goes on after our answer.
+    half: Vec<u64>,
+    /// Those whose client begins.
+    begun: Vec<u64>,
     /// Not before this does the next turn begin.
     next_turn: Instant,
-    begun: Buckets,
+    per_address: Buckets,
 }
 
 impl Handshakes {
@@ -46,15 +47,16 @@ impl Handshakes {
         let (burst, per_second) = PER_ADDRESS;
         Self {
             all: BTreeSet::new(),
-            waiting: Vec::new(),
+            half: Vec::new(),
+            begun: Vec::new(),
             next_turn: Instant::now(),
-            begun: Buckets::new(burst, per_second, ADDRESSES),
+            per_address: Buckets::new(burst, per_second, ADDRESSES),
         }
     }
 
     /// When the next turn is due, if anything waits for one.
     pub(super) fn due(&self) -> Option<Instant> {
-        Some(self.next_turn).filter(|_| !self.waiting.is_empty())
+        Some(self.next_turn).filter(|_| !self.half.is_empty() || !self.begun.is_empty())
     }
 
     /// It is over, or its client has left.
@@ -89,7 +91,7 @@ impl Front {
         };
         let now = Instant::now();
         if let Some(ip) = client.ip
-            && !self.handshakes.begun.take(ip, now)
+            && !self.handshakes.per_address.take(ip, now)
         {
             self.dispatcher.metrics().refused("handshakes-per-client");
             return self.close(id);
@@ -119,22 +121,23 @@ impl Front {
         if let Some(client) = self.clients.get_mut(&id)
             && !std::mem::replace(&mut client.is_in_line, true)
         {
-            self.handshakes.waiting.push(id);
+            match client.is_half_shaken {
+                true => self.handshakes.half.push(id),
+                false => self.handshakes.begun.push(id),
+            }
         }
         self.watch(id);
     }
 
-    /// Carries handshakes on for one turn.
+    /// Carries one handshake on, when it is time for that.
     pub(super) fn shake_hands(&mut self) {
         let begin = Instant::now();
         if self.handshakes.due().is_none_or(|due| due > begin) {
             return;
         }
-        while let Some(id) = self.handshakes.waiting.pop() {
+        let handshakes = &mut self.handshakes;
+        if let Some(id) = handshakes.half.pop().or_else(|| handshakes.begun.pop()) {
             self.shake(id);
-            if begin.elapsed() >= TURN {
-                break;
-            }
         }
         self.handshakes.next_turn = Instant::now() + begin.elapsed();
     }
@@ -147,7 +150,11 @@ impl Front {
         client.is_in_line = false;
         let read = std::mem::take(&mut client.input);
         let (is_resumed, name) = match client.wire.stream.shake(&tls.server, &read) {
-            Ok(Shaken::Waiting) => return self.watch(id),
+            Ok(Shaken::Begun) => return self.watch(id),
+            Ok(Shaken::Answered) => {
+                client.is_half_shaken = true;
+                return self.watch(id);
+            }
             Ok(Shaken::Done { is_resumed, name }) => (is_resumed, name),
             Err(error) => {
                 debug!(target: "pdud.listener", "{}: no TLS: {error}", client.peer.origin);
