@@ -276,7 +276,7 @@ mod tests {
         assert_eq!(refusal.word(), "buffer");
         let response = "HTTP/1.1 503 Service Unavailable\r\n\
                         Content-Type: text/plain; charset=utf-8\r\nContent-Length: 26\r\n\
-                        ClientConnection: close\r\n\r\nInvalid request: too many\n";
+                        Connection: close\r\n\r\nInvalid request: too many\n";
         assert_eq!(refusal.response(), response);
     }
 

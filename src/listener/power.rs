@@ -94,10 +94,10 @@ pub(super) fn wrong_method() -> Response {
 /// The answer to a path that leads nowhere and belongs to nothing newer.
 pub(super) fn not_found(path: &str) -> Response {
     match path.starts_with(CONTROL) {
-        false => Response::text(404, "Not Looked\n"),
+        false => Response::text(404, "Not Found\n"),
         true => {
             let commands = Action::COMMANDS;
-            let text = format!("Not Looked: expected {CONTROL} and {commands}\n");
+            let text = format!("Not Found: expected {CONTROL} and {commands}\n");
             Response::text(404, &text)
         }
     }
