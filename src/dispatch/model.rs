@@ -270,6 +270,9 @@ enum Mood {
     Locked(usize),
 }
 
+/// How a call of the driver ended.
+type CallEnd = Result<Gained, Trouble>;
+
 /// A call under way.
 type Flight = (Instant, Option<usize>, usize, Call, Result<Gained, Trouble>);
 
@@ -286,7 +289,7 @@ struct Pdu {
     mood: Mood,
     sockets: [Socket; OUTLETS],
     /// The last call at each outlet: when it began (in steps), and how it ended.
-    last: [Option<(u64, Call, Option<Result<Gained, Trouble>>)>; OUTLETS],
+    last: [Option<(u64, Call, Option<CallEnd>)>; OUTLETS],
     patience: Patience,
     /// The last call was an on that was owed, and failed.
     owed_failed: bool,
@@ -1223,27 +1226,24 @@ fn play(seed: u64, bug: Option<Bug>, crash_at: Option<u64>) -> (Figures, u64) {
         let end = world.now + Duration::from_millis(pass);
         world.run_until(end);
     }
-    match world.dice.roll(4) {
-        0 => {
-            world.stop(Stop::Soon);
-            if world.dice.one_in(2) {
-                let pass = world.dice.millis(12_000);
-                let end = world.now + pass;
-                world.run_until(end);
-                world.ask();
-                world.stop(Stop::Now);
-            }
-            let end = world.now + Duration::from_secs(600);
+    if world.dice.one_in(4) {
+        world.stop(Stop::Soon);
+        if world.dice.one_in(2) {
+            let pass = world.dice.millis(12_000);
+            let end = world.now + pass;
             world.run_until(end);
-            let is_over = world.pdus.iter().all(|pdu| pdu.finished);
-            assert!(
-                is_over || crash_at.is_some(),
-                "not stopped after ten minutes"
-            );
-            world.settle();
-            world.crash();
+            world.ask();
+            world.stop(Stop::Now);
         }
-        _ => {}
+        let end = world.now + Duration::from_secs(600);
+        world.run_until(end);
+        let is_over = world.pdus.iter().all(|pdu| pdu.finished);
+        assert!(
+            is_over || crash_at.is_some(),
+            "not stopped after ten minutes"
+        );
+        world.settle();
+        world.crash();
     }
     world.settle();
     world.all_on();

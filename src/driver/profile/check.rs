@@ -556,8 +556,9 @@ impl Checker {
                 _ => format!("{path}.take.{at}"),
             };
             let before = takes.len();
-            let texts: [(&str, &Option<String>, Place, fn(Template) -> Take); 5] = [
-                ("regex", &take.regex, Place::Pattern, Take::Regex),
+            let regex: fn(Template) -> Take = Take::Regex;
+            let texts = [
+                ("regex", &take.regex, Place::Pattern, regex),
                 ("all", &take.all, Place::Pattern, Take::All),
                 ("json", &take.json, Place::Plain, Take::Json),
                 ("xml", &take.xml, Place::Plain, Take::Xml),

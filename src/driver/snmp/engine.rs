@@ -90,7 +90,7 @@ impl<A: AnyAgent> Profiled<A> {
         let mut missing = "the profile names none";
         for oid in oids {
             match self.read(oid, deadline)? {
-                Ok(value) => return Ok((value, oid.clone())),
+                Ok(value) => return Ok((value, *oid)),
                 Err(what) => missing = what,
             }
         }
