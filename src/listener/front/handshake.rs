@@ -4,17 +4,19 @@
 //! A handshake costs a signature and a key exchange, which are a few hundred microseconds, and the
 //! client need not even be honest to make us do that. So handshakes wait in a line of their own. One
 //! is carried on at a time, and then others get as much time as that took. Clients that have
-//! answered us go first, since the costly part is over; then the newest: in a flood the old ones
-//! have mostly been given up.
+//! answered us go first, since the costly part is over. Then come those of the address with the
+//! fewest, and of these the newest: in a flood the clients of old ones have mostly given up.
 
 use super::Front;
 use super::connection::{ClientConnection, ClientPhase};
-use crate::access::{Buckets, Origin};
+use crate::access::{Buckets, Origin, counted_as};
 use crate::config::{Plain, Protocols, Tls};
 use crate::listener::stream::Shaken;
 use log::debug;
 use rustix::event::epoll::EventFlags;
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 /// What TLS begins with: a record of a handshake. No method and no PDU's name does.
@@ -31,8 +33,8 @@ const ADDRESSES: usize = 4096;
 
 /// The handshakes under way.
 pub(super) struct Handshakes {
-    /// All of them; a higher id is younger.
-    all: BTreeSet<u64>,
+    /// All of them, with the address that counts; a higher id is younger.
+    all: BTreeMap<u64, IpAddr>,
     /// Those whose client goes on after our answer.
     half: Vec<u64>,
     /// Those whose client begins.
@@ -46,7 +48,7 @@ impl Handshakes {
     pub(super) fn new() -> Self {
         let (burst, per_second) = PER_ADDRESS;
         Self {
-            all: BTreeSet::new(),
+            all: BTreeMap::new(),
             half: Vec::new(),
             begun: Vec::new(),
             next_turn: Instant::now(),
@@ -57,6 +59,41 @@ impl Handshakes {
     /// When the next turn is due, if anything waits for one.
     pub(super) fn due(&self) -> Option<Instant> {
         Some(self.next_turn).filter(|_| !self.half.is_empty() || !self.begun.is_empty())
+    }
+
+    /// How many each address has under way.
+    fn shares(&self) -> HashMap<IpAddr, usize> {
+        let mut shares = HashMap::new();
+        for ip in self.all.values() {
+            *shares.entry(*ip).or_default() += 1;
+        }
+        shares
+    }
+
+    /// The oldest of the address that has the most.
+    fn last_in_line(&self) -> Option<u64> {
+        let shares = self.shares();
+        let share = |ip: &IpAddr| shares.get(ip).copied();
+        let mut all = self.all.iter().rev();
+        let first = all.next()?;
+        let last = all.fold(first, |last, one| match share(one.1) >= share(last.1) {
+            true => one,
+            false => last,
+        });
+        Some(*last.0)
+    }
+
+    /// The one to carry on.
+    fn first_in_line(&mut self) -> Option<u64> {
+        if let Some(id) = self.half.pop() {
+            return Some(id);
+        }
+        let (all, shares) = (&self.all, self.shares());
+        self.begun.retain(|id| all.contains_key(id));
+        let share = |id: &u64| all.get(id).and_then(|ip| shares.get(ip)).copied();
+        let line = self.begun.iter().enumerate();
+        let (at, _) = line.min_by_key(|(at, id)| (share(id), Reverse(*at)))?;
+        Some(self.begun.remove(at))
     }
 
     /// It is over, or its client has left.
@@ -96,15 +133,19 @@ impl Front {
             self.dispatcher.metrics().refused("handshakes-per-client");
             return self.close(id);
         }
+        let address = match client.peer.origin {
+            Origin::Ip(ip) => counted_as(ip),
+            Origin::Unix => Ipv4Addr::UNSPECIFIED.into(),
+        };
         client.phase = ClientPhase::Handshake;
         client.set_due(&mut self.timers, Some(now + PATIENCE));
         if self.handshakes.all.len() >= MOST
-            && let Some(oldest) = self.handshakes.all.first().copied()
+            && let Some(last) = self.handshakes.last_in_line()
         {
             self.dispatcher.metrics().refused("handshakes");
-            self.close(oldest);
+            self.close(last);
         }
-        self.handshakes.all.insert(id);
+        self.handshakes.all.insert(id, address);
         self.handshake_waits(id);
     }
 
@@ -135,8 +176,7 @@ impl Front {
         if self.handshakes.due().is_none_or(|due| due > begin) {
             return;
         }
-        let handshakes = &mut self.handshakes;
-        if let Some(id) = handshakes.half.pop().or_else(|| handshakes.begun.pop()) {
+        if let Some(id) = self.handshakes.first_in_line() {
             self.shake(id);
         }
         self.handshakes.next_turn = Instant::now() + begin.elapsed();
