@@ -813,6 +813,8 @@ const SHOWN_ELSEWHERE: &[&str] = &[
     "the success of a switch",
     "an SNMP agent that is slow or silent",
     "requests of browsers",
+    // tls.rs
+    "TLS",
     // What is not there cannot be shown
     "who may reach the daemon when the config does not say",
     "Python entry points as drivers",
