@@ -363,9 +363,7 @@ fn for_maker(maker: &str) -> String {
         let mut known = models.split(|c: char| !c.is_alphanumeric());
         known.any(|known| words.contains(&known))
     };
-    let shipped = registry::shipped().filter_map(Result::ok);
-    let proposed: Vec<&str> = registry::specs()
-        .chain(shipped)
+    let proposed: Vec<&str> = registry::all()
         .filter(speaks_of)
         .filter_map(|spec| spec.names.first())
         .take(MOST_PROPOSED)

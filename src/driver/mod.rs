@@ -28,6 +28,7 @@ pub mod simulated;
 pub mod snmp;
 pub mod ssh;
 mod states;
+mod stream;
 pub mod tcp;
 pub mod telnet;
 pub mod usb;
@@ -381,6 +382,13 @@ pub struct DriverSpec {
 }
 
 impl DriverSpec {
+    /// Do its names or models have this text in them, in any letter case?
+    pub fn speaks_of(&self, text: &str) -> bool {
+        let text = text.to_lowercase();
+        let has = |own: &str| own.to_lowercase().contains(&text);
+        has(self.models) || self.names.iter().any(|name| has(name))
+    }
+
     /// A driver for a PDU with these settings, and the PDU's outlets.
     pub fn make(&self, settings: &Settings) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
         let built = self.build.build(settings)?;

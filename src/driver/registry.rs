@@ -8,7 +8,7 @@ use super::profile::shelf::{self, Source};
 use super::profile::{FaultAt, How, Profile};
 use super::{
     Build, Built, DEVICE_TIMEOUT, DriverSpec, Key, SHOWS_WITHIN, command, http, serial, simulated,
-    snmp, ssh, tcp, telnet, usb,
+    snmp, ssh, stream, tcp, telnet, usb,
 };
 use crate::settings::{Absent, Position, Settings, SettingsError};
 use std::borrow::Cow;
@@ -58,6 +58,11 @@ pub fn is_secret(key: &str) -> bool {
 /// Every shipped profile's spec, or the faults of a profile that should not have been shipped.
 pub fn shipped() -> impl Iterator<Item = Result<&'static DriverSpec, Faults>> {
     shelf::shipped().map(spec_of)
+}
+
+/// Every row: the tables', and those of the shipped profiles, of which a test holds that each is right.
+pub fn all() -> impl Iterator<Item = &'static DriverSpec> {
+    specs().chain(shipped().filter_map(Result::ok))
 }
 
 /// Every name that is known without looking into folders.
@@ -148,6 +153,9 @@ impl Build for Profiled {
     fn keys(&self) -> Vec<Key> {
         let mut keys = match &self.profile.how {
             How::Snmp(_) => snmp::engine::keys(),
+            How::Http(web) => http::engine::keys(web),
+            How::Line(talk) => stream::keys(&talk.site),
+            How::Bytes(raw) => stream::keys(&raw.site),
         };
         for rule in &self.profile.keys {
             let row = rule.row();
@@ -173,6 +181,9 @@ impl Build for Profiled {
         let settings = &self.profile.with_defaults(settings);
         match &self.profile.how {
             How::Snmp(_) => snmp::engine::build(&self.profile, settings),
+            How::Http(_) => http::engine::build(&self.profile, settings),
+            How::Line(_) => stream::line::build(&self.profile, settings),
+            How::Bytes(_) => stream::bytes::build(&self.profile, settings),
         }
     }
 
@@ -181,6 +192,9 @@ impl Build for Profiled {
         let failed = tests.filter_map(|test| {
             let proved = match &self.profile.how {
                 How::Snmp(_) => snmp::engine::prove(&self.profile, test),
+                How::Http(_) => http::engine::prove(&self.profile, test),
+                How::Line(_) => stream::line::prove(&self.profile, test),
+                How::Bytes(_) => stream::bytes::prove(&self.profile, test),
             };
             let why = proved.err()?;
             Some(format!("{}: {}: {why}", self.file, test.path))

@@ -142,6 +142,25 @@ pub struct Telnet {
 }
 
 impl Telnet {
+    /// Is the peer, after a while of idleness, still there? What came meanwhile is forgotten.
+    pub fn is_alive(&mut self, deadline: Deadline) -> bool {
+        let mut buffer = [0; 4096];
+        // No PDU has this much to say to nobody.
+        for _ in 0..64 {
+            match self.connection.receive_now(&mut buffer) {
+                Ok(None) => return true,
+                Ok(Some(more)) if more > 0 => {
+                    let bytes = buffer.get(..more).unwrap_or_default();
+                    if self.decode(bytes, &mut Vec::new(), deadline).is_err() {
+                        return false;
+                    }
+                }
+                Ok(Some(_)) | Err(_) => return false,
+            }
+        }
+        false
+    }
+
     /// Decodes `bytes` into `text` and answers negotiation.
     fn decode(
         &mut self,
@@ -199,25 +218,7 @@ impl Terminal {
     /// Is the session, after a while of idleness, still there? What came meanwhile is forgotten.
     pub fn is_alive(&mut self, deadline: Deadline) -> bool {
         self.screen.clear();
-        let mut buffer = [0; 4096];
-        // No PDU has this much to say to nobody.
-        for _ in 0..64 {
-            match self.stream.connection.receive_now(&mut buffer) {
-                Ok(None) => return true,
-                Ok(Some(more)) if more > 0 => {
-                    let bytes = buffer.get(..more).unwrap_or_default();
-                    if self
-                        .stream
-                        .decode(bytes, &mut Vec::new(), deadline)
-                        .is_err()
-                    {
-                        return false;
-                    }
-                }
-                Ok(Some(_)) | Err(_) => return false,
-            }
-        }
-        false
+        self.stream.is_alive(deadline)
     }
 }
 

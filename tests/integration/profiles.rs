@@ -202,6 +202,17 @@ fn with_other_byte(text: &str, at: usize) -> Option<String> {
     ))
 }
 
+#[test]
+fn the_profile_in_the_guide_is_right() {
+    let guide = include_str!("../../share/doc/profiles.md");
+    let blocks = guide.split("```toml\n").skip(1);
+    let blocks = blocks.filter_map(|block| Some(block.split_once("```")?.0));
+    let whole: Vec<&str> = blocks.filter(|block| block.starts_with("id = ")).collect();
+    assert_eq!(whole.len(), 1, "the guide has one whole profile");
+    let profile = toml::from_str(whole[0]).expect("TOML");
+    assert_eq!(faults(&profile), Vec::<String>::new());
+}
+
 /// A profile of an agent whose objects are told apart by their last arc: 1 is on, 2 is off.
 const OWN: &str = r#"id = "own"
 vendor = "Nobody"
@@ -335,5 +346,130 @@ fn check_runs_the_tests_of_the_profiles_that_are_named() {
         let told = stderr(&checked);
         assert_eq!(checked.status.success(), expected.is_empty(), "{told}");
         assert!(told.contains(expected), "{told}");
+    }
+}
+
+/// A NETIO with KSHELL as a dialogue.
+const KSHELL: &str = r#"id = "own"
+vendor = "Netio"
+models = "KSHELL"
+transport = "line"
+[evidence]
+maturity = "unverified"
+sources = ["this test"]
+[keys.password]
+secret = true
+help = "the password"
+[line]
+over = ["telnet", "tcp"]
+prompt = '(?m)^[0-9]{3} .*$\n'
+[outlets]
+range = "1-4"
+[errors]
+'(?m)^50[02].*\n' = "refused"
+[login]
+steps = [
+  { expect = '100 .*\n' },
+  { send = "login admin {password}", expect = '250 .*\n', else = { '501 .*\n' = "login" } },
+]
+[logout]
+steps = [{ send = "quit", expect = "prompt" }]
+[on]
+steps = [{ send = "port {outlet} 1", expect = '250 .*\n' }]
+[off]
+steps = [{ send = "port {outlet} 0", expect = '250 .*\n' }]
+[state]
+steps = [{ send = "port {outlet}", expect = '250 .*\n' }]
+take = { regex = '250 ([01])' }
+map = { 0 = "off", 1 = "on" }
+"#;
+
+/// A Shelly of the second generation.
+const SHELLY: &str = r#"id = "own"
+vendor = "Shelly"
+models = "second generation"
+transport = "http"
+[evidence]
+maturity = "unverified"
+sources = ["this test"]
+[outlets]
+range = "0-3"
+[on]
+request = { post = "/rpc", json = '{"id":1,"method":"Switch.Set","params":{"id":{outlet},"on":true}}' }
+[off]
+request = { post = "/rpc", json = '{"id":1,"method":"Switch.Set","params":{"id":{outlet},"on":false}}' }
+[state]
+request = { post = "/rpc", json = '{"id":1,"method":"Switch.GetStatus","params":{"id":{outlet}}}' }
+take = { json = "/result/output" }
+map = { true = "on", false = "off" }
+"#;
+
+/// A Devantech ETH008 in bytes.
+const ETH: &str = r#"id = "own"
+vendor = "Devantech"
+models = "ETH008"
+transport = "bytes"
+[evidence]
+maturity = "unverified"
+sources = ["this test"]
+[keys.password]
+secret = true
+help = "the password"
+[bytes]
+over = ["tcp"]
+port = 17494
+[outlets]
+range = "1-8"
+vars = { bit = "1 << (outlet - 1)" }
+[login]
+write = '79 "{password}"'
+read = { bytes = 1, is = "01" }
+[on]
+write = "20 {outlet:02x} 00"
+read = { bytes = 1, is = "00" }
+[off]
+write = "21 {outlet:02x} 00"
+read = { bytes = 1, is = "00" }
+[state]
+write = "24"
+read = { bytes = 1 }
+take = { byte = "0" }
+test = "bit"
+map = { 0 = "off", 1 = "on" }
+"#;
+
+#[test]
+fn every_engine_switches_a_pdu_on_a_real_connection() {
+    use crate::sim::pdus::{Dialect, Eth, Kshell, Web};
+    let local = Ipv4Addr::LOCALHOST;
+    let benches = [
+        (KSHELL, Bench::tcp(local, Kshell::default())),
+        (SHELLY, Bench::tcp(local, Web::new(Dialect::Shelly))),
+        (ETH, Bench::tcp(local, Eth::default())),
+    ];
+    for (text, bench) in benches {
+        let lab = lab_with(text);
+        let pdu = |password: &str| json!({"driver": "own", "ip": bench.address(), "password": password, "retries": 1});
+        let daemon = lab.start_with(
+            json!({"p": pdu("secret"), "q": pdu("wrong")}),
+            more(&lab),
+            &[],
+        );
+        let is_on = || bench.pdu.lock().expect("lock").is_on("3");
+        for (to, expected) in [("on", Some(true)), ("off", Some(false)), ("on", Some(true))] {
+            let (status, body) = daemon.get(&format!("{to}?hostname=p&port=3"));
+            assert_eq!((status, is_on()), (200, expected), "{text}: {body}");
+            let (status, body) = daemon.get("get-status?hostname=p&port=3");
+            assert!(status == 200 && body.contains(to), "{text}: {body}");
+        }
+        if text.contains("[login]") {
+            let (status, body) = daemon.get("off?hostname=q&port=3");
+            assert_eq!((status, is_on()), (503, Some(true)), "{body}");
+            assert!(
+                !daemon.printed().contains("wrong"),
+                "the password is not told"
+            );
+        }
+        daemon.stop();
     }
 }

@@ -13,6 +13,7 @@
 //! * The state read back, and the requests for states, are additions.
 
 mod anel;
+pub(super) mod engine;
 mod esphome;
 mod home_assistant;
 mod intellinet;
@@ -196,33 +197,38 @@ fn ask_and<T>(
     timed: impl Timed,
     read: impl FnOnce(Answer) -> Result<T, DriverError>,
 ) -> Result<T, DriverError> {
-    timed.judge(|| read(judged(client.ask(request, timed)?)?))
+    timed.judge(|| read(judged(client.ask(request, timed)?, &[])?))
 }
 
-/// Tells the answers that mean failure apart by their status.
-fn judged(answer: Answer) -> Result<Answer, DriverError> {
-    let said = || {
-        let before = answer.redirected.as_deref().unwrap_or_default();
-        match &answer.unfollowed {
-            Some(why) => format!("{before}HTTP {}, a redirect {why}", answer.status),
-            None => format!("{before}HTTP {}: {}", answer.status, answer.words()),
-        }
+/// Tells the answers that mean failure apart by their status; those of `also` are as good as 200.
+fn judged(answer: Answer, also: &[u16]) -> Result<Answer, DriverError> {
+    if (200..300).contains(&answer.status) || also.contains(&answer.status) {
+        return Ok(answer);
+    }
+    let before = answer.redirected.as_deref().unwrap_or_default();
+    let said = match &answer.unfollowed {
+        Some(why) => format!("{before}HTTP {}, a redirect {why}", answer.status),
+        None => format!("{before}HTTP {}: {}", answer.status, answer.words()),
     };
-    Err(match answer.status {
-        200..=299 => return Ok(answer),
-        401 | 403 => DriverError::LoginRefused(said()),
+    Err(failure(answer.status, said))
+}
+
+/// What a status says that is not the one asked for.
+fn failure(status: u16, said: String) -> DriverError {
+    match status {
+        401 | 403 => DriverError::LoginRefused(said),
         // Too many at once; the PDU has not looked at the request.
         408 | 429 | 503 => {
-            DriverError::Transport(TransportError::new(TransportErrorKind::Busy, said()))
+            DriverError::Transport(TransportError::new(TransportErrorKind::Busy, said))
         }
         // It may have switched, and then sent the browser to another page; or something broke
         // while it worked on the request.
-        300..=399 | 500..=599 => DriverError::Unexpected {
+        200..=399 | 500..=599 => DriverError::Unexpected {
             expected: "HTTP 200".into(),
-            got: said(),
+            got: said,
         },
-        _ => DriverError::Refused(said()),
-    })
+        _ => DriverError::Refused(said),
+    }
 }
 
 /// An answer that is not what the protocol says.

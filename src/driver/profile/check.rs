@@ -4,10 +4,14 @@
 use super::answer::{self, Judge, OTHER, Take};
 use super::holes::{Filling, Fillings, Place, Template};
 use super::ids::{self, Ids};
+use super::octets::Octets;
 use super::script::{Act, Script, Walk};
 use super::sums::Sum;
 use super::written::{self, Do, File, Meaning, Scalar, Transport};
-use super::{Does, How, KeyRule, Meter, Profile, Scope, Snmp, Test, Write};
+use super::{
+    Asking, Does, How, KeyRule, Meter, Over, Profile, Raw, Scope, Site, Snmp, Step, Swap, Talk,
+    Test, Until, Verb, Web, Write,
+};
 use crate::request::hint::did_you_mean;
 use crate::request::{Outlet, Proof, Switch};
 use crate::settings::Position;
@@ -55,7 +59,16 @@ fn of_transport(transport: Transport) -> &'static [&'static str] {
             "auth_protocol",
             "priv_protocol",
         ],
-        Transport::Http | Transport::Line | Transport::Bytes => &["ip", "hostname", "port"],
+        Transport::Http => &[
+            "ip",
+            "hostname",
+            "port",
+            "protocol",
+            "insecure",
+            "ca_file",
+            "basic_login",
+        ],
+        Transport::Line | Transport::Bytes => &["ip", "hostname", "port", "device", "baud", "over"],
     }
 }
 
@@ -226,11 +239,11 @@ impl Checker {
         let proofs = self.proofs(written);
         let how = match written.transport {
             Transport::Snmp => How::Snmp(self.snmp(written)?),
-            Transport::Http | Transport::Line | Transport::Bytes => {
-                self.fault("transport", "this program has no engine for it yet");
-                return None;
-            }
+            Transport::Http => How::Http(self.web(written)),
+            Transport::Line => How::Line(self.talk(written)),
+            Transport::Bytes => How::Bytes(self.raw(written)),
         };
+        let tells_all = written.state.is_some() && !self.asks_of_outlet();
         let meters = self.meters(written);
         let tests = self.tests(written, &ids);
         Some(Profile {
@@ -249,6 +262,7 @@ impl Checker {
             lists: written.outlets.lists.clone(),
             proofs,
             judge,
+            tells_all,
             how,
             meters,
             timeout: written.limits.timeout,
@@ -450,6 +464,16 @@ impl Checker {
         }
     }
 
+    /// Has what is sent to read the state a hole of the outlet?
+    fn asks_of_outlet(&self) -> bool {
+        let texts = self
+            .texts
+            .iter()
+            .filter(|(path, ..)| path.starts_with("state.") && !path.starts_with("state.take"));
+        let mut names = texts.flat_map(|(.., text, _)| text.names());
+        names.any(|name| self.of_outlet.contains(name))
+    }
+
     fn proofs(&mut self, written: &File) -> &'static [Proof] {
         match (&written.state, written.proof) {
             (Some(_), None) => &[Proof::State, Proof::Reply],
@@ -475,6 +499,11 @@ impl Checker {
     fn text(&mut self, path: &str, text: &str, place: Place, of: Of) -> Option<Template> {
         let template = Template::parse(text, place);
         let template = self.told(path, template)?;
+        self.known(path, template, place, of)
+    }
+
+    /// A text of whose holes each is defined.
+    fn known(&mut self, path: &str, template: Template, place: Place, of: Of) -> Option<Template> {
         for name in template.names() {
             let is_of_outlet = match of {
                 Of::Outlet => self.of_outlet.contains(name),
@@ -705,6 +734,309 @@ impl Checker {
             self.fault(format!("{path}.set"), "expected at least one");
         }
         writes
+    }
+
+    fn web(&mut self, written: &File) -> Web {
+        let of_auth: &[&str] = match written.http.auth {
+            written::Auth::None => &[],
+            written::Auth::Basic | written::Auth::Digest | written::Auth::Asked => {
+                &["username", "password"]
+            }
+            written::Auth::Bearer => &["api_key"],
+        };
+        for key in of_auth {
+            if !self.of_keys.contains(*key) {
+                self.fault("http.auth", format!("it needs [keys.{key}]"));
+            }
+        }
+        let mut errors = Vec::new();
+        for (pattern, failure) in &written.errors {
+            if self.told("errors", answer::compile(pattern)).is_some() {
+                errors.push((pattern.clone(), *failure));
+            }
+        }
+        let login = written.login.as_ref().map(|login| {
+            if login.take.is_none() {
+                self.fault("login", "expected take: where the token is in the answer");
+            }
+            let requests = self.askings("login", login, Of::Pdu);
+            (requests, self.judge("login", login, Of::Pdu))
+        });
+        if login.is_some() && !self.of_keys.insert("token".to_owned()) {
+            self.fault("keys.token", "what the login gives has this name");
+        }
+        let mut of = |path: &str, action: Option<&written::Action>, of| {
+            action
+                .map(|action| self.askings(path, action, of))
+                .unwrap_or_default()
+        };
+        Web {
+            auth: written.http.auth,
+            port: written.http.port,
+            login,
+            logout: of("logout", written.logout.as_ref(), Of::Pdu),
+            on: of("on", Some(&written.on), Of::Outlet),
+            off: of("off", Some(&written.off), Of::Outlet),
+            state: of("state", written.state.as_ref(), Of::Outlet),
+            errors,
+        }
+    }
+
+    fn askings(&mut self, path: &str, action: &written::Action, of: Of) -> Vec<Asking> {
+        let requests = match (&action.request, action.requests.as_slice()) {
+            (Some(one), []) => vec![(format!("{path}.request"), one)],
+            (None, several @ [_, ..]) => {
+                let numbered = several.iter().enumerate();
+                numbered
+                    .map(|(at, one)| (format!("{path}.requests.{at}"), one))
+                    .collect()
+            }
+            _ => {
+                self.fault(path, "expected request, or requests");
+                Vec::new()
+            }
+        };
+        if requests.len() > 32 {
+            self.fault(path, "expected at most 32 requests");
+        }
+        let askings = requests
+            .into_iter()
+            .filter_map(|(path, one)| self.asking(&path, one, of));
+        askings.collect()
+    }
+
+    fn asking(&mut self, path: &str, request: &written::Request, of: Of) -> Option<Asking> {
+        let targets = [
+            (Verb::Get, "get", &request.get),
+            (Verb::Post, "post", &request.post),
+            (Verb::Patch, "patch", &request.patch),
+        ];
+        let mut targets = targets
+            .iter()
+            .filter_map(|(verb, key, target)| Some((verb, key, target.as_ref()?)));
+        let (Some((verb, key, target)), None) = (targets.next(), targets.next()) else {
+            self.fault(path, "expected one of get, post and patch: the path");
+            return None;
+        };
+        if !target.starts_with('/') || target.starts_with("//") || target.contains([' ', '#']) {
+            self.fault(
+                format!("{path}.{key}"),
+                "expected a path that begins with one slash, without blanks",
+            );
+        }
+        let target = self.text(&format!("{path}.{key}"), target, Place::Target, of);
+        let bodies = [
+            (
+                "form",
+                "application/x-www-form-urlencoded",
+                &request.form,
+                Place::Target,
+            ),
+            ("json", "application/json", &request.json, Place::Json),
+            ("body", "text/plain", &request.body, Place::Plain),
+        ];
+        let mut body = None;
+        for (key, kind, text, place) in bodies {
+            let Some(text) = text else { continue };
+            if *verb == Verb::Get || body.is_some() {
+                self.fault(
+                    format!("{path}.{key}"),
+                    "expected one body, and none with get",
+                );
+            }
+            let text = self.text(&format!("{path}.{key}"), text, place, of);
+            body = text.map(|text| (kind, text));
+        }
+        if let Some(status) = request
+            .status
+            .iter()
+            .find(|status| !(200..=599).contains(*status))
+        {
+            self.fault(
+                format!("{path}.status"),
+                format!("expected 200 to 599, got {status}"),
+            );
+        }
+        let expect = match &request.expect {
+            None => None,
+            Some(pattern) => self.text(&format!("{path}.expect"), pattern, Place::Pattern, of),
+        };
+        Some(Asking {
+            verb: *verb,
+            target: target?,
+            body,
+            status: request.status.clone(),
+            expect,
+        })
+    }
+
+    fn talk(&mut self, written: &File) -> Talk {
+        let line = &written.line;
+        let over = match line.over.is_empty() {
+            true => vec![Over::Telnet],
+            false => line.over.clone(),
+        };
+        let mut failures = Vec::new();
+        for (pattern, failure) in &written.errors {
+            if self.told("errors", answer::compile(pattern)).is_some() {
+                failures.push((pattern.clone(), *failure));
+            }
+        }
+        let eol = line.eol.clone().unwrap_or_else(|| "\r\n".to_owned());
+        if eol.len() > 4 {
+            self.fault("line.eol", "expected at most 4 characters");
+        }
+        let mut of = |path: &str, action: Option<&written::Action>, of| {
+            let steps = action.and_then(|action| action.steps.as_ref());
+            let steps = steps.map(Vec::as_slice).unwrap_or_default();
+            if steps.len() > 32 {
+                self.fault(path, "expected at most 32 steps");
+            }
+            let numbered = steps.iter().enumerate();
+            let read = numbered.map(|(at, step)| {
+                let path = format!("{path}.steps.{at}");
+                self.step(&path, step, of, line.prompt.as_deref(), &failures)
+            });
+            read.collect()
+        };
+        Talk {
+            login: of("login", written.login.as_ref(), Of::Pdu),
+            logout: of("logout", written.logout.as_ref(), Of::Pdu),
+            on: of("on", Some(&written.on), Of::Outlet),
+            off: of("off", Some(&written.off), Of::Outlet),
+            state: of("state", written.state.as_ref(), Of::Outlet),
+            site: Site {
+                port: line.port.unwrap_or(23),
+                baud: line.baud.unwrap_or(9600),
+                over,
+            },
+            eol,
+        }
+    }
+
+    fn step(
+        &mut self,
+        path: &str,
+        step: &written::Step,
+        of: Of,
+        prompt: Option<&str>,
+        failures: &[(String, written::Failure)],
+    ) -> Step {
+        let (typed, is_line) = match (&step.send, &step.key) {
+            (Some(line), None) => (Some(("send", line)), true),
+            (None, Some(key)) => (Some(("key", key)), false),
+            (None, None) => (None, false),
+            (Some(_), Some(_)) => {
+                self.fault(path, "expected send or key, not both");
+                (None, false)
+            }
+        };
+        if typed.is_none() && step.expect.is_none() {
+            self.fault(path, "expected send, key or expect");
+        }
+        let send = typed
+            .and_then(|(key, text)| self.text(&format!("{path}.{key}"), text, Place::Line, of));
+        let expect = match (step.expect.as_deref(), prompt) {
+            (None, _) => None,
+            (Some("prompt"), Some(prompt)) => self.text("line.prompt", prompt, Place::Pattern, of),
+            (Some("prompt"), None) => {
+                self.fault(format!("{path}.expect"), "expected [line] with a prompt");
+                None
+            }
+            (Some(pattern), _) => self.text(&format!("{path}.expect"), pattern, Place::Pattern, of),
+        };
+        let mut answers = Vec::new();
+        for (pattern, text) in &step.answer {
+            self.told(&format!("{path}.answer"), answer::compile(pattern));
+            let text = self.text(&format!("{path}.answer"), text, Place::Line, of);
+            answers.extend(text.map(|text| (pattern.clone(), text)));
+        }
+        let mut all = failures.to_vec();
+        for (pattern, failure) in &step.other {
+            self.told(&format!("{path}.else"), answer::compile(pattern));
+            all.push((pattern.clone(), *failure));
+        }
+        Step {
+            send,
+            is_line,
+            expect,
+            answers,
+            failures: all,
+        }
+    }
+
+    fn raw(&mut self, written: &File) -> Raw {
+        let bytes = &written.bytes;
+        if bytes.over.is_empty() || bytes.over.contains(&Over::Telnet) {
+            self.fault("bytes.over", "expected tcp, serial or both");
+        }
+        if bytes.over.contains(&Over::Tcp) && bytes.port.is_none() {
+            self.fault("bytes.port", "expected the port that the PDU listens on");
+        }
+        let mut of = |path: &str, action: Option<&written::Action>, of| {
+            let swap = action.and_then(|action| self.swap(path, action, of));
+            swap.into_iter().collect()
+        };
+        Raw {
+            login: of("login", written.login.as_ref(), Of::Pdu),
+            on: of("on", Some(&written.on), Of::Outlet),
+            off: of("off", Some(&written.off), Of::Outlet),
+            state: of("state", written.state.as_ref(), Of::Outlet),
+            site: Site {
+                over: bytes.over.clone(),
+                port: bytes.port.unwrap_or(0),
+                baud: bytes.baud.unwrap_or(9600),
+            },
+        }
+    }
+
+    fn swap(&mut self, path: &str, action: &written::Action, of: Of) -> Option<Swap> {
+        let Some(write) = &action.write else {
+            self.fault(path, "expected write: the bytes that are sent");
+            return None;
+        };
+        let write = self.octets(&format!("{path}.write"), write, of);
+        let read = action.read.as_ref();
+        let until = match read.map(|read| (read.bytes, &read.until)) {
+            None => None,
+            Some((Some(count), None)) if (1..=4096).contains(&count) => Some(Until::Count(count)),
+            Some((None, Some(pattern))) => {
+                let pattern = self.text(&format!("{path}.read.until"), pattern, Place::Pattern, of);
+                pattern.map(Until::Pattern)
+            }
+            Some(_) => {
+                self.fault(
+                    format!("{path}.read"),
+                    "expected bytes = 1 to 4096, or until = 'PATTERN'",
+                );
+                None
+            }
+        };
+        if path == "state" && read.is_none() {
+            self.fault(path, "expected read: how the answer ends");
+        }
+        let is = match read.and_then(|read| read.is.as_ref()) {
+            None => None,
+            Some(is) => Some(self.octets(&format!("{path}.read.is"), is, of)?),
+        };
+        Some(Swap {
+            write: write?,
+            until,
+            is,
+        })
+    }
+
+    fn octets(&mut self, path: &str, text: &str, of: Of) -> Option<Octets> {
+        let mut templates = Vec::new();
+        let octets = Octets::parse(text, |template, place| {
+            templates.push((template.clone(), place));
+            Ok(())
+        });
+        let octets = self.told(path, octets)?;
+        for (template, place) in templates {
+            self.known(path, template, place, of)?;
+        }
+        Some(octets)
     }
 
     fn detect(&mut self, written: &File) {
@@ -954,7 +1286,11 @@ fn fits(text: &str, place: Place) -> Result<(), String> {
             number.map_err(|_| format!("expected an INTEGER, got {text:?}"))
         }
         Place::Pattern => answer::compile(text).map(drop),
-        Place::Plain | Place::Target | Place::Line | Place::Json | Place::Hex => Ok(()),
+        Place::Hex => {
+            let bytes = super::script::hex(text).map(drop);
+            bytes.ok_or_else(|| format!("expected hexadecimal pairs, got {text:?}"))
+        }
+        Place::Plain | Place::Target | Place::Line | Place::Json => Ok(()),
     }
 }
 

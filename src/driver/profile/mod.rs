@@ -8,12 +8,11 @@
 //! Invariant: nothing here knows an engine, and a profile cannot name a program, a file or another
 //! host.
 
-#![allow(dead_code, reason = "the engines for HTTP, lines and bytes follow")]
-
 pub(crate) mod answer;
 mod check;
 pub(crate) mod holes;
 mod ids;
+pub(crate) mod octets;
 mod place;
 pub(crate) mod proof;
 pub(crate) mod script;
@@ -23,15 +22,16 @@ mod written;
 
 pub(crate) use check::FaultAt;
 pub(crate) use ids::none;
-pub(crate) use written::Maturity;
+pub(crate) use written::{Auth, Failure, Maturity, Over};
 
-use super::DriverError;
+use super::{DriverError, Outlets, States};
 use crate::request::{Outlet, Proof};
 use crate::settings::{Absent, Key, Settings, SettingsError};
 use answer::Judge;
 use holes::{Filling, Fillings, Template};
 use ids::Ids;
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use sums::{Lists, Sum};
 
@@ -55,6 +55,8 @@ pub(crate) struct Profile {
     /// What a switch is proved with, the strongest first.
     pub(crate) proofs: &'static [Proof],
     pub(crate) judge: Judge,
+    /// Is what reads the state the same for every outlet?
+    pub(crate) tells_all: bool,
     pub(crate) how: How,
     pub(crate) meters: Vec<Meter>,
     pub(crate) timeout: Option<u64>,
@@ -66,6 +68,9 @@ pub(crate) struct Profile {
 #[derive(Clone, Debug)]
 pub(crate) enum How {
     Snmp(Snmp),
+    Http(Web),
+    Line(Talk),
+    Bytes(Raw),
 }
 
 impl How {
@@ -73,6 +78,14 @@ impl How {
     pub(crate) fn transport(&self) -> &'static str {
         match self {
             Self::Snmp(_) => "snmp",
+            Self::Http(_) => "http",
+            Self::Line(Talk { site, .. }) | Self::Bytes(Raw { site, .. }) => {
+                match site.over.first() {
+                    Some(Over::Telnet) => "telnet",
+                    Some(Over::Serial) => "serial",
+                    Some(Over::Tcp) | None => "tcp",
+                }
+            }
         }
     }
 }
@@ -106,6 +119,112 @@ pub(crate) enum Write {
         field: Template,
         value: Template,
     },
+}
+
+/// The requests of a web server.
+#[derive(Clone, Debug)]
+pub(crate) struct Web {
+    pub(crate) auth: Auth,
+    pub(crate) port: Option<NonZeroU16>,
+    /// What logs in, and where the token is in its answer.
+    pub(crate) login: Option<(Vec<Asking>, Judge)>,
+    pub(crate) logout: Vec<Asking>,
+    pub(crate) on: Vec<Asking>,
+    pub(crate) off: Vec<Asking>,
+    pub(crate) state: Vec<Asking>,
+    /// Patterns that tell a failure under a status of success.
+    pub(crate) errors: Vec<(String, Failure)>,
+}
+
+/// One request of HTTP.
+#[derive(Clone, Debug)]
+pub(crate) struct Asking {
+    pub(crate) verb: Verb,
+    pub(crate) target: Template,
+    /// Its type and text.
+    pub(crate) body: Option<(&'static str, Template)>,
+    /// Statuses that are as good as 200.
+    pub(crate) status: Vec<u16>,
+    pub(crate) expect: Option<Template>,
+}
+
+/// The method of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Get,
+    Post,
+    Patch,
+}
+
+impl Verb {
+    /// As it is sent.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Patch => "PATCH",
+        }
+    }
+}
+
+/// How a stream is opened.
+#[derive(Clone, Debug)]
+pub(crate) struct Site {
+    /// What it can travel over, the usual first.
+    pub(crate) over: Vec<Over>,
+    pub(crate) port: u16,
+    pub(crate) baud: u32,
+}
+
+/// The dialogue with a console.
+#[derive(Clone, Debug)]
+pub(crate) struct Talk {
+    pub(crate) site: Site,
+    /// What ends a line that is typed.
+    pub(crate) eol: String,
+    pub(crate) login: Vec<Step>,
+    pub(crate) logout: Vec<Step>,
+    pub(crate) on: Vec<Step>,
+    pub(crate) off: Vec<Step>,
+    pub(crate) state: Vec<Step>,
+}
+
+/// One step of a dialogue.
+#[derive(Clone, Debug)]
+pub(crate) struct Step {
+    pub(crate) send: Option<Template>,
+    /// Is the end of a line typed behind it?
+    pub(crate) is_line: bool,
+    pub(crate) expect: Option<Template>,
+    /// What is typed when the PDU asks this.
+    pub(crate) answers: Vec<(String, Template)>,
+    pub(crate) failures: Vec<(String, Failure)>,
+}
+
+/// The bytes for a board.
+#[derive(Clone, Debug)]
+pub(crate) struct Raw {
+    pub(crate) site: Site,
+    pub(crate) login: Vec<Swap>,
+    pub(crate) on: Vec<Swap>,
+    pub(crate) off: Vec<Swap>,
+    pub(crate) state: Vec<Swap>,
+}
+
+/// What is written, and what comes back.
+#[derive(Clone, Debug)]
+pub(crate) struct Swap {
+    pub(crate) write: octets::Octets,
+    pub(crate) until: Option<Until>,
+    /// What the answer must be.
+    pub(crate) is: Option<octets::Octets>,
+}
+
+/// How an answer in bytes ends.
+#[derive(Clone, Debug)]
+pub(crate) enum Until {
+    Count(usize),
+    Pattern(Template),
 }
 
 /// A key of the config.
@@ -202,6 +321,33 @@ impl Bound {
         let of_outlet = of_outlet.ok_or_else(|| none(&self.profile.ids))?;
         let fillings = self.profile.with_vars(of_outlet, &self.keys);
         fillings.map_err(DriverError::Setup)
+    }
+
+    /// What an answer says of the outlet, and of the `others` if it is about all outlets.
+    pub(crate) fn states(
+        &self,
+        answer: &str,
+        outlet: &Outlet,
+        others: &Outlets,
+    ) -> Result<States, DriverError> {
+        let state = |outlet: &Outlet| {
+            let fillings = self.fillings(outlet)?;
+            self.profile.judge.state(answer, &fillings)
+        };
+        match self.profile.tells_all {
+            true => States::each(outlet, others, state),
+            false => state(outlet).map(States::only),
+        }
+    }
+
+    /// The values of the keys that are secret.
+    pub(crate) fn secrets(&self) -> Vec<String> {
+        let rules = self.profile.keys.iter().filter(|rule| rule.is_secret);
+        let values = rules.filter_map(|rule| self.keys.get(&rule.name));
+        values
+            .map(ToString::to_string)
+            .filter(|secret| !secret.is_empty())
+            .collect()
     }
 
     /// What fills the holes where no outlet is meant.

@@ -66,6 +66,18 @@ struct Played {
     wrong: Option<String>,
 }
 
+impl Played {
+    /// The answers up to the next line that must be sent.
+    fn said(&mut self) -> Vec<String> {
+        let mut answers = Vec::new();
+        while let [Line::Answer(line), ..] = self.lines.as_slice() {
+            answers.push(line.clone());
+            self.lines.next();
+        }
+        answers
+    }
+}
+
 impl Stage {
     /// The PDU of `script`; `plain` writes what is sent in the one form that it is compared in.
     pub(crate) fn new(script: &Script, plain: impl Fn(&str) -> String) -> Self {
@@ -78,6 +90,18 @@ impl Stage {
             lines: lines.into_iter(),
             wrong: None,
         })))
+    }
+
+    /// What the PDU says before it is asked.
+    pub(crate) fn greeting(&self) -> Vec<String> {
+        let mut played = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        played.said()
+    }
+
+    /// Has all of the dialogue been played?
+    pub(crate) fn is_over(&self) -> bool {
+        let played = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        played.lines.as_slice().is_empty()
     }
 
     /// The answers to what was `sent`; an error where the dialogue has something else.
@@ -94,12 +118,7 @@ impl Stage {
             return Err(played.wrong.get_or_insert(wrong).clone());
         }
         played.lines.next();
-        let mut answers = Vec::new();
-        while let [Line::Answer(line), ..] = played.lines.as_slice() {
-            answers.push(line.clone());
-            played.lines.next();
-        }
-        Ok(answers)
+        Ok(played.said())
     }
 
     /// What went wrong: something else was sent, or less than the dialogue has.

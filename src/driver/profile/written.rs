@@ -7,6 +7,7 @@ use serde::de::{self, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visi
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
+use std::num::NonZeroU16;
 
 /// Any key of a map, in the order of their names.
 pub(super) type Map<T> = BTreeMap<String, T>;
@@ -318,8 +319,6 @@ pub(super) struct Request {
     #[serde(default)]
     pub(super) post: Option<String>,
     #[serde(default)]
-    pub(super) put: Option<String>,
-    #[serde(default)]
     pub(super) patch: Option<String>,
     #[serde(default)]
     pub(super) form: Option<String>,
@@ -327,10 +326,6 @@ pub(super) struct Request {
     pub(super) json: Option<String>,
     #[serde(default)]
     pub(super) body: Option<String>,
-    #[serde(default, rename = "type")]
-    pub(super) content_type: Option<String>,
-    #[serde(default)]
-    pub(super) headers: Map<String>,
     #[serde(default)]
     pub(super) status: Vec<u16>,
     #[serde(default)]
@@ -454,15 +449,13 @@ pub(super) struct Http {
     #[serde(default)]
     pub(super) auth: Auth,
     #[serde(default)]
-    pub(super) port: Option<u16>,
-    #[serde(default)]
-    pub(super) tls: bool,
+    pub(super) port: Option<NonZeroU16>,
 }
 
 /// How a request proves who sends it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Auth {
+pub(crate) enum Auth {
     #[default]
     None,
     Basic,
@@ -509,6 +502,16 @@ pub(crate) enum Over {
     Serial,
 }
 
+impl fmt::Display for Over {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Telnet => "telnet",
+            Self::Tcp => "tcp",
+            Self::Serial => "serial",
+        })
+    }
+}
+
 /// Measurements of outlets, banks and the whole PDU.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -551,10 +554,6 @@ pub(super) struct Quantity {
     #[serde(default)]
     pub(super) get: Option<String>,
     #[serde(default)]
-    pub(super) request: Option<Request>,
-    #[serde(default)]
-    pub(super) steps: Option<Vec<Step>>,
-    #[serde(default)]
     pub(super) take: Option<OneOrMore<Take>>,
     #[serde(default)]
     pub(super) scale: Option<f64>,
@@ -573,10 +572,6 @@ pub(super) struct Detect {
     pub(super) except: Vec<String>,
     #[serde(default)]
     pub(super) has: Option<String>,
-    #[serde(default)]
-    pub(super) path: Option<String>,
-    #[serde(default)]
-    pub(super) expect: Option<String>,
 }
 
 /// What such a PDU can bear.

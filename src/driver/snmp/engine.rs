@@ -41,6 +41,8 @@ impl AnyAgent for Agent {
 struct Profiled<A> {
     agent: A,
     bound: Bound,
+    /// The PDU has shown the state of an outlet: one that it does not show is not there.
+    has_shown: bool,
 }
 
 /// The driver of a PDU with this profile.
@@ -58,15 +60,21 @@ fn built<A: AnyAgent + 'static>(
     let bound = Bound::read(profile, settings)?;
     let outlets = profile.ids.outlets(profile.has_all);
     Ok(Built {
-        driver: Box::new(Profiled { agent, bound }),
+        driver: Box::new(Profiled {
+            agent,
+            bound,
+            has_shown: false,
+        }),
         outlets,
     })
 }
 
 impl<A: AnyAgent> Profiled<A> {
     fn snmp(&self) -> Result<&Snmp, DriverError> {
-        let How::Snmp(snmp) = &self.bound.profile.how;
-        Ok(snmp)
+        match &self.bound.profile.how {
+            How::Snmp(snmp) => Ok(snmp),
+            _ => Err(DriverError::Setup("the profile is not for SNMP".to_owned())),
+        }
     }
 
     /// Reads one object; nothing where the PDU has none.
@@ -184,7 +192,9 @@ impl<A: AnyAgent> Driver for Profiled<A> {
     ) -> Result<Proof, DriverError> {
         let fillings = self.bound.fillings(outlet)?;
         let profile = Arc::clone(&self.bound.profile);
-        let How::Snmp(snmp) = &profile.how;
+        let How::Snmp(snmp) = &profile.how else {
+            return Err(DriverError::Setup("the profile is not for SNMP".to_owned()));
+        };
         let writes = match to {
             Switch::On => &snmp.on,
             Switch::Off => &snmp.off,
@@ -197,7 +207,14 @@ impl<A: AnyAgent> Driver for Profiled<A> {
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
         let fillings = self.bound.fillings(outlet)?;
-        let (value, oid) = self.shown(&fillings, deadline)?;
+        let (value, oid) = match self.shown(&fillings, deadline) {
+            Err(DriverError::CannotRead(why)) if self.has_shown => {
+                let expected = format!("an outlet that the PDU shows; of this one {why}");
+                return Err(DriverError::NoSuchOutlet { expected });
+            }
+            shown => shown?,
+        };
+        self.has_shown = true;
         Ok(match self.bound.profile.judge.state(&value, &fillings)? {
             State::Unknown(value) => State::Unknown(format!("{value} at {oid}")),
             known => known,
@@ -394,6 +411,7 @@ pub(crate) fn prove(profile: &Arc<Profile>, test: &Test) -> Result<(), String> {
             let mut pdu = Profiled {
                 agent: Walked(walk.clone()),
                 bound,
+                has_shown: false,
             };
             let mut wrong = Vec::new();
             let mut hold = |what: String, expected: String, got: Result<String, DriverError>| {

@@ -1,0 +1,345 @@
+//! The engine of HTTP profiles: requests as the profile says.
+
+use super::{BASIC_LOGIN, Way, WebPort};
+use crate::driver::profile::answer;
+use crate::driver::profile::holes::{Filling, Fillings, Template};
+use crate::driver::profile::script::Stage;
+use crate::driver::profile::{Asking, Auth, Bound, Does, How, Profile, Test, Verb, Web, proof};
+use crate::driver::{Built, Driver, DriverError, Host, Outlets, States};
+use crate::request::{Outlet, Proof, State, Switch};
+use crate::settings::{Key, Keys, Settings, SettingsError, keys};
+use crate::transport::http::{Basic, Client, Login, Method, Request};
+use crate::transport::{Attempt, Deadline, Timed, TransportError, TransportErrorKind, printable};
+use std::sync::Arc;
+
+keys! {
+    /// Where the server of a profile is.
+    struct Reach {
+        ..host: Host;
+        ..port: WebPort;
+        ..way: Way;
+    }
+}
+
+keys! {
+    struct Asked {
+        basic_login: Basic = "until-digest", BASIC_LOGIN;
+    }
+}
+
+/// The keys that every HTTP profile has.
+pub(crate) fn keys(web: &Web) -> Vec<Key> {
+    let mut keys = Reach::rows();
+    if web.auth == Auth::Asked {
+        keys.extend(Asked::rows());
+    }
+    keys
+}
+
+/// A request with its holes filled.
+#[derive(Debug)]
+struct Filled<'a> {
+    asking: &'a Asking,
+    target: String,
+    body: String,
+}
+
+/// Whoever answers requests: a server, or a test in its place.
+trait Server: Send {
+    /// The body of an answer whose status is one that the request wants.
+    fn ask<T: Timed>(&mut self, request: &Filled<'_>, timed: T) -> Result<String, DriverError>;
+    fn rest(&mut self, deadline: Deadline);
+}
+
+impl Server for Client {
+    fn ask<T: Timed>(&mut self, filled: &Filled<'_>, timed: T) -> Result<String, DriverError> {
+        let request = match (filled.asking.verb, &filled.asking.body) {
+            (Verb::Get, _) => Request::get(&filled.target),
+            (Verb::Post, None) => Request::post_empty(&filled.target),
+            (verb, body) => {
+                let method = match verb {
+                    Verb::Patch => Method::Patch,
+                    Verb::Get | Verb::Post => Method::Post,
+                };
+                let kind = body.as_ref().map_or("text/plain", |(kind, _)| *kind);
+                Request::with_body(method, &filled.target, kind, &filled.body)
+            }
+        };
+        let answer = super::judged(Client::ask(self, &request, timed)?, &filled.asking.status)?;
+        Ok(answer.text().into_owned())
+    }
+
+    fn rest(&mut self, deadline: Deadline) {
+        Client::rest(self, deadline);
+    }
+}
+
+/// A PDU as its profile says.
+struct Profiled<S> {
+    server: S,
+    bound: Bound,
+    /// What a login has given: it is a hole of the requests behind it.
+    token: Option<String>,
+}
+
+/// The driver of a PDU with this profile.
+pub(crate) fn build(profile: &Arc<Profile>, settings: &Settings) -> Result<Built, SettingsError> {
+    let bound = Bound::read(profile, settings)?;
+    let How::Http(web) = &profile.how else {
+        return Err(settings.error("driver", "the profile is not for HTTP"));
+    };
+    let text = |key: &str| {
+        bound
+            .keys()
+            .get(key)
+            .map(ToString::to_string)
+            .unwrap_or_default()
+    };
+    let asked = |basic| Login::Asked {
+        user: text("username"),
+        password: text("password"),
+        basic,
+    };
+    let login = match web.auth {
+        Auth::None => Login::Open,
+        Auth::Basic => Login::Basic {
+            user: text("username"),
+            password: text("password"),
+        },
+        Auth::Digest => asked(Basic::Never),
+        Auth::Asked => asked(settings.keys::<Asked>()?.basic_login),
+        Auth::Bearer => Login::Bearer(text("api_key")),
+    };
+    let reach: Reach = settings.keys()?;
+    let port = reach.port.port.or(web.port);
+    let mut client = super::client(settings, &reach.host, reach.way, port, login)?;
+    for secret in bound.secrets() {
+        client.hide(&secret);
+    }
+    Ok(built(client, bound))
+}
+
+fn built<S: Server + 'static>(server: S, bound: Bound) -> Built {
+    let profile = &bound.profile;
+    let outlets = profile.ids.outlets(profile.has_all);
+    Built {
+        driver: Box::new(Profiled {
+            server,
+            bound,
+            token: None,
+        }),
+        outlets,
+    }
+}
+
+impl<S: Server> Profiled<S> {
+    /// Sends these requests, with a login before them where the profile has one; the last answer.
+    fn ask<T: Timed>(
+        &mut self,
+        which: fn(&Web) -> &[Asking],
+        fillings: &Fillings,
+        timed: T,
+    ) -> Result<String, DriverError> {
+        let profile = Arc::clone(&self.bound.profile);
+        let How::Http(web) = &profile.how else {
+            return Err(DriverError::Setup("the profile is not for HTTP".to_owned()));
+        };
+        let was_known = self.token.is_some();
+        let mut result = self.ask_in_session(web, which(web), fillings, timed);
+        if was_known && matches!(result, Err(DriverError::LoginRefused(_))) {
+            // The session has run out: nothing was carried out.
+            self.token = None;
+            result = self.ask_in_session(web, which(web), fillings, timed);
+        }
+        if result.is_err() {
+            self.token = None;
+        }
+        result
+    }
+
+    /// What the PDU says of the outlet, and what fills the outlet's holes.
+    fn reading(
+        &mut self,
+        outlet: &Outlet,
+        deadline: Deadline,
+    ) -> Result<(String, Fillings), DriverError> {
+        let fillings = self.bound.fillings(outlet)?;
+        let answer = self.ask(|web| &web.state, &fillings, deadline)?;
+        Ok((answer, fillings))
+    }
+
+    fn ask_in_session<T: Timed>(
+        &mut self,
+        web: &Web,
+        askings: &[Asking],
+        fillings: &Fillings,
+        timed: T,
+    ) -> Result<String, DriverError> {
+        let Some((login, judge)) = &web.login else {
+            return self.ask_all(web, askings, fillings, timed);
+        };
+        let token = match &self.token {
+            Some(token) => token.clone(),
+            None => {
+                let answer = self.ask_all(web, login, fillings, timed.deadline())?;
+                judge.value(&answer, fillings)?
+            }
+        };
+        self.token = Some(token.clone());
+        let mut fillings = fillings.clone();
+        fillings.insert("token".to_owned(), Filling::Text(token));
+        self.ask_all(web, askings, &fillings, timed)
+    }
+
+    fn ask_all<T: Timed>(
+        &mut self,
+        web: &Web,
+        askings: &[Asking],
+        fillings: &Fillings,
+        timed: T,
+    ) -> Result<String, DriverError> {
+        let mut last = String::new();
+        for asking in askings {
+            let body = asking.body.as_ref().map(|(_, body)| filled(body, fillings));
+            let request = Filled {
+                asking,
+                target: filled(&asking.target, fillings)?,
+                body: body.transpose()?.unwrap_or_default(),
+            };
+            last = timed.judge(|| {
+                let text = self.server.ask(&request, timed)?;
+                web.judge(asking, &text, fillings).map(|()| text)
+            })?;
+        }
+        Ok(last)
+    }
+}
+
+impl Web {
+    /// Does the text of an answer tell a failure, or lack what it should have?
+    fn judge(&self, asking: &Asking, text: &str, fillings: &Fillings) -> Result<(), DriverError> {
+        for (pattern, failure) in &self.errors {
+            if found(pattern, text)? {
+                return Err(failure.error(&printable(text.as_bytes())));
+            }
+        }
+        match &asking.expect {
+            Some(expected) if !found(&filled(expected, fillings)?, text)? => {
+                Err(DriverError::Unexpected {
+                    expected: "the answer that the profile expects".to_owned(),
+                    got: printable(text.as_bytes()),
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn filled(text: &Template, fillings: &Fillings) -> Result<String, DriverError> {
+    text.fill(fillings).map_err(DriverError::Setup)
+}
+
+fn found(pattern: &str, text: &str) -> Result<bool, DriverError> {
+    let pattern = answer::compile(pattern).map_err(DriverError::Setup)?;
+    Ok(pattern.is_match(text))
+}
+
+impl<S: Server> Driver for Profiled<S> {
+    fn proofs(&self) -> &'static [Proof] {
+        self.bound.profile.proofs
+    }
+
+    fn switch(
+        &mut self,
+        outlet: &Outlet,
+        to: Switch,
+        attempt: &Attempt,
+    ) -> Result<Proof, DriverError> {
+        let fillings = self.bound.fillings(outlet)?;
+        let which: fn(&Web) -> &[Asking] = match to {
+            Switch::On => |web| &web.on,
+            Switch::Off => |web| &web.off,
+        };
+        self.ask(which, &fillings, attempt)?;
+        Ok(Proof::Reply)
+    }
+
+    fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
+        let (answer, fillings) = self.reading(outlet, deadline)?;
+        self.bound.profile.judge.state(&answer, &fillings)
+    }
+
+    fn states(
+        &mut self,
+        outlet: &Outlet,
+        others: &Outlets,
+        deadline: Deadline,
+    ) -> Result<States, DriverError> {
+        let (answer, _) = self.reading(outlet, deadline)?;
+        self.bound.states(&answer, outlet, others)
+    }
+
+    fn rest(&mut self, deadline: Deadline) {
+        if self.token.is_some() {
+            let keys = self.bound.keys().clone();
+            // Nobody is told how a logout went.
+            let _ = self.ask(|web| &web.logout, &keys, deadline);
+        }
+        self.token = None;
+        self.server.rest(deadline);
+    }
+}
+
+/// A server that plays a dialogue: `> GET /path`, the body as a `>` line behind it; `< 200 text`,
+/// further lines of the text as `<` lines behind it, `< silence`, `< closed`.
+struct Scripted(Stage);
+
+impl Server for Scripted {
+    fn ask<T: Timed>(&mut self, filled: &Filled<'_>, timed: T) -> Result<String, DriverError> {
+        let strange = |what: String| DriverError::Unexpected {
+            expected: "what the test has".to_owned(),
+            got: what,
+        };
+        timed.sent();
+        let line = format!("{} {}", filled.asking.verb.name(), filled.target);
+        let mut answers = self.0.answers(&line).map_err(strange)?;
+        if filled.asking.body.is_some() {
+            let body = filled.body.replace('\n', "\\n");
+            answers = self.0.answers(&body).map_err(strange)?;
+        }
+        let answer = answers.join("\n");
+        let (status, text) = answer.split_once([' ', '\n']).unwrap_or((&answer, ""));
+        let kind = match status {
+            "silence" => Some(TransportErrorKind::Timeout),
+            "closed" => Some(TransportErrorKind::Closed),
+            _ => None,
+        };
+        if let Some(kind) = kind {
+            return Err(TransportError::new(kind, "the test's server does not answer").into());
+        }
+        let status = status.parse().map_err(|_| strange(format!("< {answer}")))?;
+        match filled.asking.status.contains(&status) || (200..300).contains(&status) {
+            true => Ok(text.to_owned()),
+            false => Err(super::failure(status, format!("HTTP {status}: {text}"))),
+        }
+    }
+
+    fn rest(&mut self, _: Deadline) {}
+}
+
+/// Runs one of the profile's tests; says what went another way.
+pub(crate) fn prove(profile: &Arc<Profile>, test: &Test) -> Result<(), String> {
+    let settings = proof::settings(profile, test);
+    let Does::Wire {
+        outlet,
+        action,
+        script,
+    } = &test.does
+    else {
+        return Err("a walk is for SNMP: expected wire".to_owned());
+    };
+    let stage = Stage::new(script, str::to_owned);
+    let bound = Bound::read(profile, &settings).map_err(|error| error.to_string())?;
+    let mut driver = built(Scripted(stage.clone()), bound).driver;
+    proof::act(driver.as_mut(), outlet, *action, &script.outcome, &stage)
+}

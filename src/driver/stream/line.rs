@@ -1,0 +1,344 @@
+//! The engine of dialogues: logs in, types what the profile says, and reads what comes back.
+
+use super::{Desk, Way, not_for};
+use crate::driver::profile::answer;
+use crate::driver::profile::holes::{Fillings, Template};
+use crate::driver::profile::script::{Stage, bytes};
+use crate::driver::profile::{Bound, Does, Failure, How, Profile, Step, Talk, Test, proof};
+use crate::driver::{Built, Driver, DriverError, Outlets, States};
+use crate::request::{Outlet, Proof, State, Switch};
+use crate::settings::{Settings, SettingsError};
+use crate::transport::expect::{ByteStream, Dialogue};
+use crate::transport::kept::{Kept, Opener};
+use crate::transport::{Attempt, Deadline, Timed, TransportError, TransportErrorKind, Verdict};
+use regex_lite::Regex;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often one step may be asked something before what it waits for.
+const MOST_ANSWERS: usize = 16;
+
+/// How long a logout may take, whatever the deadline.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// A PDU's console, as its profile knows it.
+struct Console<D> {
+    desk: D,
+    bound: Bound,
+}
+
+/// The driver of a PDU with this profile.
+pub(crate) fn build(profile: &Arc<Profile>, settings: &Settings) -> Result<Built, SettingsError> {
+    let How::Line(talk) = &profile.how else {
+        return Err(settings.error("driver", not_for(profile).to_string()));
+    };
+    let way = Way::read(&talk.site, settings)?;
+    Ok(built(way, Bound::read(profile, settings)?))
+}
+
+fn built<D: Desk + 'static>(desk: D, bound: Bound) -> Built {
+    let outlets = bound.profile.ids.outlets(bound.profile.has_all);
+    Built {
+        driver: Box::new(Kept::new(Console { desk, bound })),
+        outlets,
+    }
+}
+
+impl<D: Desk> Console<D> {
+    fn talk(&self) -> Result<&Talk, DriverError> {
+        match &self.bound.profile.how {
+            How::Line(talk) => Ok(talk),
+            _ => Err(not_for(&self.bound.profile)),
+        }
+    }
+
+    /// Goes through `steps`; everything that the PDU has printed meanwhile.
+    fn go<T: Timed>(
+        &self,
+        dialogue: &mut Dialogue<D::Stream>,
+        steps: &[Step],
+        fillings: &Fillings,
+        timed: T,
+    ) -> Result<String, DriverError> {
+        let talk = self.talk()?;
+        let mut printed = String::new();
+        for step in steps {
+            if let Some(text) = &step.send {
+                let end = if step.is_line { talk.eol.as_str() } else { "" };
+                let line = format!("{}{end}", filled(text, fillings)?);
+                dialogue.send(line.as_bytes(), timed)?;
+            }
+            let Some(expected) = &step.expect else {
+                continue;
+            };
+            let expected = pattern(&filled(expected, fillings)?)?;
+            let wait = Wait {
+                expected,
+                answers: patterns(&step.answers)?,
+                failures: patterns(&step.failures)?,
+            };
+            self.wait(dialogue, &wait, fillings, timed, &mut printed)?;
+        }
+        Ok(printed)
+    }
+
+    fn wait<T: Timed>(
+        &self,
+        dialogue: &mut Dialogue<D::Stream>,
+        wait: &Wait<'_>,
+        fillings: &Fillings,
+        timed: T,
+        printed: &mut String,
+    ) -> Result<(), DriverError> {
+        let talk = self.talk()?;
+        for _ in 0..MOST_ANSWERS {
+            let found =
+                dialogue.expect_if("what the profile expects", timed.deadline(), |text| {
+                    wait.find(text)
+                })?;
+            printed.push_str(&found.0);
+            match found.1 {
+                Found::Expected => return Ok(()),
+                Found::Failure(failure) => {
+                    return Err(failure.error(&dialogue.screen.words(&found.0)));
+                }
+                Found::Question(answer) => {
+                    let line = format!("{}{}", filled(answer, fillings)?, talk.eol);
+                    dialogue.send(line.as_bytes(), timed)?;
+                }
+            }
+        }
+        Err(DriverError::Unexpected {
+            expected: format!("at most {MOST_ANSWERS} questions"),
+            got: "more".to_owned(),
+        })
+    }
+}
+
+/// What a step waits for.
+struct Wait<'a> {
+    expected: Regex,
+    answers: Vec<(Regex, &'a Template)>,
+    failures: Vec<(Regex, &'a Failure)>,
+}
+
+/// What has come.
+enum Found<'a> {
+    Expected,
+    Question(&'a Template),
+    Failure(Failure),
+}
+
+impl<'a> Wait<'a> {
+    /// The first of all in `text`: where it ends, and what it is. A failure counts before what ends
+    /// at the same place.
+    fn find(&self, text: &str) -> Option<(usize, Found<'a>)> {
+        let failures = self
+            .failures
+            .iter()
+            .map(|(pattern, failure)| (pattern, Found::Failure(**failure)));
+        let questions = self
+            .answers
+            .iter()
+            .map(|(pattern, answer)| (pattern, Found::Question(answer)));
+        let expected = [(&self.expected, Found::Expected)];
+        let all = failures.chain(questions).chain(expected);
+        let found = all.filter_map(|(pattern, found)| Some((pattern.find(text)?, found)));
+        let first = found.min_by_key(|(place, _)| place.start());
+        first.map(|(place, found)| (place.end(), found))
+    }
+}
+
+fn filled(text: &Template, fillings: &Fillings) -> Result<String, DriverError> {
+    text.fill(fillings).map_err(DriverError::Setup)
+}
+
+fn pattern(text: &str) -> Result<Regex, DriverError> {
+    answer::compile(text).map_err(DriverError::Setup)
+}
+
+fn patterns<T>(written: &[(String, T)]) -> Result<Vec<(Regex, &T)>, DriverError> {
+    let compiled = written
+        .iter()
+        .map(|(text, meaning)| Ok((pattern(text)?, meaning)));
+    compiled.collect()
+}
+
+impl<D: Desk> Opener for Console<D> {
+    type Session = Dialogue<D::Stream>;
+    type Error = DriverError;
+
+    fn open(&mut self, deadline: Deadline) -> Result<Self::Session, DriverError> {
+        let mut dialogue = Dialogue::new(self.desk.open(deadline)?);
+        for secret in self.bound.secrets() {
+            dialogue.screen.hide(&secret);
+        }
+        let login = self.talk()?.login.as_slice();
+        match self.go(&mut dialogue, login, self.bound.keys(), deadline) {
+            Ok(_) => Ok(dialogue),
+            Err(error) => {
+                if error.may_stand() {
+                    self.leave(dialogue, deadline);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn is_alive(&self, dialogue: &mut Self::Session, deadline: Deadline) -> bool {
+        dialogue.screen.clear();
+        self.desk.is_alive(&mut dialogue.stream, deadline)
+    }
+
+    fn leave(&self, mut dialogue: Self::Session, deadline: Deadline) {
+        let patience = deadline.within(LEAVE_PATIENCE);
+        // Nobody is told how a logout went.
+        if let Ok(talk) = self.talk() {
+            let _ = self.go(&mut dialogue, &talk.logout, self.bound.keys(), patience);
+        }
+    }
+}
+
+impl<D: Desk> Driver for Kept<Console<D>> {
+    fn proofs(&self) -> &'static [Proof] {
+        self.opener.bound.profile.proofs
+    }
+
+    fn switch(
+        &mut self,
+        outlet: &Outlet,
+        to: Switch,
+        attempt: &Attempt,
+    ) -> Result<Proof, DriverError> {
+        let fillings = self.opener.bound.fillings(outlet)?;
+        self.call(attempt, |console, dialogue| {
+            let talk = console.talk()?;
+            let steps = match to {
+                Switch::On => &talk.on,
+                Switch::Off => &talk.off,
+            };
+            console.go(dialogue, steps, &fillings, attempt)
+        })?;
+        Ok(Proof::Reply)
+    }
+
+    fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
+        let (answer, fillings) = reading(self, outlet, deadline)?;
+        self.opener.bound.profile.judge.state(&answer, &fillings)
+    }
+
+    fn states(
+        &mut self,
+        outlet: &Outlet,
+        others: &Outlets,
+        deadline: Deadline,
+    ) -> Result<States, DriverError> {
+        let (answer, _) = reading(self, outlet, deadline)?;
+        self.opener.bound.states(&answer, outlet, others)
+    }
+
+    fn rest(&mut self, deadline: Deadline) {
+        Kept::rest(self, deadline);
+    }
+}
+
+/// What the PDU prints about the outlet, and what fills the outlet's holes.
+fn reading<D: Desk>(
+    kept: &mut Kept<Console<D>>,
+    outlet: &Outlet,
+    deadline: Deadline,
+) -> Result<(String, Fillings), DriverError> {
+    let fillings = kept.opener.bound.fillings(outlet)?;
+    let printed = kept.call(deadline, |console, dialogue| {
+        let talk = console.talk()?;
+        console.go(dialogue, &talk.state, &fillings, deadline)
+    })?;
+    Ok((printed, fillings))
+}
+
+/// A console that plays a dialogue: `> on 2` is a line as typed, `< "\r\nRPC-3>"` what is printed,
+/// `< closed` the end of the connection.
+pub(super) struct Played {
+    pub(super) stage: Stage,
+    /// What is typed, as the dialogue writes it.
+    pub(super) plain: fn(&[u8]) -> String,
+}
+
+/// What a console has yet to print.
+pub(super) struct Printing {
+    stage: Stage,
+    plain: fn(&[u8]) -> String,
+    rest: VecDeque<String>,
+}
+
+impl Desk for Played {
+    type Stream = Printing;
+
+    fn open(&mut self, _: Deadline) -> Result<Printing, TransportError> {
+        Ok(Printing {
+            stage: self.stage.clone(),
+            plain: self.plain,
+            rest: self.stage.greeting().into(),
+        })
+    }
+
+    fn is_alive(&self, _: &mut Printing, _: Deadline) -> bool {
+        true
+    }
+}
+
+impl ByteStream for Printing {
+    fn send(&mut self, typed: &[u8], _: Deadline) -> Result<(), TransportError> {
+        let answers = self.stage.answers(&(self.plain)(typed));
+        let answers =
+            answers.map_err(|wrong| TransportError::new(TransportErrorKind::Garbled, wrong))?;
+        self.rest.extend(answers);
+        Ok(())
+    }
+
+    fn receive(&mut self, into: &mut Vec<u8>, _: Deadline) -> Result<bool, TransportError> {
+        let error = |kind, what: &str| Err(TransportError::new(kind, what));
+        match self.rest.pop_front() {
+            None => error(TransportErrorKind::Timeout, "the test prints no more"),
+            Some(end) if end == "closed" => Ok(false),
+            Some(text) => match bytes(&text) {
+                Some(printed) => {
+                    into.extend(printed);
+                    Ok(true)
+                }
+                None => error(
+                    TransportErrorKind::Garbled,
+                    "expected < \"TEXT\" or hexadecimal bytes",
+                ),
+            },
+        }
+    }
+}
+
+/// A line as typed, without its end.
+fn typed(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    text.trim_end_matches(['\r', '\n']).to_owned()
+}
+
+/// Runs one of the profile's tests; says what went another way.
+pub(crate) fn prove(profile: &Arc<Profile>, test: &Test) -> Result<(), String> {
+    let settings = proof::settings(profile, test);
+    let Does::Wire {
+        outlet,
+        action,
+        script,
+    } = &test.does
+    else {
+        return Err("a walk is for SNMP: expected wire".to_owned());
+    };
+    let stage = Stage::new(script, str::to_owned);
+    let bound = Bound::read(profile, &settings).map_err(|error| error.to_string())?;
+    let desk = Played {
+        stage: stage.clone(),
+        plain: typed,
+    };
+    let mut driver = built(desk, bound).driver;
+    proof::act(driver.as_mut(), outlet, *action, &script.outcome, &stage)
+}
