@@ -198,7 +198,7 @@ test_fresh() {
         inside sh -c 'stat -c "%U:%G %a" /usr/sbin/pdudaemon /usr/bin/pduclient | tr "\n" " "'
     same "the state directory is the user's" "pdudaemon:pdudaemon 750" inside stat -c '%U:%G %a' /var/lib/pdudaemon
     same "so is the runtime directory" "pdudaemon:pdudaemon 700" inside stat -c '%U:%G %a' /run/pdudaemon
-    for file in /usr/share/man/man8/pdudaemon.8.gz /usr/share/man/man5/pdudaemon.conf.5.gz \
+    for file in /usr/share/man/man8/pdudaemon.8.gz /usr/share/man/man5/pdudaemon.conf.5.gz /usr/share/man/man5/pdudaemon-profile.5.gz \
         /usr/share/bash-completion/completions/pdudaemon /usr/share/bash-completion/completions/pduclient \
         /usr/share/zsh/vendor-completions/_pdudaemon /usr/share/zsh/vendor-completions/_pduclient \
         /usr/share/doc/pdudaemon/examples/demo.conf /usr/share/doc/pdudaemon/{clients,config,devices,security}.md; do
@@ -394,7 +394,9 @@ test_documents() {
         done
         check "$program's man page has no fault" no_output groff -mdoc -Tutf8 -ww -z "$page"
     done
-    check "pdudaemon.conf(5) has no fault" no_output groff -mdoc -Tutf8 -ww -z "$top/share/man/pdudaemon.conf.5"
+    for page in pdudaemon.conf.5 pdudaemon-profile.5; do
+        check "$page has no fault" no_output groff -mdoc -Tutf8 -ww -z "$top/share/man/$page"
+    done
 }
 no_output() {
     local said

@@ -34,9 +34,18 @@ fn main() -> ExitCode {
     match &cli.job {
         Job::Help => print!("{}", cli::help()),
         Job::Version => println!("pdudaemon {}", env!("CARGO_PKG_VERSION")),
-        Job::ListDrivers => {
-            let shipped = registry::shipped().filter_map(Result::ok);
-            print!("{}", docs::list_drivers(registry::specs().chain(shipped)));
+        Job::ListDrivers { word } => {
+            let word = word.as_deref().unwrap_or_default();
+            let listed = docs::list_drivers(registry::all().filter(|spec| spec.speaks_of(word)));
+            if listed.is_empty() {
+                eprintln!(
+                    "ERROR: no driver speaks of {word:?}. What speaks SNMP works with snmpv1, snmpv2c \
+                     or snmpv3, what a program switches with localcmdline; a profile of your own is \
+                     a text file"
+                );
+                return ExitCode::FAILURE;
+            }
+            print!("{listed}");
         }
         Job::Discover => match discover::discover() {
             Ok(found) => print!("{found}"),
@@ -150,7 +159,7 @@ fn carry_out(job: Job, config: Config, path: &Path, logging: &Logging) -> ExitCo
         Job::Serve
         | Job::Check { .. }
         | Job::Discover
-        | Job::ListDrivers
+        | Job::ListDrivers { .. }
         | Job::Help
         | Job::Version => match daemon::run(config, path, logging) {
             Ok(()) => ExitCode::SUCCESS,

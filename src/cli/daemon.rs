@@ -24,8 +24,11 @@ pub enum Job {
         /// Warnings count as errors.
         strict: bool,
     },
-    /// Print every driver.
-    ListDrivers,
+    /// Print every driver, or those that speak of a word.
+    ListDrivers {
+        /// A maker's name, a model, part of a driver's name.
+        word: Option<String>,
+    },
     /// Print the attached devices that a driver knows, as a config.
     Discover,
     /// Print the help.
@@ -116,8 +119,8 @@ const GENERAL: &[Opt] = &[
     opt(
         None,
         "list-drivers",
-        None,
-        "print every driver with its models, keys and outlets",
+        Some("[WORD]"),
+        "print every driver with its models, keys and outlets, or those of a maker or model",
     ),
     opt(
         None,
@@ -230,6 +233,11 @@ impl Cli {
                     .find(|opt| opt.short == Some(short))
                     .map(|opt| opt.long),
                 Arg::Long(name) => Some(options::find(&[GENERAL, DRIVE], name)?),
+                Arg::Value(value) if cli.job == (Job::ListDrivers { word: None }) => {
+                    let word = Some(value.to_string_lossy().into_owned());
+                    cli.job = Job::ListDrivers { word };
+                    continue;
+                }
                 Arg::Value(ref value) => {
                     return Err(UsageError::new(format!(
                         "unexpected argument {}",
@@ -260,7 +268,11 @@ impl Cli {
                         ..cli
                     });
                 }
-                "list-drivers" => cli.job = Job::ListDrivers,
+                "list-drivers" => {
+                    let word = parser.optional_value();
+                    let word = word.map(|word| word.to_string_lossy().into_owned());
+                    cli.job = Job::ListDrivers { word };
+                }
                 "discover" => cli.job = Job::Discover,
                 "conf" => cli.conf = value()?.into(),
                 "listener" => {
@@ -405,6 +417,18 @@ mod tests {
             let error = parse(args).map(|cli| cli.job).expect_err(args);
             assert!(error.contains(expected), "{args}: {error}");
         }
+    }
+
+    #[test]
+    fn drivers_are_listed_by_a_word() {
+        let word = |word: Option<&str>| Job::ListDrivers {
+            word: word.map(str::to_owned),
+        };
+        assert_eq!(parse("--list-drivers").expect("fine").job, word(None));
+        for args in ["--list-drivers raritan", "--list-drivers=raritan"] {
+            assert_eq!(parse(args).expect("fine").job, word(Some("raritan")));
+        }
+        assert!(parse("--list-drivers raritan px2").is_err());
     }
 
     #[test]

@@ -52,6 +52,21 @@ fn line<const N: usize>(cells: [String; N]) -> String {
 /// The models in the order of their makers, for people who look for theirs. Rows that name no maker
 /// begin in lower case and stand last.
 pub fn models<'a>(specs: impl Iterator<Item = &'a DriverSpec>) -> String {
+    models_with(specs, names)
+}
+
+/// The same of profiles, each with a link to its page.
+pub fn profiles<'a>(specs: impl Iterator<Item = &'a DriverSpec>) -> String {
+    models_with(specs, |spec| {
+        let id = spec.names.first().copied().unwrap_or_default();
+        format!("[`{id}`](devices/{id}.md)")
+    })
+}
+
+fn models_with<'a>(
+    specs: impl Iterator<Item = &'a DriverSpec>,
+    names: impl Fn(&DriverSpec) -> String,
+) -> String {
     let mut specs: Vec<&DriverSpec> = specs.collect();
     specs.sort_by_key(|spec| {
         let unnamed = spec.models.starts_with(char::is_lowercase);
@@ -89,6 +104,56 @@ pub fn keys<'a>(specs: impl Iterator<Item = &'a DriverSpec>) -> String {
         line([names(spec), keys.join(", "), spec.verified_by.to_owned()])
     });
     std::iter::once(head.to_owned()).chain(rows).collect()
+}
+
+/// The page of one profile: a config entry to paste, and everything that its row says.
+pub fn page(spec: &DriverSpec) -> String {
+    let name = spec.names.first().copied().unwrap_or_default();
+    let mut entry = format!("\"rack1\": {{\"driver\": \"{name}\", \"ip\": \"192.0.2.10\"");
+    if spec.transport == "snmp" {
+        entry.push_str(", \"community\": \"private\"");
+    }
+    let keys = spec.build.keys();
+    for key in keys.iter().filter(|key| key.absent == Absent::Refused) {
+        let value = match &*key.kind {
+            "number" => "1".to_owned(),
+            _ => format!("\"{}\"", key.name),
+        };
+        entry.push_str(&format!(", \"{}\": {value}", key.name));
+    }
+    let mut text = format!("# {}\n\n```json\n{entry}}}\n```\n\n", spec.models);
+    if let [_, others @ ..] = spec.names
+        && !others.is_empty()
+    {
+        text.push_str(&format!(
+            "Other names of the driver: {}.\n\n",
+            others.join(", ")
+        ));
+    }
+    let reads = match spec.reads_back {
+        true => "The daemon reads the state of each outlet, and confirms each switch by it.",
+        false => "The PDU does not tell the state of its outlets.",
+    };
+    let writes = match spec.transport {
+        "snmp" => " The community, or the SNMPv3 user, must be allowed to write.",
+        _ => "",
+    };
+    text.push_str(&format!(
+        "* Over {}. {reads}{writes}\n* Outlets: {}.\n* How we know: {}.\n\n",
+        spec.transport,
+        spec.outlets,
+        spec.verified_by.trim_end_matches('.')
+    ));
+    text.push_str("| key | kind | default | what for |\n| --- | --- | --- | --- |\n");
+    for key in &keys {
+        text.push_str(&line([
+            format!("`{}`", key.name),
+            key.kind_and_range(),
+            key.absent.to_string(),
+            key.about.to_string(),
+        ]));
+    }
+    text
 }
 
 /// The man page's section: an item per spec, in mdoc macros.

@@ -63,6 +63,49 @@ fn documents_the_models_and_the_drivers() {
     );
 }
 
+/// `make docs` writes the pages and the table of all profiles. A profile that is new may have no page
+/// yet; a page or a row that is there is right.
+#[test]
+fn documents_the_profiles() {
+    let folder = root().join("share/doc/devices");
+    let is_update = std::env::var_os("UPDATE_DOCUMENTS").is_some();
+    let mut specs = Vec::new();
+    for spec in registry::shipped() {
+        let spec = spec.expect("right");
+        let file = folder.join(format!("{}.md", spec.names[0]));
+        let page = docs::page(spec);
+        if is_update {
+            std::fs::create_dir_all(&folder).expect("a folder");
+            std::fs::write(&file, &page).expect("written");
+        }
+        let written = std::fs::read_to_string(&file);
+        let is_right = written.map_or(true, |written| written == page);
+        assert!(is_right, "{} is old: run `make docs`", file.display());
+        specs.push(spec);
+    }
+    for entry in std::fs::read_dir(&folder).expect("the folder is there") {
+        let name = entry.expect("readable").file_name();
+        let id = name.to_string_lossy().replace(".md", "");
+        let is_known = specs.iter().any(|spec| spec.names[0] == id);
+        assert!(is_known, "the page {id} has no profile");
+    }
+    let table = docs::profiles(specs.into_iter());
+    let (file, begin, end) = (
+        "share/doc/devices.md",
+        "<!-- profiles -->",
+        "<!-- end of profiles -->",
+    );
+    if is_update {
+        check_part(file, begin, end, &table);
+    }
+    let text = read(file);
+    let (_, rows) = text.split_once(begin).expect("the table");
+    let (rows, _) = rows.split_once(end).expect("its end");
+    for row in rows.lines().filter(|row| !row.is_empty()) {
+        assert!(table.contains(row), "{file}: run `make docs`: {row}");
+    }
+}
+
 /// A stranger reads it in a minute, and finds a driver for everything that we can switch.
 #[test]
 fn the_front_page_is_short_and_names_every_driver() {
