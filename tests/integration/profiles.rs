@@ -213,6 +213,23 @@ fn the_profile_in_the_guide_is_right() {
     assert_eq!(faults(&profile), Vec::<String>::new());
 }
 
+#[test]
+fn a_gauge_is_written_and_a_text_becomes_numbers_of_an_oid() {
+    let text = OWN
+        .replace("[outlets]", "[keys.mac]\nhelp = \"it\"\n[outlets]")
+        .replace(
+            "99.1.{outlet}\", i = 1",
+            "99.1.{outlet}.2.{mac:codes}\", u = 1",
+        )
+        .replace("do = \"state\"", "keys = { mac = \"0A\" }\ndo = \"on\"")
+        .replace(
+            "> get 99.1.3\n< i 1\n-- on",
+            "> set 99.1.3.2.48.65 u 1\n< ok\n> get 99.1.3\n< i 1\n-- ok",
+        );
+    let profile = toml::from_str(&text).expect("TOML");
+    assert_eq!(faults(&profile), Vec::<String>::new(), "{text}");
+}
+
 /// A profile of an agent whose objects are told apart by their last arc: 1 is on, 2 is off.
 const OWN: &str = r#"id = "own"
 vendor = "Nobody"

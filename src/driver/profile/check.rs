@@ -677,27 +677,26 @@ impl Checker {
         for (at, set) in action.set.iter().flatten().enumerate() {
             let path = format!("{path}.set.{at}");
             let oid = self.oid(&format!("{path}.oid"), &set.oid, Of::Outlet);
-            let write = match (&set.i, &set.s) {
-                (Some(value), None) => {
-                    let value = self.text(
-                        &format!("{path}.i"),
-                        &value.to_string(),
-                        Place::Number,
-                        Of::Outlet,
-                    );
-                    oid.zip(value)
-                        .map(|(oid, value)| Write::Integer { oid, value })
-                }
-                (None, Some(value)) => {
-                    let value = self.text(&format!("{path}.s"), value, Place::Plain, Of::Outlet);
-                    oid.zip(value)
-                        .map(|(oid, value)| Write::Text { oid, value })
-                }
-                _ => {
-                    self.fault(&path, "expected one value: i = INTEGER or s = OCTET STRING");
-                    None
-                }
+            let integer = |value: &Scalar| (value.to_string(), Place::Number, "i");
+            let unsigned = |value: &Scalar| (value.to_string(), Place::Unsigned, "u");
+            let text = |value: &String| (value.clone(), Place::Plain, "s");
+            let values = [
+                set.i.as_ref().map(integer),
+                set.u.as_ref().map(unsigned),
+                set.s.as_ref().map(text),
+            ];
+            let mut values = values.into_iter().flatten();
+            let (Some((value, place, key)), None) = (values.next(), values.next()) else {
+                let expected = "expected one value: i = INTEGER, u = Gauge32 or s = OCTET STRING";
+                self.fault(&path, expected);
+                continue;
             };
+            let value = self.text(&format!("{path}.{key}"), &value, place, Of::Outlet);
+            let write = oid.zip(value).map(|(oid, value)| match place {
+                Place::Number => Write::Integer { oid, value },
+                Place::Unsigned => Write::Unsigned { oid, value },
+                _ => Write::Text { oid, value },
+            });
             writes.extend(write);
         }
         if let Some(edit) = &action.edit {
@@ -1284,6 +1283,10 @@ fn fits(text: &str, place: Place) -> Result<(), String> {
         Place::Number => {
             let number = text.parse::<i32>().map(drop);
             number.map_err(|_| format!("expected an INTEGER, got {text:?}"))
+        }
+        Place::Unsigned => {
+            let number = text.parse::<u32>().map(drop);
+            number.map_err(|_| format!("expected 0 to 4294967295, got {text:?}"))
         }
         Place::Pattern => answer::compile(text).map(drop),
         Place::Hex => {

@@ -57,6 +57,8 @@ pub(crate) enum Place {
     Plain,
     /// An integer.
     Number,
+    /// An integer that is not negative.
+    Unsigned,
     /// Path and query of a request.
     Target,
     /// A line of a dialogue, or a header.
@@ -75,11 +77,13 @@ enum Part {
     Hole { name: String, form: Form },
 }
 
-/// How a number is written: `{x}`, `{x:02}`, `{x:02x}`.
+/// How a value is written: `{x}`, `{x:02}`, `{x:02x}`, `{x:codes}`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Form {
     width: usize,
     is_hex: bool,
+    /// The codes of a text's characters, as numbers of an OID.
+    is_codes: bool,
 }
 
 /// A text with holes, read.
@@ -174,6 +178,10 @@ fn hole(text: &str) -> Result<Option<(Part, &str)>, String> {
     }
     let form = match form {
         None => Form::default(),
+        Some("codes") => Form {
+            is_codes: true,
+            ..Form::default()
+        },
         Some(form) => {
             let digits = form.strip_suffix('x').unwrap_or(form);
             let width = digits
@@ -186,6 +194,7 @@ fn hole(text: &str) -> Result<Option<(Part, &str)>, String> {
             Form {
                 width,
                 is_hex: form.ends_with('x'),
+                is_codes: false,
             }
         }
     };
@@ -199,6 +208,9 @@ impl Place {
         let text = match filling {
             Filling::Number(number) => {
                 let width = form.width;
+                if form.is_codes {
+                    return Err(format!("expected a text, got {number}"));
+                }
                 if self == Self::Oid && u32::try_from(*number).is_err() {
                     return Err(format!("expected 0 to 4294967295, got {number}"));
                 }
@@ -215,6 +227,10 @@ impl Place {
             }
             Filling::Text(text) => text,
         };
+        if form.is_codes && self == Self::Oid && text.is_ascii() && !text.is_empty() {
+            let codes: Vec<String> = text.bytes().map(|code| code.to_string()).collect();
+            return Ok(codes.join("."));
+        }
         if form != Form::default() {
             return Err(format!("expected a number, got {text:?}"));
         }
@@ -223,7 +239,7 @@ impl Place {
         }
         Ok(match self {
             Self::Oid | Self::Hex => return Err(format!("expected a number, got {text:?}")),
-            Self::Plain | Self::Number | Self::Line => text.clone(),
+            Self::Plain | Self::Number | Self::Unsigned | Self::Line => text.clone(),
             Self::Target => utf8_percent_encode(text, PLAIN).to_string(),
             Self::Json => {
                 let quoted = serde_json::Value::from(text.as_str()).to_string();
@@ -245,6 +261,7 @@ mod tests {
         let fillings = Fillings::from([
             ("outlet".to_owned(), Filling::Number(12)),
             ("minus".to_owned(), Filling::Number(-1)),
+            ("mac".to_owned(), Filling::Text("0A".to_owned())),
             ("user".to_owned(), Filling::Text("a b&\"{.".to_owned())),
             ("lines".to_owned(), Filling::Text("a\r\nb".to_owned())),
         ]);
@@ -255,6 +272,7 @@ mod tests {
     fn a_value_is_written_as_its_place_needs_it() {
         for (text, place, expected) in [
             ("1.2.{outlet}.0", Place::Oid, "1.2.12.0"),
+            ("1.{mac:codes}.2", Place::Oid, "1.48.65.2"),
             (
                 "/o?{outlet}=ON&u={user}",
                 Place::Target,
@@ -291,6 +309,7 @@ mod tests {
             ("{outlet:zz}", Place::Line),
             ("{outlet:099}", Place::Line),
             ("{user:02}", Place::Line),
+            ("{mac:codes}", Place::Line),
         ] {
             assert!(filled(text, place).is_err(), "{text:?} in {place:?}");
         }

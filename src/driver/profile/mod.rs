@@ -108,6 +108,10 @@ pub(crate) enum Write {
         oid: Template,
         value: Template,
     },
+    Unsigned {
+        oid: Template,
+        value: Template,
+    },
     Text {
         oid: Template,
         value: Template,

@@ -294,6 +294,9 @@ pub(super) struct Set {
     /// INTEGER.
     #[serde(default)]
     pub(super) i: Option<Scalar>,
+    /// Gauge32 or Unsigned32.
+    #[serde(default)]
+    pub(super) u: Option<Scalar>,
     /// OCTET STRING.
     #[serde(default)]
     pub(super) s: Option<String>,

@@ -132,6 +132,12 @@ impl<A: AnyAgent> Profiled<A> {
                     .map_err(|_| DriverError::Setup(format!("no INTEGER: {value:?}")))?;
                 (oid, Value::Integer(number))
             }
+            Write::Unsigned { oid, value } => {
+                let value = filled(value, fillings)?;
+                let number = value.parse();
+                let wrong = |_| DriverError::Setup(format!("no Gauge32: {value:?}"));
+                (oid, Value::Unsigned(number.map_err(wrong)?))
+            }
             Write::Text { oid, value } => (oid, Value::Text(filled(value, fillings)?.into_bytes())),
             Write::Edit {
                 oid,
@@ -284,6 +290,7 @@ impl AnyAgent for Scripted {
     fn set(&mut self, oid: &Oid, value: &Value, attempt: &Attempt) -> Result<(), SnmpError> {
         let value = match value {
             Value::Text(text) => format!("s \"{}\"", String::from_utf8_lossy(text)),
+            Value::Unsigned(number) => format!("u {number}"),
             value => format!("i {value}"),
         };
         attempt.sent();

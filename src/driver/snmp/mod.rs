@@ -198,7 +198,7 @@ impl Driver for SnmpPdu {
 fn read_list(value: &Value) -> Result<Vec<i64>, DriverError> {
     let list = match value {
         Value::Text(text) => std::str::from_utf8(text).ok(),
-        Value::Integer(_) | Value::Missing(_) | Value::Other(_) => None,
+        Value::Integer(_) | Value::Unsigned(_) | Value::Missing(_) | Value::Other(_) => None,
     };
     list.and_then(|list| {
         list.trim_end_matches([' ', ',', '\0'])

@@ -116,6 +116,9 @@ pub(super) fn request(id: i32, command: &Command<'_>) -> Result<Snmp2cPdu, Trans
             let number = i32::try_from(*number).map_err(|_| no_encoding("not an Integer32"))?;
             BindingValue::Value(ObjectValue::Integer(number))
         }
+        Command::Set(_, Value::Unsigned(number)) => {
+            BindingValue::Value(ObjectValue::Unsigned32(*number))
+        }
         Command::Set(_, Value::Text(text)) => {
             BindingValue::Value(ObjectValue::String(text.clone()))
         }
@@ -222,6 +225,22 @@ mod tests {
         Community::new(community, &[version])
             .encode(version, 1, &Command::Set(&oid, &Value::Integer(value)))
             .expect("encodes")
+    }
+
+    #[test]
+    fn an_unsigned_value_has_a_type_of_its_own() {
+        let oid: Oid = "1.3.6.1.4.1.21239.2.16.1.3.1".parse().expect("an OID");
+        let value = Value::Unsigned(u32::MAX);
+        for version in [Version::V1, Version::V2c] {
+            let community = Community::new("private", &[version]);
+            let frame = community.encode(version, 1, &Command::Set(&oid, &value));
+            let frame = frame.expect("encodes");
+            // Gauge32, with a zero before the highest bit.
+            assert!(
+                frame.ends_with(&hex("42 05 00 ff ff ff ff")),
+                "{frame:02x?}"
+            );
+        }
     }
 
     #[test]

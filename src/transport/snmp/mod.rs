@@ -62,8 +62,10 @@ pub enum Access {
 /// An object's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
-    /// INTEGER, and the unsigned types of SMIv2.
+    /// INTEGER, and the unsigned types of SMIv2 where they are read.
     Integer(i64),
+    /// Gauge32 or Unsigned32, where it is written.
+    Unsigned(u32),
     /// OCTET STRING.
     Text(Vec<u8>),
     /// `noSuchObject`, `noSuchInstance` or `endOfMibView`, as named.
@@ -76,6 +78,7 @@ impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Integer(number) => number.fmt(f),
+            Self::Unsigned(number) => number.fmt(f),
             Self::Text(text) => f.write_str(&printable(text)),
             Self::Missing(what) => f.write_str(what),
             Self::Other(text) => f.write_str(text),
@@ -464,7 +467,7 @@ impl Agent {
             Value::Missing(what) => Err(SnmpError::Strange(format!(
                 "the agent answered the SET with {what}"
             ))),
-            Value::Integer(_) | Value::Text(_) | Value::Other(_) => Ok(()),
+            Value::Integer(_) | Value::Unsigned(_) | Value::Text(_) | Value::Other(_) => Ok(()),
         }
     }
 
