@@ -658,8 +658,11 @@ fn files_of_other_forms_are_told_what_is_expected() {
 fn an_unknown_driver_may_be_a_maker() {
     for (driver, expected) in [
         ("simulatd", ", did you mean simulated?"),
-        ("raritan", ", perhaps raritan-px2; or snmpv1, snmpv2c or"),
-        ("eaton", ", perhaps eaton-marlin; or snmpv1, snmpv2c or"),
+        (
+            "raritan",
+            ", perhaps one of raritan-px1, raritan-px2; or snmpv1, snmpv2c or",
+        ),
+        ("eaton", ", perhaps one of eaton-marlin, "),
         ("shelly", ", perhaps shelly_gen2 "),
         ("yepkit", ", perhaps one of YKUSH, YKUSHXS "),
         ("tapo", ", perhaps home-assistant-http for"),

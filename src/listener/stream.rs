@@ -244,6 +244,7 @@ impl Write for &ClientStream {
 mod tests {
     use super::*;
     use rcgen::{CertifiedKey, generate_simple_self_signed};
+    use rustix::event::{PollFd, PollFlags, poll};
     use rustls::crypto::ring::default_provider;
     use rustls::pki_types::{PrivateKeyDer, ServerName};
     use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -312,6 +313,9 @@ mod tests {
             }
         }
         assert!(blocked > 0, "the reader was never slow");
+        // The front says the end only to a client with room for it.
+        let room = PollFd::new(&stream, PollFlags::OUT);
+        poll(&mut [room], None).expect("room");
         stream.shutdown(Shutdown::Both);
         assert_eq!(reader.join().expect("read"), bytes);
     }
