@@ -57,7 +57,8 @@ impl Driver for Bcu {
     fn switch(&mut self, _: &Outlet, to: Switch, attempt: &Attempt) -> Result<Proof, DriverError> {
         let mut init = vec!["init"];
         init.extend(self.bootmode.as_deref().filter(|mode| !mode.is_empty()));
-        self.run(&init, attempt.deadline())?;
+        // It sets every line of the board, the reset line too.
+        self.run(&init, attempt)?;
         let level = if self.is_high(to) { "1" } else { "0" };
         let output = self.run(&["set_gpio", &self.reset_gpio, level], attempt)?;
         if output.text().contains("set gpio successfully") {

@@ -73,7 +73,9 @@ fn program_cell(
         },
     };
     if let Err(error) = &result
-        && (error.to_string().len() > 1000 || !error.is_transient() || !error.may_have_acted())
+        && (error.to_string().len() > 1000
+            || !error.is_transient()
+            || error.may_have_acted() == (case.action == "state"))
     {
         return Err(format!("{at}: long, certain or not tried again: {error:?}"));
     }
