@@ -4,6 +4,7 @@
 //! The hostile clients are a process of their own, so that each side has its own descriptors; they
 //! come from several loopback addresses, as one has not enough ports for all of them.
 
+use crate::floods;
 use crate::load::{self, Found, Until};
 use crate::process::{Program, Running, config_with};
 use crate::{At, failures, median, null_path, null_pdus, verdict};
@@ -33,17 +34,16 @@ const DRIP: Duration = Duration::from_millis(200);
 const RUN: Duration = Duration::from_millis(1500);
 const ROUNDS: usize = 3;
 /// Honest clients that ask as fast as they are answered: one alone, and as many as keep it busy.
-const HONEST: [usize; 2] = [1, 16];
-const PDUS: usize = 100;
+pub const HONEST: [usize; 2] = [1, 16];
+pub const PDUS: usize = 100;
 /// Connections a process may open from one loopback address to one port.
 const PER_ADDRESS: usize = 5_000;
 /// No crowd lives longer, whatever becomes of the bench.
 const LIFE: Duration = Duration::from_secs(120);
 
 /// The bound that pdudaemon.conf(5) documents, in KiB.
-fn documented_bound(connections: usize, pdus: usize) -> f64 {
-    let buffered = 64 * 1024;
-    (32 * 1024 + 8 * connections + 64 * pdus + 2 * buffered) as f64
+pub fn documented_bound(connections: usize, buffered_bytes: usize, pdus: usize) -> f64 {
+    (32 * 1024 + 8 * connections + 64 * pdus + 2 * buffered_bytes / 1024) as f64
 }
 
 pub fn run(folder: &Path) {
@@ -129,7 +129,7 @@ fn handshakes(folder: &Path) {
 }
 
 /// Honest requests, on connections opened now; the median p99 of each number of them, in seconds.
-fn look(running: &Running, what: &str) -> [f64; 2] {
+pub fn look(running: &Running, what: &str) -> [f64; 2] {
     look_over(running, None, what)
 }
 
@@ -156,7 +156,7 @@ fn look_once(running: &Running, tls: Option<&Arc<ClientConfig>>, honest: usize, 
 }
 
 fn remembers(running: &Running) {
-    let bound = documented_bound(MOST_CONNECTIONS, PDUS);
+    let bound = documented_bound(MOST_CONNECTIONS, 64 << 20, PDUS);
     let ratio = running.memory() as f64 / bound;
     verdict("resident memory / documented bound", ratio, 1.0, At::Most);
 }
@@ -178,11 +178,11 @@ fn counted(address: SocketAddr, name: &str) -> usize {
 }
 
 /// The hostile clients' process; killed when dropped.
-struct Crowd(Child);
+pub struct Crowd(Child);
 
 impl Crowd {
     /// Returns when all have connected, or tried to.
-    fn start(address: SocketAddr, kind: &str) -> Self {
+    pub fn start(address: SocketAddr, kind: &str) -> Self {
         let mut command = Command::new(std::env::current_exe().expect("this program"));
         command
             .args(["--crowd", kind, &address.to_string()])
@@ -209,7 +209,8 @@ pub fn crowd(kind: &str, address: SocketAddr) -> ! {
     match kind {
         "rush" => rush(address, end),
         "handshakes" => begin_handshakes(address, end),
-        _ => siege(address, end),
+        "siege" => siege(address, end),
+        other => floods::flood(other, address, end).expect("a crowd of this kind"),
     }
     std::process::exit(0)
 }

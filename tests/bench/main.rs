@@ -1,6 +1,6 @@
 //! The daemon's speed, measured beside the Python daemon and beside a bare tiny_http in the same
 //! run, on loopback: `cargo bench --bench bench`, or with ` -- burst snmp` for some of the parts
-//! `http legacy tls start drive burst snmp pollers hostile`.
+//! `http legacy tls start drive burst snmp pollers hostile floods`.
 //!
 //! The PDUs have a null command: a `localcmdline` without commands, which both programs carry out by
 //! doing nothing and saying so. What is measured is all that lies around it: connection, request,
@@ -21,6 +21,7 @@
 )]
 
 mod agents;
+mod floods;
 mod hostile;
 mod legacy;
 mod load;
@@ -88,7 +89,7 @@ fn main() {
         python,
     };
     type Part = (&'static str, fn(&Bench<'_>));
-    let parts: [Part; 9] = [
+    let parts: [Part; 10] = [
         ("http", |bench| bench.http()),
         ("legacy", |bench| {
             legacy::run(bench.folder, bench.python.as_ref());
@@ -100,6 +101,7 @@ fn main() {
         ("snmp", |bench| bench.snmp()),
         ("pollers", |bench| bench.pollers()),
         ("hostile", |bench| hostile::run(bench.folder)),
+        ("floods", |bench| floods::run(bench.folder)),
     ];
     for (_, part) in parts.iter().filter(|(name, _)| wanted(name)) {
         part(&bench);
