@@ -10,6 +10,7 @@ use pdudaemon::driver::registry;
 use serde_json::json;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Changes that change nothing: profile, place, and why.
 const CHANGE_NOTHING: &[(&str, &str, &str)] = &[];
@@ -93,29 +94,53 @@ fn every_profile_has_names_of_its_own() {
     }
 }
 
-#[test]
-fn the_tests_of_every_profile_see_every_change() {
+/// The changes of one profile that its tests do not see, and how many changes there are.
+fn unseen_changes(id: &str, profile: &toml::Table) -> (Vec<String>, usize) {
     let (mut unseen, mut all) = (Vec::new(), 0);
-    for (id, profile) in profiles() {
-        for table in ["on", "off", "state"] {
-            let Some(value) = profile.get(table) else {
-                continue;
-            };
-            let mut changes = Vec::new();
-            change(value, table, &mut changes);
-            all += changes.len();
-            for (path, changed) in changes {
-                let is_known = CHANGE_NOTHING
-                    .iter()
-                    .any(|(of, at, _)| *of == id && *at == path);
-                let mut other = profile.clone();
-                other.insert(table.to_owned(), changed.clone());
-                if !is_known && faults(&other).is_empty() {
-                    unseen.push(format!("{id}: {path}: {changed:?}"));
-                }
+    for table in ["on", "off", "state"] {
+        let Some(value) = profile.get(table) else {
+            continue;
+        };
+        let mut changes = Vec::new();
+        change(value, table, &mut changes);
+        all += changes.len();
+        for (path, changed) in changes {
+            let is_known = CHANGE_NOTHING
+                .iter()
+                .any(|(of, at, _)| *of == id && *at == path);
+            let mut other = profile.clone();
+            other.insert(table.to_owned(), changed.clone());
+            if !is_known && faults(&other).is_empty() {
+                unseen.push(format!("{id}: {path}: {changed:?}"));
             }
         }
     }
+    (unseen, all)
+}
+
+#[test]
+fn the_tests_of_every_profile_see_every_change() {
+    let profiles = profiles();
+    let next = AtomicUsize::new(0);
+    let look = || {
+        let (mut unseen, mut all) = (Vec::new(), 0);
+        while let Some((id, profile)) = profiles.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let (missed, made) = unseen_changes(id, profile);
+            unseen.extend(missed);
+            all += made;
+        }
+        (unseen, all)
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let (mut unseen, mut all) = (Vec::new(), 0);
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(look)).collect();
+        for thread in threads {
+            let (missed, made) = thread.join().expect("looked");
+            unseen.extend(missed);
+            all += made;
+        }
+    });
     assert!(all > 50, "changes are made");
     assert!(
         unseen.is_empty(),
