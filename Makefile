@@ -14,7 +14,7 @@ INSTALL    ?= install
 DEMO_PORT  ?= 16421
 FUZZ_SECONDS ?= 60
 # Nearly all tests wait, for a deadline or for another process.
-TEST_THREADS ?= 8
+TEST_THREADS ?= 4
 SOAK_SECONDS ?= 600
 SOAK_SEED    ?= 1
 FUZZ_TARGETS ?= $(notdir $(basename $(wildcard $(TOP)/tests/fuzz/fuzz_targets/*.rs)))

@@ -40,8 +40,8 @@ pub(crate) fn is_right_class(fault: Fault, error: &DriverError) -> bool {
     };
     match fault {
         Fault::Silence | Fault::Half | Fault::Drip => kind == Some(K::Timeout),
-        // A tty that ended is not there any more for a second try.
-        Fault::Reset => matches!(kind, Some(K::Closed | K::NotFound)),
+        // A tty that ended is not there any more for a second try, or its number is another test's.
+        Fault::Reset => matches!(kind, Some(K::Closed | K::NotFound | K::Busy)),
         Fault::Garbage | Fault::Endless => {
             // Some bytes are a state, whatever they are.
             matches!(

@@ -37,7 +37,11 @@ fn begins_json(line: &str) -> bool {
     let is_entry = pieces.next() == Some("")
         && pieces.next().is_some_and(|key| !key.contains(' '))
         && pieces.next().is_some_and(|rest| rest.starts_with(": "));
-    line.starts_with('{') && !line.contains("--") && !line.starts_with("{%") || is_entry
+    // A hole of a profile is no object.
+    let is_hole = line
+        .strip_prefix('{')
+        .is_some_and(|rest| rest.starts_with(char::is_alphabetic));
+    line.starts_with('{') && !is_hole && !line.contains("--") && !line.starts_with("{%") || is_entry
 }
 
 /// The examples of a page that are no JSON.

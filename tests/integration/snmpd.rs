@@ -15,7 +15,7 @@ use std::fmt::Write as _;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The authentication protocols: pysnmp's name, net-snmp's.
@@ -84,18 +84,9 @@ impl Drop for Agent {
     }
 }
 
-/// The agent, started by the first test that needs one.
-fn agent() -> Arc<Agent> {
-    static RUNNING: Mutex<Weak<Agent>> = Mutex::new(Weak::new());
-    let mut running = RUNNING
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
-    if let Some(agent) = running.upgrade() {
-        return agent;
-    }
-    let agent = Arc::new(start());
-    *running = Arc::downgrade(&agent);
-    agent
+/// An agent of its own: what one test sets, another must not read.
+fn agent() -> Agent {
+    start()
 }
 
 fn user_name(auth: &str, privacy: &str) -> String {

@@ -1,7 +1,9 @@
 //! Loopback ports of simulators, and the one way in which a simulator's thread is begun, woken and
 //! ended.
 
+use rustix::net::{self, AddressFamily, SocketType, sockopt};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
@@ -141,6 +143,18 @@ pub(crate) fn free() -> u16 {
         let port = address.port();
         (!taken.contains(&format!(":{port:04X} "))).then_some(port)
     })
+}
+
+/// A port that is taken, though nobody listens there: whoever connects is refused.
+pub(crate) fn kept(address: SocketAddr) -> OwnedFd {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let socket = net::socket(family, SocketType::STREAM, None).expect("a socket");
+    sockopt::set_socket_reuseaddr(&socket, true).expect("set");
+    net::bind(&socket, &address).expect("its port");
+    socket
 }
 
 /// A listener on such a port.

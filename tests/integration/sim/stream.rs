@@ -5,6 +5,7 @@ use super::port::{self, Ending, Served};
 use serialport::{SerialPort, TTYPort};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -220,6 +221,8 @@ pub(crate) struct Bench {
     pub(crate) pdu: Arc<Mutex<PduBox>>,
     pub(crate) line: Line,
     plugged: Option<Plugged>,
+    /// Keeps the port of an unplugged PDU from other tests.
+    kept: Option<OwnedFd>,
 }
 
 impl Bench {
@@ -229,6 +232,7 @@ impl Bench {
             pdu: Arc::new(Mutex::new(Box::new(pdu))),
             line,
             plugged: None,
+            kept: None,
         };
         bench.plug();
         bench
@@ -270,6 +274,7 @@ impl Bench {
 
     pub(crate) fn plug(&mut self) {
         self.unplug();
+        self.kept = None;
         let (pdu, control) = (Arc::clone(&self.pdu), Arc::clone(&self.control));
         self.plugged = Some(match &mut self.line {
             Line::Tcp(address) => {
@@ -331,6 +336,11 @@ impl Bench {
                 );
             }
             None => {}
+        }
+        if let Line::Tcp(address) = self.line
+            && address.port() != 0
+        {
+            self.kept = Some(port::kept(address));
         }
     }
 }
