@@ -1217,11 +1217,16 @@ impl Checker {
 
     /// Fills every text for every outlet.
     fn every_outlet(&mut self, profile: &Profile) {
-        let keys: Fillings = profile
+        let mut keys: Fillings = profile
             .keys
             .iter()
             .map(|key| (key.name.clone(), key.sample()))
             .collect();
+        if self.of_keys.contains("token") {
+            // What a login gives.
+            let sample = || Filling::Text("token".to_owned());
+            keys.entry("token".to_owned()).or_insert_with(sample);
+        }
         let mut bank = keys.clone();
         bank.insert("bank".to_owned(), Filling::Number(1));
         let texts = std::mem::take(&mut self.texts);
