@@ -20,7 +20,7 @@ TYPE = re.compile(r"\s*(pub(\([^)]*\))? )?(struct|enum|trait|type) ")
 # takes the place of one of these is added; none is taken out.
 DOUBT = re.compile(
     r"\b(may_have_acted|after_switching|tried_again|and_again|Doubtful|maybe_dark|doubt|\w*in_doubt)\b"
-    r"|\battempt\.(sent|turned_away|copies)\b"
+    r"|\.(turned_away|judge)\(|fn is_refusal"
 )
 
 # The way of `GET /power/control/on` from the listening socket to the driver, and of its answer
