@@ -209,6 +209,11 @@ test_fresh() {
     fi
 
     check "the configuration passes its check" inside pdudaemon --check --strict
+    # The pair that the example of TLS names; it is its own authority.
+    mkdir -m 700 "$ROOT/root/tls"
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 -subj /CN=pdud.lab \
+        -addext subjectAltName=DNS:pdud.lab -keyout "$ROOT/root/tls/pdud.key" -out "$ROOT/root/tls/pdud.crt" 2>/dev/null
+    cp "$ROOT/root/tls/pdud.crt" "$ROOT/root/tls/lab-ca.crt"
     local example
     for example in $(inside sh -c 'cd /usr/share/doc/pdudaemon/examples && grep -l "\"pdus\"" *.conf'); do
         # A copy that not everybody may read: some hold passwords, which is a warning otherwise.
@@ -406,7 +411,7 @@ no_output() {
 }
 
 main() {
-    "$top/packaging/need.sh" groff-base iproute2 lintian util-linux
+    "$top/packaging/need.sh" groff-base iproute2 lintian openssl util-linux
     ls "$target"/deb/pdudaemon_*.deb "$target"/deb/pdudaemon-client_*.deb >/dev/null ||
         { echo "there are no packages in $target/deb: run \`make deb\` first" >&2; exit 1; }
     mkdir -p "$WORK"
