@@ -658,12 +658,9 @@ fn files_of_other_forms_are_told_what_is_expected() {
 fn an_unknown_driver_may_be_a_maker() {
     for (driver, expected) in [
         ("simulatd", ", did you mean simulated?"),
-        (
-            "raritan",
-            ", perhaps one of raritan-px1, raritan-px2; or snmpv1, snmpv2c or",
-        ),
-        ("eaton", ", perhaps one of eaton-marlin, "),
-        ("shelly", ", perhaps shelly_gen2 "),
+        ("raritan", ", perhaps one of raritan-px1"),
+        ("eaton", ", perhaps one of eaton-"),
+        ("shelly", ", perhaps one of shelly_gen2, shelly-gen1 "),
         ("yepkit", ", perhaps one of YKUSH, YKUSHXS "),
         ("tapo", ", perhaps home-assistant-http for"),
         (
