@@ -145,16 +145,17 @@ pub(crate) fn free() -> u16 {
     })
 }
 
-/// A port that is taken, though nobody listens there: whoever connects is refused.
-pub(crate) fn kept(address: SocketAddr) -> OwnedFd {
+/// A port that is taken, though nobody listens there: whoever connects is refused. None, when
+/// somebody else has it.
+pub(crate) fn kept(address: SocketAddr) -> Option<OwnedFd> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,
     };
     let socket = net::socket(family, SocketType::STREAM, None).expect("a socket");
     sockopt::set_socket_reuseaddr(&socket, true).expect("set");
-    net::bind(&socket, &address).expect("its port");
-    socket
+    net::bind(&socket, &address).ok()?;
+    Some(socket)
 }
 
 /// A listener on such a port.

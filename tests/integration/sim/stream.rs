@@ -337,10 +337,10 @@ impl Bench {
             }
             None => {}
         }
-        if let Line::Tcp(address) = self.line
+        if let (Line::Tcp(address), None) = (&self.line, &self.kept)
             && address.port() != 0
         {
-            self.kept = Some(port::kept(address));
+            self.kept = port::kept(*address);
         }
     }
 }
