@@ -180,10 +180,10 @@ impl Build for Profiled {
     fn build(&self, settings: &Settings) -> Result<Built, SettingsError> {
         let settings = &self.profile.with_defaults(settings);
         match &self.profile.how {
-            How::Snmp(_) => snmp::engine::build(&self.profile, settings),
-            How::Http(_) => http::engine::build(&self.profile, settings),
-            How::Line(_) => stream::line::build(&self.profile, settings),
-            How::Bytes(_) => stream::bytes::build(&self.profile, settings),
+            How::Snmp(snmp) => snmp::engine::build(&self.profile, snmp, settings),
+            How::Http(web) => http::engine::build(&self.profile, web, settings),
+            How::Line(talk) => stream::line::build(&self.profile, talk, settings),
+            How::Bytes(raw) => stream::bytes::build(&self.profile, raw, settings),
         }
     }
 
@@ -191,10 +191,10 @@ impl Build for Profiled {
         let tests = self.profile.tests.iter();
         let failed = tests.filter_map(|test| {
             let proved = match &self.profile.how {
-                How::Snmp(_) => snmp::engine::prove(&self.profile, test),
-                How::Http(_) => http::engine::prove(&self.profile, test),
-                How::Line(_) => stream::line::prove(&self.profile, test),
-                How::Bytes(_) => stream::bytes::prove(&self.profile, test),
+                How::Snmp(snmp) => snmp::engine::prove(&self.profile, snmp, test),
+                How::Http(web) => http::engine::prove(&self.profile, web, test),
+                How::Line(talk) => stream::line::prove(&self.profile, talk, test),
+                How::Bytes(raw) => stream::bytes::prove(&self.profile, raw, test),
             };
             let why = proved.err()?;
             Some(format!("{}: {}: {why}", self.file, test.path))

@@ -1,12 +1,12 @@
 //! The engine of HTTP profiles: requests as the profile says.
 
 use super::{BASIC_LOGIN, Way, WebPort};
-use crate::driver::profile::answer;
-use crate::driver::profile::holes::{Filling, Fillings, Template};
+use crate::driver::profile::engine::{self, Engine, filled, pattern};
+use crate::driver::profile::holes::{Filling, Fillings};
 use crate::driver::profile::script::Stage;
-use crate::driver::profile::{Asking, Auth, Bound, Does, How, Profile, Test, Verb, Web, proof};
-use crate::driver::{Built, Driver, DriverError, Host, Outlets, States};
-use crate::request::{Outlet, Proof, State, Switch};
+use crate::driver::profile::{Asking, Auth, Bound, Profile, Test, Verb, Web, proof};
+use crate::driver::{Built, DriverError, Host};
+use crate::request::Switch;
 use crate::settings::{Key, Keys, Settings, SettingsError, keys};
 use crate::transport::http::{Basic, Client, Login, Method, Request};
 use crate::transport::{Attempt, Deadline, Timed, TransportError, TransportErrorKind, printable};
@@ -74,20 +74,22 @@ impl Server for Client {
     }
 }
 
-/// A PDU as its profile says.
-struct Profiled<S> {
+/// A PDU's web pages, as its profile knows them.
+struct Pages<S> {
     server: S,
+    web: Arc<Web>,
     bound: Bound,
     /// What a login has given: it is a hole of the requests behind it.
     token: Option<String>,
 }
 
 /// The driver of a PDU with this profile.
-pub(crate) fn build(profile: &Arc<Profile>, settings: &Settings) -> Result<Built, SettingsError> {
+pub(crate) fn build(
+    profile: &Arc<Profile>,
+    web: &Arc<Web>,
+    settings: &Settings,
+) -> Result<Built, SettingsError> {
     let bound = Bound::read(profile, settings)?;
-    let How::Http(web) = &profile.how else {
-        return Err(settings.error("driver", "the profile is not for HTTP"));
-    };
     let text = |key: &str| {
         bound
             .keys()
@@ -116,23 +118,19 @@ pub(crate) fn build(profile: &Arc<Profile>, settings: &Settings) -> Result<Built
     for secret in bound.secrets() {
         client.hide(&secret);
     }
-    Ok(built(client, bound))
+    Ok(built(client, web, bound))
 }
 
-fn built<S: Server + 'static>(server: S, bound: Bound) -> Built {
-    let profile = &bound.profile;
-    let outlets = profile.ids.outlets(profile.has_all);
-    Built {
-        driver: Box::new(Profiled {
-            server,
-            bound,
-            token: None,
-        }),
-        outlets,
-    }
+fn built<S: Server + 'static>(server: S, web: &Arc<Web>, bound: Bound) -> Built {
+    engine::built(Pages {
+        server,
+        web: Arc::clone(web),
+        bound,
+        token: None,
+    })
 }
 
-impl<S: Server> Profiled<S> {
+impl<S: Server> Pages<S> {
     /// Sends these requests, with a login before them where the profile has one; the last answer.
     fn ask<T: Timed>(
         &mut self,
@@ -140,32 +138,18 @@ impl<S: Server> Profiled<S> {
         fillings: &Fillings,
         timed: T,
     ) -> Result<String, DriverError> {
-        let profile = Arc::clone(&self.bound.profile);
-        let How::Http(web) = &profile.how else {
-            return Err(DriverError::Setup("the profile is not for HTTP".to_owned()));
-        };
+        let web = Arc::clone(&self.web);
         let was_known = self.token.is_some();
-        let mut result = self.ask_in_session(web, which(web), fillings, timed);
+        let mut result = self.ask_in_session(&web, which(&web), fillings, timed);
         if was_known && matches!(result, Err(DriverError::LoginRefused(_))) {
             // The session has run out: nothing was carried out.
             self.token = None;
-            result = self.ask_in_session(web, which(web), fillings, timed);
+            result = self.ask_in_session(&web, which(&web), fillings, timed);
         }
         if result.is_err() {
             self.token = None;
         }
         result
-    }
-
-    /// What the PDU says of the outlet, and what fills the outlet's holes.
-    fn reading(
-        &mut self,
-        outlet: &Outlet,
-        deadline: Deadline,
-    ) -> Result<(String, Fillings), DriverError> {
-        let fillings = self.bound.fillings(outlet)?;
-        let answer = self.ask(|web| &web.state, &fillings, deadline)?;
-        Ok((answer, fillings))
     }
 
     fn ask_in_session<T: Timed>(
@@ -235,48 +219,30 @@ impl Web {
     }
 }
 
-fn filled(text: &Template, fillings: &Fillings) -> Result<String, DriverError> {
-    text.fill(fillings).map_err(DriverError::Setup)
+fn found(text: &str, within: &str) -> Result<bool, DriverError> {
+    Ok(pattern(text)?.is_match(within))
 }
 
-fn found(pattern: &str, text: &str) -> Result<bool, DriverError> {
-    let pattern = answer::compile(pattern).map_err(DriverError::Setup)?;
-    Ok(pattern.is_match(text))
-}
-
-impl<S: Server> Driver for Profiled<S> {
-    fn proofs(&self) -> &'static [Proof] {
-        self.bound.profile.proofs
+impl<S: Server> Engine for Pages<S> {
+    fn bound(&self) -> &Bound {
+        &self.bound
     }
 
     fn switch(
         &mut self,
-        outlet: &Outlet,
         to: Switch,
+        fillings: &Fillings,
         attempt: &Attempt,
-    ) -> Result<Proof, DriverError> {
-        let fillings = self.bound.fillings(outlet)?;
+    ) -> Result<(), DriverError> {
         let which: fn(&Web) -> &[Asking] = match to {
             Switch::On => |web| &web.on,
             Switch::Off => |web| &web.off,
         };
-        self.ask(which, &fillings, attempt)?;
-        Ok(Proof::Reply)
+        self.ask(which, fillings, attempt).map(drop)
     }
 
-    fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let (answer, fillings) = self.reading(outlet, deadline)?;
-        self.bound.profile.judge.state(&answer, &fillings)
-    }
-
-    fn states(
-        &mut self,
-        outlet: &Outlet,
-        others: &Outlets,
-        deadline: Deadline,
-    ) -> Result<States, DriverError> {
-        let (answer, _) = self.reading(outlet, deadline)?;
-        self.bound.states(&answer, outlet, others)
+    fn answer(&mut self, fillings: &Fillings, deadline: Deadline) -> Result<String, DriverError> {
+        self.ask(|web| &web.state, fillings, deadline)
     }
 
     fn rest(&mut self, deadline: Deadline) {
@@ -328,18 +294,8 @@ impl Server for Scripted {
 }
 
 /// Runs one of the profile's tests; says what went another way.
-pub(crate) fn prove(profile: &Arc<Profile>, test: &Test) -> Result<(), String> {
-    let settings = proof::settings(profile, test);
-    let Does::Wire {
-        outlet,
-        action,
-        script,
-    } = &test.does
-    else {
-        return Err("a walk is for SNMP: expected wire".to_owned());
-    };
-    let stage = Stage::new(script, str::to_owned);
-    let bound = Bound::read(profile, &settings).map_err(|error| error.to_string())?;
-    let mut driver = built(Scripted(stage.clone()), bound).driver;
-    proof::act(driver.as_mut(), outlet, *action, &script.outcome, &stage)
+pub(crate) fn prove(profile: &Arc<Profile>, web: &Arc<Web>, test: &Test) -> Result<(), String> {
+    proof::play(profile, test, str::to_owned, |bound, stage| {
+        built(Scripted(stage), web, bound)
+    })
 }

@@ -17,6 +17,7 @@ use crate::request::{Outlet, Proof, Switch};
 use crate::settings::Position;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 /// A profile is no longer than this.
 pub(super) const MOST_BYTES: usize = 64 * 1024;
@@ -238,10 +239,10 @@ impl Checker {
         );
         let proofs = self.proofs(written);
         let how = match written.transport {
-            Transport::Snmp => How::Snmp(self.snmp(written)?),
-            Transport::Http => How::Http(self.web(written)),
-            Transport::Line => How::Line(self.talk(written)),
-            Transport::Bytes => How::Bytes(self.raw(written)),
+            Transport::Snmp => How::Snmp(Arc::new(self.snmp(written)?)),
+            Transport::Http => How::Http(Arc::new(self.web(written))),
+            Transport::Line => How::Line(Arc::new(self.talk(written))),
+            Transport::Bytes => How::Bytes(Arc::new(self.raw(written))),
         };
         let tells_all = written.state.is_some() && !self.asks_of_outlet();
         let meters = self.meters(written);

@@ -2,14 +2,15 @@
 //! per transport does the rest (`driver/snmp/engine.rs` and its like).
 //!
 //! `written` is the file as it stands, `check` makes a [`Profile`] of it or tells every fault with its
-//! place, `shelf` finds profiles by name, and `proof` runs a profile's own tests against a scripted
-//! PDU. The format itself is told in `share/doc/profiles.md`.
+//! place, `shelf` finds profiles by name, `proof` runs a profile's own tests against a scripted PDU,
+//! and `engine` is what engines have in common. The format itself is told in `share/doc/profiles.md`.
 //!
-//! Invariant: nothing here knows an engine, and a profile cannot name a program, a file or another
+//! Invariant: nothing here knows any one engine, and a profile cannot name a program, a file or another
 //! host.
 
 pub(crate) mod answer;
 mod check;
+pub(crate) mod engine;
 pub(crate) mod holes;
 mod ids;
 pub(crate) mod octets;
@@ -67,10 +68,10 @@ pub(crate) struct Profile {
 /// What the transport sends.
 #[derive(Clone, Debug)]
 pub(crate) enum How {
-    Snmp(Snmp),
-    Http(Web),
-    Line(Talk),
-    Bytes(Raw),
+    Snmp(Arc<Snmp>),
+    Http(Arc<Web>),
+    Line(Arc<Talk>),
+    Bytes(Arc<Raw>),
 }
 
 impl How {
@@ -79,13 +80,8 @@ impl How {
         match self {
             Self::Snmp(_) => "snmp",
             Self::Http(_) => "http",
-            Self::Line(Talk { site, .. }) | Self::Bytes(Raw { site, .. }) => {
-                match site.over.first() {
-                    Some(Over::Telnet) => "telnet",
-                    Some(Over::Serial) => "serial",
-                    Some(Over::Tcp) | None => "tcp",
-                }
-            }
+            Self::Line(talk) => talk.site.transport(),
+            Self::Bytes(raw) => raw.site.transport(),
         }
     }
 }
@@ -178,6 +174,16 @@ pub(crate) struct Site {
     pub(crate) over: Vec<Over>,
     pub(crate) port: u16,
     pub(crate) baud: u32,
+}
+
+impl Site {
+    fn transport(&self) -> &'static str {
+        match self.over.first() {
+            Some(Over::Telnet) => "telnet",
+            Some(Over::Serial) => "serial",
+            Some(Over::Tcp) | None => "tcp",
+        }
+    }
 }
 
 /// The dialogue with a console.

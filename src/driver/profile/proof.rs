@@ -1,20 +1,47 @@
 //! A profile's own tests: the engine talks to a scripted PDU in place of the real one, and what it
 //! sends and makes of the answers is held against the test.
 
-use super::script::{Act, Stage};
-use super::{Profile, Test};
+use super::script::{Act, Script, Stage};
+use super::{Bound, Does, Profile, Test};
 use crate::driver::confirm::Confirm;
-use crate::driver::{Driver, DriverError};
+use crate::driver::{Built, Driver, DriverError};
 use crate::request::{Outlet, PduName, State};
 use crate::settings::{Position, Settings};
 use crate::transport::{Attempt, Deadline};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// So long a test may take: the scripted PDU answers at once.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The profile with what a test says of its PDU.
+pub(crate) fn bound(profile: &Arc<Profile>, test: &Test) -> Result<Bound, String> {
+    Bound::read(profile, &settings(profile, test)).map_err(|error| error.to_string())
+}
+
+/// Plays the dialogue of a test with the driver that `build` makes; says what went another way.
+/// `plain` writes what is sent in the one form that it is compared in.
+pub(crate) fn play(
+    profile: &Arc<Profile>,
+    test: &Test,
+    plain: impl Fn(&str) -> String,
+    build: impl FnOnce(Bound, Stage) -> Built,
+) -> Result<(), String> {
+    let Does::Wire {
+        outlet,
+        action,
+        script,
+    } = &test.does
+    else {
+        return Err("a walk is for SNMP: expected wire".to_owned());
+    };
+    let stage = Stage::new(script, plain);
+    let mut driver = build(bound(profile, test)?, stage.clone()).driver;
+    act(driver.as_mut(), outlet, *action, script, &stage)
+}
+
 /// The settings that a test gives its PDU.
-pub(crate) fn settings(profile: &Profile, test: &Test) -> Settings {
+fn settings(profile: &Profile, test: &Test) -> Settings {
     let mut keys = serde_json::Map::from_iter(test.keys.clone());
     // Whatever a real PDU must have, the scripted one has not to say.
     let needed = profile.keys.iter().filter(|key| key.default.is_none());
@@ -36,13 +63,14 @@ pub(crate) fn deadline() -> Deadline {
 }
 
 /// Lets `driver` do what a dialogue is about; says where it went another way.
-pub(crate) fn act(
+fn act(
     driver: &mut dyn Driver,
     outlet: &Outlet,
     act: Act,
-    expected: &str,
+    script: &Script,
     stage: &Stage,
 ) -> Result<(), String> {
+    let expected = script.outcome.as_str();
     let deadline = deadline();
     let result = match act {
         Act::State => driver.state(outlet, deadline).map(|state| word(&state)),

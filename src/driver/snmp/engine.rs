@@ -1,9 +1,10 @@
 //! The engine of SNMP profiles: GETs and SETs as the profile says.
 
 use super::named;
+use crate::driver::profile::engine::filled;
 use crate::driver::profile::holes::{Filling, Fillings, Template};
-use crate::driver::profile::script::{Recorded, Script, Stage, Walk, bytes};
-use crate::driver::profile::{Bound, Does, How, Meter, Profile, Scope, Snmp, Test, Write, proof};
+use crate::driver::profile::script::{Recorded, Stage, Walk, bytes};
+use crate::driver::profile::{Bound, Does, Meter, Profile, Scope, Snmp, Test, Write, proof};
 use crate::driver::{Built, Driver, DriverError};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Key, Keys, Settings, SettingsError};
@@ -40,40 +41,38 @@ impl AnyAgent for Agent {
 /// A PDU as its profile says.
 struct Profiled<A> {
     agent: A,
+    snmp: Arc<Snmp>,
     bound: Bound,
     /// The PDU has shown the state of an outlet: one that it does not show is not there.
     has_shown: bool,
 }
 
 /// The driver of a PDU with this profile.
-pub(crate) fn build(profile: &Arc<Profile>, settings: &Settings) -> Result<Built, SettingsError> {
-    let reach: named::Reach = settings.keys()?;
-    let session = reach.session(settings)?;
-    built(session, profile, settings)
-}
-
-fn built<A: AnyAgent + 'static>(
-    agent: A,
+pub(crate) fn build(
     profile: &Arc<Profile>,
+    snmp: &Arc<Snmp>,
     settings: &Settings,
 ) -> Result<Built, SettingsError> {
-    let bound = Bound::read(profile, settings)?;
-    let outlets = profile.ids.outlets(profile.has_all);
-    Ok(Built {
-        driver: Box::new(Profiled {
-            agent,
-            bound,
-            has_shown: false,
-        }),
+    let reach: named::Reach = settings.keys()?;
+    let session = reach.session(settings)?;
+    Ok(built(session, snmp, Bound::read(profile, settings)?))
+}
+
+fn built<A: AnyAgent + 'static>(agent: A, snmp: &Arc<Snmp>, bound: Bound) -> Built {
+    let outlets = bound.profile.ids.outlets(bound.profile.has_all);
+    Built {
+        driver: Box::new(Profiled::new(agent, snmp, bound)),
         outlets,
-    })
+    }
 }
 
 impl<A: AnyAgent> Profiled<A> {
-    fn snmp(&self) -> Result<&Snmp, DriverError> {
-        match &self.bound.profile.how {
-            How::Snmp(snmp) => Ok(snmp),
-            _ => Err(DriverError::Setup("the profile is not for SNMP".to_owned())),
+    fn new(agent: A, snmp: &Arc<Snmp>, bound: Bound) -> Self {
+        Self {
+            agent,
+            snmp: Arc::clone(snmp),
+            bound,
+            has_shown: false,
         }
     }
 
@@ -113,7 +112,7 @@ impl<A: AnyAgent> Profiled<A> {
         fillings: &Fillings,
         deadline: Deadline,
     ) -> Result<(String, Oid), DriverError> {
-        let state = self.snmp()?.state.iter();
+        let state = self.snmp.state.iter();
         let oids: Result<Vec<Oid>, _> = state.map(|oid| object(oid, fillings)).collect();
         self.first(&oids?, deadline)
     }
@@ -175,10 +174,6 @@ fn edited(list: &str, split: &str, field: &str, value: &str) -> Result<String, D
     Ok(fields.join(split))
 }
 
-fn filled(text: &Template, fillings: &Fillings) -> Result<String, DriverError> {
-    text.fill(fillings).map_err(DriverError::Setup)
-}
-
 fn object(oid: &Template, fillings: &Fillings) -> Result<Oid, DriverError> {
     let text = filled(oid, fillings)?;
     text.parse()
@@ -197,10 +192,7 @@ impl<A: AnyAgent> Driver for Profiled<A> {
         attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
         let fillings = self.bound.fillings(outlet)?;
-        let profile = Arc::clone(&self.bound.profile);
-        let How::Snmp(snmp) = &profile.how else {
-            return Err(DriverError::Setup("the profile is not for SNMP".to_owned()));
-        };
+        let snmp = Arc::clone(&self.snmp);
         let writes = match to {
             Switch::On => &snmp.on,
             Switch::Off => &snmp.off,
@@ -246,14 +238,13 @@ fn whole(oid: &str) -> String {
 struct Scripted(Stage);
 
 impl Scripted {
-    fn new(script: &Script) -> Self {
-        Self(Stage::new(script, |line| {
-            let mut words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-            if let Some(oid) = words.get_mut(1) {
-                *oid = whole(oid);
-            }
-            words.join(" ")
-        }))
+    /// A line as it is compared: with whole OIDs.
+    fn plain(line: &str) -> String {
+        let mut words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        if let Some(oid) = words.get_mut(1) {
+            *oid = whole(oid);
+        }
+        words.join(" ")
     }
 
     fn ask(&self, asked: &str) -> Result<Value, SnmpError> {
@@ -335,14 +326,14 @@ impl Profiled<Walked> {
 
     fn name(&mut self, outlet: &Outlet) -> Result<String, DriverError> {
         let fillings = self.bound.fillings(outlet)?;
-        let names = self.snmp()?.names.clone();
-        self.text(names.as_ref(), &fillings)
+        let snmp = Arc::clone(&self.snmp);
+        self.text(snmp.names.as_ref(), &fillings)
     }
 
     fn count(&mut self) -> Result<String, DriverError> {
         let fillings = self.bound.keys().clone();
-        let count = self.snmp()?.count.clone();
-        self.text(count.as_ref(), &fillings)
+        let snmp = Arc::clone(&self.snmp);
+        self.text(snmp.count.as_ref(), &fillings)
     }
 
     fn text(&mut self, oid: Option<&Template>, fillings: &Fillings) -> Result<String, DriverError> {
@@ -393,20 +384,11 @@ impl Profiled<Walked> {
 }
 
 /// Runs one of the profile's tests; says what went another way.
-pub(crate) fn prove(profile: &Arc<Profile>, test: &Test) -> Result<(), String> {
-    let settings = proof::settings(profile, test);
+pub(crate) fn prove(profile: &Arc<Profile>, snmp: &Arc<Snmp>, test: &Test) -> Result<(), String> {
     match &test.does {
-        Does::Wire {
-            outlet,
-            action,
-            script,
-        } => {
-            let agent = Scripted::new(script);
-            let stage = agent.0.clone();
-            let built = built(agent, profile, &settings).map_err(|error| error.to_string())?;
-            let mut driver = built.driver;
-            proof::act(driver.as_mut(), outlet, *action, &script.outcome, &stage)
-        }
+        Does::Wire { .. } => proof::play(profile, test, Scripted::plain, |bound, stage| {
+            built(Scripted(stage), snmp, bound)
+        }),
         Does::Walk {
             walk,
             states,
@@ -414,12 +396,8 @@ pub(crate) fn prove(profile: &Arc<Profile>, test: &Test) -> Result<(), String> {
             count,
             meters,
         } => {
-            let bound = Bound::read(profile, &settings).map_err(|error| error.to_string())?;
-            let mut pdu = Profiled {
-                agent: Walked(walk.clone()),
-                bound,
-                has_shown: false,
-            };
+            let bound = proof::bound(profile, test)?;
+            let mut pdu = Profiled::new(Walked(walk.clone()), snmp, bound);
             let mut wrong = Vec::new();
             let mut hold = |what: String, expected: String, got: Result<String, DriverError>| {
                 let got = got.unwrap_or_else(|error| format!("error: {error}"));

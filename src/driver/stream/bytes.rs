@@ -1,13 +1,13 @@
 //! The engine of byte protocols: writes bytes, and reads an answer of a known length or end.
 
 use super::line::Played;
-use super::{Desk, Way, not_for};
-use crate::driver::profile::answer;
+use super::{Desk, Way};
+use crate::driver::profile::engine::{self, Engine, filled};
 use crate::driver::profile::holes::Fillings;
-use crate::driver::profile::script::{Stage, bytes};
-use crate::driver::profile::{Bound, Does, How, Profile, Raw, Swap, Test, Until, proof};
-use crate::driver::{Built, Driver, DriverError, Outlets, States};
-use crate::request::{Outlet, Proof, State, Switch};
+use crate::driver::profile::script::bytes;
+use crate::driver::profile::{Bound, Profile, Raw, Swap, Test, Until, proof};
+use crate::driver::{Built, DriverError};
+use crate::request::Switch;
 use crate::settings::{Settings, SettingsError};
 use crate::transport::expect::ByteStream;
 use crate::transport::kept::{Kept, Opener};
@@ -21,32 +21,39 @@ const MOST_BYTES: usize = 64 * 1024;
 /// A board, as its profile knows it.
 struct Board<D> {
     desk: D,
+    raw: Arc<Raw>,
     bound: Bound,
 }
 
 /// The driver of a PDU with this profile.
-pub(crate) fn build(profile: &Arc<Profile>, settings: &Settings) -> Result<Built, SettingsError> {
-    let How::Bytes(raw) = &profile.how else {
-        return Err(settings.error("driver", not_for(profile).to_string()));
-    };
+pub(crate) fn build(
+    profile: &Arc<Profile>,
+    raw: &Arc<Raw>,
+    settings: &Settings,
+) -> Result<Built, SettingsError> {
     let way = Way::read(&raw.site, settings)?;
-    Ok(built(way, Bound::read(profile, settings)?))
+    Ok(built(way, raw, Bound::read(profile, settings)?))
 }
 
-fn built<D: Desk + 'static>(desk: D, bound: Bound) -> Built {
-    let outlets = bound.profile.ids.outlets(bound.profile.has_all);
-    Built {
-        driver: Box::new(Kept::new(Board { desk, bound })),
-        outlets,
-    }
+fn built<D: Desk + 'static>(desk: D, raw: &Arc<Raw>, bound: Bound) -> Built {
+    let raw = Arc::clone(raw);
+    engine::built(Kept::new(Board { desk, raw, bound }))
 }
 
 impl<D: Desk> Board<D> {
-    fn raw(&self) -> Result<&Raw, DriverError> {
-        match &self.bound.profile.how {
-            How::Bytes(raw) => Ok(raw),
-            _ => Err(not_for(&self.bound.profile)),
+    /// One after the other; the last answer.
+    fn swap_all<T: Timed>(
+        &self,
+        stream: &mut D::Stream,
+        swaps: &[Swap],
+        fillings: &Fillings,
+        timed: T,
+    ) -> Result<String, DriverError> {
+        let mut last = String::new();
+        for swap in swaps {
+            last = self.swap(stream, swap, fillings, timed)?;
         }
+        Ok(last)
     }
 
     /// Writes, and reads the answer where there is one: a character for each byte.
@@ -85,12 +92,7 @@ fn read<S: ByteStream>(
 ) -> Result<Vec<u8>, DriverError> {
     let pattern = match until {
         Until::Count(_) => None,
-        Until::Pattern(pattern) => {
-            let pattern = pattern
-                .fill(fillings)
-                .and_then(|text| answer::compile(&text));
-            Some(pattern.map_err(DriverError::Setup)?)
-        }
+        Until::Pattern(pattern) => Some(engine::pattern(&filled(pattern, fillings)?)?),
     };
     let mut answer = Vec::new();
     loop {
@@ -131,9 +133,7 @@ impl<D: Desk> Opener for Board<D> {
 
     fn open(&mut self, deadline: Deadline) -> Result<D::Stream, DriverError> {
         let mut stream = self.desk.open(deadline)?;
-        for swap in &self.raw()?.login {
-            self.swap(&mut stream, swap, self.bound.keys(), deadline)?;
-        }
+        self.swap_all(&mut stream, &self.raw.login, self.bound.keys(), deadline)?;
         Ok(stream)
     }
 
@@ -142,67 +142,36 @@ impl<D: Desk> Opener for Board<D> {
     }
 }
 
-impl<D: Desk> Driver for Kept<Board<D>> {
-    fn proofs(&self) -> &'static [Proof] {
-        self.opener.bound.profile.proofs
+impl<D: Desk> Engine for Kept<Board<D>> {
+    fn bound(&self) -> &Bound {
+        &self.opener.bound
     }
 
     fn switch(
         &mut self,
-        outlet: &Outlet,
         to: Switch,
+        fillings: &Fillings,
         attempt: &Attempt,
-    ) -> Result<Proof, DriverError> {
-        let fillings = self.opener.bound.fillings(outlet)?;
+    ) -> Result<(), DriverError> {
         self.call(attempt, |board, stream| {
-            let raw = board.raw()?;
             let swaps = match to {
-                Switch::On => &raw.on,
-                Switch::Off => &raw.off,
+                Switch::On => &board.raw.on,
+                Switch::Off => &board.raw.off,
             };
-            for swap in swaps {
-                board.swap(stream, swap, &fillings, attempt)?;
-            }
-            Ok(())
-        })?;
-        Ok(Proof::Reply)
+            board.swap_all(stream, swaps, fillings, attempt)
+        })
+        .map(drop)
     }
 
-    fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let (answer, fillings) = reading(self, outlet, deadline)?;
-        self.opener.bound.profile.judge.state(&answer, &fillings)
-    }
-
-    fn states(
-        &mut self,
-        outlet: &Outlet,
-        others: &Outlets,
-        deadline: Deadline,
-    ) -> Result<States, DriverError> {
-        let (answer, _) = reading(self, outlet, deadline)?;
-        self.opener.bound.states(&answer, outlet, others)
+    fn answer(&mut self, fillings: &Fillings, deadline: Deadline) -> Result<String, DriverError> {
+        self.call(deadline, |board, stream| {
+            board.swap_all(stream, &board.raw.state, fillings, deadline)
+        })
     }
 
     fn rest(&mut self, deadline: Deadline) {
         Kept::rest(self, deadline);
     }
-}
-
-/// What the PDU answers about the outlet, and what fills the outlet's holes.
-fn reading<D: Desk>(
-    kept: &mut Kept<Board<D>>,
-    outlet: &Outlet,
-    deadline: Deadline,
-) -> Result<(String, Fillings), DriverError> {
-    let fillings = kept.opener.bound.fillings(outlet)?;
-    let answer = kept.call(deadline, |board, stream| {
-        let mut last = String::new();
-        for swap in &board.raw()?.state {
-            last = board.swap(stream, swap, &fillings, deadline)?;
-        }
-        Ok(last)
-    })?;
-    Ok((answer, fillings))
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -211,24 +180,11 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Runs one of the profile's tests; says what went another way.
-pub(crate) fn prove(profile: &Arc<Profile>, test: &Test) -> Result<(), String> {
-    let settings = proof::settings(profile, test);
-    let Does::Wire {
-        outlet,
-        action,
-        script,
-    } = &test.does
-    else {
-        return Err("a walk is for SNMP: expected wire".to_owned());
-    };
+pub(crate) fn prove(profile: &Arc<Profile>, raw: &Arc<Raw>, test: &Test) -> Result<(), String> {
     // Hexadecimal pairs and quoted texts mean the same bytes.
-    let plain = |line: &str| bytes(line).map_or_else(|| line.to_owned(), |bytes| hex(&bytes));
-    let stage = Stage::new(script, plain);
-    let bound = Bound::read(profile, &settings).map_err(|error| error.to_string())?;
-    let desk = Played {
-        stage: stage.clone(),
-        plain: hex,
-    };
-    let mut driver = built(desk, bound).driver;
-    proof::act(driver.as_mut(), outlet, *action, &script.outcome, &stage)
+    let same = |line: &str| bytes(line).map_or_else(|| line.to_owned(), |bytes| hex(&bytes));
+    proof::play(profile, test, same, |bound, stage| {
+        let plain = hex;
+        built(Played { stage, plain }, raw, bound)
+    })
 }

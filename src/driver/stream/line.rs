@@ -1,12 +1,12 @@
 //! The engine of dialogues: logs in, types what the profile says, and reads what comes back.
 
-use super::{Desk, Way, not_for};
-use crate::driver::profile::answer;
+use super::{Desk, Way};
+use crate::driver::profile::engine::{self, Engine, filled, pattern};
 use crate::driver::profile::holes::{Fillings, Template};
 use crate::driver::profile::script::{Stage, bytes};
-use crate::driver::profile::{Bound, Does, Failure, How, Profile, Step, Talk, Test, proof};
-use crate::driver::{Built, Driver, DriverError, Outlets, States};
-use crate::request::{Outlet, Proof, State, Switch};
+use crate::driver::profile::{Bound, Failure, Profile, Step, Talk, Test, proof};
+use crate::driver::{Built, DriverError};
+use crate::request::Switch;
 use crate::settings::{Settings, SettingsError};
 use crate::transport::expect::{ByteStream, Dialogue};
 use crate::transport::kept::{Kept, Opener};
@@ -25,34 +25,26 @@ const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
 /// A PDU's console, as its profile knows it.
 struct Console<D> {
     desk: D,
+    talk: Arc<Talk>,
     bound: Bound,
 }
 
 /// The driver of a PDU with this profile.
-pub(crate) fn build(profile: &Arc<Profile>, settings: &Settings) -> Result<Built, SettingsError> {
-    let How::Line(talk) = &profile.how else {
-        return Err(settings.error("driver", not_for(profile).to_string()));
-    };
+pub(crate) fn build(
+    profile: &Arc<Profile>,
+    talk: &Arc<Talk>,
+    settings: &Settings,
+) -> Result<Built, SettingsError> {
     let way = Way::read(&talk.site, settings)?;
-    Ok(built(way, Bound::read(profile, settings)?))
+    Ok(built(way, talk, Bound::read(profile, settings)?))
 }
 
-fn built<D: Desk + 'static>(desk: D, bound: Bound) -> Built {
-    let outlets = bound.profile.ids.outlets(bound.profile.has_all);
-    Built {
-        driver: Box::new(Kept::new(Console { desk, bound })),
-        outlets,
-    }
+fn built<D: Desk + 'static>(desk: D, talk: &Arc<Talk>, bound: Bound) -> Built {
+    let talk = Arc::clone(talk);
+    engine::built(Kept::new(Console { desk, talk, bound }))
 }
 
 impl<D: Desk> Console<D> {
-    fn talk(&self) -> Result<&Talk, DriverError> {
-        match &self.bound.profile.how {
-            How::Line(talk) => Ok(talk),
-            _ => Err(not_for(&self.bound.profile)),
-        }
-    }
-
     /// Goes through `steps`; everything that the PDU has printed meanwhile.
     fn go<T: Timed>(
         &self,
@@ -61,11 +53,14 @@ impl<D: Desk> Console<D> {
         fillings: &Fillings,
         timed: T,
     ) -> Result<String, DriverError> {
-        let talk = self.talk()?;
         let mut printed = String::new();
         for step in steps {
             if let Some(text) = &step.send {
-                let end = if step.is_line { talk.eol.as_str() } else { "" };
+                let end = if step.is_line {
+                    self.talk.eol.as_str()
+                } else {
+                    ""
+                };
                 let line = format!("{}{end}", filled(text, fillings)?);
                 dialogue.send(line.as_bytes(), timed)?;
             }
@@ -91,7 +86,6 @@ impl<D: Desk> Console<D> {
         timed: T,
         printed: &mut String,
     ) -> Result<(), DriverError> {
-        let talk = self.talk()?;
         for _ in 0..MOST_ANSWERS {
             let found =
                 dialogue.expect_if("what the profile expects", timed.deadline(), |text| {
@@ -104,7 +98,7 @@ impl<D: Desk> Console<D> {
                     return Err(failure.error(&dialogue.screen.words(&found.0)));
                 }
                 Found::Question(answer) => {
-                    let line = format!("{}{}", filled(answer, fillings)?, talk.eol);
+                    let line = format!("{}{}", filled(answer, fillings)?, self.talk.eol);
                     dialogue.send(line.as_bytes(), timed)?;
                 }
             }
@@ -150,14 +144,6 @@ impl<'a> Wait<'a> {
     }
 }
 
-fn filled(text: &Template, fillings: &Fillings) -> Result<String, DriverError> {
-    text.fill(fillings).map_err(DriverError::Setup)
-}
-
-fn pattern(text: &str) -> Result<Regex, DriverError> {
-    answer::compile(text).map_err(DriverError::Setup)
-}
-
 fn patterns<T>(written: &[(String, T)]) -> Result<Vec<(Regex, &T)>, DriverError> {
     let compiled = written
         .iter()
@@ -174,8 +160,7 @@ impl<D: Desk> Opener for Console<D> {
         for secret in self.bound.secrets() {
             dialogue.screen.hide(&secret);
         }
-        let login = self.talk()?.login.as_slice();
-        match self.go(&mut dialogue, login, self.bound.keys(), deadline) {
+        match self.go(&mut dialogue, &self.talk.login, self.bound.keys(), deadline) {
             Ok(_) => Ok(dialogue),
             Err(error) => {
                 if error.may_stand() {
@@ -194,67 +179,45 @@ impl<D: Desk> Opener for Console<D> {
     fn leave(&self, mut dialogue: Self::Session, deadline: Deadline) {
         let patience = deadline.within(LEAVE_PATIENCE);
         // Nobody is told how a logout went.
-        if let Ok(talk) = self.talk() {
-            let _ = self.go(&mut dialogue, &talk.logout, self.bound.keys(), patience);
-        }
+        let _ = self.go(
+            &mut dialogue,
+            &self.talk.logout,
+            self.bound.keys(),
+            patience,
+        );
     }
 }
 
-impl<D: Desk> Driver for Kept<Console<D>> {
-    fn proofs(&self) -> &'static [Proof] {
-        self.opener.bound.profile.proofs
+impl<D: Desk> Engine for Kept<Console<D>> {
+    fn bound(&self) -> &Bound {
+        &self.opener.bound
     }
 
     fn switch(
         &mut self,
-        outlet: &Outlet,
         to: Switch,
+        fillings: &Fillings,
         attempt: &Attempt,
-    ) -> Result<Proof, DriverError> {
-        let fillings = self.opener.bound.fillings(outlet)?;
+    ) -> Result<(), DriverError> {
         self.call(attempt, |console, dialogue| {
-            let talk = console.talk()?;
             let steps = match to {
-                Switch::On => &talk.on,
-                Switch::Off => &talk.off,
+                Switch::On => &console.talk.on,
+                Switch::Off => &console.talk.off,
             };
-            console.go(dialogue, steps, &fillings, attempt)
-        })?;
-        Ok(Proof::Reply)
+            console.go(dialogue, steps, fillings, attempt)
+        })
+        .map(drop)
     }
 
-    fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        let (answer, fillings) = reading(self, outlet, deadline)?;
-        self.opener.bound.profile.judge.state(&answer, &fillings)
-    }
-
-    fn states(
-        &mut self,
-        outlet: &Outlet,
-        others: &Outlets,
-        deadline: Deadline,
-    ) -> Result<States, DriverError> {
-        let (answer, _) = reading(self, outlet, deadline)?;
-        self.opener.bound.states(&answer, outlet, others)
+    fn answer(&mut self, fillings: &Fillings, deadline: Deadline) -> Result<String, DriverError> {
+        self.call(deadline, |console, dialogue| {
+            console.go(dialogue, &console.talk.state, fillings, deadline)
+        })
     }
 
     fn rest(&mut self, deadline: Deadline) {
         Kept::rest(self, deadline);
     }
-}
-
-/// What the PDU prints about the outlet, and what fills the outlet's holes.
-fn reading<D: Desk>(
-    kept: &mut Kept<Console<D>>,
-    outlet: &Outlet,
-    deadline: Deadline,
-) -> Result<(String, Fillings), DriverError> {
-    let fillings = kept.opener.bound.fillings(outlet)?;
-    let printed = kept.call(deadline, |console, dialogue| {
-        let talk = console.talk()?;
-        console.go(dialogue, &talk.state, &fillings, deadline)
-    })?;
-    Ok((printed, fillings))
 }
 
 /// A console that plays a dialogue: `> on 2` is a line as typed, `< "\r\nRPC-3>"` what is printed,
@@ -323,22 +286,9 @@ fn typed(bytes: &[u8]) -> String {
 }
 
 /// Runs one of the profile's tests; says what went another way.
-pub(crate) fn prove(profile: &Arc<Profile>, test: &Test) -> Result<(), String> {
-    let settings = proof::settings(profile, test);
-    let Does::Wire {
-        outlet,
-        action,
-        script,
-    } = &test.does
-    else {
-        return Err("a walk is for SNMP: expected wire".to_owned());
-    };
-    let stage = Stage::new(script, str::to_owned);
-    let bound = Bound::read(profile, &settings).map_err(|error| error.to_string())?;
-    let desk = Played {
-        stage: stage.clone(),
-        plain: typed,
-    };
-    let mut driver = built(desk, bound).driver;
-    proof::act(driver.as_mut(), outlet, *action, &script.outcome, &stage)
+pub(crate) fn prove(profile: &Arc<Profile>, talk: &Arc<Talk>, test: &Test) -> Result<(), String> {
+    proof::play(profile, test, str::to_owned, |bound, stage| {
+        let plain = typed;
+        built(Played { stage, plain }, talk, bound)
+    })
 }

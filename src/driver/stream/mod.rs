@@ -6,8 +6,8 @@
 pub(super) mod bytes;
 pub(super) mod line;
 
-use super::profile::{Over, Profile, Site};
-use super::{DriverError, Host};
+use super::Host;
+use super::profile::{Over, Site};
 use crate::settings::{Address, Key, Keys, Settings, SettingsError, Value, keys, words};
 use crate::transport::expect::ByteStream;
 use crate::transport::serial::{self, Line};
@@ -166,11 +166,4 @@ impl ByteStream for Open {
         into.extend_from_slice(buffer.get(..more).unwrap_or_default());
         Ok(more > 0)
     }
-}
-
-fn not_for(profile: &Profile) -> DriverError {
-    let transport = profile.how.transport();
-    DriverError::Setup(format!(
-        "the profile is for {transport}, not for this engine"
-    ))
 }

@@ -1,0 +1,90 @@
+//! What the engines of HTTP, dialogues and bytes have in common: the driver that each of them makes.
+
+use super::Bound;
+use super::answer;
+use super::holes::{Fillings, Template};
+use crate::driver::{Built, Driver, DriverError, Outlets, States};
+use crate::request::{Outlet, Proof, State, Switch};
+use crate::transport::{Attempt, Deadline};
+use regex_lite::Regex;
+
+/// Sends what a profile says. What an answer means does not depend on the engine.
+pub(crate) trait Engine: Send {
+    /// The profile, with what the config says of the PDU.
+    fn bound(&self) -> &Bound;
+
+    /// Switches the outlet that fills the holes.
+    fn switch(
+        &mut self,
+        to: Switch,
+        fillings: &Fillings,
+        attempt: &Attempt,
+    ) -> Result<(), DriverError>;
+
+    /// What the PDU answers about the outlet that fills the holes.
+    fn answer(&mut self, fillings: &Fillings, deadline: Deadline) -> Result<String, DriverError>;
+
+    /// Gives back what can be opened again.
+    fn rest(&mut self, deadline: Deadline);
+}
+
+/// The driver of a PDU with a profile.
+struct Profiled<E>(E);
+
+/// The driver that `engine` makes.
+pub(crate) fn built(engine: impl Engine + 'static) -> Built {
+    let profile = &engine.bound().profile;
+    let outlets = profile.ids.outlets(profile.has_all);
+    Built {
+        driver: Box::new(Profiled(engine)),
+        outlets,
+    }
+}
+
+impl<E: Engine> Driver for Profiled<E> {
+    fn proofs(&self) -> &'static [Proof] {
+        self.0.bound().profile.proofs
+    }
+
+    fn switch(
+        &mut self,
+        outlet: &Outlet,
+        to: Switch,
+        attempt: &Attempt,
+    ) -> Result<Proof, DriverError> {
+        let fillings = self.0.bound().fillings(outlet)?;
+        self.0.switch(to, &fillings, attempt)?;
+        Ok(Proof::Reply)
+    }
+
+    fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
+        let fillings = self.0.bound().fillings(outlet)?;
+        let answer = self.0.answer(&fillings, deadline)?;
+        self.0.bound().profile.judge.state(&answer, &fillings)
+    }
+
+    fn states(
+        &mut self,
+        outlet: &Outlet,
+        others: &Outlets,
+        deadline: Deadline,
+    ) -> Result<States, DriverError> {
+        let fillings = self.0.bound().fillings(outlet)?;
+        let answer = self.0.answer(&fillings, deadline)?;
+        self.0.bound().states(&answer, outlet, others)
+    }
+
+    fn rest(&mut self, deadline: Deadline) {
+        self.0.rest(deadline);
+    }
+}
+
+/// The text with its holes filled.
+pub(crate) fn filled(text: &Template, fillings: &Fillings) -> Result<String, DriverError> {
+    text.fill(fillings).map_err(DriverError::Setup)
+}
+
+/// The pattern that a profile writes.
+pub(crate) fn pattern(text: &str) -> Result<Regex, DriverError> {
+    answer::compile(text).map_err(DriverError::Setup)
+}
