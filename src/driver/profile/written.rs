@@ -32,21 +32,16 @@ pub(super) struct File {
     pub(super) line: Line,
     #[serde(default)]
     pub(super) bytes: Bytes,
-    #[serde(default)]
     pub(super) login: Option<Action>,
-    #[serde(default)]
     pub(super) logout: Option<Action>,
     pub(super) on: Action,
     pub(super) off: Action,
-    #[serde(default)]
     pub(super) state: Option<Action>,
-    #[serde(default)]
     pub(super) proof: Option<Proof>,
     #[serde(default)]
     pub(super) errors: Map<Failure>,
     #[serde(default)]
     pub(super) meter: Meters,
-    #[serde(default)]
     pub(super) detect: Option<Detect>,
     #[serde(default)]
     pub(super) limits: Limits,
@@ -112,20 +107,15 @@ impl Maturity {
 }
 
 /// A key that the config may have for PDUs of this kind.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct Key {
-    #[serde(default, rename = "type")]
+    #[serde(rename = "type")]
     pub(super) kind: Option<Kind>,
-    #[serde(default)]
     pub(super) default: Option<Scalar>,
-    #[serde(default)]
     pub(super) secret: bool,
-    #[serde(default)]
     pub(super) range: Option<String>,
-    #[serde(default)]
     pub(super) choices: Vec<String>,
-    #[serde(default)]
     pub(super) help: Option<String>,
 }
 
@@ -198,27 +188,18 @@ impl<T> OneOrMore<T> {
 }
 
 /// Which outlets there can be.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct Outlets {
-    #[serde(default)]
     pub(super) range: Option<String>,
-    #[serde(default)]
     pub(super) list: Vec<String>,
-    #[serde(default)]
     pub(super) parts: Vec<IdPart>,
     /// Does every PDU of this kind have all of them?
-    #[serde(default)]
     pub(super) all: bool,
-    #[serde(default)]
     pub(super) count: Option<String>,
-    #[serde(default)]
     pub(super) names: Option<String>,
-    #[serde(default)]
     pub(super) vars: Map<String>,
-    #[serde(default)]
     pub(super) lists: Map<Vec<i64>>,
-    #[serde(default)]
     pub(super) about: Option<String>,
 }
 
@@ -228,40 +209,28 @@ pub(super) struct Outlets {
 pub(super) struct IdPart {
     pub(super) name: String,
     pub(super) range: String,
-    #[serde(default)]
     pub(super) default: Option<i64>,
 }
 
 /// What is done to switch, to read, to log in: the transport decides which keys it has.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct Action {
     // SNMP
-    #[serde(default)]
     pub(super) set: Option<Vec<Set>>,
-    #[serde(default)]
     pub(super) edit: Option<Edit>,
-    #[serde(default)]
     pub(super) get: Option<OneOrMore<String>>,
     // HTTP
-    #[serde(default)]
     pub(super) request: Option<Request>,
-    #[serde(default)]
     pub(super) requests: Vec<Request>,
     // Lines
-    #[serde(default)]
     pub(super) steps: Option<Vec<Step>>,
     // Bytes
-    #[serde(default)]
     pub(super) write: Option<String>,
-    #[serde(default)]
     pub(super) read: Option<Read>,
     // What an answer means
-    #[serde(default)]
     pub(super) take: Option<OneOrMore<Take>>,
-    #[serde(default)]
     pub(super) test: Option<String>,
-    #[serde(default)]
     pub(super) map: Map<Meaning>,
 }
 
@@ -292,13 +261,10 @@ impl Action {
 pub(super) struct Set {
     pub(super) oid: String,
     /// INTEGER.
-    #[serde(default)]
     pub(super) i: Option<Scalar>,
     /// Gauge32 or Unsigned32.
-    #[serde(default)]
     pub(super) u: Option<Scalar>,
     /// OCTET STRING.
-    #[serde(default)]
     pub(super) s: Option<String>,
 }
 
@@ -314,76 +280,54 @@ pub(super) struct Edit {
 }
 
 /// One request of HTTP.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct Request {
-    #[serde(default)]
     pub(super) get: Option<String>,
-    #[serde(default)]
     pub(super) post: Option<String>,
-    #[serde(default)]
     pub(super) patch: Option<String>,
-    #[serde(default)]
     pub(super) form: Option<String>,
-    #[serde(default)]
     pub(super) json: Option<String>,
-    #[serde(default)]
     pub(super) body: Option<String>,
-    #[serde(default)]
     pub(super) status: Vec<u16>,
-    #[serde(default)]
     pub(super) expect: Option<String>,
 }
 
 /// One step of a dialogue.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct Step {
-    #[serde(default)]
     pub(super) send: Option<String>,
     /// Sent as it is, without the end of a line.
-    #[serde(default)]
     pub(super) key: Option<String>,
-    #[serde(default)]
     pub(super) expect: Option<String>,
-    #[serde(default)]
     pub(super) answer: Map<String>,
-    #[serde(default, rename = "else")]
+    #[serde(rename = "else")]
     pub(super) other: Map<Failure>,
 }
 
 /// How an answer in bytes ends.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct Read {
-    #[serde(default)]
     pub(super) bytes: Option<usize>,
-    #[serde(default)]
     pub(super) until: Option<String>,
     /// What it must be, in hexadecimal digits: for an answer that proves the switch.
-    #[serde(default)]
     pub(super) is: Option<String>,
 }
 
 /// How the value is found in an answer. Of several, each works on what the one before has found.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct Take {
-    #[serde(default)]
     pub(super) regex: Option<String>,
-    #[serde(default)]
     pub(super) all: Option<String>,
-    #[serde(default)]
     pub(super) json: Option<String>,
-    #[serde(default)]
     pub(super) xml: Option<String>,
-    #[serde(default)]
     pub(super) split: Option<String>,
-    #[serde(default)]
     pub(super) field: Option<String>,
-    #[serde(default)]
     pub(super) byte: Option<String>,
-    #[serde(default, rename = "as")]
+    #[serde(rename = "as")]
     pub(super) number: Option<Number>,
 }
 
@@ -447,11 +391,9 @@ pub(super) enum Proof {
 
 /// The keys of an HTTP profile as a whole.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct Http {
-    #[serde(default)]
     pub(super) auth: Auth,
-    #[serde(default)]
     pub(super) port: Option<NonZeroU16>,
 }
 
@@ -470,29 +412,21 @@ pub(crate) enum Auth {
 
 /// The keys of a dialogue as a whole.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct Line {
-    #[serde(default)]
     pub(super) over: Vec<Over>,
-    #[serde(default)]
     pub(super) port: Option<u16>,
-    #[serde(default)]
     pub(super) baud: Option<u32>,
-    #[serde(default)]
     pub(super) eol: Option<String>,
-    #[serde(default)]
     pub(super) prompt: Option<String>,
 }
 
 /// The keys of a byte protocol as a whole.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct Bytes {
-    #[serde(default)]
     pub(super) over: Vec<Over>,
-    #[serde(default)]
     pub(super) port: Option<u16>,
-    #[serde(default)]
     pub(super) baud: Option<u32>,
 }
 
@@ -517,102 +451,73 @@ impl fmt::Display for Over {
 
 /// Measurements of outlets, banks and the whole PDU.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct Meters {
-    #[serde(default)]
     pub(super) outlet: Quantities,
-    #[serde(default)]
     pub(super) bank: Quantities,
-    #[serde(default)]
     pub(super) pdu: Quantities,
 }
 
 /// What is measured.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct Quantities {
     /// Of banks: their numbers.
-    #[serde(default)]
     pub(super) range: Option<String>,
-    #[serde(default)]
     pub(super) watts: Option<Quantity>,
-    #[serde(default)]
     pub(super) amps: Option<Quantity>,
-    #[serde(default)]
     pub(super) volts: Option<Quantity>,
-    #[serde(default)]
     pub(super) va: Option<Quantity>,
-    #[serde(default)]
     pub(super) wh: Option<Quantity>,
-    #[serde(default)]
     pub(super) hertz: Option<Quantity>,
-    #[serde(default)]
     pub(super) factor: Option<Quantity>,
 }
 
 /// Where one measured value is, and what to multiply it with.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct Quantity {
-    #[serde(default)]
     pub(super) get: Option<String>,
-    #[serde(default)]
     pub(super) take: Option<OneOrMore<Take>>,
-    #[serde(default)]
     pub(super) scale: Option<f64>,
     /// The object that tells how many decimals the value has.
-    #[serde(default)]
     pub(super) decimals: Option<String>,
 }
 
 /// How a PDU of this kind shows itself.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct Detect {
-    #[serde(default)]
     pub(super) sysobjectid: Vec<String>,
-    #[serde(default)]
     pub(super) except: Vec<String>,
-    #[serde(default)]
     pub(super) has: Option<String>,
 }
 
 /// What such a PDU can bear.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct Limits {
-    #[serde(default)]
     pub(super) varbinds: Option<u32>,
-    #[serde(default)]
     pub(super) timeout: Option<u64>,
-    #[serde(default)]
     pub(super) shows_within: Option<u64>,
 }
 
 /// A proof that the profile says what it should.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct Test {
     /// Settings of the PDU.
-    #[serde(default)]
     pub(super) keys: Map<Scalar>,
     // One action, as a dialogue.
-    #[serde(default)]
     pub(super) outlet: Option<Scalar>,
-    #[serde(default, rename = "do")]
+    #[serde(rename = "do")]
     pub(super) action: Option<Do>,
-    #[serde(default)]
     pub(super) wire: Option<String>,
     // Many readings, of a recorded walk.
-    #[serde(default)]
     pub(super) walk: Option<String>,
-    #[serde(default)]
     pub(super) states: Map<Meaning>,
-    #[serde(default)]
     pub(super) names: Map<String>,
-    #[serde(default)]
     pub(super) count: Option<u32>,
-    #[serde(default)]
     pub(super) meters: Map<f64>,
 }
 
