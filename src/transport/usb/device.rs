@@ -359,27 +359,13 @@ impl Device {
     /// Sends an output report without a report id: on the interrupt endpoint, or by SET_REPORT
     /// when the taken interface has none for output (as the kernel's HID driver chooses).
     pub fn write_report(&mut self, report: &[u8], timed: impl Timed) -> Result<(), TransportError> {
-        self.write(0, report, timed)
-    }
-
-    /// Sends an output report whose first byte is its report id.
-    pub fn write_numbered_report(
-        &mut self,
-        report: &[u8],
-        timed: impl Timed,
-    ) -> Result<(), TransportError> {
-        let id = report.first().copied().unwrap_or(0);
-        self.write(id, report, timed)
-    }
-
-    fn write(&mut self, id: u8, report: &[u8], timed: impl Timed) -> Result<(), TransportError> {
         let reports = self.reports.as_ref().ok_or_else(|| self.not_taken())?;
         if reports.output.is_none() {
             let setup = Setup {
                 kind: ControlType::Class,
                 recipient: Recipient::Interface,
                 request: SET_REPORT,
-                value: OUTPUT_REPORT | u16::from(id),
+                value: OUTPUT_REPORT,
                 index: u16::from(reports.interface.interface_number()),
             };
             return self.control_out(setup, report, timed);
