@@ -34,6 +34,14 @@ fn merged(mut one: Value, other: Value) -> Value {
     one
 }
 
+/// A daemon that speaks TLS, and the settings of a client that trusts its authority.
+fn encrypted(lab: &Lab, pdus: Value) -> (Daemon, Arc<ClientConfig>) {
+    let authority = Authority::new(lab, "ca");
+    let tls = authority.server("pdud").config(json!({}));
+    let daemon = lab.start_with(pdus, tls, &[]);
+    (daemon, Arc::new(client_config(&authority, None)))
+}
+
 type Secure = StreamOwned<ClientConnection, TcpStream>;
 
 /// An encrypted connection, before or after the handshake: that is made when it is needed.
@@ -74,10 +82,7 @@ fn refused(daemon: &Daemon, reason: &str) -> f64 {
 #[test]
 fn both_protocols_are_served_on_the_one_port_plain_and_with_tls() {
     let lab = Lab::new();
-    let authority = Authority::new(&lab, "ca");
-    let tls = authority.server("pdud").config(json!({}));
-    let daemon = lab.start_with(sim(), tls, &[]);
-    let config = Arc::new(client_config(&authority, None));
+    let (daemon, config) = encrypted(&lab, sim());
     let address = daemon.address;
     assert_eq!(get(address, &config, ON, ""), (200, OK.into()));
     assert_eq!(line(address, &config, "p 1 on"), "ack\n");
@@ -135,11 +140,8 @@ fn both_protocols_are_served_on_the_one_port_plain_and_with_tls() {
 #[test]
 fn long_answers_come_whole_however_slowly_they_are_read() {
     let lab = Lab::new();
-    let authority = Authority::new(&lab, "ca");
-    let tls = authority.server("pdud").config(json!({}));
     let talkative = json!({"p": {"driver": "simulated", "about": "x".repeat(4 << 20)}});
-    let daemon = lab.start_with(talkative, tls, &[]);
-    let config = Arc::new(client_config(&authority, None));
+    let (daemon, config) = encrypted(&lab, talkative);
     let mut stream = secure(daemon.address, &config);
     let socket = socket2::SockRef::from(&stream.sock);
     // Less than an answer, and not so little that the network waits for more room.
@@ -406,10 +408,7 @@ fn a_reload_that_brings_no_pair_keeps_the_old_one_and_says_so() {
 #[test]
 fn bad_beginnings_end_soon_and_are_counted() {
     let lab = Lab::new();
-    let authority = Authority::new(&lab, "ca");
-    let tls = authority.server("pdud").config(json!({}));
-    let daemon = lab.start_with(sim(), tls, &[]);
-    let config = Arc::new(client_config(&authority, None));
+    let (daemon, config) = encrypted(&lab, sim());
     let whole = hello(&config);
     let mut old = whole.clone();
     // The version that every release of TLS until 1.2 goes by, and no list of newer ones.
@@ -486,10 +485,7 @@ fn handshakes_that_are_begun_and_left_keep_nobody_out() {
     const MOST: usize = 256;
     const HONEST: usize = 20;
     let lab = Lab::new();
-    let authority = Authority::new(&lab, "ca");
-    let tls = authority.server("pdud").config(json!({}));
-    let daemon = lab.start_with(sim(), tls, &[]);
-    let config = Arc::new(client_config(&authority, None));
+    let (daemon, config) = encrypted(&lab, sim());
     let whole = hello(&config);
     let served = AtomicUsize::new(0);
     std::thread::scope(|scope| {
