@@ -2,11 +2,11 @@
 //! names.
 
 use super::daemon::Listen;
-use super::error::ConfigError;
 use super::file::ACCESS;
 use super::reader::{Entry, Reader, find, join, kind_of};
 use crate::access::{Access, Glob, OutletPattern, Rule, Token};
 use crate::request::Action;
+use crate::settings::FileError;
 use serde_json::value::RawValue;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -100,7 +100,7 @@ impl<'a> Reader<'a> {
         path: &str,
         value: &'a RawValue,
         others: &[Token],
-    ) -> Result<Token, ConfigError> {
+    ) -> Result<Token, FileError> {
         let at = self.text.position(value);
         let entries = self.known_object(path, value, TOKEN_KEYS)?;
         let name_at = find(&entries, "name")
@@ -186,7 +186,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn rule(&mut self, path: &str, value: &'a RawValue) -> Result<Rule, ConfigError> {
+    fn rule(&mut self, path: &str, value: &'a RawValue) -> Result<Rule, FileError> {
         let entries = self.known_object(path, value, RULE_KEYS)?;
         let mut rule = Rule {
             pdus: Vec::new(),
@@ -233,7 +233,7 @@ impl<'a> Reader<'a> {
         path: &str,
         value: &'a RawValue,
         known: &[&str],
-    ) -> Result<Vec<Entry<'a>>, ConfigError> {
+    ) -> Result<Vec<Entry<'a>>, FileError> {
         let entries = self.object(path, value)?;
         for (key, value) in &entries {
             if !known.contains(&key.as_str()) {
@@ -244,7 +244,7 @@ impl<'a> Reader<'a> {
         Ok(entries)
     }
 
-    fn list(&self, path: &str, value: &'a RawValue) -> Result<Vec<&'a RawValue>, ConfigError> {
+    fn list(&self, path: &str, value: &'a RawValue) -> Result<Vec<&'a RawValue>, FileError> {
         serde_json::from_str(value.get()).map_err(|_| {
             self.error(
                 self.text.position(value),
@@ -254,7 +254,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A string, or a number as its digits.
-    pub(super) fn string(&self, path: &str, value: &'a RawValue) -> Result<String, ConfigError> {
+    pub(super) fn string(&self, path: &str, value: &'a RawValue) -> Result<String, FileError> {
         let text = value.get();
         if text.bytes().all(|b| b.is_ascii_digit()) {
             return Ok(text.to_owned());
@@ -272,7 +272,7 @@ impl<'a> Reader<'a> {
         &self,
         path: &str,
         value: &'a RawValue,
-    ) -> Result<Vec<T>, ConfigError> {
+    ) -> Result<Vec<T>, FileError> {
         let mut all = Vec::new();
         for value in self.list(path, value)? {
             let text = self.string(path, value)?;

@@ -1,11 +1,10 @@
 //! The `daemon` section: where to listen, and the bounds on clients.
 
-use super::error::ConfigError;
 use super::file::{self, DAEMON_KEYS, DaemonSection};
 use super::reader::{Reader, find, last_of_each, seconds};
 use super::tls::Tls;
 use crate::access::Access;
-use crate::settings::{Settings, SettingsError, keys_of};
+use crate::settings::{FileError, Settings, SettingsError, keys_of};
 use serde_json::value::RawValue;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -130,7 +129,7 @@ pub struct DaemonConfig {
     /// The rights of clients.
     pub access: Access,
     /// TLS, or why it cannot be spoken.
-    pub tls: Option<Result<Tls, ConfigError>>,
+    pub tls: Option<Result<Tls, FileError>>,
 }
 
 impl DaemonConfig {

@@ -1,76 +1,28 @@
-//! The errors in a config file, for the person who wrote it: with file, line, column, key, and the
-//! expected value.
+//! All that is to be said of a config file.
 
-use crate::settings::{Position, SettingsError};
+use crate::settings::FileError;
 use std::fmt;
-
-/// An error or a warning: one line, `file:line:column: key: message`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigError {
-    file: String,
-    at: Option<Position>,
-    message: String,
-}
-
-impl ConfigError {
-    pub(super) fn new(file: &str, at: Option<Position>, message: impl Into<String>) -> Self {
-        Self {
-            file: file.to_owned(),
-            at,
-            message: message.into(),
-        }
-    }
-
-    /// Where in the file it stands: the order of complaints.
-    pub(super) fn place(&self) -> Option<Position> {
-        self.at
-    }
-
-    /// A settings error under the key path `path` (`pdus.pdu1`).
-    pub(super) fn of_settings(file: &str, path: &str, error: &SettingsError) -> Self {
-        let message = match &error.key {
-            Some(key) => format!("{path}.{key}: {}", error.message),
-            None => format!("{path}: {}", error.message),
-        };
-        Self::new(file, Some(error.at), message)
-    }
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.at {
-            Some(at) => write!(
-                f,
-                "{}:{}:{}: {}",
-                self.file, at.line, at.column, self.message
-            ),
-            None => write!(f, "{}: {}", self.file, self.message),
-        }
-    }
-}
-
-impl std::error::Error for ConfigError {}
 
 /// All errors and warnings about a config file, each list in the order of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
     /// Values that cannot work.
-    pub errors: Vec<ConfigError>,
+    pub errors: Vec<FileError>,
     /// Values that are foolish but can work.
-    pub warnings: Vec<ConfigError>,
+    pub warnings: Vec<FileError>,
 }
 
 impl Findings {
     pub(super) fn sorted(mut self) -> Self {
         for list in [&mut self.errors, &mut self.warnings] {
-            list.sort_by_key(ConfigError::place);
+            list.sort_by_key(|error| error.at);
         }
         self
     }
 }
 
-impl From<ConfigError> for Findings {
-    fn from(error: ConfigError) -> Self {
+impl From<FileError> for Findings {
+    fn from(error: FileError) -> Self {
         Self {
             errors: vec![error],
             warnings: Vec::new(),

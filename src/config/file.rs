@@ -182,23 +182,6 @@ pub(super) struct PduSection {
     pub(super) outlet_names: std::collections::BTreeMap<String, String>,
 }
 
-/// The keys of [`PduSection`].
-pub(super) const PDU_KEYS: &[&str] = &[
-    "driver",
-    "retries",
-    "retrydelay",
-    "timeout",
-    "queue_limit",
-    "client_limit",
-    "delayed_limit",
-    "refresh",
-    "bus",
-    "confirm",
-    "about",
-    "outlets",
-    "outlet_names",
-];
-
 /// An alias as written: one outlet, or a list of them.
 #[derive(Debug, serde::Deserialize)]
 pub(super) struct AliasSection {

@@ -1,8 +1,7 @@
 //! Files that are no config of ours, and the probable intent of their writers.
 
-use super::error::ConfigError;
 use super::file::DAEMON_KEYS;
-use crate::settings::Position;
+use crate::settings::{FileError, Position};
 
 /// The form that we expect of a config file.
 const EXPECTED: &str = "expected a JSON object with the sections \"daemon\", \"pdus\" and maybe \
@@ -10,12 +9,12 @@ const EXPECTED: &str = "expected a JSON object with the sections \"daemon\", \"p
                         {\"pdu1\": {\"driver\": \"snmpv1\", ...}}}";
 
 /// The complaint about a text that is no JSON.
-pub(super) fn not_json(name: &str, text: &str, error: &serde_json::Error) -> ConfigError {
+pub(super) fn not_json(name: &str, text: &str, error: &serde_json::Error) -> FileError {
     let offset = offset_of(text, error.line(), error.column());
     let at = Position::of(text, offset);
     if is_ini(text) {
         let what = format!("this looks like an INI file: {EXPECTED}");
-        return ConfigError::new(name, Some(Position { line: 1, column: 1 }), what);
+        return FileError::new(name, Some(Position { line: 1, column: 1 }), what);
     }
     let said = error.to_string();
     let said = said
@@ -30,11 +29,11 @@ pub(super) fn not_json(name: &str, text: &str, error: &serde_json::Error) -> Con
     } else if here.starts_with('\'') {
         "JSON has texts in double quotes only"
     } else if said.starts_with("invalid type") {
-        return ConfigError::new(name, Some(at), EXPECTED);
+        return FileError::new(name, Some(at), EXPECTED);
     } else {
         said
     };
-    ConfigError::new(name, Some(at), format!("broken JSON: {what}"))
+    FileError::new(name, Some(at), format!("broken JSON: {what}"))
 }
 
 fn ends_in_comma(text: &str) -> bool {

@@ -27,13 +27,13 @@ mod vault;
 pub use alias::Alias;
 pub use certificate::name_of as certificate_name;
 pub use daemon::{DEFAULT_PORT, DaemonConfig, Limits, Listen, Protocols};
-pub use error::{ConfigError, Findings};
+pub use error::Findings;
 pub use pdu::{BrokenPdu, PduConfig};
 pub use tls::{Plain, Tls};
 
 use crate::driver::DriverSpec;
 use crate::request::PduName;
-use crate::settings::Position;
+use crate::settings::{FileError, Position};
 use file::{Entries, SECTIONS};
 use reader::Reader;
 use std::collections::{BTreeMap, HashMap};
@@ -63,7 +63,7 @@ impl Config {
     /// Fails when the daemon could serve nothing by it.
     pub fn load(path: &Path) -> Result<Self, Findings> {
         let name = path.display().to_string();
-        let fail = |what: String| ConfigError::new(&name, None, what);
+        let fail = |what: String| FileError::new(&name, None, what);
         let mut bytes = Vec::new();
         let mut is_for_everybody = false;
         let read = if path == Path::new("-") {
@@ -86,7 +86,7 @@ impl Config {
             let before = String::from_utf8_lossy(error.as_bytes().get(..valid).unwrap_or_default())
                 .into_owned();
             let at = Position::of(&before, before.len());
-            ConfigError::new(&name, Some(at), "expected UTF-8 text, got other bytes")
+            FileError::new(&name, Some(at), "expected UTF-8 text, got other bytes")
         })?;
         let mut reader = Reader::new(&text, &name);
         reader.is_for_everybody = is_for_everybody;

@@ -1,14 +1,13 @@
 //! The `pdus` section: one entry a PDU, with the keys that every PDU may have.
 
-use super::error::ConfigError;
-use super::file::{self, PDU_KEYS, PduSection};
+use super::file::{self, PduSection};
 use super::reader::{Reader, join, last_of_each, seconds};
 use crate::driver::confirm::Confirm;
 use crate::driver::registry::{self, Registry};
 use crate::driver::{Driver, DriverError, DriverSpec, Outlets};
 use crate::request::hint::did_you_mean;
 use crate::request::{Outlet, PduName, Proof};
-use crate::settings::{Settings, SettingsError};
+use crate::settings::{FileError, PDU_KEYS, Settings, SettingsError};
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -79,7 +78,7 @@ impl PduConfig {
         made.map(|(driver, _)| driver).map_err(|error| BrokenPdu {
             name: self.name.clone(),
             driver: self.settings.driver().to_owned(),
-            error: ConfigError::of_settings(&self.file, &join("pdus", self.name.as_str()), &error),
+            error: FileError::of_settings(&self.file, &join("pdus", self.name.as_str()), &error),
         })
     }
 }
@@ -92,7 +91,7 @@ pub struct BrokenPdu {
     /// The `driver` that the config gives, as far as we can read it.
     pub driver: String,
     /// The first error.
-    pub error: ConfigError,
+    pub error: FileError,
 }
 
 impl fmt::Display for BrokenPdu {
@@ -403,7 +402,7 @@ impl<'a> Reader<'a> {
 
     fn pdu(&mut self, name: &PduName, value: &'a RawValue) -> Result<PduConfig, BrokenPdu> {
         let path = join("pdus", name.as_str());
-        let broken = |driver: &str, error: &ConfigError| BrokenPdu {
+        let broken = |driver: &str, error: &FileError| BrokenPdu {
             name: name.clone(),
             driver: driver.to_owned(),
             error: error.clone(),

@@ -1,11 +1,11 @@
 //! Reads one config file, section by section, and gathers its errors and warnings.
 
-use super::error::{ConfigError, Findings};
+use super::error::Findings;
 use super::file::{self, Entries, Text};
 use super::vault::{Found, Vault};
 use crate::driver::registry::{Faults, Registry};
 use crate::request::hint::did_you_mean;
-use crate::settings::{Position, Settings, SettingsError, keys_of};
+use crate::settings::{FileError, Position, Settings, SettingsError, keys_of};
 use serde_json::value::RawValue;
 use std::collections::HashMap;
 use std::path::Path;
@@ -53,8 +53,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn error(&self, at: Position, message: impl Into<String>) -> ConfigError {
-        ConfigError::new(self.name, Some(at), message)
+    pub(super) fn error(&self, at: Position, message: impl Into<String>) -> FileError {
+        FileError::new(self.name, Some(at), message)
     }
 
     pub(super) fn warn(&mut self, at: Position, message: impl Into<String>) {
@@ -81,16 +81,15 @@ impl<'a> Reader<'a> {
     }
 
     /// The value, or nothing with the error recorded.
-    pub(super) fn told<T>(&mut self, read: Result<T, ConfigError>) -> Option<T> {
+    pub(super) fn told<T>(&mut self, read: Result<T, FileError>) -> Option<T> {
         read.map_err(|error| self.findings.errors.push(error)).ok()
     }
 
     /// Tells the faults of a profile, each once however many PDUs name it.
     pub(super) fn told_faults(&mut self, faults: &Faults) {
-        for (file, at, message) in faults.each() {
-            let error = ConfigError::new(file, at, message);
-            if !self.findings.errors.contains(&error) {
-                self.findings.errors.push(error);
+        for error in faults.each() {
+            if !self.findings.errors.contains(error) {
+                self.findings.errors.push(error.clone());
             }
         }
     }
@@ -100,7 +99,7 @@ impl<'a> Reader<'a> {
         let name = self.name;
         let errors = wrong
             .iter()
-            .map(|error| ConfigError::of_settings(name, path, error));
+            .map(|error| FileError::of_settings(name, path, error));
         self.findings.errors.extend(errors);
     }
 
@@ -109,7 +108,7 @@ impl<'a> Reader<'a> {
         &mut self,
         path: &str,
         value: &'a RawValue,
-    ) -> Result<Vec<(String, &'a RawValue)>, ConfigError> {
+    ) -> Result<Vec<(String, &'a RawValue)>, FileError> {
         let at = self.text.position(value);
         let entries: Entries<'a> = serde_json::from_str(value.get()).map_err(|_| {
             self.error(

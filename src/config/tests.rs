@@ -870,7 +870,7 @@ fn the_documents_name_every_key_and_no_other() {
     let manual = include_str!("../../share/man/pdudaemon.conf.5");
     for (heading, keys) in [
         ("Keys of `daemon`", file::DAEMON_KEYS),
-        ("Keys of every PDU", file::PDU_KEYS),
+        ("Keys of every PDU", crate::settings::PDU_KEYS),
     ] {
         let mut shown: Vec<&str> = documented(heading).iter().map(|(key, _)| *key).collect();
         let mut known = keys.to_vec();

@@ -4,9 +4,9 @@
 //! Everything is read and tried here, so that `--check`, the start and a reload find the same.
 
 use super::certificate;
-use super::error::ConfigError;
 use super::file::TLS;
 use super::reader::{Entry, Reader, find, join};
+use crate::settings::FileError;
 use jiff::Timestamp;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::{Ticketer, default_provider};
@@ -89,11 +89,7 @@ fn days_left(expires: Timestamp) -> i64 {
 
 impl<'a> Reader<'a> {
     /// Reads the section. Its first error is the result; all of them are told.
-    pub(super) fn tls(
-        &mut self,
-        value: &'a RawValue,
-        has_tokens: bool,
-    ) -> Result<Tls, ConfigError> {
+    pub(super) fn tls(&mut self, value: &'a RawValue, has_tokens: bool) -> Result<Tls, FileError> {
         let first = self.findings.errors.len();
         let read = self
             .known_object(TLS, value, TLS_KEYS)
@@ -111,7 +107,7 @@ impl<'a> Reader<'a> {
         value: &'a RawValue,
         entries: &[Entry<'a>],
         has_tokens: bool,
-    ) -> Result<Tls, ConfigError> {
+    ) -> Result<Tls, FileError> {
         let mut content = Sha256::new();
         let mut file = |reader: &mut Self, key: &str, value: &'a RawValue| {
             let at = reader.text.position(value);

@@ -7,10 +7,9 @@
 //! Invariant: no other place reads them, and a secret goes nowhere but into the answer, not even
 //! into the environment of programs that we start.
 
-use crate::transport::children;
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use crate::transport::{children, regular};
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// The longest secret.
@@ -108,7 +107,7 @@ impl Vault {
         let path = credential.unwrap_or_else(|| self.folder.join(name));
         let fail = |what: String| format!("file {}: {what}", path.display());
         let (mut bytes, mut is_for_everybody) = (Vec::new(), false);
-        open(&path)
+        regular::open(&path)
             .and_then(|file| {
                 is_for_everybody = file.metadata()?.permissions().mode() & 0o004 != 0;
                 file.take(MAX_SECRET + 1).read_to_end(&mut bytes)
@@ -133,18 +132,6 @@ impl Vault {
             text,
             open_file: is_for_everybody.then_some(path),
         })
-    }
-}
-
-/// Opens a regular file: a pipe that nobody writes to would make us wait.
-fn open(path: &Path) -> io::Result<File> {
-    let mut options = File::options();
-    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let file = options.read(true).custom_flags(nonblocking).open(path)?;
-    if file.metadata()?.is_file() {
-        Ok(file)
-    } else {
-        Err(io::Error::other("it is not a regular file"))
     }
 }
 

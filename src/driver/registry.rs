@@ -4,13 +4,14 @@
 //! ids of the shipped ones, then among their aliases. A profile is read when somebody asks for it by
 //! name, and what was read of it stays: workers refer to it.
 
+pub use super::profile::INLINE;
 use super::profile::shelf::{self, Source};
-use super::profile::{FaultAt, How, Profile};
+use super::profile::{How, Profile};
 use super::{
     Build, Built, DEVICE_TIMEOUT, DriverSpec, Key, SHOWS_WITHIN, command, http, serial, simulated,
     snmp, ssh, stream, tcp, telnet, usb,
 };
-use crate::settings::{Absent, Position, Settings, SettingsError};
+use crate::settings::{Absent, FileError, Settings, SettingsError};
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -71,18 +72,14 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     of_tables.chain(shelf::shipped_names())
 }
 
-/// The `driver` of a PDU whose profile stands in the config beside it, under the key of this name.
-pub const INLINE: &str = "profile";
-
 /// What is wrong with a profile, each fault a line with its file, line and column.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Faults(Vec<FaultAt>);
+pub struct Faults(Vec<FileError>);
 
 impl Faults {
-    /// File, place and message of each.
-    pub fn each(&self) -> impl Iterator<Item = (&str, Option<Position>, &str)> {
-        let faults = self.0.iter();
-        faults.map(|fault| (fault.file.as_str(), fault.at, fault.message.as_str()))
+    /// Each of them.
+    pub fn each(&self) -> &[FileError] {
+        &self.0
     }
 }
 

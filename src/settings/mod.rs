@@ -2,6 +2,7 @@
 //!
 //! | file | job |
 //! | --- | --- |
+//! | `error` | what is wrong in a file, with its place |
 //! | `position` | a place in the file, and the keys of an object with theirs |
 //! | `keys` | a table of keys: the struct, its reading and its documentation from one text |
 //! | `value` | what the value of a key can be, as old files write it |
@@ -12,6 +13,7 @@
 //! Invariant: knows `request` alone; not the config file, not any driver.
 
 mod address;
+mod error;
 mod keys;
 mod lenient;
 mod position;
@@ -19,6 +21,7 @@ mod secret;
 mod value;
 
 pub use address::Address;
+pub use error::FileError;
 pub use keys::{Absent, Key, Keys, Value, Values};
 pub(crate) use keys::{expected, keys, words};
 pub use lenient::{flag, maybe_number, maybe_text, number, text};
@@ -66,6 +69,23 @@ impl fmt::Display for SettingsError {
 }
 
 impl std::error::Error for SettingsError {}
+
+/// The keys that every PDU may have, whatever its driver.
+pub const PDU_KEYS: &[&str] = &[
+    "driver",
+    "retries",
+    "retrydelay",
+    "timeout",
+    "queue_limit",
+    "client_limit",
+    "delayed_limit",
+    "refresh",
+    "bus",
+    "confirm",
+    "about",
+    "outlets",
+    "outlet_names",
+];
 
 /// One PDU's settings: its JSON object with its place in the file.
 #[derive(Clone)]

@@ -16,6 +16,7 @@ pub mod kept;
 pub mod leftover;
 pub mod lock;
 pub mod private;
+pub(crate) mod regular;
 pub mod resolve;
 pub mod serial;
 pub mod snmp;

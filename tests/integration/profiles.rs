@@ -43,7 +43,11 @@ fn faults(profile: &toml::Table) -> Vec<String> {
     let json = serde_json::to_string(profile).expect("JSON");
     match registry::inline(&json) {
         Ok(spec) => spec.build.prove(),
-        Err(faults) => faults.each().map(|(_, _, what)| what.to_owned()).collect(),
+        Err(faults) => faults
+            .each()
+            .iter()
+            .map(|fault| fault.message.clone())
+            .collect(),
     }
 }
 

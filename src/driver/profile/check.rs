@@ -9,14 +9,13 @@ use super::script::{Act, Script, Walk};
 use super::sums::Sum;
 use super::written::{self, Do, File, Meaning, Scalar, Transport};
 use super::{
-    Asking, Does, How, KeyRule, Meter, Over, Profile, Raw, Scope, Site, Snmp, Step, Swap, Talk,
-    Test, Until, Verb, Web, Write,
+    Asking, Does, How, INLINE, KeyRule, Meter, Over, Profile, Raw, Scope, Site, Snmp, Step, Swap,
+    Talk, Test, Until, Verb, Web, Write,
 };
 use crate::request::hint::did_you_mean;
 use crate::request::{Outlet, Proof, Switch};
-use crate::settings::Position;
+use crate::settings::{FileError, PDU_KEYS, Position};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::sync::Arc;
 
 /// A profile is no longer than this.
@@ -27,24 +26,6 @@ const ENTERPRISES: &str = "1.3.6.1.4.1.";
 
 /// The keys whose values may be secrets: those that the config resolves and logs never show.
 const SECRET_KEYS: &[&str] = &["password", "api_key"];
-
-/// Keys that every PDU has, which a profile cannot give another meaning.
-const OF_EVERY_PDU: &[&str] = &[
-    "driver",
-    "retries",
-    "retrydelay",
-    "timeout",
-    "queue_limit",
-    "client_limit",
-    "delayed_limit",
-    "bus",
-    "confirm",
-    "about",
-    "outlets",
-    "outlet_names",
-    "refresh",
-    "profile",
-];
 
 /// Keys that the transport reads: a profile may only give them another default.
 fn of_transport(transport: Transport) -> &'static [&'static str] {
@@ -73,30 +54,6 @@ fn of_transport(transport: Transport) -> &'static [&'static str] {
     }
 }
 
-/// A fault of a profile, for the person who wrote it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct FaultAt {
-    /// The file's name.
-    pub(crate) file: String,
-    /// Where in it.
-    pub(crate) at: Option<Position>,
-    /// The key's path, what was expected and what was found.
-    pub(crate) message: String,
-}
-
-impl fmt::Display for FaultAt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.at {
-            Some(at) => write!(
-                f,
-                "{}:{}:{}: {}",
-                self.file, at.line, at.column, self.message
-            ),
-            None => write!(f, "{}: {}", self.file, self.message),
-        }
-    }
-}
-
 /// A fault at a path of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fault {
@@ -105,8 +62,8 @@ pub(super) struct Fault {
 }
 
 /// Reads the TOML `text` of a profile; `file` is its name for messages.
-pub(crate) fn read(text: &str, file: &str) -> Result<Profile, Vec<FaultAt>> {
-    let fault = |at, message| FaultAt {
+pub(crate) fn read(text: &str, file: &str) -> Result<Profile, Vec<FileError>> {
+    let fault = |at, message| FileError {
         file: file.to_owned(),
         at,
         message,
@@ -127,15 +84,15 @@ pub(crate) fn read(text: &str, file: &str) -> Result<Profile, Vec<FaultAt>> {
             let at = super::place::place(text, &found.path);
             fault(Some(at), format!("{}: {}", found.path, found.message))
         });
-        let mut faults: Vec<FaultAt> = faults.collect();
+        let mut faults: Vec<FileError> = faults.collect();
         faults.sort_by_key(|fault| fault.at);
         faults
     })
 }
 
 /// Reads a profile that stands in the config as the JSON `text`.
-pub(super) fn read_json(text: &str, file: &str) -> Result<Profile, Vec<FaultAt>> {
-    let fault = |message| FaultAt {
+pub(super) fn read_json(text: &str, file: &str) -> Result<Profile, Vec<FileError>> {
+    let fault = |message| FileError {
         file: file.to_owned(),
         at: None,
         message,
@@ -325,7 +282,7 @@ impl Checker {
         let mut rules = Vec::new();
         for (name, key) in &written.keys {
             let path = format!("keys.{name}");
-            if OF_EVERY_PDU.contains(&name.as_str()) {
+            if PDU_KEYS.contains(&name.as_str()) || name == INLINE {
                 self.fault(&path, "every PDU has a key of this name");
                 continue;
             }

@@ -21,7 +21,6 @@ pub(crate) mod shelf;
 mod sums;
 mod written;
 
-pub(crate) use check::FaultAt;
 pub(crate) use ids::none;
 pub(crate) use written::{Auth, Failure, Maturity, Over};
 
@@ -35,6 +34,9 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use sums::{Lists, Sum};
+
+/// The `driver` of a PDU whose profile stands in the config beside it, under the key of this name.
+pub const INLINE: &str = "profile";
 
 /// A profile that has passed every check.
 #[derive(Clone, Debug)]

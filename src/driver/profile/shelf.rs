@@ -1,8 +1,10 @@
 //! Where profiles are: the shipped ones in this program, the admin's own in folders.
 
 use super::Profile;
-use super::check::{self, FaultAt, MOST_BYTES};
-use std::fs::{File, Metadata};
+use super::check::{self, MOST_BYTES};
+use crate::settings::FileError;
+use crate::transport::regular;
+use std::fs::Metadata;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -31,7 +33,7 @@ impl Source {
     }
 
     /// The profile, or all its faults.
-    pub(crate) fn read(&self) -> Result<Profile, Vec<FaultAt>> {
+    pub(crate) fn read(&self) -> Result<Profile, Vec<FileError>> {
         let Some(_) = self.id else {
             return check::read_json(&self.text, &self.file);
         };
@@ -39,7 +41,7 @@ impl Source {
         match &self.id {
             Some(id) if *id != profile.id => {
                 let at = super::place::place(&self.text, "id");
-                Err(vec![FaultAt {
+                Err(vec![FileError {
                     file: self.file.clone(),
                     at: Some(at),
                     message: format!("id: the file's name says {id:?}, this {:?}", profile.id),
@@ -82,7 +84,7 @@ pub(crate) fn find_shipped(name: &str) -> Option<Source> {
 
 /// The file `NAME.toml` of the first of `folders` that has one; a fault where it cannot be trusted or
 /// read.
-pub(crate) fn find_own(name: &str, folders: &[PathBuf]) -> Option<Result<Source, FaultAt>> {
+pub(crate) fn find_own(name: &str, folders: &[PathBuf]) -> Option<Result<Source, FileError>> {
     let is_file_name = !name.starts_with('.')
         && name
             .chars()
@@ -92,14 +94,14 @@ pub(crate) fn find_own(name: &str, folders: &[PathBuf]) -> Option<Result<Source,
     }
     let found = folders.iter().find_map(|folder| {
         let path = folder.join(format!("{name}.toml"));
-        match File::open(&path) {
+        match regular::open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => None,
             opened => Some((folder, path, opened)),
         }
     });
     let (folder, path, opened) = found?;
-    let fault = |file: &Path, message: String| FaultAt {
+    let fault = |file: &Path, message: String| FileError {
         file: file.display().to_string(),
         at: None,
         message,
@@ -139,4 +141,19 @@ fn trust(metadata: &Metadata) -> Result<(), String> {
         return Err("it belongs to another user: expected root, or the daemon's user".to_owned());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipe_is_not_waited_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pipe = folder.path().join("own.toml");
+        rustix::fs::mkfifoat(rustix::fs::CWD, pipe, 0o600.into()).expect("a pipe");
+        let found = find_own("own", &[folder.path().to_owned()]).expect("a file of that name");
+        let fault = found.expect_err("no profile");
+        assert!(fault.to_string().ends_with("it is not a regular file"));
+    }
 }

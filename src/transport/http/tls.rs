@@ -4,7 +4,7 @@
 //! building wants. So a certificate that stands itself in the CA file is trusted as it is (the
 //! peer still has to prove that it has the key), and any other is checked the usual way.
 
-use super::super::{Deadline, TransportError, TransportErrorKind};
+use super::super::{Deadline, TransportError, TransportErrorKind, regular};
 use super::wire::Stream;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -16,9 +16,7 @@ use rustls::{
     SignatureScheme, StreamOwned,
 };
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -92,26 +90,15 @@ fn unusable(error: &dyn fmt::Display) -> TransportError {
     TransportError::new(TransportErrorKind::Io, format!("TLS: {error}"))
 }
 
-/// Opens a regular file; a pipe that nobody writes to would be waited for, past every deadline.
-fn open(file: &Path) -> io::Result<File> {
-    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let mut options = File::options();
-    let file = options.read(true).custom_flags(nonblocking).open(file)?;
-    if file.metadata()?.is_file() {
-        Ok(file)
-    } else {
-        // As with one that is missing: nothing was asked of the PDU yet.
-        Err(io::Error::new(
-            io::ErrorKind::NotFound,
-            "it is not a regular file",
-        ))
-    }
-}
-
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TransportError> {
     let shown = file.display();
     let mut pem = Vec::new();
-    open(file)
+    regular::open(file)
+        .map_err(|error| match error.kind() {
+            // As with one that is missing: nothing was asked of the PDU yet.
+            io::ErrorKind::Other => io::Error::new(io::ErrorKind::NotFound, error),
+            _ => error,
+        })
         .and_then(|open| open.take(MOST_PEM).read_to_end(&mut pem))
         .map_err(|error| TransportError::io(&format!("reading {shown}"), &error))?;
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
