@@ -321,7 +321,7 @@ fn a_pdu_that_a_reload_breaks_goes_on_with_what_it_had() {
     let mut wrong = lab.recorder("other");
     wrong["timeout"] = json!("soon");
     let daemon = lab.start(pdus(lab.recorder("pdu")));
-    let reboot = daemon.get_later("reboot?hostname=pdu&port=1&delay=3");
+    let reboot = daemon.get_later("reboot?hostname=pdu&port=1&delay=8");
     lab.wait_for_record(&["pdu 1 off"]);
     lab.config(pdus(wrong), json!({}));
     reload(&daemon);
@@ -428,7 +428,7 @@ fn an_outlet_that_the_settings_leave_out_is_owed_its_on_and_nothing_else() {
     let (status, ticket) = daemon.api(
         "POST",
         "/api/v1/pdus/pdu/outlets/2/reboot?wait=false",
-        json!({"delay": 2}),
+        json!({"delay": 8}),
     );
     assert_eq!(status, 202, "{ticket}");
     lab.wait_for_record(&["pdu 7 on", "pdu 5 on", "pdu 2 off"]);

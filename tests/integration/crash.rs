@@ -794,7 +794,7 @@ fn a_reboot_is_recorded_as_soon_as_the_journal_can_be_written_again() {
     fs::remove_file(&journal).expect("removed");
     // The outlet is owed its on already; the other one is not.
     let reboots = ["1", "2"]
-        .map(|outlet| daemon.get_later(&format!("reboot?hostname=p&port={outlet}&delay=2")));
+        .map(|outlet| daemon.get_later(&format!("reboot?hostname=p&port={outlet}&delay=8")));
     until("both offs", || (lab.record().len() == 3).then_some(()));
     let mut names: Vec<_> = fs::read_dir(&journal)
         .expect("it is there again")
@@ -1040,8 +1040,8 @@ fn a_reboot_under_way_is_nobody_elses() {
     let state = json!({"daemon": {"state_directory": lab.path("state")}});
     let pdus = json!({"p": lab.recorder("p"), "q": lab.recorder("q")});
     let daemon = lab.start_with(pdus, state, &[]);
-    let mut drive = Drive::reboot(&lab, "p", "1", "4");
-    let own = daemon.get_later("reboot?hostname=q&port=1&delay=4");
+    let mut drive = Drive::reboot(&lab, "p", "1", "8");
+    let own = daemon.get_later("reboot?hostname=q&port=1&delay=8");
     until("both offs", || (lab.record().len() == 2).then_some(()));
     reload(&daemon);
     reload(&daemon);

@@ -18,7 +18,7 @@ pub(crate) const PDUDAEMON: &str = env!("CARGO_BIN_EXE_pdudaemon");
 /// The client as built for this test run.
 pub(crate) const PDUCLIENT: &str = env!("CARGO_BIN_EXE_pduclient");
 /// No wait of a test is longer; a machine that is busy with other things still makes it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Waits until `found` finds something; fails with `what` it was waiting for.
 pub(crate) fn wait_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {

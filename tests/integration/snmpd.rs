@@ -2,7 +2,7 @@
 //!
 //! One agent serves all tests here; its outlets are `pass` scripts that keep a value in a file.
 
-use crate::daemon::{Lab, wait_for};
+use crate::daemon::{Lab, PATIENCE, wait_for};
 use crate::sim::ber::message_id;
 use crate::sim::port::{self, Served};
 use crate::transcript::{Confirmed, Failed};
@@ -13,6 +13,7 @@ use pdudaemon::transport::{Deadline, TransportErrorKind};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, UdpSocket};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
@@ -122,25 +123,60 @@ fn start() -> Agent {
     line(format!("createUser reader SHA \"{AUTH_PASSPHRASE}\""));
     line("rouser reader auth".into());
     std::fs::write(folder.path().join("agent.conf"), config).expect("written");
-    launch(folder, port::free())
+    launch(folder)
 }
 
-/// Starts the agent of `folder` on `port` and waits until it answers.
-fn launch(folder: tempfile::TempDir, port: u16) -> Agent {
-    let child = Command::new("snmpd")
+/// Starts the agent of `folder` on a port of its own, and waits until it serves.
+fn launch(folder: tempfile::TempDir) -> Agent {
+    let log = folder.path().join("log");
+    let said = || std::fs::read_to_string(&log).unwrap_or_default();
+    for _ in 0..5 {
+        let _ = std::fs::remove_file(&log);
+        let port = port::free();
+        let mut child = spawn(folder.path(), port);
+        let begin = Instant::now();
+        loop {
+            let ended = child.try_wait().expect("a child");
+            // It says so when it has its port.
+            if ended.is_none() && said().contains("NET-SNMP version") {
+                return Agent {
+                    child,
+                    port,
+                    folder: Some(folder),
+                };
+            }
+            if ended.is_some() {
+                // Perhaps another program has taken the port.
+                break;
+            }
+            if begin.elapsed() > PATIENCE {
+                let _ = child.kill();
+                let _ = child.wait();
+                panic!("snmpd does not serve; it says:\n{}", said());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    panic!("snmpd ends as soon as it has begun; it says:\n{}", said());
+}
+
+fn spawn(folder: &Path, port: u16) -> Child {
+    Command::new("snmpd")
         .env(
             "PATH",
             format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default()),
         )
-        .env("SNMP_PERSISTENT_DIR", folder.path().join("state"))
-        .env("SNMPCONFPATH", folder.path())
-        .args(["-f", "-C", "-LF", "w"])
-        .arg(folder.path().join("log"))
+        .env("SNMP_PERSISTENT_DIR", folder.join("state"))
+        .env("SNMPCONFPATH", folder)
+        // It needs none, and says much about each that it does not find.
+        .env("MIBS", "")
+        .args(["-f", "-C", "-LF", "i"])
+        .arg(folder.join("log"))
         .args(["-I", "-smux,agentx", "-c"])
         // The second file is the agent's own memory, there once it has run.
         .arg(format!(
             "{0}/agent.conf,{0}/state/snmpd.conf",
-            folder.path().display()
+            folder.display()
         ))
         .arg(format!("udp:127.0.0.1:{port}"))
         .stdin(Stdio::null())
@@ -149,23 +185,7 @@ fn launch(folder: tempfile::TempDir, port: u16) -> Agent {
         .spawn()
         .unwrap_or_else(|error| {
             panic!("net-snmp's snmpd is needed (Debian package snmpd): {error}")
-        });
-    let agent = Agent {
-        child,
-        port,
-        folder: Some(folder),
-    };
-    let waiting = Instant::now();
-    let mut driver = community("snmpv2c", port, "public", WRITABLE);
-    while driver.state(&Outlet::new("1"), soon()).is_err() {
-        assert!(
-            waiting.elapsed() < Duration::from_secs(60),
-            "snmpd does not answer"
-        );
-        // Refused at once until it listens.
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    agent
+        })
 }
 
 /// Enough for any answer, also on a loaded machine.
@@ -556,7 +576,7 @@ fn an_agent_that_restarts_or_is_replaced_costs_no_request() {
     assert_eq!(driver.state(&outlet, soon()).map(drop), Ok(()));
     // The same engine, booted once more: its clock is told in a report.
     let folder = first.stop();
-    let again = launch(folder, port::free());
+    let again = launch(folder);
     counter.agent.store(again.port, Ordering::SeqCst);
     assert_eq!(driver.state(&outlet, soon()).map(drop), Ok(()));
     assert_eq!(counter.discoveries.load(Ordering::SeqCst), 1);

@@ -13,7 +13,7 @@ use rustls::{ClientConfig, ClientConnection, HandshakeKind, StreamOwned};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::io::{BufReader, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -797,8 +797,7 @@ fn other_peoples_clients_are_served_over_tls() {
         .arg(&mine.key);
     assert_eq!(stdout(&run(&mut openssl)), "on\n");
     // Prometheus itself: it is told whom to trust, and finds its target up.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
-    let listens = free.expect("a port");
+    let listens = SocketAddr::from((Ipv4Addr::LOCALHOST, crate::sim::port::free()));
     let config = json!({
         "global": {"scrape_interval": "1s"},
         "scrape_configs": [{

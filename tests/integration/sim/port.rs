@@ -4,8 +4,10 @@
 use rustix::net::{self, AddressFamily, SocketType, sockopt};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::UnixDatagram;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
 
 /// A socket that a simulator's thread waits on.
@@ -130,11 +132,11 @@ impl<T: Send + 'static> Drop for Served<T> {
     }
 }
 
-/// A loopback port where nobody listens, for what may come later, or be gone for a while. From below
-/// the system's own range, so that no other test is given it meanwhile.
+/// A loopback port where nobody listens, for what may come later, or be gone for a while. No other
+/// test is given it meanwhile, neither by the system nor by us.
 pub(crate) fn free() -> u16 {
     // Not tried by a socket of ours: a program that is just being started would have it, too, for a
-    // moment longer.
+    // moment longer. Who has one of ours all the same is a program that outlived its test.
     let taken: String = ["tcp", "tcp6", "udp", "udp6"]
         .iter()
         .filter_map(|kind| std::fs::read_to_string(format!("/proc/net/{kind}")).ok())
@@ -171,13 +173,29 @@ pub(crate) fn datagrams(ip: IpAddr) -> UdpSocket {
 /// What the first port in turn gives that can be had.
 fn next<T>(ip: IpAddr, take: impl Fn(SocketAddr) -> Option<T>) -> T {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = (std::process::id() % 1000) as u16 * 10;
-    let ports = (0..10_000).map(|_| {
-        let offset = start.wrapping_add(NEXT.fetch_add(1, Ordering::SeqCst));
-        20_000 + offset % 10_000
-    });
+    let (first, _) = OWN.get_or_init(claim);
+    let ports = (0..BLOCK).map(|_| first + NEXT.fetch_add(1, Ordering::SeqCst) % BLOCK);
     ports
         .map(|port| SocketAddr::new(ip, port))
         .find_map(take)
         .expect("a loopback port")
+}
+
+/// As many ports are one process's own.
+const BLOCK: u16 = 500;
+
+/// The first of this process's own ports, and the name that keeps others away from them.
+static OWN: OnceLock<(u16, Option<UnixDatagram>)> = OnceLock::new();
+
+/// Takes a block of ports below the system's own range that no other process of these tests has.
+/// The name of its owner goes with the process, however that ends.
+fn claim() -> (u16, Option<UnixDatagram>) {
+    let mut blocks = (20_000..32_500).step_by(usize::from(BLOCK));
+    let claimed = blocks.find_map(|first| {
+        let name = format!("ports of a test of pdudaemon from {first}");
+        let name = std::os::unix::net::SocketAddr::from_abstract_name(name).expect("a name");
+        Some((first, Some(UnixDatagram::bind_addr(&name).ok()?)))
+    });
+    // So many processes at once have to share.
+    claimed.unwrap_or((20_000 + (std::process::id() % 25) as u16 * BLOCK, None))
 }
