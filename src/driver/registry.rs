@@ -6,7 +6,7 @@
 
 pub use super::profile::INLINE;
 use super::profile::shelf::{self, Source};
-use super::profile::{How, Profile};
+use super::profile::{Auth, How, Over, Profile, Rows, Transport};
 use super::{
     Build, Built, DEVICE_TIMEOUT, DriverSpec, Key, SHOWS_WITHIN, command, http, serial, simulated,
     snmp, ssh, stream, tcp, telnet, usb,
@@ -47,14 +47,27 @@ pub fn find(name: &str) -> Option<&'static DriverSpec> {
 /// Is the value of this key a secret, to any driver? In its place a config may have
 /// `{"file": "name"}` or `{"env": "NAME"}`, which the config resolves before a driver sees it.
 pub fn is_secret(key: &str) -> bool {
-    static SECRETS: LazyLock<BTreeSet<Cow<'static, str>>> = LazyLock::new(|| {
-        let keys = specs().flat_map(|spec| spec.build.keys());
-        keys.filter(|key| key.is_secret)
-            .map(|key| key.name)
-            .collect()
-    });
     SECRETS.contains(key)
 }
+
+static SECRETS: LazyLock<BTreeSet<Cow<'static, str>>> = LazyLock::new(|| {
+    let keys = specs().flat_map(|spec| spec.build.keys());
+    keys.filter(|key| key.is_secret)
+        .map(|key| key.name)
+        .collect()
+});
+
+/// What a profile may say of keys that are not its own.
+pub(super) const ROWS: Rows = Rows {
+    of: |transport| match transport {
+        Transport::Snmp => snmp::engine::keys(),
+        Transport::Http => http::engine::keys(Auth::Asked),
+        Transport::Line | Transport::Bytes => {
+            stream::keys(&[Over::Telnet, Over::Tcp, Over::Serial])
+        }
+    },
+    secrets: || SECRETS.iter().map(ToString::to_string).collect(),
+};
 
 /// Every shipped profile's spec, or the faults of a profile that should not have been shipped.
 pub fn shipped() -> impl Iterator<Item = Result<&'static DriverSpec, Faults>> {
@@ -129,7 +142,7 @@ fn spec_of(source: Source) -> Result<&'static DriverSpec, Faults> {
     if let Some(spec) = read().get(&source) {
         return Ok(spec);
     }
-    let profile = source.read().map_err(Faults)?;
+    let profile = source.read(ROWS).map_err(Faults)?;
     let spec: &'static DriverSpec = Box::leak(Box::new(row(
         profile,
         source.file.clone(),
@@ -150,9 +163,9 @@ impl Build for Profiled {
     fn keys(&self) -> Vec<Key> {
         let mut keys = match &self.profile.how {
             How::Snmp(_) => snmp::engine::keys(),
-            How::Http(web) => http::engine::keys(web),
-            How::Line(talk) => stream::keys(&talk.site),
-            How::Bytes(raw) => stream::keys(&raw.site),
+            How::Http(web) => http::engine::keys(web.auth),
+            How::Line(talk) => stream::keys(&talk.site.over),
+            How::Bytes(raw) => stream::keys(&raw.site.over),
         };
         for rule in &self.profile.keys {
             let row = rule.row();

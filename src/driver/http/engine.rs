@@ -27,10 +27,10 @@ keys! {
     }
 }
 
-/// The keys that every HTTP profile has.
-pub(crate) fn keys(web: &Web) -> Vec<Key> {
+/// The keys that every HTTP profile with such a login has.
+pub(crate) fn keys(auth: Auth) -> Vec<Key> {
     let mut keys = Reach::rows();
-    if web.auth == Auth::Asked {
+    if auth == Auth::Asked {
         keys.extend(Asked::rows());
     }
     keys

@@ -21,8 +21,9 @@ pub(crate) mod shelf;
 mod sums;
 mod written;
 
+pub(crate) use check::Rows;
 pub(crate) use ids::none;
-pub(crate) use written::{Auth, Failure, Maturity, Over};
+pub(crate) use written::{Auth, Failure, Maturity, Over, Transport, whole_oid};
 
 use super::{DriverError, Outlets, States};
 use crate::request::{Outlet, Proof};

@@ -1,7 +1,7 @@
 //! Where profiles are: the shipped ones in this program, the admin's own in folders.
 
 use super::Profile;
-use super::check::{self, MOST_BYTES};
+use super::check::{self, MOST_BYTES, Rows};
 use crate::settings::FileError;
 use crate::transport::regular;
 use std::fs::Metadata;
@@ -33,11 +33,11 @@ impl Source {
     }
 
     /// The profile, or all its faults.
-    pub(crate) fn read(&self) -> Result<Profile, Vec<FileError>> {
+    pub(crate) fn read(&self, rows: Rows) -> Result<Profile, Vec<FileError>> {
         let Some(_) = self.id else {
-            return check::read_json(&self.text, &self.file);
+            return check::read_json(&self.text, &self.file, rows);
         };
-        let profile = check::read(&self.text, &self.file)?;
+        let profile = check::read(&self.text, &self.file, rows)?;
         match &self.id {
             Some(id) if *id != profile.id => {
                 let at = super::place::place(&self.text, "id");

@@ -49,10 +49,20 @@ pub(super) struct File {
     pub(super) test: Vec<Test>,
 }
 
+/// An OID in its whole form: one that begins with neither `1.3.6.1.` nor a dot stands below the
+/// enterprises.
+pub(crate) fn whole_oid(oid: &str) -> String {
+    match oid.strip_prefix('.') {
+        Some(whole) => whole.to_owned(),
+        None if oid.starts_with("1.3.6.1.") => oid.to_owned(),
+        None => format!("1.3.6.1.4.1.{oid}"),
+    }
+}
+
 /// How the bytes travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Transport {
+pub(crate) enum Transport {
     Snmp,
     Http,
     Line,

@@ -4,7 +4,9 @@ use super::named;
 use crate::driver::profile::engine::filled;
 use crate::driver::profile::holes::{Filling, Fillings, Template};
 use crate::driver::profile::script::{Recorded, Stage, Walk, bytes};
-use crate::driver::profile::{Bound, Does, Meter, Profile, Scope, Snmp, Test, Write, proof};
+use crate::driver::profile::{
+    Bound, Does, Meter, Profile, Scope, Snmp, Test, Write, proof, whole_oid,
+};
 use crate::driver::{Built, Driver, DriverError};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Key, Keys, Settings, SettingsError};
@@ -224,15 +226,6 @@ impl<A: AnyAgent> Driver for Profiled<A> {
     }
 }
 
-/// An OID as tests write it, whole or below the enterprises, in its whole form.
-fn whole(oid: &str) -> String {
-    match oid.strip_prefix('.') {
-        Some(whole) => whole.to_owned(),
-        None if oid.starts_with("1.3.6.1.") => oid.to_owned(),
-        None => format!("1.3.6.1.4.1.{oid}"),
-    }
-}
-
 /// An agent that plays a dialogue: `> get OID`, `> set OID i 2`, `< i 2`, `< s "text"`, `< ok`,
 /// `< missing`, `< error 17`, `< silence`.
 struct Scripted(Stage);
@@ -242,7 +235,7 @@ impl Scripted {
     fn plain(line: &str) -> String {
         let mut words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
         if let Some(oid) = words.get_mut(1) {
-            *oid = whole(oid);
+            *oid = whole_oid(oid);
         }
         words.join(" ")
     }

@@ -53,9 +53,9 @@ impl Value for PortName {
     }
 }
 
-/// The keys of such a PDU, whatever its profile adds.
-pub(super) fn keys(site: &Site) -> Vec<Key> {
-    let is_over = |over: &[Over]| site.over.iter().any(|one| over.contains(one));
+/// The keys of a PDU that is reached over one of these, whatever its profile adds.
+pub(super) fn keys(over: &[Over]) -> Vec<Key> {
+    let is_over = |some: &[Over]| over.iter().any(|one| some.contains(one));
     let mut keys = Vec::new();
     if is_over(&[Over::Telnet, Over::Tcp]) {
         keys.extend(Net::rows());
@@ -63,7 +63,7 @@ pub(super) fn keys(site: &Site) -> Vec<Key> {
     if is_over(&[Over::Serial]) {
         keys.extend(Serial::rows());
     }
-    if site.over.len() > 1 {
+    if over.len() > 1 {
         keys.extend(Choice::rows());
     }
     keys
