@@ -8,7 +8,6 @@ mod systemd;
 use crate::cli::daemon::Drive;
 use crate::config::{Alias, Config, DaemonConfig, Findings};
 use crate::daemon::logging::Logging;
-use crate::dispatch::metrics::TlsFacts;
 use crate::dispatch::{self, Dispatcher, Stop};
 use crate::listener::Listeners;
 use crate::request::{Failure, FailureKind, Outcome, Outlet, Request, Target, count};
@@ -53,8 +52,8 @@ pub fn run(mut config: Config, path: &Path, logging: &Logging) -> io::Result<()>
     let dispatcher = Arc::new(Dispatcher::start(&config)?);
     dispatcher.recover();
     let log = logging.clone();
-    dispatcher.metrics().watch_log(move || log.facts());
-    dispatcher.metrics().tell_tls(tls_facts(&config.daemon));
+    dispatcher.metrics().watch_log(move || log.health());
+    dispatcher.metrics().tell_tls(expires(&config.daemon), None);
     let mut listeners = match Listeners::start(&config.daemon, &dispatcher) {
         Ok(listeners) => listeners,
         Err(error) => {
@@ -169,12 +168,9 @@ fn reload(path: &Path, written: &mut DaemonConfig, dispatcher: &Dispatcher, list
     }
 }
 
-/// How TLS is, where it can be spoken.
-fn tls_facts(served: &DaemonConfig) -> TlsFacts {
-    TlsFacts {
-        expires: served.served_tls().map(|tls| tls.expires.as_second()),
-        trouble: None,
-    }
+/// When the certificate ends, in seconds since 1970, where there is one.
+fn expires(served: &DaemonConfig) -> Option<i64> {
+    served.served_tls().map(|tls| tls.expires.as_second())
 }
 
 /// Speaks TLS as the new config says. What was spoken before stays when that cannot be done.
@@ -184,20 +180,17 @@ fn follow_tls(
     dispatcher: &Dispatcher,
     listeners: &Listeners,
 ) {
-    let mut facts = tls_facts(new);
+    let (mut ends, mut trouble) = (expires(new), None);
     if let Some(Err(error)) = &new.tls {
-        let trouble = format!("{error}; what was served before the reload is served on");
-        error!("{trouble}");
-        facts = TlsFacts {
-            trouble: Some(trouble),
-            ..tls_facts(served)
-        };
+        let text = format!("{error}; what was served before the reload is served on");
+        error!("{text}");
+        (ends, trouble) = (expires(served), Some(text));
         new.tls.clone_from(&served.tls);
     } else if new.tls != served.tls {
         listeners.set_tls(new.served_tls());
         info!(target: "pdud.listener", "TLS has changed");
     }
-    dispatcher.metrics().tell_tls(facts);
+    dispatcher.metrics().tell_tls(ends, trouble);
 }
 
 /// Stops the workers. They finish what runs and every reboot that has begun; a second signal

@@ -1,7 +1,7 @@
 //! Which outlets a request means, and whether there is room for it: checked whole, before anything is
 //! switched.
 
-use super::place::{Place, QueueLimits};
+use super::place::Place;
 use super::plan;
 use super::table::{Route, Table};
 use crate::config::Alias;
@@ -105,12 +105,7 @@ pub(super) fn too_long() -> Failure {
 
 fn room(route: &Route, request: &Request, owner: &Arc<str>) -> Result<Place, Failure> {
     let pdu = &route.pdu;
-    let limits = QueueLimits {
-        all: pdu.queue_limit,
-        owner: pdu.client_limit,
-        delayed: pdu.delayed_limit,
-    };
     let is_delayed = request.waits() > Duration::ZERO;
-    let place = Place::take(&route.places, owner, is_delayed, limits);
+    let place = Place::take(&route.places, owner, is_delayed, pdu);
     place.map_err(|why| Failure::new(FailureKind::QueueFull, format!("PDU {}: {why}", pdu.name)))
 }

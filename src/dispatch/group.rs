@@ -7,100 +7,78 @@
 //! all its lanes in one step.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// The state that the members of one reboot share.
 pub(super) struct Group {
     pause: Duration,
-    muster: Mutex<Muster>,
-}
-
-/// The members' progress.
-struct Muster {
     /// Members whose turn has not come yet.
     absent: usize,
     /// Members whose off has not ended yet.
     offs_left: usize,
     /// An off failed: no member starts any more, and those that are off go on at once.
-    failed: bool,
+    pub(super) has_failed: bool,
     /// Members that wait for the others, before their off or after it. The call tells a member when it
     /// goes on.
     parked: Vec<Box<dyn FnOnce(Instant) + Send>>,
 }
 
 impl Group {
-    pub(super) fn new(members: usize, pause: Duration) -> Arc<Self> {
-        let muster = Muster {
+    pub(super) fn new(members: usize, pause: Duration) -> Arc<Mutex<Self>> {
+        Arc::new(Mutex::new(Self {
+            pause,
             absent: members,
             offs_left: members,
-            failed: false,
+            has_failed: false,
             parked: Vec::new(),
-        };
-        Arc::new(Self {
-            pause,
-            muster: Mutex::new(muster),
-        })
+        }))
     }
 
     /// A member has come to its turn, and waits for the others: `resume` says when it goes on. A
     /// member calls this once, before its off; one that is refused or lost does not.
-    pub(super) fn arrive(&self, resume: impl FnOnce(Instant) + Send + 'static, now: Instant) {
-        let mut muster = self.muster();
-        muster.absent = muster.absent.saturating_sub(1);
-        muster.parked.push(Box::new(resume));
-        if muster.failed || muster.absent == 0 {
-            muster.resume_parked(now);
+    pub(super) fn arrive(&mut self, resume: impl FnOnce(Instant) + Send + 'static, now: Instant) {
+        self.absent = self.absent.saturating_sub(1);
+        self.parked.push(Box::new(resume));
+        if self.has_failed || self.absent == 0 {
+            self.resume_parked(now);
         }
-    }
-
-    /// Has an off failed, so that nobody else should be switched off?
-    pub(super) fn has_failed(&self) -> bool {
-        self.muster().failed
     }
 
     /// A member was switched off, or perhaps was: `resume` says when it is switched on again. Every
     /// member calls this or [`Group::off_failed`] once.
     pub(super) fn went_dark(
-        &self,
+        &mut self,
         resume: impl FnOnce(Instant) + Send + 'static,
         failed: bool,
         now: Instant,
     ) {
-        let mut muster = self.muster();
-        muster.parked.push(Box::new(resume));
-        self.off_ended(muster, failed, now);
+        self.parked.push(Box::new(resume));
+        self.off_ended(failed, now);
     }
 
     /// A member was not switched off.
-    pub(super) fn off_failed(&self, now: Instant) {
-        self.off_ended(self.muster(), true, now);
+    pub(super) fn off_failed(&mut self, now: Instant) {
+        self.off_ended(true, now);
     }
 
-    fn off_ended(&self, mut muster: MutexGuard<'_, Muster>, failed: bool, now: Instant) {
-        muster.offs_left = muster.offs_left.saturating_sub(1);
-        muster.failed |= failed;
-        if muster.failed {
-            muster.resume_parked(now);
-        } else if muster.offs_left == 0 {
-            muster.resume_parked(now + self.pause);
+    fn off_ended(&mut self, failed: bool, now: Instant) {
+        self.offs_left = self.offs_left.saturating_sub(1);
+        self.has_failed |= failed;
+        if self.has_failed {
+            self.resume_parked(now);
+        } else if self.offs_left == 0 {
+            self.resume_parked(now + self.pause);
         }
     }
 
     /// A member was lost with its worker, by a bug or a stop: nobody else starts, and those that are
     /// off are switched on.
-    pub(super) fn lost(&self, now: Instant) {
-        let mut muster = self.muster();
-        muster.failed = true;
-        muster.resume_parked(now);
+    pub(super) fn lost(&mut self, now: Instant) {
+        self.has_failed = true;
+        self.resume_parked(now);
     }
 
-    fn muster(&self) -> MutexGuard<'_, Muster> {
-        self.muster.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Muster {
     /// The members that wait go on at `due`.
     fn resume_parked(&mut self, due: Instant) {
         self.parked.drain(..).for_each(|resume| resume(due));
@@ -118,6 +96,7 @@ impl fmt::Debug for Group {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dispatch::held::held;
     use crate::dispatch::job::{Claim, Job, Step};
     use crate::dispatch::place::Place;
     use crate::dispatch::ticket::asked;
@@ -139,14 +118,14 @@ mod tests {
             let (resume, resumed) = crossbeam_channel::bounded(1);
             let resume = move |due| resume.send(due).expect("parked");
             if is_dark {
-                group.went_dark(resume, false, now);
+                held(&group).went_dark(resume, false, now);
             } else {
-                group.arrive(resume, now);
+                held(&group).arrive(resume, now);
             }
             assert!(resumed.is_empty(), "it waits for the other member");
             drop(lost);
             assert!(resumed.try_recv().is_ok_and(|due| due <= Instant::now()));
-            assert!(group.has_failed());
+            assert!(held(&group).has_failed);
             waits.end(&Ok(Done {
                 state: None,
                 attempts: 2,

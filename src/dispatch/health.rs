@@ -1,33 +1,20 @@
-//! The health of the dispatcher and its workers.
+//! The troubles of PDUs, for the health of the daemon.
 
 use super::table::{Route, Table};
 use crate::config::BrokenPdu;
 use crate::request::PduName;
 
-/// The health of the dispatcher.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Health {
-    /// Requests are taken and handed to workers.
-    pub moves: bool,
-    /// PDUs in trouble, each with the reason.
-    pub troubles: Vec<(PduName, String)>,
-}
-
-impl Health {
-    pub(super) fn of(table: &Table) -> Self {
-        let mut troubles: Vec<(PduName, String)> = table
-            .routes
-            .iter()
-            .filter_map(|(name, route)| Some((name.clone(), trouble(route)?)))
-            .collect();
-        let left_off = table.left_off().into_iter();
-        troubles.extend(left_off.map(|left| (left.pdu.clone(), left.to_string())));
-        troubles.sort();
-        Self {
-            moves: true,
-            troubles,
-        }
-    }
+/// The PDUs in trouble, each with the reason.
+pub(super) fn troubles(table: &Table) -> Vec<(PduName, String)> {
+    let mut troubles: Vec<(PduName, String)> = table
+        .routes
+        .iter()
+        .filter_map(|(name, route)| Some((name.clone(), trouble(route)?)))
+        .collect();
+    let left_off = table.left_off().into_iter();
+    troubles.extend(left_off.map(|left| (left.pdu.clone(), left.to_string())));
+    troubles.sort();
+    troubles
 }
 
 /// The trouble of one PDU's worker or settings.
@@ -36,7 +23,7 @@ fn trouble(route: &Result<Route, BrokenPdu>) -> Option<String> {
         Ok(route) => route,
         Err(broken) => return Some(format!("it is not served: {broken}")),
     };
-    if route.worker.is_finished() {
+    if route.is_finished() {
         return Some("its worker has ended: this is a bug".to_owned());
     }
     if let Some(time) = route.stuck_for() {

@@ -1,6 +1,7 @@
 //! One PDU for lists, with the outlets that its driver and settings know, those that have a name or an
 //! alias, and those that the PDU itself has shown to have.
 
+use super::held::held;
 use super::status::Report;
 use super::table::Route;
 use crate::config::{BrokenPdu, PduConfig};
@@ -76,11 +77,11 @@ impl PduInfo {
             refresh: pdu.refresh,
             is_served: true,
             broken: broken.map(|broken| broken.error.to_string()),
-            waiting: route.places.taken(),
+            waiting: held(&route.places).taken,
             outlet_count: None,
             sought: Vec::new(),
             outlets: BTreeMap::new(),
-            report: route.status.report(),
+            report: held(&route.report).clone(),
         };
         info.find_outlets(pdu, aliased);
         info

@@ -1,11 +1,12 @@
 //! One outlet's part of a request, in a worker's queue.
 
 use super::group::Group;
+use super::held::held;
 use super::place::Place;
 use super::ticket::Ticket;
 use crate::request::{Failure, FailureKind, Outcome, Outlet, PduName, Proof, Switch};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// The key of the lane in which jobs stand whose outlet only the PDU knows, one behind the other:
@@ -21,15 +22,15 @@ pub(super) struct Job {
     /// Usually one; several who asked for the same side by side; nobody for an on that is owed.
     pub(super) askers: Vec<Claim>,
     /// The reboot of several outlets that this is a part of.
-    pub(super) group: Option<Arc<Group>>,
+    pub(super) group: Option<Arc<Mutex<Group>>>,
     /// Nobody waits for it: it gives way to jobs that somebody waits for.
     pub(super) is_background: bool,
     /// Only the PDU knows which outlet this is for. Until it has said so, the job waits in the lobby.
     pub(super) is_in_lobby: bool,
     /// The order in which the queue took its jobs.
     pub(super) number: u64,
-    /// Not before this moment.
-    pub(super) due: Instant,
+    /// Not before this moment; `None` while it is parked, until somebody says when it goes on.
+    pub(super) due: Option<Instant>,
     /// Driver calls of this step so far.
     pub(super) attempts: u32,
     /// Driver calls of all steps.
@@ -112,7 +113,7 @@ impl Job {
             is_background: false,
             is_in_lobby: false,
             number: 0,
-            due: Instant::now(),
+            due: Some(Instant::now()),
             attempts: 0,
             total: 0,
             proof: Proof::State,
@@ -153,6 +154,11 @@ impl Job {
     pub(super) fn is_wanted_without(&mut self, cancelled: u64) -> bool {
         self.askers.retain(|asker| asker.ticket.id != cancelled);
         !self.askers.is_empty()
+    }
+
+    /// Is it neither parked nor to wait any longer?
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.due.is_some_and(|due| due <= now)
     }
 
     /// Has a driver been called for it?
@@ -204,7 +210,7 @@ impl Drop for Job {
             return;
         }
         if let Some(group) = &self.group {
-            group.lost(Instant::now());
+            held(group).lost(Instant::now());
         }
         self.answer(&Err(Failure::new(
             FailureKind::Internal,

@@ -16,6 +16,7 @@
 //! of this worker.
 
 use super::file_name::{HASHED, short};
+use super::held::held;
 use super::plan::Ledger;
 use crate::request::{Outlet, PduName};
 use log::{error, info, warn};
@@ -26,26 +27,20 @@ use std::fs::{self, DirEntry, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 /// The folder, shared by all workers.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Journal {
-    folder: Arc<Path>,
-    known: Arc<Mutex<FolderState>>,
-}
-
-#[derive(Debug, Default)]
-struct FolderState {
-    /// This process's records, those included that it took over or cannot remove.
-    ours: HashSet<PathBuf>,
-    /// Those of them that owe no on, and that we could not remove.
-    settled: HashSet<PathBuf>,
+    folder: PathBuf,
+    /// This process's records, those included that it took over; true for those that owe no on, and
+    /// that we could not remove.
+    ours: Mutex<HashMap<PathBuf, bool>>,
     /// The records about which the log has a complaint.
-    told: HashSet<PathBuf>,
+    told: Mutex<HashSet<PathBuf>>,
     /// The time of the folder's last change, at a look that found no record of another process.
-    clean: Option<SystemTime>,
+    clean: Mutex<Option<SystemTime>>,
 }
 
 /// Changes of a folder that come closer together may bear the same time: more than the coarsest
@@ -109,8 +104,10 @@ impl Journal {
         let folder = state_directory.join("journal");
         fs::create_dir_all(&folder)?;
         Ok(Self {
-            folder: folder.into(),
-            known: Arc::default(),
+            folder,
+            ours: Mutex::default(),
+            told: Mutex::default(),
+            clean: Mutex::default(),
         })
     }
 
@@ -119,7 +116,7 @@ impl Journal {
     pub(super) fn found(&self, age: Duration) -> Vec<LeftRecord> {
         let mut found = self.look().unwrap_or_default();
         if !found.is_empty() {
-            self.known().clean = None;
+            *held(&self.clean) = None;
         }
         found.retain(|found| found.is_older_than(age));
         found.sort_by(|a, b| (&a.pdu, &a.outlet).cmp(&(&b.pdu, &b.outlet)));
@@ -149,7 +146,7 @@ impl Journal {
         };
         let found = entries.into_iter().filter_map(|entry| {
             let path = entry.path();
-            if self.known().ours.contains(&path) {
+            if held(&self.ours).contains_key(&path) {
                 return None;
             }
             // A folder or a FIFO is none of ours, whatever its name; opening it could wait.
@@ -177,15 +174,8 @@ impl Journal {
 
     /// Tries again to remove records that we could not remove.
     fn remove_settled(&self) {
-        let mut known = self.known();
-        let FolderState { ours, settled, .. } = &mut *known;
-        settled.retain(|path| {
-            let is_left = matches!(fs::remove_file(path), Err(error) if error.kind() != io::ErrorKind::NotFound);
-            if !is_left {
-                ours.remove(path);
-            }
-            is_left
-        });
+        let stays = |path: &Path| matches!(fs::remove_file(path), Err(error) if error.kind() != io::ErrorKind::NotFound);
+        held(&self.ours).retain(|path, is_settled| !*is_settled || stays(path));
     }
 
     /// The same, for every on and off: reads the folder only where its time has changed, because only
@@ -193,14 +183,14 @@ impl Journal {
     fn look_for_news(&self) -> Vec<LeftRecord> {
         let changed = fs::metadata(&self.folder).and_then(|meta| meta.modified());
         let changed = changed.ok();
-        if changed.is_some() && changed == self.known().clean {
+        if changed.is_some() && changed == *held(&self.clean) {
             return Vec::new();
         }
         let is_past = |at: &SystemTime| at.elapsed().is_ok_and(|age| age > TICK);
         let past = changed.filter(is_past);
         let found = self.look();
         let is_clean = found.as_ref().is_some_and(Vec::is_empty);
-        self.known().clean = past.filter(|_| is_clean);
+        *held(&self.clean) = past.filter(|_| is_clean);
         found.unwrap_or_default()
     }
 
@@ -230,7 +220,7 @@ impl Journal {
         }
         // In this order: we remove one of ours before we forget it. And a record that went
         // between our finding and locking it owes nothing any more.
-        if self.known().ours.contains(path) || !is_still(path, &file) {
+        if held(&self.ours).contains_key(path) || !is_still(path, &file) {
             return None;
         }
         if text_of(path).ends_with(SETTLED) {
@@ -255,11 +245,7 @@ impl Journal {
 
     /// Is this the first complaint of it?
     fn tell(&self, path: &Path) -> bool {
-        self.known().told.insert(path.to_owned())
-    }
-
-    fn known(&self) -> MutexGuard<'_, FolderState> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        held(&self.told).insert(path.to_owned())
     }
 
     /// Makes a record.
@@ -271,7 +257,10 @@ impl Journal {
         loop {
             let path = self.folder.join(format!("{name}.{number}"));
             // Before it is there, so that nobody takes it for one that a dead process left.
-            let is_new = self.known().ours.insert(path.clone());
+            let is_new = match held(&self.ours).entry(path.clone()) {
+                Entry::Vacant(entry) => !*entry.insert(false),
+                Entry::Occupied(_) => false,
+            };
             let made = OpenOptions::new().write(true).create_new(true).open(&path);
             let made = made.and_then(|mut file| {
                 if name != whose {
@@ -283,7 +272,7 @@ impl Journal {
                 Ok(file)
             });
             if made.is_err() && is_new {
-                self.known().ours.remove(&path);
+                held(&self.ours).remove(&path);
             }
             match made {
                 Ok(file) => {
@@ -313,9 +302,9 @@ impl Journal {
     }
 
     /// The ledger of one PDU.
-    pub(super) fn ledger(&self, pdu: PduName) -> PduLedger {
+    pub(super) fn ledger(self: &Arc<Self>, pdu: PduName) -> PduLedger {
         PduLedger {
-            journal: self.clone(),
+            journal: Arc::clone(self),
             pdu,
             records: HashMap::new(),
             failing: HashSet::new(),
@@ -390,7 +379,7 @@ pub(super) fn read_name(name: &str) -> Option<(PduName, Outlet)> {
 /// One PDU's part of the journal.
 #[derive(Debug)]
 pub(super) struct PduLedger {
-    journal: Journal,
+    journal: Arc<Journal>,
     pdu: PduName,
     records: HashMap<Outlet, Record>,
     /// Outlets whose record we could not make, and for which the log says so.
@@ -432,10 +421,10 @@ impl PduLedger {
                         warn!("journal: {path}: {error}; the next start will switch this outlet on")
                     }
                 }
-                self.journal.known().settled.insert(record.path);
+                held(&self.journal.ours).insert(record.path, true);
             }
             Ok(()) | Err(_) => {
-                self.journal.known().ours.remove(&record.path);
+                held(&self.journal.ours).remove(&record.path);
             }
         }
     }
@@ -451,8 +440,8 @@ impl PduLedger {
             .filter(|found| found.pdu == self.pdu && is_same(&found.outlet, outlet))
             .filter_map(|found| self.journal.take_over(&found.path))
             .collect();
-        let paths = left.iter().map(|record| record.path.clone());
-        self.journal.known().ours.extend(paths);
+        let paths = left.iter().map(|record| (record.path.clone(), false));
+        held(&self.journal.ours).extend(paths);
         left
     }
 }
@@ -537,7 +526,7 @@ mod tests {
     #[test]
     fn what_is_owed_survives_and_what_is_settled_does_not() {
         let folder = tempfile::tempdir().expect("a folder");
-        let open = || Journal::open(folder.path()).expect("opened");
+        let open = || Arc::new(Journal::open(folder.path()).expect("opened"));
         let pdu = || PduName::new("pdu.5/x");
         let mut ledger = open().ledger(pdu());
         for outlet in ["3", "04", "a.b", "5"] {
@@ -570,7 +559,7 @@ mod tests {
     #[test]
     fn names_too_long_for_a_file_are_recorded_too() {
         let folder = tempfile::tempdir().expect("a folder");
-        let open = || Journal::open(folder.path()).expect("opened");
+        let open = || Arc::new(Journal::open(folder.path()).expect("opened"));
         let (long, longer) = ("電源".repeat(60), "電源".repeat(61));
         let pdu = || PduName::new("x".repeat(300));
         let mut ledger = open().ledger(pdu());
@@ -608,7 +597,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let (pdu, outlet) = (|| PduName::new("pdu"), Outlet::new("1"));
         let path = folder.path().join("journal/pdu.1.0");
-        let journal = Journal::open(folder.path()).expect("opened");
+        let journal = Arc::new(Journal::open(folder.path()).expect("opened"));
         let made = |at: SystemTime| {
             let file = File::create(&path).expect("a record");
             file.set_modified(at).expect("its time");
@@ -639,7 +628,7 @@ mod tests {
     #[test]
     fn what_cannot_be_removed_is_marked_and_goes_as_soon_as_it_can() {
         let folder = tempfile::tempdir().expect("a folder");
-        let open = || Journal::open(folder.path()).expect("opened");
+        let open = || Arc::new(Journal::open(folder.path()).expect("opened"));
         let (pdu, outlet) = (|| PduName::new("pdu"), Outlet::new("x".repeat(300)));
         let name = encoded(&pdu(), &outlet);
         let path = folder.path().join(format!("journal/{}.0", short(&name)));
@@ -663,13 +652,13 @@ mod tests {
             "not ours to act on"
         );
         assert!(!path.exists(), "and removed");
-        assert!(journal.known().ours.is_empty());
+        assert!(held(&journal.ours).is_empty());
     }
 
     #[test]
     fn what_another_process_leaves_is_settled_however_long_there_was_nothing() {
         let folder = tempfile::tempdir().expect("a folder");
-        let open = || Journal::open(folder.path()).expect("opened");
+        let open = || Arc::new(Journal::open(folder.path()).expect("opened"));
         let (pdu, outlet) = (|| PduName::new("pdu"), Outlet::new("1"));
         let journal = open();
         let mut ours = journal.ledger(pdu());
@@ -677,7 +666,7 @@ mod tests {
         let handle = File::open(folder.path().join("journal")).expect("the folder");
         handle.set_modified(old).expect("an old folder");
         ours.settle(&outlet);
-        assert!(journal.known().clean.is_some(), "the folder is read once");
+        assert!(held(&journal.clean).is_some(), "the folder is read once");
         for _ in 0..2 {
             let mut theirs = open().ledger(pdu());
             theirs.owe(&outlet);
@@ -693,7 +682,7 @@ mod tests {
         theirs.owe(&outlet);
         drop(theirs);
         handle.set_modified(old).expect("an old folder");
-        journal.known().clean = Some(old);
+        *held(&journal.clean) = Some(old);
         assert_eq!(names(&journal), ["pdu 1"]);
         ours.settle(&outlet);
         assert!(names(&open()).is_empty());

@@ -1,7 +1,6 @@
 //! What is counted, for Prometheus. Counting a request costs a few atomic additions.
-//!
-//! What is known of each PDU is not counted here but looked up when somebody asks.
 
+use super::held::held;
 use crate::request::{Action, FailureKind, Outcome, State, Switch};
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
@@ -12,7 +11,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use std::fmt;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Upper bounds of the latency histogram, in seconds.
@@ -20,54 +19,21 @@ const BUCKETS: [f64; 14] = [
     0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
 ];
 
-/// The labels of a time series: each a key and a value.
-type Labels<V, const N: usize> = [(&'static str, V); N];
-/// The label of what is counted by PDU.
-const PDU: &str = "pdu";
-
-/// How the log is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LogFacts {
-    /// Lines about requests that are lost.
-    pub lost_requests: u64,
-    /// All other lines that are lost.
-    pub lost_others: u64,
-    /// What is wrong now.
-    pub trouble: Option<String>,
-}
-
-/// How TLS is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TlsFacts {
-    /// When the certificate that is served ends, in seconds since 1970.
-    pub expires: Option<i64>,
-    /// What is wrong with the files of the config.
-    pub trouble: Option<String>,
-}
-
-impl TlsFacts {
-    /// Days until the certificate ends; negative once it is over.
-    pub fn days_left(&self) -> Option<f64> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now = now.unwrap_or_default().as_secs_f64();
-        self.expires
-            .map(|expires| (expires as f64 - now) / 86_400.0)
-    }
-}
-
 /// The program's counters.
 pub struct Metrics {
-    /// Tells how the log is.
-    log: OnceLock<Box<dyn Fn() -> LogFacts + Send + Sync>>,
+    /// Tells how many lines the log has lost, of requests and of all else, and what is wrong with it.
+    log: OnceLock<Box<dyn Fn() -> ([u64; 2], Option<String>) + Send + Sync>>,
     registry: Registry,
-    requests: Family<Labels<&'static str, 2>, Counter>,
-    latency: Family<Labels<&'static str, 1>, Histogram, fn() -> Histogram>,
+    requests: Family<[(&'static str, &'static str); 2], Counter>,
+    latency: Family<[(&'static str, &'static str); 1], Histogram, fn() -> Histogram>,
     driver_calls_per_request: Counter,
     connections: Counter,
     open: Gauge,
-    refused: Family<Labels<&'static str, 1>, Counter>,
-    handshakes: Family<Labels<&'static str, 1>, Counter>,
-    tls: Mutex<TlsFacts>,
+    refused: Family<[(&'static str, &'static str); 1], Counter>,
+    handshakes: Family<[(&'static str, &'static str); 1], Counter>,
+    /// When the certificate that is served ends, in seconds since 1970, and what is wrong with the
+    /// files of the config.
+    tls: Mutex<(Option<i64>, Option<String>)>,
 }
 
 impl Default for Metrics {
@@ -79,8 +45,8 @@ impl Default for Metrics {
             "Requests that have ended, by action and result",
             requests.clone(),
         );
-        let latency: Family<Labels<&'static str, 1>, Histogram, fn() -> Histogram> =
-            Family::new_with_constructor(|| Histogram::new(BUCKETS));
+        let histogram: fn() -> Histogram = || Histogram::new(BUCKETS);
+        let latency = Family::new_with_constructor(histogram);
         registry.register(
             "request_duration_seconds",
             "From a request's arrival to its end, by action",
@@ -178,36 +144,49 @@ impl Metrics {
         self.handshakes.get_or_create(&[("result", result)]).inc();
     }
 
-    /// How TLS is from now on.
-    pub fn tell_tls(&self, facts: TlsFacts) {
-        *self.tls.lock().unwrap_or_else(PoisonError::into_inner) = facts;
+    /// From now on the certificate that is served ends then, in seconds since 1970, and this is wrong
+    /// with the files of the config.
+    pub fn tell_tls(&self, expires: Option<i64>, trouble: Option<String>) {
+        *held(&self.tls) = (expires, trouble);
     }
 
-    /// How TLS is.
-    pub fn tls(&self) -> TlsFacts {
-        let facts = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
-        facts.clone()
+    /// Days until the certificate ends; negative once it is over.
+    fn tls_days_left(&self) -> Option<f64> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.unwrap_or_default().as_secs_f64();
+        let expires = held(&self.tls).0;
+        expires.map(|expires| (expires as f64 - now) / 86_400.0)
     }
 
-    /// From now on the log is watched, too. Only the first watch counts.
-    pub fn watch_log(&self, watch: impl Fn() -> LogFacts + Send + Sync + 'static) {
+    /// From now on the log is watched, too: it tells how many lines about requests are lost and how
+    /// many others, and what is wrong. Only the first watch counts.
+    pub fn watch_log(
+        &self,
+        watch: impl Fn() -> ([u64; 2], Option<String>) + Send + Sync + 'static,
+    ) {
         let _ = self.log.set(Box::new(watch));
     }
 
-    /// How the log is.
-    pub fn log(&self) -> LogFacts {
-        self.log.get().map_or_else(LogFacts::default, |log| log())
+    /// What is wrong with the log and with TLS.
+    pub fn troubles(&self) -> Vec<String> {
+        let log = self.log.get().and_then(|log| log().1);
+        let is_over = self.tls_days_left().is_some_and(|days| days < 0.0);
+        let expired = || is_over.then(|| "the TLS certificate has expired".to_owned());
+        let tls = held(&self.tls).1.clone().or_else(expired);
+        log.into_iter().chain(tls).collect()
     }
 
-    /// Everything in the OpenMetrics text form, with what is known of each PDU, and the outlets
-    /// that a reboot has left off (each behind its PDU, which may be in no config any more).
-    pub fn text(&self, pdus: &[PduFacts<'_>], left_off: &[(&str, &str)]) -> String {
+    /// Everything in the OpenMetrics text form, with what is known of the `pdus`.
+    pub(super) fn text(&self, pdus: &Registry) -> String {
         let mut out = String::new();
         // Writing to a String cannot fail.
         let _ = text::encode_registry(&mut out, &self.registry);
-        let _ = text::encode_registry(&mut out, &registry_of(pdus, left_off));
-        let _ = text::encode_registry(&mut out, &registry_of_log(&self.log()));
-        if let Some(days) = self.tls().days_left() {
+        let _ = text::encode_registry(&mut out, pdus);
+        let _ = text::encode_registry(
+            &mut out,
+            &registry_of_log(self.log.get().map_or([0; 2], |log| log().0)),
+        );
+        if let Some(days) = self.tls_days_left() {
             let _ = text::encode_registry(&mut out, &registry_of_tls(days));
         }
         let _ = text::encode_eof(&mut out);
@@ -233,105 +212,6 @@ fn word(kind: FailureKind) -> &'static str {
     }
 }
 
-/// What is known of one PDU.
-#[derive(Clone, Debug)]
-pub struct PduFacts<'a> {
-    /// Its name.
-    pub name: &'a str,
-    /// Is it served?
-    pub is_served: bool,
-    /// Is something wrong with its settings in the config?
-    pub is_broken: bool,
-    /// Requests that wait or run.
-    pub waiting: usize,
-    /// Did it answer the last time?
-    pub reachable: Option<bool>,
-    /// Driver calls so far.
-    pub calls: u64,
-    /// Those that failed, by kind.
-    pub failures: Vec<(&'static str, u64)>,
-    /// Is a driver call running past its deadline?
-    pub is_stuck: bool,
-    /// Outlets with a last known state: is it on?
-    pub outlets: Vec<(&'a str, bool)>,
-}
-
-fn registry_of(pdus: &[PduFacts<'_>], left_off: &[(&str, &str)]) -> Registry {
-    let served = Family::<Labels<String, 1>, Gauge>::default();
-    let broken = Family::<Labels<String, 1>, Gauge>::default();
-    let waiting = Family::<Labels<String, 1>, Gauge>::default();
-    let reachable = Family::<Labels<String, 1>, Gauge>::default();
-    let stuck = Family::<Labels<String, 1>, Gauge>::default();
-    let calls = Family::<Labels<String, 1>, Counter>::default();
-    let errors = Family::<Labels<String, 2>, Counter>::default();
-    let states = Family::<Labels<String, 2>, Gauge>::default();
-    for facts in pdus {
-        let pdu = (PDU, facts.name.to_owned());
-        let by_pdu = [pdu.clone()];
-        served.get_or_create(&by_pdu).set(facts.is_served.into());
-        broken.get_or_create(&by_pdu).set(facts.is_broken.into());
-        let depth = i64::try_from(facts.waiting).unwrap_or(i64::MAX);
-        waiting.get_or_create(&by_pdu).set(depth);
-        if let Some(is) = facts.reachable {
-            reachable.get_or_create(&by_pdu).set(is.into());
-        }
-        stuck.get_or_create(&by_pdu).set(facts.is_stuck.into());
-        calls.get_or_create(&by_pdu).inc_by(facts.calls);
-        for (error, count) in &facts.failures {
-            let by_error = [pdu.clone(), ("error", (*error).to_owned())];
-            errors.get_or_create(&by_error).inc_by(*count);
-        }
-        for (outlet, is_on) in &facts.outlets {
-            let by_outlet = [pdu.clone(), ("outlet", (*outlet).to_owned())];
-            states.get_or_create(&by_outlet).set((*is_on).into());
-        }
-    }
-    let dark = Family::<Labels<String, 2>, Gauge>::default();
-    for (pdu, outlet) in left_off {
-        let by_outlet = [(PDU, (*pdu).to_owned()), ("outlet", (*outlet).to_owned())];
-        dark.get_or_create(&by_outlet).set(1);
-    }
-    let mut registry = Registry::with_prefix("pdudaemon");
-    registry.register(
-        "pdu_served",
-        "Is the PDU served (1), or can its settings not work (0)",
-        served,
-    );
-    registry.register(
-        "pdu_settings_broken",
-        "Can the PDU's settings in the config not work (1); it may go on with those that it had",
-        broken,
-    );
-    registry.register("queue_depth", "Requests that wait or run", waiting);
-    registry.register(
-        "pdu_reachable",
-        "Did the PDU answer the last time (1) or not (0)",
-        reachable,
-    );
-    registry.register(
-        "pdu_stuck",
-        "Is a driver call running past its deadline",
-        stuck,
-    );
-    registry.register("driver_calls", "Driver calls", calls);
-    registry.register(
-        "driver_errors",
-        "Driver calls that failed, by kind of error",
-        errors,
-    );
-    registry.register(
-        "outlet_on",
-        "The outlet's last known state: on (1) or off (0)",
-        states,
-    );
-    registry.register(
-        "outlet_left_off",
-        "The outlet was switched off by a reboot and is not on again",
-        dark,
-    );
-    registry
-}
-
 fn registry_of_tls(days_left: f64) -> Registry {
     let left = Gauge::<f64, AtomicU64>::default();
     left.set(days_left);
@@ -344,12 +224,9 @@ fn registry_of_tls(days_left: f64) -> Registry {
     registry
 }
 
-fn registry_of_log(facts: &LogFacts) -> Registry {
-    let lost = Family::<Labels<&str, 1>, Counter>::default();
-    for (kind, lines) in [
-        ("request", facts.lost_requests),
-        ("other", facts.lost_others),
-    ] {
+fn registry_of_log([requests, others]: [u64; 2]) -> Registry {
+    let lost = Family::<[(&str, &str); 1], Counter>::default();
+    for (kind, lines) in [("request", requests), ("other", others)] {
         lost.get_or_create(&[("kind", kind)]).inc_by(lines);
     }
     let mut registry = Registry::with_prefix("pdudaemon");
@@ -386,20 +263,7 @@ mod tests {
         metrics.request_ended(Action::State, &Err(failure), took);
         metrics.connected();
         metrics.refused("line");
-        let text = metrics.text(
-            &[PduFacts {
-                name: "rack \"1\"",
-                is_served: true,
-                is_broken: true,
-                waiting: 3,
-                reachable: Some(false),
-                calls: 7,
-                failures: vec![("timeout", 2)],
-                is_stuck: false,
-                outlets: vec![("4", true)],
-            }],
-            &[("gone", "7")],
-        );
+        let text = metrics.text(&Registry::default());
         for line in [
             r#"pdudaemon_requests_total{action="reboot",result="ok"} 1"#,
             r#"pdudaemon_requests_total{action="get-status",result="unknown-state"} 1"#,
@@ -409,13 +273,6 @@ mod tests {
             "pdudaemon_connections_open 1",
             r#"pdudaemon_refusals_total{reason="line"} 1"#,
             r#"pdudaemon_log_lines_lost_total{kind="request"} 0"#,
-            r#"pdudaemon_pdu_served{pdu="rack \"1\""} 1"#,
-            r#"pdudaemon_pdu_settings_broken{pdu="rack \"1\""} 1"#,
-            r#"pdudaemon_queue_depth{pdu="rack \"1\""} 3"#,
-            r#"pdudaemon_pdu_reachable{pdu="rack \"1\""} 0"#,
-            r#"pdudaemon_driver_errors_total{pdu="rack \"1\"",error="timeout"} 2"#,
-            r#"pdudaemon_outlet_on{pdu="rack \"1\"",outlet="4"} 1"#,
-            r#"pdudaemon_outlet_left_off{pdu="gone",outlet="7"} 1"#,
             concat!(
                 r#"pdudaemon_build_info{version=""#,
                 env!("CARGO_PKG_VERSION"),

@@ -5,8 +5,10 @@
 mod admission;
 mod bus;
 mod file_name;
+mod gauges;
 mod group;
 mod health;
+mod held;
 mod info;
 mod job;
 mod journal;
@@ -26,22 +28,22 @@ mod ticket;
 mod worker;
 
 pub use admission::unknown_pdu;
-pub use health::Health;
 pub use info::PduInfo;
 pub use message::Stop;
-pub use status::{LastError, LastState, LeftOff, Report, Source};
+pub use status::{LastError, LastState, LeftOff, Report};
 pub use ticket::{Progress, Ticket};
 
 use crate::config::{Alias, Config};
 use crate::request::{Action, Delay, Failure, LONGEST_NAME, Outlet, PduName, Reply, Request};
 use admission::{admit, route_of, too_long, unknown_alias};
 use group::Group;
+use held::held;
 use job::{Claim, Job, Step};
 use log::{error, warn};
 use message::Message;
 use metrics::Metrics;
 use place::Place;
-use refresh::Refresher;
+use refresh::Round;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io;
@@ -61,8 +63,10 @@ pub struct Dispatcher {
     table: RwLock<Table>,
     /// Groups enter all their queues in one step, so that two of them never wait for each other.
     grouping: Mutex<()>,
-    book: Book,
-    refresher: Refresher,
+    book: Mutex<Book>,
+    metrics: Arc<Metrics>,
+    /// The background reads of each PDU.
+    rounds: Mutex<HashMap<PduName, Round>>,
     /// Since when a new config is being followed.
     reloading: Mutex<Option<Instant>>,
 }
@@ -76,11 +80,13 @@ impl fmt::Debug for Dispatcher {
 impl Dispatcher {
     /// Starts one worker per PDU of the config.
     pub fn start(config: &Config) -> io::Result<Self> {
+        let metrics = Arc::<Metrics>::default();
         Ok(Self {
             table: RwLock::new(Table::start(config)?),
             grouping: Mutex::new(()),
-            book: Book::default(),
-            refresher: Refresher::default(),
+            book: Mutex::new(Book::new(&metrics)),
+            metrics,
+            rounds: Mutex::default(),
             reloading: Mutex::new(None),
         })
     }
@@ -88,19 +94,13 @@ impl Dispatcher {
     /// Follows a new config: PDUs that work as before keep their queue and session, changed ones
     /// their queue; removed ones finish what they have. On an error nothing has changed.
     pub fn reload(&self, config: &Config) -> io::Result<()> {
-        let note = |since| {
-            *self
-                .reloading
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner) = since;
-        };
-        note(Some(Instant::now()));
+        *held(&self.reloading) = Some(Instant::now());
         let followed = self
             .table
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .follow(config);
-        note(None);
+        *held(&self.reloading) = None;
         followed
     }
 
@@ -115,7 +115,7 @@ impl Dispatcher {
             let Request { client, target, .. } = &request;
             warn!("{client}: {target}: a delay below 0 counts as 0");
         }
-        let ticket = self.book.open(request, reply);
+        let ticket = held(&self.book).open(request, reply);
         if is_too_long {
             ticket.refuse(too_long());
             return ticket;
@@ -148,11 +148,10 @@ impl Dispatcher {
             (route, job)
         };
         let jobs: Vec<(&Route, Job)> = places.into_iter().map(job).collect();
-        let lock = || self.grouping.lock().unwrap_or_else(PoisonError::into_inner);
-        let _one_step = are_many.then(lock);
+        let _one_step = are_many.then(|| held(&self.grouping));
         for (route, job) in jobs {
             // Nobody to receive it: the job answers itself when it is dropped.
-            let _ = route.worker.inbox.send(Message::Job(job, request.waits()));
+            let _ = route.inbox.send(Message::Job(job, request.waits()));
         }
     }
 
@@ -164,7 +163,7 @@ impl Dispatcher {
             let table = self.table();
             for pdu in ticket.pdus() {
                 for route in table.ways_to(&pdu) {
-                    let _ = route.worker.inbox.send(Message::Cancelled(ticket.id));
+                    let _ = route.inbox.send(Message::Cancelled(ticket.id));
                 }
             }
         }
@@ -173,12 +172,12 @@ impl Dispatcher {
 
     /// The request with this number, if it is not forgotten.
     pub fn request(&self, id: u64) -> Option<Arc<Ticket>> {
-        self.book.find(id)
+        held(&self.book).find(id)
     }
 
     /// The requests under way and the last that ended, oldest first.
     pub fn requests(&self) -> Vec<Arc<Ticket>> {
-        self.book.all()
+        held(&self.book).all()
     }
 
     /// Every PDU by name.
@@ -225,23 +224,28 @@ impl Dispatcher {
 
     /// The program's counters.
     pub fn metrics(&self) -> &Metrics {
-        &self.book.metrics
+        &self.metrics
     }
 
-    /// The health of the dispatcher and its workers. Never blocks.
-    pub fn health(&self) -> Health {
+    /// Everything counted, and what is known of the PDUs that the client `may_see`, in the
+    /// OpenMetrics text form.
+    pub fn metrics_text(&self, may_see: impl Fn(&str) -> bool) -> String {
+        let (mut pdus, mut left_off) = (self.pdus(), self.left_off());
+        pdus.retain(|info| may_see(info.name.as_str()));
+        left_off.retain(|left| may_see(left.pdu.as_str()));
+        self.metrics.text(&gauges::registry_of(&pdus, &left_off))
+    }
+
+    /// The PDUs in trouble, each with the reason; `None` when no request is taken or handed to a
+    /// worker. Never blocks.
+    pub fn troubles(&self) -> Option<Vec<(PduName, String)>> {
         let Ok(table) = self.table.try_read() else {
             // A reload: short, unless something is wrong.
-            let since = *self
-                .reloading
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            return Health {
-                moves: since.is_none_or(|since| since.elapsed() < RELOAD_PATIENCE),
-                troubles: Vec::new(),
-            };
+            let since = *held(&self.reloading);
+            let is_short = since.is_none_or(|since| since.elapsed() < RELOAD_PATIENCE);
+            return is_short.then(Vec::new);
         };
-        Health::of(&table)
+        Some(health::troubles(&table))
     }
 
     /// Outlets that a reboot has switched off and that are not on again.
@@ -291,12 +295,12 @@ impl Dispatcher {
         // A submission holds the table: by now each request is in all its queues, or in none.
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         table.is_stopping = true;
-        table.all_routes().for_each(|route| route.worker.stop(how));
+        table.all_routes().for_each(|route| route.stop(how));
     }
 
     /// Have all workers stopped, but for those whose driver does not come back?
     pub fn is_finished(&self) -> bool {
-        let is_finished = |route: &Route| route.worker.is_finished() || route.stuck_for().is_some();
+        let is_finished = |route: &Route| route.is_finished() || route.stuck_for().is_some();
         self.table().all_routes().all(is_finished)
     }
 
@@ -306,7 +310,7 @@ impl Dispatcher {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         for route in table.all_routes_mut() {
             match route.stuck_for() {
-                None => route.worker.join(),
+                None => route.join(),
                 Some(time) => error!(
                     "PDU {}: its driver has not returned for {} s, past its deadline, this is a bug: stopping without it",
                     route.pdu.name,
@@ -438,7 +442,7 @@ mod tests {
         let dispatcher = Dispatcher::start(&config).expect("started");
         dispatcher.submit(on("dies"), Box::new(|_| panic!("on purpose")));
         wait_for("the worker's end", || {
-            !dispatcher.health().troubles.is_empty()
+            dispatcher.troubles().is_some_and(|them| !them.is_empty())
         });
         let (sender, answered) = crossbeam_channel::bounded(1);
         let reply = move |outcome| drop(sender.send(outcome));
@@ -471,7 +475,7 @@ mod tests {
         config.pdus.retain(|name, _| name.as_str() != "gone");
         dispatcher.reload(&config).expect("loaded");
         wait_for("a sign", || {
-            let troubles = dispatcher.health().troubles;
+            let troubles = dispatcher.troubles().unwrap_or_default();
             troubles.iter().any(|(name, _)| name.as_str() == "deaf")
         });
         dispatcher.stop(Stop::Now);

@@ -17,10 +17,11 @@
 //! `PDUD_SCHEDULES` says how many schedules, `PDUD_SEED` plays one alone.
 
 use super::group::Group;
+use super::held::held;
 use super::job::{Claim, Job, Step};
 use super::message::{Message, Stop};
-use super::place::{Place, Places, QueueLimits};
-use super::plan::{Call, Gained, Ledger, Next, Patience, Plan, RECORD_AGAIN, Trouble};
+use super::place::{Place, Places};
+use super::plan::{Call, Gained, Ledger, Next, Plan, RECORD_AGAIN, Trouble};
 use super::ticket::{Book, Ticket};
 use crate::driver::DriverError;
 use crate::request::{
@@ -28,6 +29,7 @@ use crate::request::{
 };
 use crate::transport::{TransportError, TransportErrorKind};
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use fastrand::Rng;
 use std::collections::{BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -41,30 +43,6 @@ const OWED_PATIENCE: Duration = Duration::from_secs(60);
 const SETTLED_AFTER: Duration = Duration::from_secs(4000);
 /// More steps than any schedule takes.
 const MOST_STEPS: u32 = 20_000;
-
-/// A repeatable row of numbers (xorshift).
-struct Dice(u64);
-
-impl Dice {
-    fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    fn roll(&mut self, below: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 33).expect("31 bits") % below
-    }
-
-    fn one_in(&mut self, chances: usize) -> bool {
-        self.roll(chances) == 0
-    }
-
-    fn millis(&mut self, below: usize) -> Duration {
-        Duration::from_millis(self.roll(below) as u64)
-    }
-}
 
 /// Survives crashes, and sometimes has no room for more.
 #[derive(Clone)]
@@ -219,8 +197,10 @@ struct Member {
     accepted: u64,
     due: Instant,
     /// One is taken until the job is over.
-    places: Arc<Places>,
-    phase: Phase,
+    places: Arc<Mutex<Places>>,
+    /// A reboot's off is over: the outlet is, or may be, dark.
+    is_dark: bool,
+    /// Calls of its step so far.
     attempts: u32,
     /// When its off ended.
     dark_at: Option<Instant>,
@@ -233,17 +213,18 @@ struct Member {
     maybe_dark: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Fresh,
-    Begun,
-    /// A reboot's off is over: the outlet is, or may be, dark.
-    Dark,
-}
-
 impl Member {
+    fn is_fresh(&self) -> bool {
+        self.attempts == 0 && !self.is_dark
+    }
+
+    /// A reboot's off has been tried, and is not over.
+    fn is_at_its_off(&self) -> bool {
+        matches!(self.step, Step::RebootOff(_)) && self.attempts > 0 && !self.is_dark
+    }
+
     fn is_over(&self) -> bool {
-        self.places.taken() == 0
+        held(&self.places).taken == 0
     }
 }
 
@@ -270,12 +251,6 @@ enum Mood {
     Locked(usize),
 }
 
-/// How a call of the driver ended.
-type CallEnd = Result<Gained, Trouble>;
-
-/// A call under way.
-type Flight = (Instant, Option<usize>, usize, Call, Result<Gained, Trouble>);
-
 struct Pdu {
     plan: Buggy,
     inbox: Receiver<Message>,
@@ -283,14 +258,15 @@ struct Pdu {
     wake: Option<Instant>,
     has_news: bool,
     /// A call under way: until when, for which member, what it will say.
-    call: Option<Flight>,
+    call: Option<(Instant, Option<usize>, usize, Call, Result<Gained, Trouble>)>,
     finished: bool,
     ledger: Memory,
     mood: Mood,
     sockets: [Socket; OUTLETS],
     /// The last call at each outlet: when it began (in steps), and how it ended.
-    last: [Option<(u64, Call, Option<CallEnd>)>; OUTLETS],
-    patience: Patience,
+    last: [Option<(u64, Call, Option<Result<Gained, Trouble>>)>; OUTLETS],
+    retries: u32,
+    retrydelay: Duration,
     /// The last call was an on that was owed, and failed.
     owed_failed: bool,
     /// Members on their way to the worker.
@@ -303,7 +279,7 @@ struct Pdu {
 }
 
 struct World {
-    dice: Dice,
+    dice: Rng,
     now: Instant,
     step: u64,
     pdus: Vec<Pdu>,
@@ -319,14 +295,16 @@ struct World {
     /// The step behind which the process is killed.
     crash_at: Option<u64>,
     bug: Option<Bug>,
-    figures: Figures,
+    /// How many requests, driver calls and crashes there were.
+    figures: [u64; 3],
 }
 
-#[derive(Default)]
-struct Figures {
-    requests: u64,
-    calls: u64,
-    crashes: u64,
+fn one_in(dice: &mut Rng, chances: usize) -> bool {
+    dice.usize(..chances) == 0
+}
+
+fn millis(dice: &mut Rng, below: u64) -> Duration {
+    Duration::from_millis(dice.u64(..below))
 }
 
 fn outlet(index: usize) -> Outlet {
@@ -348,12 +326,12 @@ fn transport(kind: TransportErrorKind) -> DriverError {
 
 impl World {
     fn new(seed: u64, bug: Option<Bug>) -> Self {
-        let mut dice = Dice::new(seed);
+        let mut dice = Rng::with_seed(seed);
         let mut world = Self {
             now: Instant::now(),
             step: 0,
             pdus: Vec::new(),
-            book: Book::default(),
+            book: Book::new(&Arc::default()),
             requests: Vec::new(),
             members: Vec::new(),
             answers: Arc::default(),
@@ -363,15 +341,14 @@ impl World {
             room_since: Instant::now(),
             crash_at: None,
             bug,
-            figures: Figures::default(),
-            dice: Dice::new(seed ^ 0x55),
+            figures: [0; 3],
+            dice: Rng::with_seed(!seed),
         };
-        for _ in 0..2 + dice.roll(2) {
-            let patience = Patience {
-                retries: [1, 2, 3, 5][dice.roll(4)],
-                retrydelay: [0, 100, 1000, 5000].map(Duration::from_millis)[dice.roll(4)],
-            };
-            let pdu = world.start(Arc::default(), patience, [Socket::default(); OUTLETS]);
+        for _ in 0..2 + dice.usize(..2) {
+            let retries = [1, 2, 3, 5][dice.usize(..4)];
+            let retrydelay = Duration::from_millis([0, 100, 1000, 5000][dice.usize(..4)]);
+            let sockets = [Socket::default(); OUTLETS];
+            let pdu = world.start(Arc::default(), retries, retrydelay, sockets);
             world.pdus.push(pdu);
         }
         world
@@ -380,7 +357,8 @@ impl World {
     fn start(
         &self,
         owed: Arc<Mutex<BTreeSet<Outlet>>>,
-        patience: Patience,
+        retries: u32,
+        retrydelay: Duration,
         sockets: [Socket; OUTLETS],
     ) -> Pdu {
         let (sender, inbox) = unbounded();
@@ -390,7 +368,13 @@ impl World {
             bug: self.bug,
         };
         let kept = Box::new(ledger.clone());
-        let plan = Plan::new(PduName::new("pdu"), patience, kept, sender.clone());
+        let plan = Plan::new(
+            PduName::new("pdu"),
+            retries,
+            retrydelay,
+            kept,
+            sender.clone(),
+        );
         Pdu {
             plan: Buggy::new(plan, self.bug),
             inbox,
@@ -403,7 +387,8 @@ impl World {
             mood: Mood::Well,
             sockets,
             last: Default::default(),
-            patience,
+            retries,
+            retrydelay,
             owed_failed: false,
             sent: VecDeque::new(),
             delayed: Vec::new(),
@@ -414,12 +399,12 @@ impl World {
 
     /// The process is gone, and started again: what is left is the ledger.
     fn crash(&mut self) {
-        self.figures.crashes += 1;
+        self.figures[2] += 1;
         self.alive.store(false, Ordering::Release);
         for pdu in &mut self.pdus {
             // What was on its way may still arrive.
             if let Some((.., index, Call::Switch(to), _)) = pdu.call.take()
-                && self.dice.one_in(2)
+                && one_in(&mut self.dice, 2)
             {
                 let socket = &mut pdu.sockets[index];
                 let ours = pdu.ledger.owed().contains(&outlet(index));
@@ -436,7 +421,8 @@ impl World {
         for pdu in old {
             let Pdu {
                 ledger,
-                patience,
+                retries,
+                retrydelay,
                 sockets,
                 mood,
                 plan,
@@ -444,7 +430,7 @@ impl World {
                 ..
             } = pdu;
             drop((plan, inbox));
-            let mut fresh = self.start(Arc::clone(&ledger.owed), patience, sockets);
+            let mut fresh = self.start(Arc::clone(&ledger.owed), retries, retrydelay, sockets);
             fresh.mood = mood;
             for socket in &mut fresh.sockets {
                 socket.owed = false;
@@ -464,26 +450,32 @@ impl World {
     }
 
     fn ask(&mut self) {
-        self.figures.requests += 1;
+        self.figures[0] += 1;
         let pause = self.pause();
-        let (step, wait) = match self.dice.roll(10) {
+        let (step, wait) = match self.dice.usize(..10) {
             0 | 1 => (Step::Switch(Switch::On), self.wait()),
             2 | 3 => (Step::Switch(Switch::Off), self.wait()),
             4 | 5 => (Step::State, Duration::ZERO),
             _ => (Step::RebootOff(pause), Duration::ZERO),
         };
-        let places = if self.dice.one_in(4) {
+        let places = if one_in(&mut self.dice, 4) {
             let mut places = BTreeSet::new();
-            for _ in 0..2 + self.dice.roll(3) {
-                places.insert((self.dice.roll(self.pdus.len()), self.dice.roll(OUTLETS)));
+            for _ in 0..2 + self.dice.usize(..3) {
+                places.insert((
+                    self.dice.usize(..self.pdus.len()),
+                    self.dice.usize(..OUTLETS),
+                ));
             }
             places.into_iter().collect()
         } else {
-            vec![(self.dice.roll(self.pdus.len()), self.dice.roll(OUTLETS))]
+            vec![(
+                self.dice.usize(..self.pdus.len()),
+                self.dice.usize(..OUTLETS),
+            )]
         };
         let number = self.requests.len();
         let (answers, alive) = (Arc::clone(&self.answers), Arc::clone(&self.alive));
-        let is_background = step == Step::State && self.dice.one_in(2);
+        let is_background = step == Step::State && one_in(&mut self.dice, 2);
         let request = Request {
             client: "model".into(),
             target: Target::Alias(String::new()),
@@ -502,14 +494,8 @@ impl World {
         let group = (places.len() > 1 && is_reboot).then(|| Group::new(places.len(), pause));
         let mut members = Vec::new();
         for (pdu, index) in places {
-            let places = Arc::<Places>::default();
-            let limits = QueueLimits {
-                all: 1,
-                owner: 1,
-                delayed: 1,
-            };
-            let owner = "model".into();
-            let taken = Place::take(&places, &owner, !wait.is_zero(), limits).expect("room");
+            let places = Arc::default();
+            let taken = Place::beyond_limits(&places, &"model".into(), !wait.is_zero());
             let asker = Claim::new(&ticket, &PduName::new("pdu"), taken);
             // Whatever clients call it, it is one outlet.
             let named = match self.members.len() % 2 {
@@ -529,7 +515,7 @@ impl World {
                 accepted: self.step,
                 due: self.now + wait,
                 places,
-                phase: Phase::Fresh,
+                is_dark: false,
                 attempts: 0,
                 dark_at: None,
                 last: None,
@@ -549,12 +535,12 @@ impl World {
     }
 
     fn pause(&mut self) -> Duration {
-        [0, 50, 1000, 5000, 30_000].map(Duration::from_millis)[self.dice.roll(5)]
+        [0, 50, 1000, 5000, 30_000].map(Duration::from_millis)[self.dice.usize(..5)]
     }
 
     fn wait(&mut self) -> Duration {
-        if self.dice.one_in(4) {
-            [500, 5000, 900_000].map(Duration::from_millis)[self.dice.roll(3)]
+        if one_in(&mut self.dice, 4) {
+            [500, 5000, 900_000].map(Duration::from_millis)[self.dice.usize(..3)]
         } else {
             Duration::ZERO
         }
@@ -564,14 +550,14 @@ impl World {
         if self.requests.is_empty() {
             return;
         }
-        let number = self.dice.roll(self.requests.len());
+        let number = self.dice.usize(..self.requests.len());
         let request = &mut self.requests[number];
         if request.ticket.cancel() {
             request.is_cancelled = true;
             let begun = request
                 .members
                 .iter()
-                .any(|member| self.members[*member].phase != Phase::Fresh);
+                .any(|member| !self.members[*member].is_fresh());
             assert!(!begun || request.is_void, "cancelled after it began");
             for member in request.members.iter().filter(|_| !request.is_void) {
                 let pdu = self.members[*member].pdu;
@@ -582,15 +568,19 @@ impl World {
     }
 
     fn change_mood(&mut self) {
-        if self.dice.one_in(4) {
-            return self.make_room(self.dice.0 & 64 == 0);
+        if one_in(&mut self.dice, 4) {
+            let has_room = self.dice.bool();
+            return self.make_room(has_room);
         }
-        let which = self.dice.roll(self.pdus.len());
-        self.pdus[which].mood = match self.dice.roll(5) {
+        let which = self.dice.usize(..self.pdus.len());
+        self.pdus[which].mood = match self.dice.usize(..5) {
             0 => Mood::Well,
-            1 | 2 => Mood::Flaky(1 + self.dice.roll(4)),
-            3 => Mood::Away(self.now + self.dice.millis(120_000), self.dice.one_in(2)),
-            _ => Mood::Locked(self.dice.roll(OUTLETS)),
+            1 | 2 => Mood::Flaky(1 + self.dice.usize(..4)),
+            3 => Mood::Away(
+                self.now + millis(&mut self.dice, 120_000),
+                one_in(&mut self.dice, 2),
+            ),
+            _ => Mood::Locked(self.dice.usize(..OUTLETS)),
         };
     }
 
@@ -728,9 +718,7 @@ impl World {
         let (lane, socket) = (&mut lanes[index], &mut sockets[index]);
         lane.retain(|member| {
             let member = &members[*member];
-            let is_begun_off =
-                matches!(member.step, Step::RebootOff(_)) && member.phase == Phase::Begun;
-            if member.is_over() && is_begun_off && !member.maybe_dark {
+            if member.is_over() && member.is_at_its_off() && !member.maybe_dark {
                 // Certainly not switched off: nothing is owed for it.
                 socket.owed = member.was_owed;
             }
@@ -740,17 +728,17 @@ impl World {
     }
 
     fn call_begins(&mut self, which: usize, index: usize, call: Call) {
-        self.figures.calls += 1;
+        self.figures[1] += 1;
         let now = self.now;
         let head = self.head(which, index);
         let socket = self.pdus[which].sockets[index];
         let at = format!("PDU {which}, outlet {index}, {call:?}");
         let wanted = head.map(|head| {
             let member = &self.members[head];
-            match (member.step, member.phase) {
+            match (member.step, member.is_dark) {
                 (Step::Switch(to), _) => Call::Switch(to),
                 (Step::State, _) => Call::State,
-                (Step::RebootOff(_), Phase::Fresh | Phase::Begun) => Call::Switch(Switch::Off),
+                (Step::RebootOff(_), false) => Call::Switch(Switch::Off),
                 (Step::RebootOff(_) | Step::RebootOn | Step::OwedOn, _) => Call::Switch(Switch::On),
             }
         });
@@ -761,12 +749,11 @@ impl World {
         let gives_up = head.filter(|head| {
             let member = &self.members[*head];
             call == Call::Switch(Switch::On)
-                && matches!(member.step, Step::RebootOff(_))
-                && member.phase == Phase::Begun
+                && member.is_at_its_off()
                 && matches!(&member.last, Some(Err(_)))
         });
         if serves.is_none() && gives_up.is_none() {
-            let is_between = head.is_some_and(|head| self.members[head].phase == Phase::Dark);
+            let is_between = head.is_some_and(|head| self.members[head].is_dark);
             assert!(
                 socket.owed && call == Call::Switch(Switch::On) && !is_between,
                 "{at}: out of order: expected {wanted:?} (due: {is_due})"
@@ -779,7 +766,7 @@ impl World {
         if let Some(number) = member {
             let member = &self.members[number];
             let request = &self.requests[member.request];
-            if member.phase == Phase::Fresh {
+            if member.is_fresh() {
                 // Several who asked for the same share one job.
                 let shared = self.pdus[which].lanes[index].iter().any(|other| {
                     let other = &self.members[*other];
@@ -794,28 +781,25 @@ impl World {
                 assert!(!failed_elsewhere, "{at}: begun although its group failed");
                 assert!(self.stopping.is_none(), "{at}: begun while stopping");
             }
-            if member.phase == Phase::Fresh {
+            if member.is_fresh() {
                 self.check_gathered(number, &at);
             }
             let member = &self.members[number];
-            if member.phase == Phase::Dark && member.attempts == 0 {
+            if member.is_dark && member.attempts == 0 {
                 self.check_pause(number, &at);
             }
-            let retries = self.pdus[which].patience.retries;
+            let retries = self.pdus[which].retries;
             let (member, socket) = (
                 &mut self.members[number],
                 &mut self.pdus[which].sockets[index],
             );
             if gives_up.is_some() {
-                member.phase = Phase::Dark;
+                member.is_dark = true;
                 member.attempts = 0;
                 member.off_failed = true;
             }
-            if member.phase == Phase::Fresh {
-                member.phase = Phase::Begun;
-                if matches!(member.step, Step::RebootOff(_)) {
-                    member.was_owed = std::mem::replace(&mut socket.owed, true);
-                }
+            if member.is_fresh() && matches!(member.step, Step::RebootOff(_)) {
+                member.was_owed = std::mem::replace(&mut socket.owed, true);
             }
             if member.step == Step::Switch(Switch::Off) {
                 socket.owed = false;
@@ -833,12 +817,12 @@ impl World {
             pdu.sockets[index].is_off = to == Switch::Off;
             pdu.sockets[index].by_reboot = to == Switch::Off && by_reboot;
         }
-        let most = match self.dice.0 & 24 {
-            0 | 8 => 1,
-            24 if result.is_err() && self.stopping.is_none() => 90_000,
+        let most = match self.dice.usize(..4) {
+            0 | 1 => 1,
+            2 if result.is_err() && self.stopping.is_none() => 90_000,
             _ => 3000,
         };
-        let until = now + self.dice.millis(most);
+        let until = now + millis(&mut self.dice, most);
         self.pdus[which].call = Some((until, member, index, call, result));
         self.pdus[which].last[index] = Some((self.step, call, None));
     }
@@ -851,9 +835,9 @@ impl World {
             };
             let member = &self.members[head];
             let request = &self.requests[member.request];
-            let due = match (member.phase, member.step) {
-                (Phase::Fresh, _) => member.due,
-                (Phase::Dark, Step::RebootOff(pause)) if member.attempts == 0 => {
+            let due = match (member.is_dark, member.step) {
+                _ if member.is_fresh() => member.due,
+                (true, Step::RebootOff(pause)) if member.attempts == 0 => {
                     member.dark_at.map_or(self.now, |dark| dark + pause)
                 }
                 _ => continue,
@@ -868,9 +852,7 @@ impl World {
     /// An idle worker has nothing that it could begin.
     fn check_nobody_waits_for_a_delay(&mut self, which: usize) {
         let pdu = &self.pdus[which];
-        let is_held = pdu
-            .away_at
-            .is_some_and(|at| self.now < at + pdu.patience.retrydelay);
+        let is_held = pdu.away_at.is_some_and(|at| self.now < at + pdu.retrydelay);
         if is_held || self.stopping.is_some() {
             return;
         }
@@ -881,7 +863,7 @@ impl World {
             let member = &self.members[head];
             let request = &self.requests[member.request];
             assert!(
-                member.phase != Phase::Fresh
+                !member.is_fresh()
                     || member.due > self.now
                     || request.members.len() > 1
                     || request.is_cancelled,
@@ -927,7 +909,7 @@ impl World {
         };
         let members = || request.members.iter().map(|other| &self.members[*other]);
         let may_have_failed = |other: &Member| {
-            other.off_failed || (other.phase == Phase::Begun && matches!(other.last, Some(Err(_))))
+            other.off_failed || (other.is_at_its_off() && matches!(other.last, Some(Err(_))))
         };
         if self.stopping.is_some() || members().any(may_have_failed) {
             return;
@@ -961,10 +943,10 @@ impl World {
             Mood::Locked(locked) if locked == index => refused(),
             Mood::Locked(_) => return (well, true),
             Mood::Flaky(chances) => {
-                if !self.dice.one_in(chances) {
+                if !one_in(&mut self.dice, chances) {
                     return (well, true);
                 }
-                match self.dice.roll(9) {
+                match self.dice.usize(..9) {
                     0 => transport(TransportErrorKind::NoConnection),
                     1 => transport(TransportErrorKind::Timeout),
                     2 => transport(TransportErrorKind::Closed),
@@ -972,7 +954,7 @@ impl World {
                     4 => transport(TransportErrorKind::Busy),
                     5 => refused(),
                     6 => {
-                        let acts = self.dice.one_in(2);
+                        let acts = one_in(&mut self.dice, 2);
                         return (Err(Trouble::panic("oh".into())), acts);
                     }
                     7 => DriverError::LoginRefused("who?".into()),
@@ -986,9 +968,9 @@ impl World {
         let may_have_acted = match self.pdus[which].mood {
             Mood::Away(_, in_doubt) => in_doubt,
             Mood::Locked(_) => false,
-            Mood::Well | Mood::Flaky(_) => self.dice.one_in(2),
+            Mood::Well | Mood::Flaky(_) => one_in(&mut self.dice, 2),
         };
-        let acts = may_have_acted && self.dice.one_in(2);
+        let acts = may_have_acted && one_in(&mut self.dice, 2);
         (Err(Trouble::new(error, may_have_acted)), acts)
     }
 
@@ -1030,14 +1012,14 @@ impl World {
             member.maybe_dark |= result.as_ref().map_or_else(in_doubt, |_| true);
             if call == Call::Switch(Switch::Off) && matches!(member.step, Step::RebootOff(_)) {
                 if result.is_ok() {
-                    member.phase = Phase::Dark;
+                    member.is_dark = true;
                     member.attempts = 0;
                     member.dark_at = Some(now);
                 } else if is_over {
                     member.off_failed = true;
                 } else if self.is_given_up(number, which, &result) {
                     let member = &mut self.members[number];
-                    member.phase = Phase::Dark;
+                    member.is_dark = true;
                     member.attempts = 0;
                     member.dark_at = Some(now);
                     member.off_failed = true;
@@ -1052,7 +1034,7 @@ impl World {
     fn is_given_up(&self, number: usize, which: usize, result: &Result<Gained, Trouble>) -> bool {
         let member = &self.members[number];
         let is_transient = matches!(result, Err(trouble) if trouble.is_transient());
-        !is_transient || member.attempts >= self.pdus[which].patience.retries
+        !is_transient || member.attempts >= self.pdus[which].retries
     }
 
     /// Takes the answers that have come, and holds them against what was done.
@@ -1083,7 +1065,7 @@ impl World {
                         "success without evidence"
                     );
                     let is_reboot = matches!(member.step, Step::RebootOff(_));
-                    assert_eq!(is_reboot, member.phase == Phase::Dark, "half a reboot");
+                    assert_eq!(is_reboot, member.is_dark, "half a reboot");
                     continue;
                 }
                 let wanted = match member.step {
@@ -1149,7 +1131,7 @@ impl World {
         }
         for index in 0..OUTLETS {
             let head = self.head(which, index);
-            let is_begun = head.is_some_and(|head| self.members[head].phase != Phase::Fresh);
+            let is_begun = head.is_some_and(|head| !self.members[head].is_fresh());
             let pdu = &self.pdus[which];
             if pdu.sockets[index].owed && !is_begun {
                 assert!(
@@ -1206,30 +1188,30 @@ impl World {
 }
 
 /// One schedule from beginning to end.
-fn play(seed: u64, bug: Option<Bug>, crash_at: Option<u64>) -> (Figures, u64) {
+fn play(seed: u64, bug: Option<Bug>, crash_at: Option<u64>) -> ([u64; 3], u64) {
     let mut world = World::new(seed, bug);
     world.crash_at = crash_at;
-    let events = 5 + world.dice.roll(30);
-    let crash = world.dice.roll(2 * events);
+    let events = 5 + world.dice.usize(..30);
+    let crash = world.dice.usize(..2 * events);
     let may_crash = crash_at.is_none();
     for event in 0..events {
         if event == crash && may_crash {
             world.crash();
         }
-        match world.dice.roll(12) {
+        match world.dice.usize(..12) {
             0..=5 => world.ask(),
             6 | 7 => (0..3).for_each(|_| world.ask()),
             8 => world.cancel(),
             _ => world.change_mood(),
         }
-        let pass = [0, 0, 10, 500, 3000, 20_000][world.dice.roll(6)];
+        let pass = [0, 0, 10, 500, 3000, 20_000][world.dice.usize(..6)];
         let end = world.now + Duration::from_millis(pass);
         world.run_until(end);
     }
-    if world.dice.one_in(4) {
+    if one_in(&mut world.dice, 4) {
         world.stop(Stop::Soon);
-        if world.dice.one_in(2) {
-            let pass = world.dice.millis(12_000);
+        if one_in(&mut world.dice, 2) {
+            let pass = millis(&mut world.dice, 12_000);
             let end = world.now + pass;
             world.run_until(end);
             world.ask();
@@ -1251,7 +1233,7 @@ fn play(seed: u64, bug: Option<Bug>, crash_at: Option<u64>) -> (Figures, u64) {
 }
 
 /// Plays a schedule; the text of what it found.
-fn try_play(seed: u64, bug: Option<Bug>, crash_at: Option<u64>) -> Result<(Figures, u64), String> {
+fn try_play(seed: u64, bug: Option<Bug>, crash_at: Option<u64>) -> Result<([u64; 3], u64), String> {
     catch_unwind(AssertUnwindSafe(|| play(seed, bug, crash_at)))
         .map_err(|panic| super::worker::panic_text(panic.as_ref()))
 }
@@ -1302,21 +1284,18 @@ fn no_schedule_breaks_the_rules() {
         return;
     }
     let count = number("PDUD_SCHEDULES").unwrap_or(10_000);
-    let sums = Mutex::new(Figures::default());
+    let sums = Mutex::new([0; 3]);
     let found = play_all(count, |seed| {
         let (figures, _) = try_play(seed, None, None)?;
         let mut sums = sums.lock().expect("lock");
-        sums.requests += figures.requests;
-        sums.calls += figures.calls;
-        sums.crashes += figures.crashes;
+        sums.iter_mut()
+            .zip(figures)
+            .for_each(|(sum, figure)| *sum += figure);
         Ok(())
     });
-    let sums = sums.into_inner().expect("lock");
+    let [requests, calls, crashes] = sums.into_inner().expect("lock");
     say(&format!(
-        "{count} schedules, {} requests, {} driver calls, {} crashes; {} findings",
-        sums.requests,
-        sums.calls,
-        sums.crashes,
+        "{count} schedules, {requests} requests, {calls} driver calls, {crashes} crashes; {} findings",
         found.len()
     ));
     assert!(found.is_empty(), "{found:#?}");

@@ -33,25 +33,14 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 struct Lane {
     jobs: VecDeque<Job>,
-    head: LaneHead,
+    /// Its first job is taken out; the lane stands still until that is back or finished.
+    is_running: bool,
     owed: Option<Owed>,
-}
-
-/// The state of a lane's first job.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum LaneHead {
-    /// In `waiting` or `due`, if there is one.
-    #[default]
-    Scheduled,
-    /// Taken out; the lane stands still until it is back or finished.
-    Running,
-    /// In the lane, until somebody says when it is due.
-    Parked,
 }
 
 impl Lane {
     fn is_empty(&self) -> bool {
-        self.jobs.is_empty() && self.head != LaneHead::Running
+        self.jobs.is_empty() && !self.is_running
     }
 
     /// When the on that is owed is due, unless a job gives the outlet a state of its own as soon as it
@@ -59,7 +48,7 @@ impl Lane {
     /// reason to leave an outlet dark.
     fn owed_due(&self, now: Instant) -> Option<Instant> {
         let due = self.owed?.due?;
-        let may_go = |job: &&Job| job.is_begun() || job.due <= now;
+        let may_go = |job: &&Job| job.is_begun() || job.is_due(now);
         let mut jobs = self.jobs.iter().take_while(may_go);
         let will_switch = jobs.any(|job| job.step.switches());
         (!will_switch).then_some(due)
@@ -87,10 +76,10 @@ impl Queue {
     }
 
     /// Keeps a job until it is due; then [`Queue::ripe`] gives it back.
-    pub(super) fn delay(&mut self, mut job: Job) {
+    pub(super) fn delay(&mut self, mut job: Job, due: Instant) {
         job.number = self.next;
         self.next += 1;
-        self.delayed.insert((job.due, job.number), job);
+        self.delayed.insert((due, job.number), job);
     }
 
     /// The job whose delay was over first, if any is.
@@ -102,7 +91,7 @@ impl Queue {
     /// The last job of the outlet's lane, if it waits for nothing but its turn.
     pub(super) fn last(&mut self, outlet: &Outlet, now: Instant) -> Option<&mut Job> {
         let job = self.lanes.get_mut(outlet)?.jobs.back_mut()?;
-        (job.due <= now).then_some(job)
+        job.is_due(now).then_some(job)
     }
 
     /// Does any job stand in the lobby?
@@ -143,7 +132,7 @@ impl Queue {
         let (_, outlet) = self.due.pop_first()?;
         let lane = self.lanes.get_mut(&outlet)?;
         let job = lane.jobs.pop_front()?;
-        lane.head = LaneHead::Running;
+        lane.is_running = true;
         Some(job)
     }
 
@@ -156,7 +145,7 @@ impl Queue {
             .next()
             .and_then(|outlet| self.lanes.get(outlet)?.jobs.front());
         let in_lanes = due_now
-            .map(|job| job.due)
+            .and_then(|job| job.due)
             .or_else(|| self.waiting.keys().next().map(|(due, _)| *due));
         let delayed = self.delayed.keys().next().map(|(due, _)| *due);
         let owed = self.owed_due(now).map(|(due, _)| due);
@@ -197,7 +186,11 @@ impl Queue {
 
     /// The job goes on at `due`, before anything else of its lane.
     pub(super) fn put_back(&mut self, mut job: Job, due: Instant) {
-        job.due = due;
+        job.due = Some(due);
+        self.put_first(job);
+    }
+
+    fn put_first(&mut self, job: Job) {
         let outlet = job.outlet.clone();
         if let Some(lane) = self.lanes.get_mut(&outlet) {
             lane.jobs.push_front(job);
@@ -207,24 +200,18 @@ impl Queue {
 
     /// The job goes on when [`Queue::unpark`] says so.
     pub(super) fn park(&mut self, mut job: Job) {
-        job.due = far();
-        if let Some(lane) = self.lanes.get_mut(&job.outlet) {
-            lane.head = LaneHead::Parked;
-            lane.jobs.push_front(job);
-        }
+        job.due = None;
+        self.put_first(job);
     }
 
     /// If this job is parked, it is due at `due`.
     pub(super) fn unpark(&mut self, outlet: &Outlet, number: u64, due: Instant) {
-        let Some(lane) = self.lanes.get_mut(outlet) else {
-            return;
-        };
-        let is_parked = lane.head == LaneHead::Parked;
-        if let Some(job) = lane.jobs.front_mut()
-            && is_parked
+        let lane = self.lanes.get_mut(outlet);
+        if let Some(job) = lane.and_then(|lane| lane.jobs.front_mut())
+            && job.due.is_none()
             && job.number == number
         {
-            job.due = due;
+            job.due = Some(due);
             self.schedule(outlet);
         }
     }
@@ -236,7 +223,7 @@ impl Queue {
         for ((_, number), outlet) in late {
             let lane = self.lanes.get_mut(&outlet);
             if let Some(job) = lane.and_then(|lane| lane.jobs.front_mut()) {
-                job.due = job.due.min(limit);
+                job.due = Some(limit);
             }
             self.waiting.insert((limit, number), outlet);
         }
@@ -264,11 +251,13 @@ impl Queue {
                     false => removed.push(job),
                 }
             }
-            let Some((due, number)) = first.filter(|_| lane.head != LaneHead::Running) else {
+            let Some((due, number)) = first.filter(|_| !lane.is_running) else {
                 continue;
             };
             if lane.jobs.front().is_none_or(|job| job.number != number) {
-                self.waiting.remove(&(due, number));
+                if let Some(due) = due {
+                    self.waiting.remove(&(due, number));
+                }
                 self.due.remove(&(false, number));
                 self.due.remove(&(true, number));
                 self.schedule(&outlet);
@@ -283,26 +272,21 @@ impl Queue {
         self.delayed.is_empty() && self.lanes.values().all(Lane::is_empty)
     }
 
-    /// Schedules the lane's first job, or drops a lane with nothing in it.
+    /// Schedules the lane's first job unless it is parked, or drops a lane with nothing in it.
     fn schedule(&mut self, outlet: &Outlet) {
         let Some(lane) = self.lanes.get_mut(outlet) else {
             return;
         };
-        lane.head = LaneHead::Scheduled;
+        lane.is_running = false;
         match lane.jobs.front() {
             Some(job) => {
-                self.waiting.insert((job.due, job.number), outlet.clone());
+                let due = job.due.map(|due| ((due, job.number), outlet.clone()));
+                self.waiting.extend(due);
             }
             None if lane.owed.is_none() => drop(self.lanes.remove(outlet)),
             None => {}
         }
     }
-}
-
-/// A due time for jobs that have none of their own: later than any other, so that nothing counts on
-/// a parked job.
-fn far() -> Instant {
-    Instant::now() + std::time::Duration::from_secs(10 * 365 * 86_400)
 }
 
 #[cfg(test)]
@@ -318,7 +302,7 @@ mod tests {
     fn job(lane: &str, written: &str, due: Instant) -> Job {
         let outlet = Outlet::new(written).known_as(outlet(lane).key());
         let mut job = Job::new(outlet, Step::State, Vec::new());
-        job.due = due;
+        job.due = Some(due);
         job
     }
 
@@ -363,9 +347,9 @@ mod tests {
     fn a_delayed_job_is_in_nobodys_way() {
         let (mut queue, now) = (Queue::default(), Instant::now());
         let later = now + Duration::from_secs(5);
-        queue.delay(job("1", "second", later));
-        queue.delay(job("1", "first", now + Duration::from_secs(1)));
-        queue.delay(job("2", "cancelled", later));
+        queue.delay(job("1", "second", now), later);
+        queue.delay(job("1", "first", now), now + Duration::from_secs(1));
+        queue.delay(job("2", "cancelled", now), later);
         queue.push(job("1", "at once", now));
         assert_eq!(take(&mut queue, now).as_deref(), Some("at once"));
         assert!(queue.ripe(now).is_none());

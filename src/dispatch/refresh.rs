@@ -3,10 +3,11 @@
 //! told with another outlet. The PDU's `refresh` key says how often a round may begin, and none
 //! begins while somebody waits for the PDU.
 
+use super::held::held;
 use super::{Dispatcher, LastState, PduInfo, Progress};
 use crate::request::{Action, FailureKind, Outcome, Outlet, PduName, Request, Target};
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 /// A PDU is looked at no more often than this, however many clients ask.
@@ -14,13 +15,9 @@ const LOOK: Duration = Duration::from_millis(500);
 /// An outlet whose read failed is left in peace so long, and its PDU if that did not answer.
 const SORE: Duration = Duration::from_secs(15);
 
-/// The background reads of all PDUs.
-#[derive(Debug, Default)]
-pub(super) struct Refresher(Mutex<HashMap<PduName, Round>>);
-
 /// The background reads of one PDU.
 #[derive(Debug, Default)]
-struct Round {
+pub(super) struct Round {
     /// A read is under way; these outlets come after it.
     is_busy: bool,
     left: VecDeque<Outlet>,
@@ -32,17 +29,11 @@ struct Round {
     sore: HashMap<Outlet, Instant>,
 }
 
-impl Refresher {
-    fn lock(&self) -> MutexGuard<'_, HashMap<PduName, Round>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The outlet that the PDU's round reads next.
-    fn next(&self, pdu: &PduName) -> Option<Outlet> {
-        let mut rounds = self.lock();
-        let round = rounds.get_mut(pdu)?;
-        let next = round.left.pop_front();
-        round.is_busy = next.is_some();
+impl Round {
+    /// The outlet that it reads next.
+    fn next(&mut self) -> Option<Outlet> {
+        let next = self.left.pop_front();
+        self.is_busy = next.is_some();
         next
     }
 }
@@ -57,7 +48,7 @@ impl Dispatcher {
             return;
         };
         let now = Instant::now();
-        let mut rounds = self.refresher.lock();
+        let mut rounds = held(&self.rounds);
         let is_early = |round: &Round| round.not_before.is_some_and(|until| now < until);
         let round = rounds.get(&info.name);
         if round.is_some_and(|round| round.is_busy || is_early(round)) {
@@ -86,7 +77,8 @@ impl Dispatcher {
 
     /// Submits the next background read of this PDU, whose end submits the one after it.
     fn read_next(self: &Arc<Self>, pdu: &PduName) {
-        while let Some(outlet) = self.refresher.next(pdu) {
+        let next = || held(&self.rounds).get_mut(pdu).and_then(Round::next);
+        while let Some(outlet) = next() {
             let request = Request {
                 client: "refresh".into(),
                 target: Target::Outlet {
@@ -117,7 +109,7 @@ impl Dispatcher {
     /// A read has ended. The outlet after one that was sought and found is sought in turn.
     fn has_read(&self, pdu: &PduName, outlet: &Outlet, outcome: &Outcome) {
         let info = self.pdu(pdu.as_str());
-        let mut rounds = self.refresher.lock();
+        let mut rounds = held(&self.rounds);
         let (Some(info), Some(round)) = (info, rounds.get_mut(pdu)) else {
             return;
         };

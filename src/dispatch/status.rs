@@ -1,32 +1,20 @@
 //! A worker's report on its PDU, for lists, the page and metrics: nobody asks the PDU for it. Nobody takes it for
-//! the truth: every state has its source and its age.
+//! the truth: every state has its origin and its age.
 
 use super::plan::{Gained, Trouble};
 use crate::driver::DriverError;
 use crate::request::{Outlet, PduName, Proof, State};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
-
-/// The origin of a last known state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// It was read from the PDU.
-    Read,
-    /// It was switched so, and the PDU confirmed it.
-    Switched,
-    /// It was switched so, and the PDU's state does not confirm it.
-    Unconfirmed,
-}
 
 /// An outlet's last known state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastState {
     /// The state.
     pub state: State,
-    /// Where it is known from.
-    pub source: Source,
+    /// What proves it, where it was switched so; `None` where it was read from the PDU.
+    pub switched: Option<Proof>,
     /// Since when.
     pub at: SystemTime,
 }
@@ -91,57 +79,28 @@ impl fmt::Display for LeftOff {
 /// Most outlets remembered: a `localcmdline` takes any id a client thinks of.
 const MAX_OUTLETS: usize = 1024;
 
-/// The report, shared between the worker that writes it and those who read.
-#[derive(Debug, Default)]
-pub(super) struct SharedReport(Mutex<Report>);
-
-impl SharedReport {
-    fn lock(&self) -> MutexGuard<'_, Report> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn report(&self) -> Report {
-        self.lock().clone()
-    }
-
-    /// Since when a driver call has been running, and its deadline.
-    pub(super) fn call(&self) -> Option<(Instant, Instant)> {
-        self.lock().call
-    }
-
-    pub(super) fn left_off(&self) -> BTreeSet<Outlet> {
-        self.lock().left_off.clone()
-    }
-
-    pub(super) fn owed(&self) -> usize {
-        self.lock().owed
-    }
-
-    pub(super) fn owes<'o>(&self, owed: usize, left_off: impl Iterator<Item = &'o Outlet>) {
-        let mut report = self.lock();
-        report.owed = owed;
-        report.left_off = left_off.cloned().collect();
+impl Report {
+    pub(super) fn owes<'o>(&mut self, owed: usize, left_off: impl Iterator<Item = &'o Outlet>) {
+        self.owed = owed;
+        self.left_off = left_off.cloned().collect();
     }
 
     /// Another driver speaks to the PDU, or to another one: nothing that was read is known of it.
-    pub(super) fn forget(&self) {
-        let mut report = self.lock();
-        report.outlets.clear();
-        report.seen.clear();
-        (report.reachable, report.since) = (None, None);
+    pub(super) fn forget(&mut self) {
+        self.outlets.clear();
+        self.seen.clear();
+        (self.reachable, self.since) = (None, None);
     }
 
-    pub(super) fn call_begins(&self, deadline: Instant) {
-        let mut report = self.lock();
-        report.call = Some((Instant::now(), deadline));
-        report.calls += 1;
+    pub(super) fn call_begins(&mut self, deadline: Instant) {
+        self.call = Some((Instant::now(), deadline));
+        self.calls += 1;
     }
 
     /// A driver call has ended.
-    pub(super) fn call_ended(&self, outlet: &Outlet, result: &Result<Gained, Trouble>) {
+    pub(super) fn call_ended(&mut self, outlet: &Outlet, result: &Result<Gained, Trouble>) {
         let now = SystemTime::now();
-        let mut report = self.lock();
-        report.call = None;
+        self.call = None;
         let error = result.as_ref().err().map(|trouble| &trouble.error);
         let reachable = match error {
             None => Some(true),
@@ -152,11 +111,11 @@ impl SharedReport {
                 | DriverError::Unexpected { .. }
                 | DriverError::LoginRefused(_),
             ) => Some(true),
-            Some(_) => report.reachable,
+            Some(_) => self.reachable,
         };
-        if reachable != report.reachable {
-            report.reachable = reachable;
-            report.since = Some(now);
+        if reachable != self.reachable {
+            self.reachable = reachable;
+            self.since = Some(now);
         }
         let has = match error {
             None => Some(true),
@@ -164,41 +123,42 @@ impl SharedReport {
             Some(_) => None,
         };
         if let Some(has) = has {
-            report.has(outlet, has);
+            self.has(outlet, has);
         }
-        let (state, source) = match result {
-            Ok(Gained::Read(state)) => (state.clone(), Source::Read),
-            Ok(Gained::Switched(to, Proof::State)) => ((*to).into(), Source::Switched),
-            Ok(Gained::Switched(to, Proof::Reply | Proof::None)) => {
-                ((*to).into(), Source::Unconfirmed)
-            }
+        let (state, switched) = match result {
+            Ok(Gained::Read(state)) => (state.clone(), None),
+            Ok(Gained::Switched(to, proof)) => ((*to).into(), Some(*proof)),
             Ok(Gained::Found(_)) => return,
-            Err(trouble) => return report.failed(outlet, trouble, now),
+            Err(trouble) => return self.failed(outlet, trouble, now),
         };
-        report.knows(outlet.clone(), state, source, now);
+        self.knows(outlet.clone(), state, switched, now);
     }
 
     /// The PDU has told the states of these outlets as well.
-    pub(super) fn also_read(&self, states: Vec<(Outlet, State)>) {
+    pub(super) fn also_read(&mut self, states: Vec<(Outlet, State)>) {
         let now = SystemTime::now();
-        let mut report = self.lock();
         for (outlet, state) in states {
-            report.has(&outlet, true);
-            report.knows(outlet, state, Source::Read, now);
+            self.has(&outlet, true);
+            self.knows(outlet, state, None, now);
         }
     }
-}
 
-impl Report {
     fn has(&mut self, outlet: &Outlet, has: bool) {
         if self.seen.len() < MAX_OUTLETS || self.seen.contains_key(outlet) {
             self.seen.insert(outlet.clone(), has);
         }
     }
 
-    fn knows(&mut self, outlet: Outlet, state: State, source: Source, at: SystemTime) {
+    fn knows(&mut self, outlet: Outlet, state: State, switched: Option<Proof>, at: SystemTime) {
         if self.outlets.len() < MAX_OUTLETS || self.outlets.contains_key(&outlet) {
-            self.outlets.insert(outlet, LastState { state, source, at });
+            self.outlets.insert(
+                outlet,
+                LastState {
+                    state,
+                    switched,
+                    at,
+                },
+            );
         }
     }
 

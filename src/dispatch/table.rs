@@ -2,21 +2,24 @@
 //! to follow it.
 
 use super::bus::Bus;
+use super::held::held;
 use super::journal::{Journal, LeftRecord, OLD};
 use super::lock::PduLock;
-use super::message::{Kit, Message};
+use super::message::{Kit, Message, Stop};
 use super::place::Places;
 use super::plan::Ledger;
-use super::status::{LeftOff, SharedReport};
-use super::worker::{Handle, OVERDUE, longest_turn};
+use super::status::{LeftOff, Report};
+use super::worker::{self, OVERDUE, longest_turn};
 use crate::config::{Alias, BrokenPdu, Config, PduConfig};
 use crate::request::{Failure, FailureKind, Outlet, PduName, count};
+use crossbeam_channel::Sender;
 use log::{error, info, warn};
 use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// The way to one PDU.
@@ -24,22 +27,44 @@ pub(super) struct Route {
     pub(super) pdu: PduConfig,
     /// Its entry in the config now, when that cannot work: it goes on with the settings that it had.
     pub(super) unfollowed: Option<BrokenPdu>,
-    pub(super) worker: Handle,
-    pub(super) places: Arc<Places>,
-    pub(super) status: Arc<SharedReport>,
+    /// Its worker takes messages here.
+    pub(super) inbox: Sender<Message>,
+    worker: Option<JoinHandle<()>>,
+    pub(super) places: Arc<Mutex<Places>>,
+    pub(super) report: Arc<Mutex<Report>>,
 }
 
 impl Route {
     /// Is any request under way, or any outlet owed its on?
     fn has_work(&self) -> bool {
-        self.places.taken() > 0 || self.status.owed() > 0
+        held(&self.places).taken > 0 || held(&self.report).owed > 0
     }
 
     /// For how long the driver call under way has been running, if its deadline has long passed.
     pub(super) fn stuck_for(&self) -> Option<Duration> {
         let now = Instant::now();
-        let (since, deadline) = self.status.call()?;
+        let (since, deadline) = held(&self.report).call?;
         (now > deadline + OVERDUE).then(|| now.saturating_duration_since(since))
+    }
+
+    /// Tells the worker to stop; [`Route::join`] waits for it.
+    pub(super) fn stop(&self, how: Stop) {
+        // A worker that has ended needs no message.
+        let _ = self.inbox.send(Message::Stop(how));
+    }
+
+    /// Waits until the worker has nothing left to do.
+    pub(super) fn join(&mut self) {
+        if let Some(worker) = self.worker.take()
+            && worker.join().is_err()
+        {
+            error!("a worker ended in a panic: this is a bug");
+        }
+    }
+
+    /// Is the worker's thread over?
+    pub(super) fn is_finished(&self) -> bool {
+        self.worker.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// The outlet that a client means, if this PDU can have it.
@@ -48,6 +73,12 @@ impl Route {
             let reason = format!("PDU {}, outlet {written}: {error}", self.pdu.name);
             Failure::new(FailureKind::NoSuchOutlet, reason)
         })
+    }
+}
+
+impl Drop for Route {
+    fn drop(&mut self) {
+        self.stop(Stop::Soon);
     }
 }
 
@@ -60,7 +91,7 @@ pub(super) struct Table {
     pub(super) routes: HashMap<PduName, Result<Route, BrokenPdu>>,
     pub(super) aliases: HashMap<String, Alias>,
     /// The state directory, with the journal in it.
-    state: Option<(PathBuf, Journal)>,
+    state: Option<(PathBuf, Arc<Journal>)>,
     buses: HashMap<String, Arc<Bus>>,
     /// PDUs that have left the config. Their workers finish what they have, and live until a reload
     /// that finds them without work.
@@ -120,7 +151,7 @@ impl Table {
                             .ok()
                             .filter(|outlet| has_key(outlet) || !has_key(&found.outlet));
                         let outlet = parsed.unwrap_or(found.outlet);
-                        let _ = route.worker.inbox.send(Message::Owed(outlet));
+                        let _ = route.inbox.send(Message::Owed(outlet));
                     }
                 }
                 Some(why) if journal.is_left(&found) => abandoned.push(LeftOff {
@@ -131,10 +162,7 @@ impl Table {
                 Some(_) => {}
             }
         }
-        let mut known = self
-            .abandoned
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut known = held(&self.abandoned);
         for left in abandoned.iter().filter(|left| !known.contains(left)) {
             error!("PDU {}, {left}", left.pdu);
         }
@@ -159,16 +187,12 @@ impl Table {
 
     /// Outlets that a reboot has switched off and that are not on again.
     pub(super) fn left_off(&self) -> Vec<LeftOff> {
-        let abandoned = self
-            .abandoned
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let mut left_off = abandoned.clone();
-        drop(abandoned);
+        let mut left_off = held(&self.abandoned).clone();
         for route in self.all_routes() {
-            left_off.extend(route.status.left_off().into_iter().map(|outlet| LeftOff {
+            let outlets = &held(&route.report).left_off;
+            left_off.extend(outlets.iter().map(|outlet| LeftOff {
                 pdu: route.pdu.name.clone(),
-                outlet,
+                outlet: outlet.clone(),
                 why: "its on fails; it is tried again until it is on".into(),
             }));
         }
@@ -209,7 +233,7 @@ impl Table {
                 self.routes.insert(name.clone(), Ok(route));
             }
             if let Some(Ok(route)) = self.routes.get(&name) {
-                let _ = route.worker.inbox.send(Message::Change(Box::new(kit)));
+                let _ = route.inbox.send(Message::Change(Box::new(kit)));
             }
         }
         for route in added {
@@ -288,17 +312,19 @@ impl Table {
     /// A way to this PDU, with a new worker.
     fn route(&mut self, kit: Kit) -> io::Result<Route> {
         let pdu = kit.pdu.clone();
-        let status = Arc::new(SharedReport::default());
+        let report = Arc::default();
         let ledger: Box<dyn Ledger> = match &self.state {
             Some((_, journal)) => Box::new(journal.ledger(pdu.name.clone())),
             None => Box::new(()),
         };
+        let (inbox, worker) = worker::start(kit, ledger, Arc::clone(&report))?;
         Ok(Route {
-            worker: Handle::start(kit, ledger, Arc::clone(&status))?,
             pdu,
             unfollowed: None,
+            inbox,
+            worker: Some(worker),
             places: Arc::default(),
-            status,
+            report,
         })
     }
 
@@ -326,11 +352,11 @@ fn told(broken: &BrokenPdu) -> BrokenPdu {
 
 /// Opens the state directory, with the journal in it. Without a usable one the daemon serves all the
 /// same, and warns.
-fn open_state(directory: &Path) -> Option<(PathBuf, Journal)> {
+fn open_state(directory: &Path) -> Option<(PathBuf, Arc<Journal>)> {
     let opened =
         fs::create_dir_all(directory.join("locks")).and_then(|()| Journal::open(directory));
     match opened {
-        Ok(journal) => Some((directory.to_owned(), journal)),
+        Ok(journal) => Some((directory.to_owned(), Arc::new(journal))),
         Err(error) => {
             warn!(
                 "state directory {}: {error}; going on without locks, and without a journal of reboots",

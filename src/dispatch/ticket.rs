@@ -4,6 +4,7 @@
 //! A request has one job per outlet. A worker tells the ticket how each job ended; the last one ends
 //! the request, and everybody who watches the ticket is called, the client that asked first.
 
+use super::held::held;
 use super::metrics::Metrics;
 use crate::request::{
     Done, Failure, FailureKind, Outcome, Outlet, PduName, Proof, Reply, Request, State, Target,
@@ -12,8 +13,7 @@ use log::{Level, log};
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 /// With more requests than this the book forgets the oldest that ended.
@@ -82,7 +82,7 @@ impl Watcher {
 
 impl Ticket {
     fn course(&self) -> MutexGuard<'_, Course> {
-        self.course.lock().unwrap_or_else(PoisonError::into_inner)
+        held(&self.course)
     }
 
     /// Its progress.
@@ -300,14 +300,26 @@ impl fmt::Debug for Ticket {
     }
 }
 
-#[derive(Debug, Default)]
-struct Pages {
+/// Every request under way, and the last ones that ended.
+#[derive(Debug)]
+pub(super) struct Book {
+    last: u64,
     tickets: BTreeMap<u64, Arc<Ticket>>,
     /// The numbers of all, in the order in which they are looked at to be forgotten.
     next: VecDeque<u64>,
+    metrics: Arc<Metrics>,
 }
 
-impl Pages {
+impl Book {
+    pub(super) fn new(metrics: &Arc<Metrics>) -> Self {
+        Self {
+            last: 0,
+            tickets: BTreeMap::new(),
+            next: VecDeque::new(),
+            metrics: Arc::clone(metrics),
+        }
+    }
+
     /// Forgets requests that ended while there are too many. A few looks for each new one are
     /// enough in the long run, however many are under way.
     fn forget(&mut self) {
@@ -326,19 +338,9 @@ impl Pages {
             }
         }
     }
-}
 
-/// Every request under way, and the last ones that ended.
-#[derive(Debug, Default)]
-pub(super) struct Book {
-    last: AtomicU64,
-    pages: Mutex<Pages>,
-    pub(super) metrics: Arc<Metrics>,
-}
-
-impl Book {
     /// Notes a request; one that nobody waits for is not worth remembering.
-    pub(super) fn open(&self, request: Request, reply: Reply) -> Arc<Ticket> {
+    pub(super) fn open(&mut self, request: Request, reply: Reply) -> Arc<Ticket> {
         let then = |ticket: &Ticket| {
             if let Progress::Ended { outcome, .. } = ticket.progress() {
                 reply(outcome);
@@ -348,8 +350,9 @@ impl Book {
             client: None,
             then: Box::new(then),
         };
+        self.last += 1;
         let ticket = Arc::new(Ticket {
-            id: self.last.fetch_add(1, Ordering::Relaxed) + 1,
+            id: self.last,
             request,
             submitted: SystemTime::now(),
             began: Instant::now(),
@@ -365,26 +368,20 @@ impl Book {
         if ticket.request.is_background {
             return ticket;
         }
-        let mut pages = self.lock();
-        pages.tickets.insert(ticket.id, Arc::clone(&ticket));
-        pages.next.push_back(ticket.id);
-        pages.forget();
-        drop(pages);
+        self.tickets.insert(ticket.id, Arc::clone(&ticket));
+        self.next.push_back(ticket.id);
+        self.forget();
         ticket
     }
 
     /// The request with this number, if it is not forgotten.
     pub(super) fn find(&self, id: u64) -> Option<Arc<Ticket>> {
-        self.lock().tickets.get(&id).cloned()
+        self.tickets.get(&id).cloned()
     }
 
     /// All that are remembered, oldest first.
     pub(super) fn all(&self) -> Vec<Arc<Ticket>> {
-        self.lock().tickets.values().cloned().collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Pages> {
-        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tickets.values().cloned().collect()
     }
 }
 
@@ -401,8 +398,10 @@ pub(super) fn asked() -> (Arc<Ticket>, crossbeam_channel::Receiver<Outcome>) {
         may_know_names: false,
     };
     let reply = Box::new(move |outcome| drop(sender.send(outcome)));
-    static BOOK: std::sync::LazyLock<Book> = std::sync::LazyLock::new(Book::default);
-    (BOOK.open(request, reply), receiver)
+    // One book: the numbers of requests are told apart.
+    static BOOK: std::sync::LazyLock<Mutex<Book>> =
+        std::sync::LazyLock::new(|| Mutex::new(Book::new(&Arc::default())));
+    (held(&BOOK).open(request, reply), receiver)
 }
 
 #[cfg(test)]
@@ -431,7 +430,7 @@ mod tests {
 
     #[test]
     fn the_book_forgets_what_ended_and_nothing_else() {
-        let book = Book::default();
+        let mut book = Book::new(&Arc::default());
         let request = || Request {
             client: "test".into(),
             target: Target::Outlet {

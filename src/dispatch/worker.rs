@@ -4,13 +4,14 @@
 //! [`Plan`]; here is the doing: the deadline, the bus, the lock, the panic guard, the session.
 //!
 //! Every driver keeps the deadline of its call. One that does not is a bug: its worker waits for it,
-//! and [`super::Health`] tells so.
+//! and [`super::Dispatcher::troubles`] tells so.
 
 use super::bus::BusTurn;
+use super::held::held;
 use super::lock::PduLock;
-use super::message::{Kit, Message, Stop};
-use super::plan::{Call, Gained, Ledger, Next, Patience, Plan, Trouble};
-use super::status::SharedReport;
+use super::message::{Kit, Message};
+use super::plan::{Call, Gained, Ledger, Next, Plan, Trouble};
+use super::status::Report;
 use crate::config::PduConfig;
 use crate::driver::DriverError;
 use crate::request::Outlet;
@@ -18,7 +19,7 @@ use crate::transport::{Attempt, Deadline, TransportError, TransportErrorKind};
 use crossbeam_channel::{Receiver, Sender};
 use log::{debug, error};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -35,68 +36,35 @@ pub(super) const OVERDUE: Duration = Duration::from_secs(2);
 /// much.
 const STACK: usize = 512 * 1024;
 
-/// The dispatcher's end of a worker.
-#[derive(Debug)]
-pub(super) struct Handle {
-    pub(super) inbox: Sender<Message>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Handle {
-    /// Starts a worker. Fails when the system gives no thread.
-    pub(super) fn start(
-        kit: Kit,
-        ledger: Box<dyn Ledger>,
-        status: Arc<SharedReport>,
-    ) -> std::io::Result<Self> {
-        let (sender, inbox) = crossbeam_channel::unbounded();
-        let pdu = &kit.pdu;
-        let plan = Plan::new(pdu.name.clone(), patience(pdu), ledger, sender.clone());
-        // A thread's name ends at the first NUL byte.
-        let name = pdu.name.as_str().replace('\0', "");
-        let worker = Worker {
-            kit,
-            plan,
-            session_since: None,
-            turn: None,
-            status,
-            inbox,
-        };
-        let thread = std::thread::Builder::new()
-            .name(name)
-            .stack_size(STACK)
-            .spawn(|| worker.run())?;
-        Ok(Self {
-            inbox: sender,
-            thread: Some(thread),
-        })
-    }
-
-    /// Tells the worker to stop; [`Handle::join`] waits for it.
-    pub(super) fn stop(&self, how: Stop) {
-        // A worker that has ended needs no message.
-        let _ = self.inbox.send(Message::Stop(how));
-    }
-
-    /// Waits until the worker has nothing left to do.
-    pub(super) fn join(&mut self) {
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            error!("a worker ended in a panic: this is a bug");
-        }
-    }
-
-    /// Is the worker's thread over?
-    pub(super) fn is_finished(&self) -> bool {
-        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.stop(Stop::Soon);
-    }
+/// Starts a worker; gives its inbox and its thread. Fails when the system gives no thread.
+pub(super) fn start(
+    kit: Kit,
+    ledger: Box<dyn Ledger>,
+    report: Arc<Mutex<Report>>,
+) -> std::io::Result<(Sender<Message>, JoinHandle<()>)> {
+    let (sender, inbox) = crossbeam_channel::unbounded();
+    let PduConfig {
+        name,
+        retries,
+        retrydelay,
+        ..
+    } = &kit.pdu;
+    let plan = Plan::new(name.clone(), *retries, *retrydelay, ledger, sender.clone());
+    // A thread's name ends at the first NUL byte.
+    let name = name.as_str().replace('\0', "");
+    let worker = Worker {
+        kit,
+        plan,
+        session_since: None,
+        turn: None,
+        report,
+        inbox,
+    };
+    let thread = std::thread::Builder::new()
+        .name(name)
+        .stack_size(STACK)
+        .spawn(|| worker.run())?;
+    Ok((sender, thread))
 }
 
 struct Worker {
@@ -106,15 +74,8 @@ struct Worker {
     session_since: Option<Instant>,
     /// The bus, while there is a session.
     turn: Option<BusTurn>,
-    status: Arc<SharedReport>,
+    report: Arc<Mutex<Report>>,
     inbox: Receiver<Message>,
-}
-
-fn patience(pdu: &PduConfig) -> Patience {
-    Patience {
-        retries: pdu.retries,
-        retrydelay: pdu.retrydelay,
-    }
 }
 
 impl Worker {
@@ -123,7 +84,7 @@ impl Worker {
             while let Ok(message) = self.inbox.try_recv() {
                 self.take(message);
             }
-            self.status.owes(self.plan.owed(), self.plan.left_off());
+            held(&self.report).owes(self.plan.owed(), self.plan.left_off());
             match self.plan.next(Instant::now()) {
                 Next::Call(outlet, call) => {
                     let result = self.call(&outlet, call);
@@ -184,9 +145,9 @@ impl Worker {
     /// Goes on with other settings; the queue stays.
     fn change(&mut self, kit: Kit) {
         self.rest();
-        self.plan.change(patience(&kit.pdu));
+        self.plan.change(kit.pdu.retries, kit.pdu.retrydelay);
         if !self.kit.pdu.speaks_like(&kit.pdu) {
-            self.status.forget();
+            held(&self.report).forget();
         }
         self.kit = kit;
     }
@@ -229,7 +190,7 @@ impl Worker {
     fn call(&mut self, outlet: &Outlet, call: Call) -> Result<Gained, Trouble> {
         self.enter()?;
         let deadline = Deadline::after(self.kit.pdu.timeout);
-        self.status.call_begins(deadline.moment());
+        held(&self.report).call_begins(deadline.moment());
         let noting = self.kit.lock.as_ref().and_then(PduLock::note_programs);
         let result = self.call_driver(outlet, call, deadline);
         drop(noting);
@@ -237,7 +198,7 @@ impl Worker {
         // The status has an outlet by the name that the settings give it.
         let named = self.kit.pdu.outlets.own().parse(outlet);
         let named = named.unwrap_or_else(|_| Outlet::new(outlet.as_str()));
-        self.status.call_ended(&named, &result);
+        held(&self.report).call_ended(&named, &result);
         debug!(
             "PDU {}, outlet {outlet}: {call:?}: {result:?}",
             self.kit.pdu.name
@@ -270,7 +231,7 @@ impl Worker {
         deadline: Deadline,
     ) -> Result<Gained, Trouble> {
         let Kit { pdu, driver, .. } = &mut self.kit;
-        let (status, attempt) = (&self.status, Attempt::new(deadline));
+        let (report, attempt) = (&self.report, Attempt::new(deadline));
         let result = catch_unwind(AssertUnwindSafe(|| {
             // An outlet that is owed its on may be of other settings: no key keeps its PDU from it.
             let outlet = pdu.outlets.own().parse(outlet)?;
@@ -281,7 +242,7 @@ impl Worker {
                     .map(|proof| Gained::Switched(to, proof)),
                 Call::State => {
                     let states = driver.states(&outlet, &pdu.outlets, deadline)?;
-                    status.also_read(states.others);
+                    held(report).also_read(states.others);
                     Ok(Gained::Read(states.own))
                 }
                 Call::Find => driver.find(&outlet, deadline).map(Gained::Found),

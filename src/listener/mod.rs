@@ -176,7 +176,7 @@ impl Listeners {
     /// dispatcher that takes no requests. Asks all of them for the next sign.
     pub fn stuck(&mut self) -> Vec<&'static str> {
         let mut stuck = self.silent();
-        if !self.router.dispatcher.health().moves {
+        if self.router.dispatcher.troubles().is_none() {
             stuck.push("dispatching");
         }
         self.ask();

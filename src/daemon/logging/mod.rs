@@ -6,7 +6,6 @@
 mod file;
 mod queue;
 
-use crate::dispatch::metrics::LogFacts;
 use file::LogFile;
 use log::kv::{Key, Value, VisitSource};
 use log::{Level, LevelFilter, Log, Metadata, Record, error, warn};
@@ -52,9 +51,9 @@ impl Logging {
         self.reopen.store(true, Ordering::Release);
     }
 
-    /// How many lines are lost, and what is wrong.
-    pub fn facts(&self) -> LogFacts {
-        self.queue.facts()
+    /// How many lines about requests are lost and how many others, and what is wrong.
+    pub fn health(&self) -> ([u64; 2], Option<String>) {
+        self.queue.health()
     }
 }
 

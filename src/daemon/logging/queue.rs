@@ -1,7 +1,6 @@
 //! The lines between the threads that log and the one that writes the log. A log that nobody reads
 //! fills the queue, and then lines are lost and counted: no worker waits for a reader.
 
-use super::LogFacts;
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -159,8 +158,8 @@ impl<L> Queue<L> {
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// How the log is.
-    pub(super) fn facts(&self) -> LogFacts {
+    /// How many lines about requests are lost and how many others, and what is wrong.
+    pub(super) fn health(&self) -> ([u64; 2], Option<String>) {
         let inner = self.lock();
         let stalled = inner
             .writing_since
@@ -171,11 +170,7 @@ impl<L> Queue<L> {
             (None, Some(why)) => Some(format!("the log cannot be written: {why}")),
             (None, None) => None,
         };
-        LogFacts {
-            lost_requests: inner.requests.lost,
-            lost_others: inner.others.lost,
-            trouble,
-        }
+        ([inner.requests.lost, inner.others.lost], trouble)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<L>> {
@@ -227,8 +222,7 @@ mod tests {
             queue.push(Kind::Other, "noise", MOST_BYTES / 2);
         }
         queue.push(Kind::Request, "on", 10);
-        let facts = queue.facts();
-        assert_eq!((facts.lost_requests, facts.lost_others), (0, 1));
+        assert_eq!(queue.health().0, [0, 1]);
         let mut written = Vec::new();
         while !written.contains(&"on") {
             let batch = queue.take();
@@ -254,11 +248,11 @@ mod tests {
         queue.push(Kind::Other, "2", 1);
         let batch = queue.take();
         assert_eq!(queue.done(&batch, 1, Some("disk full".into())), None);
-        assert!(queue.facts().trouble.is_some());
+        assert!(queue.health().1.is_some());
         queue.push(Kind::Other, "3", 1);
         let batch = queue.take();
         assert_eq!(queue.done(&batch, 1, None), Some(1));
-        assert_eq!(queue.facts().trouble, None);
+        assert_eq!(queue.health().1, None);
         queue.push(Kind::Other, "4", 1);
         let batch = queue.take();
         assert_eq!(queue.done(&batch, 1, None), None);

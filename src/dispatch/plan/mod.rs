@@ -2,6 +2,7 @@
 //! outlets that are owed their on. Pure but for the answers it sends: time is passed in, and the driver is
 //! called by the worker.
 
+use super::held::held;
 use super::job::{Job, Step};
 use super::message::{Message, Stop};
 use super::owed::Owed;
@@ -20,15 +21,6 @@ const STOP_ATTEMPTS: u32 = 3;
 const STOP_RETRY_DELAY: Duration = Duration::from_secs(1);
 /// A record that could not be made is tried again so soon.
 pub(super) const RECORD_AGAIN: Duration = Duration::from_millis(500);
-
-/// The config's say on retries.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
-    /// Attempts per command.
-    pub(super) retries: u32,
-    /// Pause between them.
-    pub(super) retrydelay: Duration,
-}
 
 /// The worker's next step.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,7 +139,10 @@ impl Ledger for () {
 /// The state of one worker.
 pub(super) struct Plan {
     pdu: PduName,
-    patience: Patience,
+    /// Attempts per command, by the config.
+    retries: u32,
+    /// The pause between them.
+    retrydelay: Duration,
     queue: Queue,
     running: Option<Job>,
     ledger: Box<dyn Ledger>,
@@ -165,13 +160,15 @@ pub(super) struct Plan {
 impl Plan {
     pub(super) fn new(
         pdu: PduName,
-        patience: Patience,
+        retries: u32,
+        retrydelay: Duration,
         ledger: Box<dyn Ledger>,
         me: Sender<Message>,
     ) -> Self {
         Self {
             pdu,
-            patience,
+            retries,
+            retrydelay,
             queue: Queue::default(),
             running: None,
             ledger,
@@ -193,8 +190,7 @@ impl Plan {
             return;
         }
         if due > now {
-            job.due = due;
-            return self.queue.delay(job);
+            return self.queue.delay(job, due);
         }
         self.let_in(now);
         self.enter(job, now);
@@ -210,7 +206,7 @@ impl Plan {
     /// A job enters its lane; one that asks for the same as the job before it joins that job.
     fn enter(&mut self, mut job: Job, now: Instant) {
         job.enter();
-        job.due = now;
+        job.due = Some(now);
         if let Some(last) = self.queue.last(&job.outlet, now)
             && (job.is_background || !last.is_background)
         {
@@ -223,8 +219,8 @@ impl Plan {
     }
 
     /// The config has changed.
-    pub(super) fn change(&mut self, patience: Patience) {
-        self.patience = patience;
+    pub(super) fn change(&mut self, retries: u32, retrydelay: Duration) {
+        (self.retries, self.retrydelay) = (retries, retrydelay);
         self.held_until = None;
         self.away = 0;
     }
@@ -279,12 +275,12 @@ impl Plan {
                 continue;
             }
             if let Some(group) = &job.group {
-                group.off_failed(now);
+                held(group).off_failed(now);
             }
             job.trouble = Some(job.last.take().unwrap_or_else(stopping));
             job.step = Step::RebootOn;
             job.attempts = 0;
-            job.due = now;
+            job.due = Some(now);
             self.queue.push(job);
         }
         let limit = match how {
@@ -331,7 +327,7 @@ impl Plan {
             job.has_arrived = true;
             let resume = self.resumption(&job);
             self.queue.park(job);
-            group.arrive(resume, now);
+            held(&group).arrive(resume, now);
             return None;
         }
         if !job.is_begun() && job.step != Step::OwedOn && !job.begin() {
@@ -347,7 +343,12 @@ impl Plan {
                 self.settle(&job.outlet);
                 Call::Switch(Switch::Off)
             }
-            Step::RebootOff(_) if job.group.as_ref().is_some_and(|group| group.has_failed()) => {
+            Step::RebootOff(_)
+                if job
+                    .group
+                    .as_ref()
+                    .is_some_and(|group| held(group).has_failed) =>
+            {
                 self.give_up(job, now);
                 return None;
             }
@@ -468,7 +469,7 @@ impl Plan {
         job.maybe_dark |= is_off && trouble.may_have_acted;
         job.last = Some(failure.clone());
         let (attempts, pause) = self.attempts(&job);
-        let given_up = trouble.error.is_pdu_away() && self.away >= self.patience.retries;
+        let given_up = trouble.error.is_pdu_away() && self.away >= self.retries;
         if trouble.is_transient() && job.attempts < attempts && !given_up {
             warn!(
                 "{}; attempts left {}",
@@ -491,7 +492,7 @@ impl Plan {
                     self.withdraw(&job.outlet);
                 }
                 if let Some(group) = &job.group {
-                    group.off_failed(now);
+                    held(group).off_failed(now);
                 }
             }
             Step::RebootOn | Step::Switch(Switch::On) => {
@@ -511,10 +512,7 @@ impl Plan {
 
     /// The attempts that a job's step has, and the pause between them.
     fn attempts(&self, job: &Job) -> (u32, Duration) {
-        let Patience {
-            retries,
-            retrydelay,
-        } = self.patience;
+        let (retries, retrydelay) = (self.retries, self.retrydelay);
         match self.stopping {
             // Nobody waits for it: the next list asks again.
             None if job.is_background => (1, Duration::ZERO),
@@ -546,7 +544,7 @@ impl Plan {
         if let Some(group) = job.group.clone() {
             let (resume, failed) = (self.resumption(&job), job.trouble.is_some());
             self.queue.park(job);
-            return group.went_dark(resume, failed, now);
+            return held(&group).went_dark(resume, failed, now);
         }
         let pause = match self.stopping {
             None => pause,
@@ -567,7 +565,7 @@ impl Plan {
     /// member speaks for it.
     fn leave(&mut self, job: Job, now: Instant) {
         if let (Step::RebootOff(_), Some(group)) = (job.step, &job.group) {
-            group.off_failed(now);
+            held(group).off_failed(now);
         }
         let nothing = Done {
             state: None,
@@ -581,7 +579,7 @@ impl Plan {
     fn refuse(&mut self, mut job: Job, now: Instant) {
         if let Step::RebootOff(_) = job.step {
             if let Some(group) = &job.group {
-                group.off_failed(now);
+                held(group).off_failed(now);
             }
             if job.is_begun() && !job.was_owed {
                 self.withdraw(&job.outlet);

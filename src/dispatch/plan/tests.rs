@@ -1,14 +1,16 @@
 //! The worker's rules, played with time passed in and the PDU's answers made up.
 
 use super::super::group::Group;
+use super::super::held::held;
 use super::super::job::Claim;
 use super::super::owed::OWED_PAUSE;
-use super::super::place::{Place, Places, QueueLimits};
+use super::super::place::{Place, Places};
 use super::super::ticket::{Ticket, asked};
 use super::*;
 use crate::request::Outcome;
 use crate::transport::{TransportError, TransportErrorKind};
 use crossbeam_channel::Receiver;
+use std::sync::Mutex;
 
 const ON: Call = Call::Switch(Switch::On);
 const OFF: Call = Call::Switch(Switch::Off);
@@ -30,7 +32,7 @@ fn job(id: &str, step: Step, ticket: &Arc<Ticket>, place: Place) -> Job {
 }
 
 /// A member of a group's reboot.
-fn member(id: &str, ticket: &Arc<Ticket>, group: &Arc<Group>) -> Job {
+fn member(id: &str, ticket: &Arc<Ticket>, group: &Arc<Mutex<Group>>) -> Job {
     let mut job = job(id, Step::RebootOff(PAUSE), ticket, Place::uncounted());
     job.group = Some(Arc::clone(group));
     job
@@ -74,11 +76,8 @@ fn given(call: Call, answer: Result<Option<State>, Trouble>) -> Result<Gained, T
 impl Bench {
     fn new(retries: u32) -> Self {
         let (sender, inbox) = crossbeam_channel::unbounded();
-        let patience = Patience {
-            retries,
-            retrydelay: Duration::from_secs(1),
-        };
-        let plan = Plan::new(PduName::new("pdu"), patience, Box::new(()), sender);
+        let (pdu, retrydelay) = (PduName::new("pdu"), Duration::from_secs(1));
+        let plan = Plan::new(pdu, retries, retrydelay, Box::new(()), sender);
         Self {
             plan,
             inbox,
@@ -627,22 +626,17 @@ fn a_delayed_request_is_in_nobodys_way_and_enters_its_lane_when_its_delay_is_ove
 #[test]
 fn of_several_who_share_a_job_each_gives_its_own_place_back() {
     let mut bench = Bench::new(1);
-    let (places, hour) = (Arc::<Places>::default(), Duration::from_secs(3600));
-    let limits = QueueLimits {
-        all: 9,
-        owner: 9,
-        delayed: 9,
-    };
+    let (places, hour) = (Arc::<Mutex<Places>>::default(), Duration::from_secs(3600));
     let mut ask = |step, wait| {
         let (ticket, answered) = asked();
-        let place = Place::take(&places, &"test".into(), false, limits).expect("room");
+        let place = Place::beyond_limits(&places, &"test".into(), false);
         let job = job("1", step, &ticket, place);
         bench.plan.accept(job, bench.now + wait, bench.now);
         (ticket, answered)
     };
     let (off, _off) = ask(Step::Switch(Switch::Off), hour);
     let readers = [(); 3].map(|()| ask(Step::State, Duration::ZERO));
-    let taken = || places.taken();
+    let taken = || held(&places).taken;
     assert_eq!(taken(), 4);
     for reader in [&readers[0].0, &readers[2].0] {
         assert!(reader.cancel());

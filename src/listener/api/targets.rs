@@ -2,7 +2,7 @@
 
 use super::requests::{ended, switched};
 use super::views::{OutletView, RequestView, state_of};
-use crate::dispatch::{LastState, Progress, Source, Ticket};
+use crate::dispatch::{LastState, Progress, Ticket};
 use crate::listener::exchange::Exchange;
 use crate::listener::problem::{self, Problem};
 use crate::listener::response::Response;
@@ -93,7 +93,7 @@ fn read(ticket: &Ticket) -> Response {
         Target::Outlet { outlet, .. } => {
             let known = LastState {
                 state,
-                source: Source::Read,
+                switched: None,
                 at: SystemTime::now(),
             };
             Response::json(200, &OutletView::new(outlet, None, Some(&known)))

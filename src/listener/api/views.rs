@@ -1,6 +1,6 @@
 //! The JSON of the API, made from the dispatcher's data.
 
-use crate::dispatch::{LastState, PduInfo, Progress, Source, Ticket};
+use crate::dispatch::{LastState, PduInfo, Progress, Ticket};
 use crate::listener::problem::Problem;
 use crate::request::{Outcome, Outlet, Proof, State, Target};
 use serde::Serialize;
@@ -59,10 +59,10 @@ impl<'a> OutletView<'a> {
             name,
             state,
             detail,
-            source: known.map(|known| match known.source {
-                Source::Read => "read",
-                Source::Switched => "switched",
-                Source::Unconfirmed => "unconfirmed",
+            source: known.map(|known| match known.switched {
+                None => "read",
+                Some(Proof::State) => "switched",
+                Some(Proof::Reply | Proof::None) => "unconfirmed",
             }),
             at: known.map(|known| when(known.at)),
             age: known.map(|known| seconds(known.at.elapsed().unwrap_or_default())),
