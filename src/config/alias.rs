@@ -1,9 +1,10 @@
 //! The `aliases` section: names for outlets.
 
-use super::file::{self, ALIAS_KEYS, AliasSection, OutletSection};
+use super::file::{self, AliasKeys, Member};
 use super::pdu::{BrokenPdu, PduConfig};
 use super::reader::{Reader, join, last_of_each};
 use crate::request::{Outlet, PduName};
+use crate::settings::Keys;
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, HashMap};
 
@@ -29,10 +30,10 @@ impl<'a> Reader<'a> {
             let at = self.text.position(value);
             if let Ok(entries) = serde_json::from_str(value.get()) {
                 self.unique(&path, entries);
-                self.unknown_keys(value, &path, ALIAS_KEYS);
+                self.unknown_keys(value, &path, &AliasKeys::names());
             }
             let alias = last_of_each(&file::section(&self.text, &name, "", value))
-                .read::<AliasSection>()
+                .keys::<AliasKeys>()
                 .map_err(|error| error.to_string())
                 .and_then(|written| resolve_alias(written, pdus))
                 .map_or_else(Alias::Dead, Alias::Outlets);
@@ -47,18 +48,19 @@ impl<'a> Reader<'a> {
 
 /// The outlets an alias means, or why it means none.
 fn resolve_alias(
-    written: AliasSection,
+    written: AliasKeys,
     pdus: &BTreeMap<PduName, Result<PduConfig, BrokenPdu>>,
 ) -> Result<Vec<(PduName, Outlet)>, String> {
-    let outlets = match (written.outlets, written.hostname, written.port) {
+    let port = written.port.or(written.outlet).map(|port| port.0);
+    let outlets = match (written.outlets, written.hostname, port) {
         (Some(outlets), None, None) if !outlets.is_empty() => outlets,
         (Some(_), None, None) => return Err("outlets: expected at least one".into()),
         (Some(_), ..) => return Err("expected either outlets, or hostname and port".into()),
-        (None, Some(hostname), Some(port)) => vec![OutletSection { hostname, port }],
+        (None, Some(hostname), Some(port)) => vec![Member { hostname, port }],
         (None, ..) => return Err("expected hostname and port, or outlets".into()),
     };
     let mut found: Vec<(PduName, Outlet)> = Vec::new();
-    for OutletSection { hostname, port } in outlets {
+    for Member { hostname, port } in outlets {
         let (name, pdu) = pdus
             .get_key_value(hostname.as_str())
             .ok_or_else(|| format!("there is no PDU {hostname:?}"))?;

@@ -1,10 +1,10 @@
 //! The `daemon` section: where to listen, and the bounds on clients.
 
-use super::file::{self, DAEMON_KEYS, DaemonSection};
-use super::reader::{Reader, find, last_of_each, seconds};
+use super::file::{self, DaemonKeys, HOSTS_EXPECTED, Protocols};
+use super::reader::{Reader, find, last_of_each};
 use super::tls::Tls;
 use crate::access::Access;
-use crate::settings::{FileError, Settings, SettingsError, keys_of};
+use crate::settings::{FileError, Keys, Settings, SettingsError};
 use serde_json::value::RawValue;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -12,32 +12,6 @@ use std::time::Duration;
 
 /// The port of every release of the program.
 pub const DEFAULT_PORT: u16 = 16421;
-
-/// Which protocols the port speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocols {
-    /// HTTP only.
-    Http,
-    /// The legacy line protocol only.
-    Tcp,
-    /// Both on the one port, told apart by the first bytes.
-    Both,
-}
-
-impl std::str::FromStr for Protocols {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "http" => Ok(Self::Http),
-            "tcp" => Ok(Self::Tcp),
-            "both" => Ok(Self::Both),
-            _ => Err(format!(
-                "expected \"http\", \"tcp\" or \"both\", got {text:?}"
-            )),
-        }
-    }
-}
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,20 +68,30 @@ pub struct Limits {
     pub request: Duration,
 }
 
+impl Limits {
+    /// The bounds that the section sets.
+    fn of(keys: &DaemonKeys) -> Self {
+        Self {
+            connections: keys.max_connections.map(|most| most.0),
+            connections_per_client: keys.max_connections_per_client.0,
+            head: keys.max_head_bytes.0,
+            headers: keys.max_headers.0,
+            body: keys.max_body_bytes.0,
+            line: keys.max_line_bytes.0,
+            buffered: keys.max_buffered_bytes.0,
+            wrong_tokens: keys.max_wrong_tokens.0.try_into().unwrap_or(u32::MAX),
+            idle: keys.idle_timeout.0,
+            request: keys.request_timeout.0,
+        }
+    }
+}
+
+#[cfg(any(test, fuzzing))]
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            connections: None,
-            connections_per_client: 1024,
-            head: 16 * 1024,
-            headers: 100,
-            body: 64 * 1024,
-            line: 1024,
-            buffered: 64 * 1024 * 1024,
-            wrong_tokens: 10,
-            idle: Duration::from_secs(30),
-            request: Duration::from_secs(60),
-        }
+        let start = crate::settings::Position { line: 1, column: 1 };
+        let nothing = Settings::new(crate::request::PduName::new("daemon"), "", "{}", start);
+        Self::of(&nothing.keys().expect("no key is required"))
     }
 }
 
@@ -144,23 +128,16 @@ impl<'a> Reader<'a> {
     pub(super) fn daemon(&mut self, value: &'a RawValue) -> Option<DaemonConfig> {
         let read = self.object("daemon", value);
         let entries = self.told(read)?;
-        self.unknown_keys(value, "daemon", DAEMON_KEYS);
+        self.unknown_keys(value, "daemon", &DaemonKeys::names());
         let settings = last_of_each(&file::section(&self.text, "daemon", "", value));
         let mut wrong = Vec::new();
         let read = settings.read_all(&mut wrong, |settings| {
-            let written: DaemonSection = settings.read()?;
-            let protocols = match written.listener.as_deref() {
-                None => Protocols::Both,
-                Some(text) => text
-                    .parse()
-                    .map_err(|message: String| settings.error("listener", message))?,
-            };
-            let limits = limits(&written, settings)?;
+            let written: DaemonKeys = settings.keys()?;
             let listen = listen(&written, settings)?;
-            Ok((written, listen, protocols, limits))
+            Ok((written, listen))
         });
         self.told_all("daemon", &wrong);
-        let logging_level = read.as_ref().and_then(|(written, ..)| {
+        let logging_level = read.as_ref().and_then(|(written, _)| {
             let level = written.logging_level.as_deref()?;
             Some(match level.to_ascii_uppercase().as_str() {
                 "DEBUG" => (log::LevelFilter::Debug, true),
@@ -177,14 +154,14 @@ impl<'a> Reader<'a> {
             self.warn(warning.at, format!("daemon.{warning}"));
         }
         let access = entries.iter().find(|(key, _)| key == "access");
-        let listens = read.as_ref().map_or(&[][..], |(_, listen, ..)| listen);
+        let listens = read.as_ref().map_or(&[][..], |(_, listen)| listen);
         let access = self.access(access.map(|(_, value)| *value), listens);
         // The reader comes here first: these errors are of this section, or of its place in the
         // file.
         if !self.findings.errors.is_empty() {
             return None;
         }
-        let (written, listen, protocols, limits) = read?;
+        let (written, listen) = read?;
         let tls = find(&entries, "tls").map(|value| self.tls(value, access.is_on()));
         if let Some(folders) = &written.profiles {
             self.registry.folders = folders.iter().map(PathBuf::from).collect();
@@ -211,27 +188,27 @@ impl<'a> Reader<'a> {
             tls,
             port: match written.port {
                 Some(port) => port,
-                None if keys_of(value.get()).iter().any(|(key, _)| key == "port") => 0,
+                None if settings.has_key("port") => 0,
                 None => DEFAULT_PORT,
             },
-            protocols,
+            limits: Limits::of(&written),
+            protocols: written.listener,
             logging_level: logging_level.map(|(level, _)| level),
             state_directory: written
                 .state_directory
                 .filter(|path| !path.is_empty())
                 .map(PathBuf::from),
-            limits,
         })
     }
 }
 
 /// Where to listen.
-fn listen(written: &DaemonSection, settings: &Settings) -> Result<Vec<Listen>, SettingsError> {
-    if written.hostname.is_empty() {
-        let expected = "missing, expected an address, a list of addresses, or null for all \
-                        interfaces";
-        return Err(settings.error("hostname", expected));
-    }
+fn listen(written: &DaemonKeys, settings: &Settings) -> Result<Vec<Listen>, SettingsError> {
+    let hosts = match &written.hostname {
+        Some(hosts) => &hosts.0,
+        None if settings.has_key("hostname") => return Ok(vec![Listen::All]),
+        None => return Err(settings.error("hostname", format!("missing, {HOSTS_EXPECTED}"))),
+    };
     let one = |host: &String| match host.as_str() {
         "" => Ok(Listen::All),
         path if path.starts_with('/') => Ok(Listen::Unix(path.into())),
@@ -244,81 +221,5 @@ fn listen(written: &DaemonSection, settings: &Settings) -> Result<Vec<Listen>, S
         )),
         host => Ok(Listen::Host(host.to_owned())),
     };
-    written.hostname.iter().map(one).collect()
-}
-
-/// The bounds on clients, each within what can work.
-fn limits(written: &DaemonSection, settings: &Settings) -> Result<Limits, SettingsError> {
-    let default = Limits::default();
-    let number = |key, value: Option<usize>, default, least, most| match value {
-        None => Ok(default),
-        Some(value) if (least..=most).contains(&value) => Ok(value),
-        Some(value) if most == usize::MAX => {
-            Err(settings.error(key, format!("expected {least} or more, got {value}")))
-        }
-        Some(value) => Err(settings.error(key, format!("expected {least} to {most}, got {value}"))),
-    };
-    let time = |key, value: Option<f64>, default| match value.map(seconds) {
-        None => Ok(default),
-        Some(Some(time)) if time >= Duration::from_millis(100) => Ok(time),
-        Some(_) => Err(settings.error(key, "expected 0.1 to 86400 seconds")),
-    };
-    let (mega, all) = (1 << 20, usize::MAX);
-    let connections = number("max_connections", written.max_connections, 0, 1, all)?;
-    Ok(Limits {
-        connections: Some(connections).filter(|most| *most > 0),
-        connections_per_client: number(
-            "max_connections_per_client",
-            written.max_connections_per_client,
-            default.connections_per_client,
-            1,
-            all,
-        )?,
-        head: number(
-            "max_head_bytes",
-            written.max_head_bytes,
-            default.head,
-            256,
-            mega,
-        )?,
-        headers: number(
-            "max_headers",
-            written.max_headers,
-            default.headers,
-            8,
-            10_000,
-        )?,
-        body: number(
-            "max_body_bytes",
-            written.max_body_bytes,
-            default.body,
-            256,
-            16 * mega,
-        )?,
-        line: number(
-            "max_line_bytes",
-            written.max_line_bytes,
-            default.line,
-            64,
-            64 << 10,
-        )?,
-        buffered: number(
-            "max_buffered_bytes",
-            written.max_buffered_bytes,
-            default.buffered,
-            64 << 10,
-            all,
-        )?,
-        wrong_tokens: number(
-            "max_wrong_tokens",
-            written.max_wrong_tokens,
-            10,
-            1,
-            1_000_000,
-        )?
-        .try_into()
-        .unwrap_or(u32::MAX),
-        idle: time("idle_timeout", written.idle_timeout, default.idle)?,
-        request: time("request_timeout", written.request_timeout, default.request)?,
-    })
+    hosts.iter().map(one).collect()
 }

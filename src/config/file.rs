@@ -2,10 +2,13 @@
 //! reader sees duplicates, and every complaint has its line and column.
 
 use crate::request::hint::nearest;
-use crate::settings::{self, Position, Settings};
+use crate::settings::{
+    Ignored, Keys, Position, Seconds, Settings, TextOrList, TextOrNumber, Value, Within, keys,
+};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::fmt;
+use std::str::FromStr;
 
 /// The entries of a JSON object, duplicates included.
 pub(super) struct Entries<'a>(pub(super) Vec<(String, &'a RawValue)>);
@@ -74,135 +77,138 @@ impl<'a> Text<'a> {
     }
 }
 
-/// The `daemon` section as written.
-#[derive(Debug, serde::Deserialize)]
-pub(super) struct DaemonSection {
-    /// Empty when it is missing.
-    #[serde(default, deserialize_with = "hosts")]
-    pub(super) hostname: Vec<String>,
-    #[serde(default, deserialize_with = "settings::maybe_number")]
-    pub(super) port: Option<u16>,
-    #[serde(default)]
-    pub(super) listener: Option<String>,
-    #[serde(default)]
-    pub(super) logging_level: Option<String>,
-    #[serde(default)]
-    pub(super) state_directory: Option<String>,
-    #[serde(default)]
-    pub(super) profiles: Option<Vec<String>>,
-    #[serde(default, deserialize_with = "settings::maybe_number")]
-    pub(super) max_connections: Option<usize>,
-    #[serde(default, deserialize_with = "settings::maybe_number")]
-    pub(super) max_connections_per_client: Option<usize>,
-    #[serde(default, deserialize_with = "settings::maybe_number")]
-    pub(super) max_head_bytes: Option<usize>,
-    #[serde(default, deserialize_with = "settings::maybe_number")]
-    pub(super) max_headers: Option<usize>,
-    #[serde(default, deserialize_with = "settings::maybe_number")]
-    pub(super) max_body_bytes: Option<usize>,
-    #[serde(default, deserialize_with = "settings::maybe_number")]
-    pub(super) max_line_bytes: Option<usize>,
-    #[serde(default, deserialize_with = "settings::maybe_number")]
-    pub(super) max_buffered_bytes: Option<usize>,
-    #[serde(default, deserialize_with = "settings::maybe_number")]
-    pub(super) max_wrong_tokens: Option<usize>,
-    #[serde(default, deserialize_with = "settings::maybe_number")]
-    pub(super) idle_timeout: Option<f64>,
-    #[serde(default, deserialize_with = "settings::maybe_number")]
-    pub(super) request_timeout: Option<f64>,
+/// Which protocols the port speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocols {
+    /// HTTP only.
+    Http,
+    /// The legacy line protocol only.
+    Tcp,
+    /// Both on the one port, told apart by the first bytes.
+    Both,
 }
 
-/// The keys of [`DaemonSection`], for warnings about others.
-pub(super) const DAEMON_KEYS: &[&str] = &[
-    "hostname",
-    "port",
-    "listener",
-    "logging_level",
-    "state_directory",
-    "profiles",
-    "access",
-    "tls",
-    "max_connections",
-    "max_connections_per_client",
-    "max_head_bytes",
-    "max_headers",
-    "max_body_bytes",
-    "max_line_bytes",
-    "max_buffered_bytes",
-    "max_wrong_tokens",
-    "idle_timeout",
-    "request_timeout",
-];
+impl FromStr for Protocols {
+    type Err = String;
 
-/// A host, a list of hosts, or null for all interfaces.
-fn hosts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    #[derive(serde::Deserialize)]
-    #[serde(untagged)]
-    enum Hosts {
-        One(Option<String>),
-        List(Vec<String>),
-    }
-    match Hosts::deserialize(deserializer) {
-        Ok(Hosts::One(host)) => Ok(vec![host.unwrap_or_default()]),
-        Ok(Hosts::List(hosts)) if !hosts.is_empty() => Ok(hosts),
-        Ok(Hosts::List(_)) | Err(_) => Err(serde::de::Error::custom(
-            "expected an address, a list of addresses, or null for all interfaces",
-        )),
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "http" => Ok(Self::Http),
+            "tcp" => Ok(Self::Tcp),
+            "both" => Ok(Self::Both),
+            _ => Err(format!(
+                "expected \"http\", \"tcp\" or \"both\", got {text:?}"
+            )),
+        }
     }
 }
 
-/// The keys every PDU may have, as written.
-#[derive(Debug, serde::Deserialize)]
-pub(super) struct PduSection {
-    #[serde(default)]
-    pub(super) driver: Option<String>,
-    #[serde(default, deserialize_with = "settings::maybe_number")]
-    pub(super) retries: Option<i64>,
-    #[serde(default, deserialize_with = "settings::maybe_number")]
-    pub(super) retrydelay: Option<f64>,
-    #[serde(default, deserialize_with = "settings::maybe_number")]
-    pub(super) timeout: Option<f64>,
-    #[serde(default, deserialize_with = "settings::maybe_number")]
-    pub(super) queue_limit: Option<usize>,
-    #[serde(default, deserialize_with = "settings::maybe_number")]
-    pub(super) client_limit: Option<usize>,
-    #[serde(default, deserialize_with = "settings::maybe_number")]
-    pub(super) delayed_limit: Option<usize>,
-    #[serde(default, deserialize_with = "settings::maybe_text")]
-    pub(super) refresh: Option<String>,
-    #[serde(default)]
-    pub(super) bus: Option<String>,
-    #[serde(default)]
-    pub(super) confirm: Option<String>,
-    #[serde(default)]
-    pub(super) about: Option<String>,
-    #[serde(default)]
-    pub(super) outlets: Option<super::outlets::Written>,
-    #[serde(default)]
-    pub(super) outlet_names: std::collections::BTreeMap<String, String>,
+impl Value for Protocols {
+    const KIND: &'static str = "text";
+
+    fn read(json: &serde_json::Value) -> Result<Self, String> {
+        String::read(json)?.parse()
+    }
 }
 
-/// An alias as written: one outlet, or a list of them.
-#[derive(Debug, serde::Deserialize)]
-pub(super) struct AliasSection {
-    #[serde(default)]
-    pub(super) hostname: Option<String>,
-    #[serde(default, alias = "outlet", deserialize_with = "settings::maybe_text")]
-    pub(super) port: Option<String>,
-    #[serde(default)]
-    pub(super) outlets: Option<Vec<OutletSection>>,
+/// The hosts to listen on.
+#[derive(Debug)]
+pub(super) struct Hosts(pub(super) Vec<String>);
+
+impl Value for Hosts {
+    const KIND: &'static str = "text or list";
+
+    fn read(json: &serde_json::Value) -> Result<Self, String> {
+        let hosts = match TextOrList::read(json) {
+            Ok(TextOrList::Text(host)) => vec![host],
+            Ok(TextOrList::List(hosts)) => hosts,
+            Err(_) => Vec::new(),
+        };
+        match hosts.is_empty() {
+            false => Ok(Self(hosts)),
+            true => Err(HOSTS_EXPECTED.to_owned()),
+        }
+    }
 }
 
-/// One outlet of a group alias.
-#[derive(Debug, serde::Deserialize)]
-pub(super) struct OutletSection {
+/// What the key `hostname` may be.
+pub(super) const HOSTS_EXPECTED: &str =
+    "expected an address, a list of addresses, or null for all interfaces";
+
+const MEGA: usize = 1 << 20;
+const KILO: usize = 1 << 10;
+
+keys! {
+    /// The `daemon` section as written.
+    #[derive(Debug)]
+    pub(super) struct DaemonKeys {
+        pub(super) hostname: Option<Hosts> => "required",
+            "where to listen: an address, a list of addresses, `null` for all, or the path of a Unix socket";
+        pub(super) port: Option<u16> => "16421", "`null` or 0: the system chooses";
+        pub(super) listener: Protocols = "both", "`http`, `tcp`, or both on the one port";
+        pub(super) logging_level: Option<String> => "`INFO`",
+            "`DEBUG`, `INFO`, `WARNING` or `ERROR`; the option `--loglevel` overrides it";
+        pub(super) state_directory: Option<String> => "systemd's",
+            "holds the locks against `--drive`, and the journal from which the next start finishes a \
+             reboot after a crash";
+        pub(super) profiles: Option<Vec<String>> => "`[\"/etc/pdudaemon/profiles\"]`",
+            "folders with [profiles](profiles.md) of your own";
+        #[expect(dead_code, reason = "read with its place in the file")]
+        pub(super) access: Ignored, "tokens, trusted networks, proxies, host names and sites: [security.md](security.md)";
+        #[expect(dead_code, reason = "read with its place in the file")]
+        pub(super) tls: Ignored, "certificate and key, and authorities of clients: [security.md](security.md)";
+        pub(super) max_connections: Option<Within<1>> => "from the descriptor limit",
+            "connections at a time; an idle one makes room for a new one";
+        pub(super) max_connections_per_client: Within<1> = 1024,
+            "connections of one client address (of IPv6: one /64); loopback, trusted networks and named \
+             proxies have no such bound";
+        pub(super) max_head_bytes: Within<256, MEGA> = 16384, "the head of a request";
+        pub(super) max_headers: Within<8, 10_000> = 100, "headers of a request";
+        pub(super) max_body_bytes: Within<256, { 16 * MEGA }> = 65536, "the body of a request";
+        pub(super) max_line_bytes: Within<64, { 64 * KILO }> = 1024, "a line of the line protocol";
+        pub(super) max_buffered_bytes: Within<{ 64 * KILO }> = 67108864,
+            "bytes that the daemon keeps for all clients together: requests in part, and answers that \
+             clients have not taken";
+        pub(super) max_wrong_tokens: Within<1, 1_000_000> = 10,
+            "wrong tokens of one client address (of IPv6: one /64); after that one every two seconds";
+        pub(super) idle_timeout: Seconds<100> = 30, "seconds that a connection may go without a byte";
+        pub(super) request_timeout: Seconds<100> = 60,
+            "seconds that a request may take to arrive whole, and the client to take the answer";
+    }
+}
+
+keys! {
+    /// An alias as written: one outlet, or a list of them.
+    #[derive(Debug)]
+    pub(super) struct AliasKeys {
+        pub(super) hostname: Option<String>, "the PDU";
+        pub(super) port: Option<TextOrNumber>, "the outlet";
+        pub(super) outlet: Option<TextOrNumber>, "another word for `port`";
+        pub(super) outlets: Option<Vec<Member>>, "each with `hostname` and `port`";
+    }
+}
+
+/// One outlet of an alias.
+#[derive(Debug)]
+pub(super) struct Member {
     pub(super) hostname: String,
-    #[serde(alias = "outlet", deserialize_with = "settings::text")]
     pub(super) port: String,
 }
 
-/// The keys of [`AliasSection`]; `outlet` is another word for `port`.
-pub(super) const ALIAS_KEYS: &[&str] = &["hostname", "port", "outlet", "outlets"];
+impl Value for Member {
+    const KIND: &'static str = "object";
+
+    fn read(json: &serde_json::Value) -> Result<Self, String> {
+        let port = json.get("port").or_else(|| json.get("outlet"));
+        match (json.get("hostname"), port) {
+            (Some(hostname), Some(port)) => Ok(Self {
+                hostname: String::read(hostname)?,
+                port: TextOrNumber::read(port)?.0,
+            }),
+            _ => Err("expected hostname and port in each".to_owned()),
+        }
+    }
+}
 
 /// The top-level keys.
 pub(super) const SECTIONS: &[&str] = &["daemon", "pdus", "aliases"];
@@ -239,7 +245,7 @@ pub(super) fn is_meant_for_rights(path: &str, key: &str) -> bool {
                 key,
                 ["access", "tokens"]
                     .into_iter()
-                    .chain(DAEMON_KEYS.iter().copied()),
+                    .chain(DaemonKeys::names().iter().map(|name| &**name)),
             )
             .is_some_and(|word| matches!(word, "access" | "tokens" | "tls")))
 }

@@ -1,6 +1,7 @@
 //! Files that are no config of ours, and the probable intent of their writers.
 
-use super::file::DAEMON_KEYS;
+use super::file::DaemonKeys;
+use crate::settings::Keys;
 use crate::settings::{FileError, Position};
 
 /// The form that we expect of a config file.
@@ -73,8 +74,7 @@ fn is_ini(text: &str) -> bool {
 /// The hint for an object without our sections whose `keys` belong into them: the form that the
 /// file had before it had sections, or one PDU alone.
 pub(super) fn flat<'k>(mut keys: impl Iterator<Item = &'k str>) -> Option<String> {
-    let found =
-        keys.find(|key| DAEMON_KEYS.contains(key) || *key == "driver" || *key == "dbhost")?;
+    let found = keys.find(|key| DaemonKeys::has(key) || *key == "driver" || *key == "dbhost")?;
     Some(format!(
         "{found:?} stands outside of any section, as in the old flat form: {EXPECTED}"
     ))

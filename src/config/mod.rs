@@ -26,14 +26,15 @@ mod vault;
 
 pub use alias::Alias;
 pub use certificate::name_of as certificate_name;
-pub use daemon::{DEFAULT_PORT, DaemonConfig, Limits, Listen, Protocols};
+pub use daemon::{DEFAULT_PORT, DaemonConfig, Limits, Listen};
 pub use error::Findings;
+pub use file::Protocols;
 pub use pdu::{BrokenPdu, PduConfig};
 pub use tls::{Plain, Tls};
 
 use crate::driver::DriverSpec;
 use crate::request::PduName;
-use crate::settings::{FileError, Position};
+use crate::settings::{FileError, Key, Keys, Position};
 use file::{Entries, SECTIONS};
 use reader::Reader;
 use std::collections::{BTreeMap, HashMap};
@@ -53,6 +54,11 @@ pub struct Config {
     pub aliases: Option<HashMap<String, Alias>>,
     /// The errors and warnings about the file. An error costs only the PDU that it is about.
     pub findings: Findings,
+}
+
+/// The keys of the `daemon` section, for its documentation.
+pub fn daemon_keys() -> Vec<Key> {
+    file::DaemonKeys::rows()
 }
 
 /// The largest config file: a mistaken path to a disk image must not eat the memory.

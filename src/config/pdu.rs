@@ -1,13 +1,14 @@
 //! The `pdus` section: one entry a PDU, with the keys that every PDU may have.
 
-use super::file::{self, PduSection};
-use super::reader::{Reader, join, last_of_each, seconds};
+use super::file;
+use super::outlets;
+use super::reader::{Reader, join, last_of_each};
 use crate::driver::confirm::Confirm;
 use crate::driver::registry::{self, Registry};
 use crate::driver::{Driver, DriverError, DriverSpec, Outlets};
 use crate::request::hint::did_you_mean;
 use crate::request::{Outlet, PduName, Proof};
-use crate::settings::{FileError, PDU_KEYS, Settings, SettingsError};
+use crate::settings::{FileError, Keys, PduKeys, Settings, SettingsError};
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -65,7 +66,7 @@ impl PduConfig {
         let of_driver = |pdu: &Self| {
             let text = pdu.settings.text();
             let mut keys = serde_json::from_str::<HashMap<String, serde_json::Value>>(text).ok()?;
-            keys.retain(|key, _| key == "driver" || !PDU_KEYS.contains(&key.as_str()));
+            keys.retain(|key, _| key == "driver" || !PduKeys::has(key));
             Some(keys)
         };
         std::ptr::eq(self.spec, other.spec)
@@ -102,65 +103,26 @@ impl fmt::Display for BrokenPdu {
 /// The keys that all PDUs share, checked.
 #[derive(Debug)]
 pub(super) struct Common {
-    written: PduSection,
+    written: PduKeys,
     spec: &'static DriverSpec,
-    /// As written: less than 1 counts as 1.
-    pub(super) retries: i64,
-    retrydelay: Duration,
-    timeout: Duration,
-    queue_limit: usize,
     client_limit: usize,
     delayed_limit: usize,
-    refresh: Option<Duration>,
-    /// The proof of a switch, as written.
-    confirm: Option<Proof>,
 }
 
 impl Common {
     pub(super) fn read(settings: &Settings, registry: &Registry) -> Result<Self, SettingsError> {
-        let written: PduSection = settings.read()?;
-        let retrydelay = seconds(written.retrydelay.unwrap_or(5.0))
-            .ok_or_else(|| settings.error("retrydelay", "expected 0 to 86400 seconds"))?;
-        let timeout = match written.timeout.map(seconds) {
-            None => None,
-            Some(Some(timeout)) if timeout >= Duration::from_millis(1) => Some(timeout),
-            Some(_) => return Err(settings.error("timeout", "expected 0.001 to 86400 seconds")),
-        };
-        let limit = |key, written: Option<usize>, default| match written.unwrap_or(default) {
-            0 => Err(settings.error(key, "expected 1 or more, got 0")),
-            most => Ok(most),
-        };
-        let queue_limit = limit("queue_limit", written.queue_limit, 1024)?;
-        // A quarter, and at least one; three quarters, and at least one.
-        let (quarter, most) = (queue_limit.div_ceil(4), queue_limit - queue_limit / 4);
-        let client_limit = limit("client_limit", written.client_limit, most)?;
-        let delayed_limit = limit("delayed_limit", written.delayed_limit, quarter)?;
-        let confirm = written.confirm.as_deref().map(str::parse).transpose();
-        let confirm = confirm.map_err(|message: String| settings.error("confirm", message))?;
+        let written: PduKeys = settings.keys()?;
         let driver = written.driver.as_deref().ok_or_else(|| {
             settings.error("driver", "missing (`pdudaemon --list-drivers` shows all)")
         })?;
         let spec = spec(settings, driver, registry)?;
-        let refresh = match written.refresh.as_deref() {
-            None => Some(spec.refresh()),
-            Some("never") => None,
-            Some(text) => {
-                let wait = text.parse().ok().and_then(seconds);
-                let wait = wait.filter(|wait| *wait >= Duration::from_secs(1));
-                let expected = || format!("expected 1 to 86400 seconds or \"never\", got {text:?}");
-                Some(wait.ok_or_else(|| settings.error("refresh", expected()))?)
-            }
-        };
+        // A quarter, and at least one; three quarters, and at least one.
+        let queue = written.queue_limit.0;
+        let (quarter, most) = (queue.div_ceil(4), queue - queue / 4);
         Ok(Self {
             spec,
-            retries: written.retries.unwrap_or(5),
-            retrydelay,
-            timeout: timeout.unwrap_or(Duration::from_secs(spec.timeout)),
-            queue_limit,
-            client_limit,
-            delayed_limit,
-            refresh,
-            confirm,
+            client_limit: written.client_limit.map_or(most, |most| most.0),
+            delayed_limit: written.delayed_limit.map_or(quarter, |most| most.0),
             written,
         })
     }
@@ -172,7 +134,7 @@ impl Common {
         settings: &Settings,
     ) -> Result<Confirm, SettingsError> {
         Confirm::new(
-            self.confirm,
+            self.written.confirm,
             proofs,
             Duration::from_secs(self.spec.shows_within),
         )
@@ -185,10 +147,11 @@ impl Common {
         outlets: &Outlets,
         settings: &Settings,
     ) -> Result<Outlets, SettingsError> {
-        let narrowed = self.written.outlets.as_ref().map(|key| key.narrow(outlets));
-        narrowed
-            .unwrap_or_else(|| Ok(outlets.clone()))
-            .map_err(|message| settings.error("outlets", message))
+        match &self.written.outlets {
+            Some(key) => outlets::narrow(key, outlets),
+            None => Ok(outlets.clone()),
+        }
+        .map_err(|message| settings.error("outlets", message))
     }
 
     /// The ids under `outlet_names` that are no outlets, and why.
@@ -218,13 +181,19 @@ impl Common {
             name,
             spec: self.spec,
             settings,
-            retries: u32::try_from(self.retries.max(1)).unwrap_or(u32::MAX),
-            retrydelay: self.retrydelay,
-            timeout: self.timeout,
-            queue_limit: self.queue_limit,
+            retries: u32::try_from(self.written.retries.max(1)).unwrap_or(u32::MAX),
+            retrydelay: self.written.retrydelay.0,
+            timeout: match self.written.timeout {
+                Some(timeout) => timeout.0,
+                None => Duration::from_secs(self.spec.timeout),
+            },
+            queue_limit: self.written.queue_limit.0,
             client_limit: self.client_limit,
             delayed_limit: self.delayed_limit,
-            refresh: self.refresh,
+            refresh: match self.written.refresh {
+                Some(pace) => pace.0,
+                None => Some(self.spec.refresh()),
+            },
             confirm,
             bus: self.written.bus.filter(|bus| !bus.is_empty()),
             about: self.written.about,
@@ -247,10 +216,12 @@ fn spec(
         return found.ok_or_else(|| settings.error("driver", unknown_driver(driver)));
     }
     #[derive(serde::Deserialize)]
-    struct Inline {
-        profile: Box<RawValue>,
+    struct Inline<'a> {
+        #[serde(borrow)]
+        profile: &'a RawValue,
     }
-    let inline: Inline = settings.read()?;
+    let inline: Result<Inline<'_>, _> = serde_json::from_str(settings.text());
+    let inline = inline.map_err(|_| settings.error("driver", "a profile must stand beside it"))?;
     let found = registry::inline(inline.profile.get());
     found.map_err(|faults| settings.error(registry::INLINE, faults.to_string()))
 }
@@ -427,9 +398,8 @@ impl<'a> Reader<'a> {
         let settings = settings.of_driver(&driver);
         let spec = spec(&settings, &driver, &registry).ok();
         let built = spec.and_then(|spec| {
-            let known = PDU_KEYS.iter().copied();
-            let own = spec.build.keys();
-            let known: Vec<&str> = known.chain(own.iter().map(|key| &*key.name)).collect();
+            let own = spec.build.keys().into_iter().map(|key| key.name);
+            let known: Vec<_> = PduKeys::names().into_iter().chain(own).collect();
             self.unknown_keys(value, &path, &known);
             settings.read_all(&mut wrong, |settings| spec.make(settings))
         });
@@ -439,7 +409,7 @@ impl<'a> Reader<'a> {
         }
         if let Some(few) = common
             .as_ref()
-            .map(|common| common.retries)
+            .map(|common| common.written.retries)
             .filter(|few| *few < 1)
         {
             let at = settings.error("retries", "").at;

@@ -9,7 +9,6 @@ use crate::settings::{FileError, Position, Settings, SettingsError, keys_of};
 use serde_json::value::RawValue;
 use std::collections::HashMap;
 use std::path::Path;
-use std::time::Duration;
 
 /// Where the admin's own profiles are unless the config says otherwise.
 const DEFAULT_PROFILES: &str = "/etc/pdudaemon/profiles";
@@ -169,22 +168,21 @@ impl<'a> Reader<'a> {
     }
 
     /// Complains of the keys of the object at `value` that are not in `known`.
-    pub(super) fn unknown_keys(&mut self, value: &'a RawValue, path: &str, known: &[&str]) {
+    pub(super) fn unknown_keys<S: AsRef<str>>(
+        &mut self,
+        value: &'a RawValue,
+        path: &str,
+        known: &[S],
+    ) {
+        let known: Vec<&str> = known.iter().map(AsRef::as_ref).collect();
         let start = self.text.position(value);
         for (key, offset) in keys_of(value.get()) {
             if !known.contains(&key.as_str()) {
                 let at = start.plus(Position::of(value.get(), offset));
-                self.unknown_key(at, path, &key, known);
+                self.unknown_key(at, path, &key, &known);
             }
         }
     }
-}
-
-/// Seconds from 0 to a day.
-pub(super) fn seconds(number: f64) -> Option<Duration> {
-    Duration::try_from_secs_f64(number)
-        .ok()
-        .filter(|wait| *wait <= Duration::from_secs(86_400))
 }
 
 pub(super) fn join(path: &str, key: &str) -> String {

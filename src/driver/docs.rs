@@ -2,7 +2,7 @@
 //! the man page.
 
 use crate::driver::DriverSpec;
-use crate::settings::Absent;
+use crate::settings::{Absent, Key};
 use std::fmt::Write;
 
 /// Every driver in full, for a terminal.
@@ -102,6 +102,19 @@ pub fn keys<'a>(specs: impl Iterator<Item = &'a DriverSpec>) -> String {
             })
             .collect();
         line([names(spec), keys.join(", "), spec.verified_by.to_owned()])
+    });
+    std::iter::once(head.to_owned()).chain(rows).collect()
+}
+
+/// The keys of a section, for `config.md`.
+pub fn section(keys: &[Key]) -> String {
+    let head = "| key | default | |\n| --- | --- | --- |\n";
+    let rows = keys.iter().map(|key| {
+        let absent = match &key.absent {
+            Absent::Json(text) if text.starts_with('"') => format!("`{}`", text.trim_matches('"')),
+            absent => absent.to_string(),
+        };
+        line([format!("`{}`", key.name), absent, key.about.to_string()])
     });
     std::iter::once(head.to_owned()).chain(rows).collect()
 }

@@ -109,6 +109,16 @@ pub trait Keys: Sized {
     /// Its keys, in the order of the documentation.
     fn rows() -> Vec<Key>;
 
+    /// Their names.
+    fn names() -> Vec<Cow<'static, str>> {
+        Self::rows().into_iter().map(|key| key.name).collect()
+    }
+
+    /// Is this one of them?
+    fn has(name: &str) -> bool {
+        Self::rows().iter().any(|key| key.name == name)
+    }
+
     /// Takes its keys out of `values`, and leaves others alone.
     fn read(values: &Values<'_>) -> Result<Self, SettingsError>;
 }
@@ -197,13 +207,13 @@ impl<'a> Values<'a> {
 macro_rules! keys {
     ($(#[$attribute:meta])* $visibility:vis struct $name:ident {
         $(..$part:ident: $of:ty;)*
-        $($(#[$of_key:meta])* $key:ident: $type:ty $(= $json:tt)? $(=> $words:expr)?, $about:expr;)+
+        $($(#[$of_key:meta])* $of_visibility:vis $key:ident: $type:ty $(= $json:tt)? $(=> $words:expr)?, $about:expr;)+
         $(..$last:ident: $of_last:ty;)*
     }) => {
         $crate::settings::keys! {
             @make $(#[$attribute])* $visibility struct $name
             { $(..$part: $of;)* }
-            { $($(#[$of_key])* $key: $type $(= $json)? $(=> $words)?, $about;)+ }
+            { $($(#[$of_key])* $of_visibility $key: $type $(= $json)? $(=> $words)?, $about;)+ }
             { $(..$last: $of_last;)* }
         }
     };
@@ -214,13 +224,14 @@ macro_rules! keys {
     };
     (@make $(#[$attribute:meta])* $visibility:vis struct $name:ident
         { $(..$part:ident: $of:ty;)* }
-        { $($(#[$of_key:meta])* $key:ident: $type:ty $(= $json:tt)? $(=> $words:expr)?, $about:expr;)* }
+        { $($(#[$of_key:meta])* $of_visibility:vis $key:ident: $type:ty $(= $json:tt)? $(=> $words:expr)?, $about:expr;)* }
         { $(..$last:ident: $of_last:ty;)* }
     ) => {
         $(#[$attribute])*
+        #[allow(missing_docs, reason = "the rows tell what each field is for")]
         $visibility struct $name {
             $($part: $of,)*
-            $($(#[$of_key])* $key: $type,)*
+            $($(#[$of_key])* $of_visibility $key: $type,)*
             $($last: $of_last,)*
         }
 

@@ -6,7 +6,7 @@
 //! | `position` | a place in the file, and the keys of an object with theirs |
 //! | `keys` | a table of keys: the struct, its reading and its documentation from one text |
 //! | `value` | what the value of a key can be, as old files write it |
-//! | `lenient` | the same for the sections of the file that are no table yet |
+//! | `pdu` | the table of the keys that every PDU may have |
 //! | `address` | where a PDU answers |
 //! | `secret` | values that we never print |
 //!
@@ -15,7 +15,7 @@
 mod address;
 mod error;
 mod keys;
-mod lenient;
+mod pdu;
 mod position;
 mod secret;
 mod value;
@@ -24,14 +24,13 @@ pub use address::Address;
 pub use error::FileError;
 pub use keys::{Absent, Key, Keys, Value, Values};
 pub(crate) use keys::{expected, keys, words};
-pub use lenient::{flag, maybe_number, maybe_text, number, text};
+pub use pdu::{OutletList, Pace, PduKeys};
 pub use position::{Position, keys_of};
 pub use secret::Secret;
-pub use value::{Ignored, TextOrList, TextOrNumber, Truth};
+pub use value::{Ignored, Seconds, TextOrList, TextOrNumber, Truth, Within};
 
 use crate::request::PduName;
 use position::find_key;
-use serde::de::DeserializeOwned;
 use std::fmt;
 
 /// A setting that cannot work: where, which key, and what was expected.
@@ -69,23 +68,6 @@ impl fmt::Display for SettingsError {
 }
 
 impl std::error::Error for SettingsError {}
-
-/// The keys that every PDU may have, whatever its driver.
-pub const PDU_KEYS: &[&str] = &[
-    "driver",
-    "retries",
-    "retrydelay",
-    "timeout",
-    "queue_limit",
-    "client_limit",
-    "delayed_limit",
-    "refresh",
-    "bus",
-    "confirm",
-    "about",
-    "outlets",
-    "outlet_names",
-];
 
 /// One PDU's settings: its JSON object with its place in the file.
 #[derive(Clone)]
@@ -198,27 +180,9 @@ impl Settings {
         }
     }
 
-    /// Reads the settings into a driver's own struct. Unknown keys are not errors here; the
-    /// config warns about them.
-    pub fn read<T: DeserializeOwned>(&self) -> Result<T, SettingsError> {
-        serde_json::from_str(&self.text).map_err(|error| {
-            let inner = Position {
-                line: error.line().max(1),
-                column: error.column().max(1),
-            };
-            let (key, at) = match self.key_before(inner) {
-                Some((key, _)) if !error.to_string().starts_with("missing field") => {
-                    (Some(key), inner)
-                }
-                // A missing key has no place of its own: point at the PDU.
-                _ => (None, Position { line: 1, column: 1 }),
-            };
-            SettingsError {
-                at: self.start.plus(at),
-                key,
-                message: explain(&error),
-            }
-        })
+    /// Does this key stand there, whatever its value?
+    pub(crate) fn has_key(&self, key: &str) -> bool {
+        find_key(&self.text, key).is_some()
     }
 
     /// A complaint of the driver itself about one key (an unknown name, two keys that exclude
@@ -235,13 +199,6 @@ impl Settings {
     /// Reads the keys of `K`. Unknown keys are no errors here; the config warns about them.
     pub fn keys<K: Keys>(&self) -> Result<K, SettingsError> {
         K::read(&Values::new(self)?)
-    }
-
-    /// The last key that begins before `at`.
-    fn key_before(&self, at: Position) -> Option<(String, usize)> {
-        keys_of(&self.text)
-            .into_iter()
-            .rfind(|(_, offset)| Position::of(&self.text, *offset) < at)
     }
 }
 

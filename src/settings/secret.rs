@@ -1,7 +1,5 @@
 //! Values that we never print.
 
-use super::lenient::text;
-use serde::de::{Deserialize, Deserializer};
 use std::fmt;
 
 /// A password, community or token of the config, which we never print.
@@ -23,11 +21,5 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(***)")
-    }
-}
-
-impl<'de> Deserialize<'de> for Secret {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        text(deserializer).map(Self)
     }
 }

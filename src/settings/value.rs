@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::ops::Deref;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// A scalar as a text: flags, numbers (one with a zero fraction as the integer it is) and texts.
 fn scalar(json: &serde_json::Value) -> Option<String> {
@@ -50,12 +51,58 @@ macro_rules! numbers {
 
 numbers! {
     u8: "0 to 255",
+    u16: "0 to 65535",
     u32: "0 or more",
     u64: "0 or more",
+    usize: "0 or more",
     i32: "integer",
+    i64: "integer",
     f64: "decimal",
     NonZeroU16: "1 to 65535",
     NonZeroU32: "1 or more",
+}
+
+/// A number of at least `LEAST` and at most `MOST`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Within<const LEAST: usize, const MOST: usize = { usize::MAX }>(pub usize);
+
+impl<const LEAST: usize, const MOST: usize> Value for Within<LEAST, MOST> {
+    const KIND: &'static str = "number";
+
+    fn range() -> Cow<'static, str> {
+        match MOST {
+            usize::MAX => format!("{LEAST} or more").into(),
+            _ => format!("{LEAST} to {MOST}").into(),
+        }
+    }
+
+    fn read(json: &serde_json::Value) -> Result<Self, String> {
+        let number = usize::read(json)?;
+        match (LEAST..=MOST).contains(&number) {
+            true => Ok(Self(number)),
+            false => Err(format!("expected {}, got {number}", Self::range())),
+        }
+    }
+}
+
+/// Seconds from `LEAST` thousandths to a day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seconds<const LEAST: u64>(pub Duration);
+
+impl<const LEAST: u64> Value for Seconds<LEAST> {
+    const KIND: &'static str = "number";
+
+    fn range() -> Cow<'static, str> {
+        let least = Duration::from_millis(LEAST).as_secs_f64();
+        format!("{least} to 86400 seconds").into()
+    }
+
+    fn read(json: &serde_json::Value) -> Result<Self, String> {
+        let (least, day) = (Duration::from_millis(LEAST), Duration::from_secs(86_400));
+        let wait = Duration::try_from_secs_f64(f64::read(json)?).ok();
+        let wait = wait.filter(|wait| (least..=day).contains(wait)).map(Self);
+        wait.ok_or_else(|| format!("expected {}", Self::range()))
+    }
 }
 
 /// True or false: a JSON flag, 0 or 1, or a text of these.

@@ -4,9 +4,10 @@
 
 use crate::daemon::Lab;
 use crate::pki::Authority;
-use pdudaemon::config::{Config, Findings};
+use pdudaemon::config::{self, Config, Findings};
 use pdudaemon::driver::docs;
 use pdudaemon::driver::registry;
+use pdudaemon::settings::{Keys, PduKeys};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
@@ -61,6 +62,18 @@ fn documents_the_models_and_the_drivers() {
         "<!-- end of drivers -->",
         &keys,
     );
+}
+
+#[test]
+fn documents_the_keys_of_the_config() {
+    for (name, keys) in [("daemon", config::daemon_keys()), ("PDU", PduKeys::rows())] {
+        let (begin, end) = (
+            format!("<!-- {name} -->"),
+            format!("<!-- end of {name} -->"),
+        );
+        let table = docs::section(&keys);
+        check_part("share/doc/config.md", &begin, &end, &table);
+    }
 }
 
 /// `make docs` writes the pages and the table of all profiles.

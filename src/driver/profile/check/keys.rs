@@ -5,7 +5,7 @@ use crate::driver::profile::holes::Filling;
 use crate::driver::profile::ids;
 use crate::driver::profile::written::{self, File, Scalar};
 use crate::driver::profile::{INLINE, KeyRule};
-use crate::settings::PDU_KEYS;
+use crate::settings::{Keys as _, PduKeys};
 
 impl Checker {
     pub(super) fn keys(&mut self, written: &File) -> Vec<KeyRule> {
@@ -14,7 +14,7 @@ impl Checker {
         let mut rules = Vec::new();
         for (name, key) in &written.keys {
             let path = format!("keys.{name}");
-            if PDU_KEYS.contains(&name.as_str()) || name == INLINE {
+            if PduKeys::has(name) || name == INLINE {
                 self.fault(&path, "every PDU has a key of this name");
                 continue;
             }
