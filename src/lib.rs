@@ -36,10 +36,10 @@
 //! | thread | waits on |
 //! | --- | --- |
 //! | main | signals, the next look at workers and threads |
-//! | `front` | one epoll: listening sockets, clients, the private socket to tiny_http; the ends of long polls |
+//! | `front` | one epoll: listening sockets, clients, the private socket that feeds tiny_http; the ends of long polls |
 //! | tiny_http's | the private socket: one that accepts, one that reads requests |
 //! | `http` | whole requests from tiny_http |
-//! | `lists` | those of them that only show something: they give way to switches |
+//! | `lists` | whole requests that only show something: they give way to switches |
 //! | `orphans` | SIGCHLD, where we are process 1 |
 //! | one per PDU, named after it | its inbox, until its next job is due; or its PDU, until the deadline |
 //! | `log` | lines, and whoever takes them |

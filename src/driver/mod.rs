@@ -2,15 +2,16 @@
 //!
 //! # Writing a driver
 //!
-//! A driver file has two halves: the [`Driver`] trait, and the bytes as pure functions with their
-//! unit tests. Models of one dialect are rows of data in the transport's table (`SPECS` in the
+//! Most devices need no driver: a profile says what to send (`share/doc/profiles.md`). A driver file
+//! has two halves: the [`Driver`] trait (over telnet the smaller `Console`, which is given a terminal
+//! that is logged in), and the bytes as pure functions with their unit tests. Models of one dialect are rows of data in the transport's table (`SPECS` in the
 //! folder's `mod.rs`), not files. A driver says what went wrong in a [`DriverError`]; which PDU
 //! and which outlet it was, retries, pauses, reboots and queueing are the worker's. It keeps a
 //! session (a login, an open port) between calls and leaves it in [`Driver::rest`]. Its `switch`
 //! sends the command and says what the PDU's answer proves; whether that is enough, and the reading
-//! of the state where it is not, is [`confirm`]'s. Its `state` changes nothing. Which outlets there can
-//! be is no question to the driver: its row says it ([`Has`]), or building it gives [`Outlets`], and
-//! nobody asks for others.
+//! of the state where it is not, is [`confirm`]'s. Its `state` changes nothing. A driver is never asked
+//! for an outlet that it cannot have: its row says which there can be ([`Has`]), or building it gives
+//! them ([`Outlets`]).
 //!
 //! Invariant: a driver knows `request`, `settings`, this file and `transport`; no other driver, no
 //! thread, no retry, and not its PDU's name in messages.

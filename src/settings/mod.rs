@@ -1,4 +1,5 @@
-//! One PDU's own settings: the JSON object from the config, read into a driver's typed struct.
+//! Settings: a JSON object of the config with its place in the file, read into a typed struct by a
+//! table of keys. Room for what drivers and the config both need of it.
 //!
 //! | file | job |
 //! | --- | --- |

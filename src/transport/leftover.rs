@@ -1,4 +1,5 @@
-//! Programs that outlive the process that ran them: the next process waits for their end.
+//! Programs that outlive the process that ran them: the next process waits for their end. With the
+//! same marks the daemon ends what a command that is late has left running.
 //!
 //! A program has a mark in its environment, which it hands on to all that it starts, whatever these
 //! do to their session, their group and their descriptors. While it runs the mark stands in a note,

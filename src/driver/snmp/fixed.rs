@@ -1,4 +1,4 @@
-//! PDUs whose control objects are known: only address and community are told in the config.
+//! PDUs whose control objects the driver knows: the config tells only address and community.
 
 use super::control::{Control, Pattern};
 use super::{COMMUNITY, SnmpPdu};

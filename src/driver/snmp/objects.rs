@@ -1,5 +1,6 @@
 //! The control objects of well-known PDUs: the object that switches an outlet, and the one that has
-//! its state.
+//! its state. For configs that name a `mib` and a `controlpoint`, as the Python program wants them; a
+//! PDU that is new to us gets a profile instead.
 //!
 //! OIDs and values are from the makers' MIB files, which each row names. Rows without a MIB are from
 //! other programs' use of these PDUs, and serve only to find the object with the state.
