@@ -87,6 +87,10 @@ impl Limits {
 }
 
 #[cfg(any(test, fuzzing))]
+#[expect(
+    clippy::expect_used,
+    reason = "a test stops at the first thing that is wrong"
+)]
 impl Default for Limits {
     fn default() -> Self {
         let start = crate::settings::Position { line: 1, column: 1 };

@@ -20,6 +20,7 @@ const BUCKETS: [f64; 14] = [
 ];
 
 /// The program's counters.
+#[expect(clippy::type_complexity, reason = "nobody else names these types")]
 pub struct Metrics {
     /// Tells how many lines the log has lost, of requests and of all else, and what is wrong with it.
     log: OnceLock<Box<dyn Fn() -> ([u64; 2], Option<String>) + Send + Sync>>,

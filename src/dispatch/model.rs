@@ -251,6 +251,7 @@ enum Mood {
     Locked(usize),
 }
 
+#[expect(clippy::type_complexity, reason = "nobody else names these types")]
 struct Pdu {
     plan: Buggy,
     inbox: Receiver<Message>,
