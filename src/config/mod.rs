@@ -9,7 +9,8 @@
 //! | `foreign` | a file that is no config of ours, and what it probably is |
 //!
 //! Invariant: this room checks everything before any thread starts. Its only I/O is reading the one
-//! file and the secrets that it refers to.
+//! file and the secrets that it refers to; and where a driver's name is known to nothing here, a
+//! Python interpreter is asked for it.
 
 mod access;
 mod alias;

@@ -213,7 +213,12 @@ fn spec(
     if driver != registry::INLINE {
         let found = registry.find(driver);
         let found = found.map_err(|faults| settings.error("driver", faults.to_string()))?;
-        return found.ok_or_else(|| settings.error("driver", unknown_driver(driver)));
+        let Some(found) = found else {
+            let unknown = |why: &str| format!("{}{why}", unknown_driver(driver));
+            let found = registry.of_python(settings, driver);
+            return found.map_err(|why| settings.error("driver", unknown(&why)));
+        };
+        return Ok(found);
     }
     #[derive(serde::Deserialize)]
     struct Inline<'a> {
@@ -304,7 +309,7 @@ const OTHER_WAYS: &[(&[&str], &str)] = &[
         &[
             "gpio", "relay", "script", "shell", "exec", "command", "cmd", "usb",
         ],
-        "localcmdline with a program of this machine",
+        "exec or localcmdline with a program of this machine",
     ),
 ];
 
@@ -400,7 +405,9 @@ impl<'a> Reader<'a> {
         let built = spec.and_then(|spec| {
             let own = spec.build.keys().into_iter().map(|key| key.name);
             let known: Vec<_> = PduKeys::names().into_iter().chain(own).collect();
-            self.unknown_keys(value, &path, &known);
+            if !spec.build.takes_any_key() {
+                self.unknown_keys(value, &path, &known);
+            }
             settings.read_all(&mut wrong, |settings| spec.make(settings))
         });
         if let Some((key, what)) = built.as_ref().and_then(|(driver, _)| driver.doubt()) {

@@ -44,9 +44,7 @@ impl<'a> Reader<'a> {
             name,
             findings: Findings::default(),
             vault: Vault::of_config(Path::new(name)),
-            registry: Registry {
-                folders: vec![DEFAULT_PROFILES.into()],
-            },
+            registry: Registry::new(vec![DEFAULT_PROFILES.into()]),
             is_for_everybody: false,
             secrets: Vec::new(),
         }

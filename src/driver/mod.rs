@@ -249,6 +249,11 @@ pub trait Build: Sync {
     /// The keys that it reads, beside those that every PDU has.
     fn keys(&self) -> Vec<Key>;
 
+    /// Does it hand on keys that it does not know, so that none is unknown?
+    fn takes_any_key(&self) -> bool {
+        false
+    }
+
     /// Builds the driver, or says which key is wrong.
     fn build(&self, settings: &Settings) -> Result<Built, SettingsError>;
 

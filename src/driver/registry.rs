@@ -12,10 +12,13 @@ use super::{
     snmp, ssh, stream, tcp, telnet, usb,
 };
 use crate::settings::{Absent, FileError, Settings, SettingsError};
+use command::python::Names;
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 static TABLES: &[&[DriverSpec]] = &[
@@ -109,14 +112,33 @@ impl fmt::Display for Faults {
 
 impl std::error::Error for Faults {}
 
-/// Where drivers are looked for: here, and in the admin's folders.
+/// Where drivers are looked for: here, in the admin's folders, and in Python's packages.
 #[derive(Clone, Debug, Default)]
 pub struct Registry {
     /// Folders with profiles, the first that has one counts.
     pub folders: Vec<PathBuf>,
+    python: Rc<RefCell<Names>>,
 }
 
 impl Registry {
+    /// Looks in these folders.
+    pub fn new(folders: Vec<PathBuf>) -> Self {
+        Self {
+            folders,
+            python: Rc::default(),
+        }
+    }
+
+    /// The driver called `name` of a Python package, when nothing else has one. Starts an interpreter,
+    /// once for all names. The error is empty, or says why nobody knows.
+    pub fn of_python(
+        &self,
+        settings: &Settings,
+        name: &str,
+    ) -> Result<&'static DriverSpec, String> {
+        self.python.borrow_mut().find(settings, name)
+    }
+
     /// The driver called `name`; nothing where there is none, faults where its profile cannot work.
     pub fn find(&self, name: &str) -> Result<Option<&'static DriverSpec>, Faults> {
         if let Some(spec) = find(name) {

@@ -28,7 +28,7 @@ use std::time::Duration;
 pub const MOST_KEPT: usize = 64 * 1024;
 
 /// How long the output of an ended program is still read when something holds its pipes open.
-const GRACE: Duration = Duration::from_millis(200);
+pub(super) const GRACE: Duration = Duration::from_millis(200);
 
 /// How long a program has between SIGTERM and SIGKILL, past the deadline.
 pub(super) const FAREWELL: Duration = Duration::from_secs(1);
@@ -39,8 +39,8 @@ pub(super) const DYING: Duration = Duration::from_secs(1);
 /// A program with its arguments, ready to run.
 #[derive(Debug)]
 pub struct Program {
-    name: String,
-    command: Command,
+    pub(super) name: String,
+    pub(super) command: Command,
 }
 
 impl Program {
@@ -194,7 +194,7 @@ impl Output {
 
 /// The last lines of the error output, else of the output, after a colon; empty when it said
 /// nothing.
-fn last_words(stdout: &[u8], stderr: &[u8]) -> String {
+pub(super) fn last_words(stdout: &[u8], stderr: &[u8]) -> String {
     [stderr, stdout]
         .into_iter()
         .map(<[u8]>::trim_ascii)
@@ -246,7 +246,7 @@ fn is_program(file: &Path) -> bool {
 }
 
 /// Nothing was started, so nothing can have been switched: every kind here says so.
-fn cannot_start(name: &str, error: &io::Error) -> TransportError {
+pub(super) fn cannot_start(name: &str, error: &io::Error) -> TransportError {
     let (kind, why) = match error.kind() {
         io::ErrorKind::NotFound => (TransportErrorKind::NotFound, "not found".to_owned()),
         io::ErrorKind::PermissionDenied => (
@@ -260,13 +260,14 @@ fn cannot_start(name: &str, error: &io::Error) -> TransportError {
 }
 
 /// One output stream of the program: its pipe until it ends, and the end of what came.
-struct Stream {
-    pipe: Option<OwnedFd>,
-    kept: Vec<u8>,
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) pipe: Option<OwnedFd>,
+    pub(super) kept: Vec<u8>,
 }
 
 impl Stream {
-    fn new(pipe: Option<impl Into<OwnedFd>>) -> Self {
+    pub(super) fn new(pipe: Option<impl Into<OwnedFd>>) -> Self {
         Self {
             pipe: pipe.map(Into::into),
             kept: Vec::new(),
@@ -274,7 +275,7 @@ impl Stream {
     }
 
     /// Takes what is there now.
-    fn take(&mut self) {
+    pub(super) fn take(&mut self) {
         let Some(pipe) = &self.pipe else { return };
         let mut buffer = [0; 8192];
         match rustix::io::read(pipe, &mut buffer) {
@@ -329,7 +330,7 @@ fn wait(
 }
 
 /// Waits for any output and takes it; tells whether `process` has ended.
-fn ready(
+pub(super) fn ready(
     process: Option<&OwnedFd>,
     streams: &mut [Stream; 2],
     wait: Duration,
@@ -364,7 +365,7 @@ fn ready(
 
 /// Ends the whole process group, and what has left it: asks first, then kills. A process that even SIGKILL does not end at
 /// once (it hangs in the kernel) is left to a thread that waits for it, so that this call comes back.
-fn end(mut child: Child, streams: &mut [Stream; 2], running: Option<&Running>) {
+pub(super) fn end(mut child: Child, streams: &mut [Stream; 2], running: Option<&Running>) {
     let pid = Pid::from_child(&child);
     let _ = kill_process_group(pid, Signal::TERM);
     if let Some(running) = running {

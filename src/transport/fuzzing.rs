@@ -265,6 +265,66 @@ pub(super) fn program(
     Ok((status, [(); 2].map(|()| streams.next().unwrap_or_default())))
 }
 
+/// A program that stays running: an answer is what it prints.
+#[derive(Debug)]
+pub struct Companion {
+    said: VecDeque<u8>,
+}
+
+#[allow(missing_docs)]
+impl Companion {
+    pub fn start<P>(_: P, _: &str, _: Vec<String>, _: Deadline) -> Result<Self, TransportError> {
+        match script().answers.is_empty() {
+            true => Err(TransportError::new(
+                TransportErrorKind::NotFound,
+                "cannot run it",
+            )),
+            false => Ok(Self {
+                said: VecDeque::new(),
+            }),
+        }
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        false
+    }
+
+    pub fn ask<T>(
+        &mut self,
+        _: &str,
+        timed: impl super::Timed,
+        read: impl FnOnce(&str) -> Result<T, TransportError>,
+    ) -> Result<T, TransportError> {
+        let left = timed.deadline().left("an answer")?;
+        timed.sent();
+        loop {
+            if let Some(end) = self.said.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.said.drain(..=end).collect();
+                return read(&String::from_utf8_lossy(&line));
+            }
+            match next() {
+                Some(Answer::Bytes(bytes)) => {
+                    self.said.extend(bytes);
+                    self.said.push_back(b'\n');
+                }
+                Some(Answer::Silence) => {
+                    pass(left);
+                    return Err(TransportError::new(
+                        TransportErrorKind::Timeout,
+                        "no answer in time",
+                    ));
+                }
+                Some(Answer::End | Answer::Reset) | None => {
+                    return Err(TransportError::new(
+                        TransportErrorKind::Closed,
+                        "the program has ended",
+                    ));
+                }
+            }
+        }
+    }
+}
+
 /// As much of the crate `nusb` as `transport::usb` uses. The device takes every byte; a reading
 /// gets the script's next answer.
 #[allow(missing_docs)]

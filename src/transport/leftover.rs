@@ -55,8 +55,11 @@ impl Drop for Noting {
 
 /// One program that runs: its mark, and the note of it, which goes when it has ended.
 #[cfg_attr(fuzzing, allow(dead_code))]
+#[derive(Debug)]
 pub(super) struct Running {
     mark: String,
+    /// Its first process.
+    process: Option<u32>,
     note: Option<(PathBuf, File)>,
 }
 
@@ -67,10 +70,17 @@ impl Running {
     pub(super) fn begin() -> Option<Self> {
         let mut running = Self {
             mark: kernel("uuid").ok()?,
+            process: None,
             note: None,
         };
+        running.resume();
+        Some(running)
+    }
+
+    /// The program has something to do from now on: notes it.
+    pub(super) fn resume(&mut self) {
         if let Some(path) = NOTE.with_borrow(Clone::clone)
-            && let Err(error) = running.note_at(&path)
+            && let Err(error) = self.note_at(&path)
             && !COMPLAINED.replace(true)
         {
             warn!(
@@ -78,7 +88,14 @@ impl Running {
                 path.display()
             );
         }
-        Some(running)
+        self.note_process();
+    }
+
+    /// The program has done what it was told, and waits for more: nobody need wait for its end.
+    pub(super) fn pause(&mut self) {
+        if let Some((path, _)) = self.note.take() {
+            let _ = fs::remove_file(path);
+        }
     }
 
     fn note_at(&mut self, path: &Path) -> io::Result<()> {
@@ -99,7 +116,13 @@ impl Running {
 
     /// Adds that the program runs as this process.
     pub(super) fn started(&mut self, process: u32) {
+        self.process = Some(process);
+        self.note_process();
+    }
+
+    fn note_process(&mut self) {
         if let Some((_, file)) = &mut self.note
+            && let Some(process) = self.process
             && let Some(start) = start_of(process)
         {
             // At the least the mark is there.
@@ -125,9 +148,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some((path, _)) = &self.note {
-            let _ = fs::remove_file(path);
-        }
+        self.pause();
     }
 }
 

@@ -8,6 +8,8 @@ mod attempt;
 mod blot;
 pub(crate) mod children;
 pub mod command;
+#[cfg(not(fuzzing))]
+mod companion;
 pub mod expect;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -29,6 +31,10 @@ pub mod usb;
 
 pub use attempt::{Attempt, Deadline, Timed, Verdict};
 pub(crate) use blot::blotted;
+#[cfg(not(fuzzing))]
+pub use companion::Companion;
+#[cfg(fuzzing)]
+pub use fuzzing::Companion;
 
 use std::fmt;
 use std::io;

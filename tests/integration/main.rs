@@ -23,6 +23,7 @@ mod crowd;
 mod daemon;
 mod dies;
 mod documents;
+mod exec_drivers;
 mod faults_command;
 mod faults_http;
 mod faults_serial;

@@ -1,16 +1,23 @@
 //! Drivers that run a local program: the table of their specs.
 
 mod bcu;
+mod exec;
 mod localcmdline;
+pub(super) mod python;
 mod uhubctl;
 
-use super::{By, COMMAND_TIMEOUT, DriverError, DriverSpec, Has, SHOWS_WITHIN};
+use super::{By, COMMAND_TIMEOUT, DEVICE_TIMEOUT, DriverError, DriverSpec, Has, SHOWS_WITHIN};
 use crate::transport::command::{Output, Program};
-use crate::transport::{Timed, TransportErrorKind};
+use crate::transport::{Timed, TransportError, TransportErrorKind};
 
-/// Runs a program; one that is not there is a matter of this machine, which no retry mends.
+/// Runs a program to its end.
 fn run(program: Program, timed: impl Timed) -> Result<Output, DriverError> {
-    program.run(timed).map_err(|error| match error.kind {
+    found(program.run(timed))
+}
+
+/// A program that is not there is a matter of this machine, which no retry mends.
+fn found<T>(started: Result<T, TransportError>) -> Result<T, DriverError> {
+    started.map_err(|error| match error.kind {
         TransportErrorKind::NotFound => DriverError::Setup(error.detail),
         _ => error.into(),
     })
@@ -32,6 +39,19 @@ pub(super) static SPECS: &[DriverSpec] = &[
         shows_within: SHOWS_WITHIN,
         build: &By(localcmdline::build),
     },
+    DriverSpec {
+        names: &["exec"],
+        any_case: false,
+        models: "any program that speaks the protocol of exec-drivers.md",
+        transport: "command",
+        outlets: Has::Told(exec::OUTLETS),
+        reads_back: true,
+        verified_by: "programs in Python and in shell in the test suite",
+        timeout: DEVICE_TIMEOUT,
+        shows_within: SHOWS_WITHIN,
+        build: &exec::Exec,
+    },
+    python::SPEC,
     DriverSpec {
         names: &["bcu"],
         any_case: false,

@@ -88,7 +88,10 @@ fn program_cell(
 /// The cases with a program that can go wrong.
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = transcript::cases();
-    cases.retain(|case| case.transport == "command" && ends_well(case) && !case.lines.is_empty());
+    cases.retain(|case| {
+        let runs_programs = ["command", "exec"].contains(&case.transport.as_str());
+        runs_programs && ends_well(case) && !case.lines.is_empty()
+    });
     cases
 }
 

@@ -1,5 +1,7 @@
 //! Local programs that record how they are called and answer from the transcript. One script
-//! stands behind every program name of the case; `{dir}` in the case's settings is their folder.
+//! stands behind every program name of the case; `{dir}` in the case's settings is their folder. In the
+//! folder `exec` it is one program that stays running, `{dir}/driver`: its first pair of lines is
+//! `hello`, the others are questions and answers as they are.
 
 use super::Simulator;
 use crate::transcript::{Case, Line, bytes};
@@ -19,13 +21,35 @@ const SCRIPT: &str = concat!(
     "/tests/integration/sim/program.sh"
 );
 
+/// What stands behind a driver that stays running.
+const COMPANION: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/integration/sim/companion.sh"
+);
+
 pub(crate) fn start(case: &Case) -> Programs {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path();
     let mut calls = Vec::new();
     write(dir, "number", b"0\n");
-    for line in &case.lines {
+    if case.transport == "exec" {
+        std::os::unix::fs::symlink(COMPANION, dir.join("driver")).expect("a program");
+    }
+    let mut lines = case.lines.as_slice();
+    // What the program tells of itself whenever it starts.
+    if let [Line::Sent(hello), Line::Answer(answer), rest @ ..] = lines
+        && hello == "hello"
+    {
+        write(dir, "hello.out", format!("{answer}\n").as_bytes());
+        lines = rest;
+    }
+    for line in lines {
         match line {
+            Line::Sent(question) if case.transport == "exec" => calls.push(vec![question.clone()]),
+            Line::Answer(answer) if case.transport == "exec" => {
+                let name = format!("{}.out", calls.len() - 1);
+                write(dir, &name, format!("{answer}\n").as_bytes());
+            }
             Line::Sent(words) => {
                 let words = shlex::split(words).unwrap_or_else(|| panic!("{}: words", case.at));
                 let program = words.first().expect("a program");

@@ -33,7 +33,7 @@ pub(crate) trait Simulator {
 /// The simulator that plays `case`.
 pub(crate) fn start(case: &Case) -> Box<dyn Simulator> {
     match case.transport.as_str() {
-        "command" => Box::new(command::start(case)),
+        "command" | "exec" => Box::new(command::start(case)),
         "http" => Box::new(http::start(case)),
         "ssh" => Box::new(sshd::start(case)),
         "snmp" => Box::new(snmp::start(case)),
