@@ -25,7 +25,7 @@
 //! | [`config`] | [`request`], [`settings`], [`transport`] (its programs), [`driver`], [`access`] | threads, sockets |
 //! | [`dispatch`] | [`request`], [`transport`] (its locks), [`config`], [`driver`] | which drivers exist, HTTP, the wire |
 //! | [`listener`] | [`request`], [`transport`] (its private folders), [`access`], [`config`], [`dispatch`] | drivers, the config's file |
-//! | [`cli`] | [`request`], [`settings`], [`transport`] (its TLS), [`config`] | threads; the daemon, but as its client |
+//! | [`cli`] | [`request`], [`settings`], [`transport`] (its TLS, its look-up of names), [`config`] | threads; the daemon, but as its client |
 //! | [`daemon`] | [`request`], [`transport`] (its orphans), [`config`], [`dispatch`], [`listener`], [`cli`] | any particular driver |
 //!
 //! Within a room, no two files import each other, however far around; only a room's `mod.rs` names

@@ -9,6 +9,7 @@
 
 use log::LevelFilter;
 use pdudaemon::cli::daemon::{self as cli, Cli, Job};
+use pdudaemon::cli::health;
 use pdudaemon::config::{Config, Findings};
 use pdudaemon::daemon;
 use pdudaemon::daemon::logging::{self, Logging, Output};
@@ -54,7 +55,7 @@ fn main() -> ExitCode {
                 return ExitCode::FAILURE;
             }
         },
-        Job::Check { .. } | Job::Serve | Job::Drive(_) => return with_config(cli),
+        Job::Check { .. } | Job::Health | Job::Serve | Job::Drive(_) => return with_config(cli),
     }
     ExitCode::SUCCESS
 }
@@ -77,7 +78,10 @@ fn with_config(cli: Cli) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    print(&config.findings);
+    // Whoever asks every half minute wants no list of warnings.
+    if cli.job != Job::Health {
+        print(&config.findings);
+    }
     if let Job::Check { strict } = cli.job {
         let Findings { errors, warnings } = &config.findings;
         let unproved = config.prove();
@@ -107,6 +111,18 @@ fn with_config(cli: Cli) -> ExitCode {
     }
     if let Some(listener) = cli.listener {
         config.daemon.protocols = listener;
+    }
+    if cli.job == Job::Health {
+        return match health::ask(&config.daemon) {
+            Ok(status) => {
+                println!("{status}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("ERROR: {error}");
+                ExitCode::FAILURE
+            }
+        };
     }
     let output = match (cli.journal, cli.logfile) {
         (true, _) => Output::Journal,
@@ -159,6 +175,7 @@ fn carry_out(job: Job, config: Config, path: &Path, logging: &Logging) -> ExitCo
         Job::Serve
         | Job::Check { .. }
         | Job::Discover
+        | Job::Health
         | Job::ListDrivers { .. }
         | Job::Help
         | Job::Version => match daemon::run(config, path, logging) {

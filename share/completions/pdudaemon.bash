@@ -60,7 +60,7 @@ _pdudaemon() {
     esac
     local options=(
         -c --conf -j --journal --logfile --loglevel --listener
-        --check --strict --list-drivers --discover
+        --check --strict --health --list-drivers --discover
         --drive --hostname --alias --port --request --delay --retries --retry-delay
         -h --help -V --version
     )

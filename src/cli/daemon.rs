@@ -24,6 +24,8 @@ pub enum Job {
         /// Warnings count as errors.
         strict: bool,
     },
+    /// Ask the daemon whether it serves.
+    Health,
     /// Print every driver, or those that speak of a word.
     ListDrivers {
         /// A maker's name, a model, part of a driver's name.
@@ -115,6 +117,12 @@ const GENERAL: &[Opt] = &[
         "strict",
         None,
         "with --check: warnings count as errors",
+    ),
+    opt(
+        None,
+        "health",
+        None,
+        "ask the daemon of the configuration file, and exit: 0 if it serves, 1 if not",
     ),
     opt(
         None,
@@ -274,6 +282,7 @@ impl Cli {
                     cli.job = Job::ListDrivers { word };
                 }
                 "discover" => cli.job = Job::Discover,
+                "health" => cli.job = Job::Health,
                 "conf" => cli.conf = value()?.into(),
                 "listener" => {
                     let parsed = value()?
@@ -413,6 +422,7 @@ mod tests {
             ),
             ("--strict", "--strict"),
             ("on", "unexpected argument on"),
+            ("--he", "--health, --help"),
         ] {
             let error = parse(args).map(|cli| cli.job).expect_err(args);
             assert!(error.contains(expected), "{args}: {error}");

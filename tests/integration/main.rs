@@ -32,6 +32,7 @@ mod faults_ssh;
 mod faults_tcp;
 mod faults_telnet;
 mod groups;
+mod health;
 mod hostile;
 mod listeners;
 mod logs;
