@@ -88,7 +88,7 @@ impl Listeners {
     pub fn start(config: &DaemonConfig, dispatcher: &Arc<Dispatcher>) -> io::Result<Self> {
         let bound = socket::bind(config)?;
         let addresses: Vec<String> = bound.iter().map(|(_, name)| name.clone()).collect();
-        let private = PrivateFolder::new()?;
+        let private = PrivateFolder::new(config.state_directory.as_deref())?;
         let socket = private.path().join("http");
         let underway = Arc::<Underway>::default();
         let guard = Arc::new(Guard::new(&config.access, config.limits.wrong_tokens));

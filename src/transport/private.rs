@@ -26,16 +26,31 @@ pub struct PrivateFolder {
 }
 
 impl PrivateFolder {
-    /// Under systemd's runtime directory, else under the temporary one.
-    pub fn new() -> io::Result<Self> {
+    /// Under systemd's runtime directory, else under the temporary one. A container made from nothing has
+    /// neither: then under the first of the others that there is, `last` after them.
+    pub fn new(last: Option<&Path>) -> io::Result<Self> {
         let runtime = std::env::var_os("RUNTIME_DIRECTORY")
             .and_then(|folders| std::env::split_paths(&folders).next())
             .filter(|path| path.is_dir());
-        let parent = runtime.unwrap_or_else(std::env::temp_dir);
-        if parent.as_os_str().len() > LONGEST_PARENT {
-            return Self::below(Path::new("/tmp"));
+        let usual = runtime.unwrap_or_else(std::env::temp_dir);
+        let others = ["/tmp", "/dev/shm"].map(Path::new);
+        let parents = [usual.as_path()].into_iter().chain(others).chain(last);
+        let (mut tried, mut kind) = (Vec::new(), None);
+        for parent in parents.filter(|parent| parent.as_os_str().len() <= LONGEST_PARENT) {
+            match Self::below(parent) {
+                Ok(folder) => return Ok(folder),
+                Err(error) => {
+                    kind.get_or_insert(error.kind());
+                    tried.push(error.to_string());
+                }
+            }
         }
-        Self::below(&parent)
+        tried.dedup();
+        let text = format!(
+            "{}; expected TMPDIR or RUNTIME_DIRECTORY to name a folder that this user may write to",
+            tried.join("; ")
+        );
+        Err(io::Error::new(kind.unwrap_or(io::ErrorKind::Other), text))
     }
 
     fn below(parent: &Path) -> io::Result<Self> {

@@ -384,7 +384,7 @@ struct Private {
 impl Private {
     fn new() -> Result<Self, TransportError> {
         let failed = |error: io::Error| TransportError::io("making a private directory", &error);
-        let folder = PrivateFolder::new().map_err(failed)?;
+        let folder = PrivateFolder::new(None).map_err(failed)?;
         let listener = UnixListener::bind(folder.path().join("a")).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         Ok(Self { folder, listener })
