@@ -7,6 +7,7 @@ use crate::request::{Outlet, PduName};
 use crate::settings::Keys;
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 /// The meaning of an alias.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +22,7 @@ impl<'a> Reader<'a> {
     pub(super) fn aliases(
         &mut self,
         value: &'a RawValue,
-        pdus: &BTreeMap<PduName, Result<PduConfig, BrokenPdu>>,
+        pdus: &BTreeMap<PduName, Result<Arc<PduConfig>, BrokenPdu>>,
     ) -> Option<HashMap<String, Alias>> {
         let mut aliases = HashMap::new();
         let read = self.object("aliases", value);
@@ -49,7 +50,7 @@ impl<'a> Reader<'a> {
 /// The outlets an alias means, or why it means none.
 fn resolve_alias(
     written: AliasKeys,
-    pdus: &BTreeMap<PduName, Result<PduConfig, BrokenPdu>>,
+    pdus: &BTreeMap<PduName, Result<Arc<PduConfig>, BrokenPdu>>,
 ) -> Result<Vec<(PduName, Outlet)>, String> {
     let port = written.port.or(written.outlet).map(|port| port.0);
     let outlets = match (written.outlets, written.hostname, port) {

@@ -42,6 +42,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
 /// The whole config.
 #[derive(Clone, Debug)]
@@ -49,7 +50,7 @@ pub struct Config {
     /// The `daemon` section.
     pub daemon: DaemonConfig,
     /// The PDUs by name; one whose settings cannot work costs the others nothing.
-    pub pdus: BTreeMap<PduName, Result<PduConfig, BrokenPdu>>,
+    pub pdus: BTreeMap<PduName, Result<Arc<PduConfig>, BrokenPdu>>,
     /// The aliases by name; `None` where the section cannot be read, so that a reload keeps those
     /// that it had.
     pub aliases: Option<HashMap<String, Alias>>,

@@ -12,6 +12,7 @@ use crate::settings::{FileError, Keys, PduKeys, Settings, SettingsError};
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// One PDU: what its worker needs.
@@ -365,13 +366,13 @@ impl<'a> Reader<'a> {
     pub(super) fn pdus(
         &mut self,
         value: &'a RawValue,
-    ) -> Option<BTreeMap<PduName, Result<PduConfig, BrokenPdu>>> {
+    ) -> Option<BTreeMap<PduName, Result<Arc<PduConfig>, BrokenPdu>>> {
         let read = self.object("pdus", value);
         let entries = self.told(read)?;
         let pdus = entries.into_iter().map(|(name, value)| {
             let name = PduName::new(name);
             let pdu = self.pdu(&name, value);
-            (name, pdu)
+            (name, pdu.map(Arc::new))
         });
         Some(pdus.collect())
     }

@@ -255,6 +255,7 @@ pub fn drive(mut config: Config, drive: Drive) -> io::Result<Outcome> {
     // Only the PDUs of the request get a worker.
     config.pdus.retain(|name, _| wanted.contains(name.as_str()));
     for pdu in config.pdus.values_mut().flatten() {
+        let pdu = Arc::make_mut(pdu);
         pdu.retries = drive.retries.unwrap_or(pdu.retries);
         pdu.retrydelay = drive.retrydelay.unwrap_or(pdu.retrydelay);
     }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub(super) enum Message {
     /// Do this, not before the wait is over.
-    Job(Job, Duration),
+    Job(Box<Job>, Duration),
     /// The request with this number is cancelled: drop its job.
     Cancelled(u64),
     /// This job, a group's member, goes on.
@@ -32,7 +32,7 @@ pub(super) enum Message {
 
 /// A worker's kit: one PDU's settings, the driver made from them, and the locks around it.
 pub(super) struct Kit {
-    pub(super) pdu: PduConfig,
+    pub(super) pdu: Arc<PduConfig>,
     pub(super) driver: Box<dyn Driver>,
     pub(super) bus: Option<Arc<Bus>>,
     pub(super) lock: Option<PduLock>,

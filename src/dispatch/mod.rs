@@ -151,7 +151,9 @@ impl Dispatcher {
         let _one_step = are_many.then(|| held(&self.grouping));
         for (route, job) in jobs {
             // Nobody to receive it: the job answers itself when it is dropped.
-            let _ = route.inbox.send(Message::Job(job, request.waits()));
+            let _ = route
+                .inbox
+                .send(Message::Job(Box::new(job), request.waits()));
         }
     }
 
@@ -408,7 +410,7 @@ mod tests {
         let good = Config::parse(text, "x.conf").expect("a good config");
         let mut gone = good.clone();
         let pdu = gone.pdus.get_mut("gone").expect("a PDU");
-        pdu.as_mut().expect("a good one").spec = &GONE;
+        Arc::make_mut(pdu.as_mut().expect("a good one")).spec = &GONE;
         let asked = |dispatcher: &Dispatcher, pdu: &str| {
             let (sender, answered) = crossbeam_channel::bounded(1);
             dispatcher.submit(on(pdu), Box::new(move |outcome| drop(sender.send(outcome))));
@@ -462,7 +464,7 @@ mod tests {
         let mut config = Config::parse(text, "test").expect("a good config");
         for name in ["deaf", "gone"] {
             let pdu = config.pdus.get_mut(name).expect("a PDU");
-            pdu.as_mut().expect("a good one").spec = &DEAF;
+            Arc::make_mut(pdu.as_mut().expect("a good one")).spec = &DEAF;
         }
         let dispatcher = Dispatcher::start(&config).expect("started");
         for name in ["deaf", "gone"] {

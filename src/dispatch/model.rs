@@ -524,7 +524,9 @@ impl World {
                 was_owed: false,
                 maybe_dark: false,
             });
-            let _ = self.pdus[pdu].sender.send(Message::Job(job, wait));
+            let _ = self.pdus[pdu]
+                .sender
+                .send(Message::Job(Box::new(job), wait));
         }
         self.requests.push(Asked {
             ticket,
@@ -660,7 +662,7 @@ impl World {
                         true => pdu.lanes[self.members[member].outlet].push(member),
                         false => pdu.delayed.push(member),
                     }
-                    pdu.plan.accept(job, now + wait, now);
+                    pdu.plan.accept(*job, now + wait, now);
                 }
                 Message::Cancelled(request) => pdu.plan.plan.cancel(request),
                 Message::Resume {

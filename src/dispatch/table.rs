@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 /// The way to one PDU.
 pub(super) struct Route {
-    pub(super) pdu: PduConfig,
+    pub(super) pdu: Arc<PduConfig>,
     /// Its entry in the config now, when that cannot work: it goes on with the settings that it had.
     pub(super) unfollowed: Option<BrokenPdu>,
     /// Its worker takes messages here.
@@ -252,7 +252,9 @@ impl Table {
                 .as_ref()
                 .and_then(|pdu| unbuilt.get(name).map_or(Ok(pdu), Err));
             match (pdu, self.routes.get_mut(name)) {
-                (Ok(pdu), Some(Ok(route))) => (route.pdu, route.unfollowed) = (pdu.clone(), None),
+                (Ok(pdu), Some(Ok(route))) => {
+                    (route.pdu, route.unfollowed) = (Arc::clone(pdu), None)
+                }
                 // Every good one has a route by now.
                 (Ok(_), _) => {}
                 (Err(broken), Some(Ok(route))) => {
@@ -300,9 +302,9 @@ impl Table {
     }
 
     /// Fails where what the config has found is not there any more, as a MIB file.
-    fn kit(&mut self, pdu: &PduConfig) -> Result<Kit, BrokenPdu> {
+    fn kit(&mut self, pdu: &Arc<PduConfig>) -> Result<Kit, BrokenPdu> {
         Ok(Kit {
-            pdu: pdu.clone(),
+            pdu: Arc::clone(pdu),
             driver: pdu.build()?,
             bus: self.bus(pdu),
             lock: self.lock(pdu),
@@ -311,7 +313,7 @@ impl Table {
 
     /// A way to this PDU, with a new worker.
     fn route(&mut self, kit: Kit) -> io::Result<Route> {
-        let pdu = kit.pdu.clone();
+        let pdu = Arc::clone(&kit.pdu);
         let report = Arc::default();
         let ledger: Box<dyn Ledger> = match &self.state {
             Some((_, journal)) => Box::new(journal.ledger(pdu.name.clone())),

@@ -48,18 +48,19 @@ pub(super) fn start(
         retries,
         retrydelay,
         ..
-    } = &kit.pdu;
+    } = &*kit.pdu;
     let plan = Plan::new(name.clone(), *retries, *retrydelay, ledger, sender.clone());
     // A thread's name ends at the first NUL byte.
     let name = name.as_str().replace('\0', "");
-    let worker = Worker {
+    // On the heap: it is handed to its thread by several moves, and each would take a place on the stack.
+    let worker = Box::new(Worker {
         kit,
         plan,
         session_since: None,
         turn: None,
         report,
         inbox,
-    };
+    });
     let thread = std::thread::Builder::new()
         .name(name)
         .stack_size(STACK)
@@ -79,7 +80,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(mut self) {
+    fn run(mut self: Box<Self>) {
         loop {
             while let Ok(message) = self.inbox.try_recv() {
                 self.take(message);
@@ -128,7 +129,7 @@ impl Worker {
                     Some(outlet) => job.outlet = outlet,
                     None => job.enter_lobby(),
                 }
-                self.plan.accept(job, now + wait, now);
+                self.plan.accept(*job, now + wait, now);
             }
             Message::Cancelled(request) => self.plan.cancel(request),
             Message::Resume {
