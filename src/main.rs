@@ -14,7 +14,7 @@ use pdudaemon::config::{Config, Findings};
 use pdudaemon::daemon;
 use pdudaemon::daemon::logging::{self, Logging, Output};
 use pdudaemon::driver::registry;
-use pdudaemon::driver::{discover, docs};
+use pdudaemon::driver::{discover, docs, ways};
 use pdudaemon::request::count;
 use std::collections::HashMap;
 use std::path::Path;
@@ -40,9 +40,10 @@ fn main() -> ExitCode {
             let listed = docs::list_drivers(registry::all().filter(|spec| spec.speaks_of(word)));
             if listed.is_empty() {
                 eprintln!(
-                    "ERROR: no driver speaks of {word:?}. What speaks SNMP works with snmpv1, snmpv2c \
-                     or snmpv3, what a program switches with localcmdline; a profile of your own is \
-                     a text file"
+                    "ERROR: no driver speaks of {word:?}{}. snmpv1, snmpv2c and snmpv3 switch any device \
+                     that speaks SNMP, localcmdline switches with a program of yours, and a profile of \
+                     your own is a text file: pdudaemon-profile(5)",
+                    ways::for_maker(word)
                 );
                 return ExitCode::FAILURE;
             }

@@ -5,8 +5,7 @@ use super::outlets;
 use super::reader::{Reader, join, last_of_each};
 use crate::driver::confirm::Confirm;
 use crate::driver::registry::{self, Registry};
-use crate::driver::{Driver, DriverError, DriverSpec, Outlets};
-use crate::request::hint::did_you_mean;
+use crate::driver::{Driver, DriverError, DriverSpec, Outlets, ways};
 use crate::request::{Outlet, PduName, Proof};
 use crate::settings::{FileError, Keys, PduKeys, Settings, SettingsError};
 use serde_json::value::RawValue;
@@ -215,7 +214,7 @@ fn spec(
         let found = registry.find(driver);
         let found = found.map_err(|faults| settings.error("driver", faults.to_string()))?;
         let Some(found) = found else {
-            let unknown = |why: &str| format!("{}{why}", unknown_driver(driver));
+            let unknown = |why: &str| format!("{}{why}", ways::unknown(driver));
             let found = registry.of_python(settings, driver);
             return found.map_err(|why| settings.error("driver", unknown(&why)));
         };
@@ -237,129 +236,6 @@ pub(super) fn driver_of(settings: &Settings) -> String {
     let keys: serde_json::Value = serde_json::from_str(settings.text()).unwrap_or_default();
     let driver = keys.get("driver").and_then(serde_json::Value::as_str);
     driver.unwrap_or_default().to_owned()
-}
-
-/// The most drivers that a message proposes for a maker.
-const MOST_PROPOSED: usize = 6;
-
-/// Names that people write for devices without a driver of that name, and the drivers for them.
-const OTHER_WAYS: &[(&[&str], &str)] = &[
-    (
-        &[
-            "raritan",
-            "dominion",
-            "px",
-            "px2",
-            "px3",
-            "eaton",
-            "epdu",
-            "pulizzi",
-            "apc",
-            "aten",
-            "tripplite",
-            "tripp",
-            "vertiv",
-            "geist",
-            "emerson",
-            "liebert",
-            "baytech",
-            "ibm",
-            "hp",
-            "hpe",
-            "servertech",
-            "sentry",
-            "sentry3",
-            "cyberpower",
-            "gude",
-            "netio",
-            "aviosys",
-            "digipower",
-            "lindy",
-            "teltronix",
-            "cisco",
-            "juniper",
-            "aruba",
-            "netgear",
-            "mikrotik",
-            "poe",
-            "snmp",
-        ],
-        "snmpv1, snmpv2c or snmpv3 with its mib and controlpoint, or an oid",
-    ),
-    (
-        &["ipmi", "ipmitool", "bmc", "redfish", "idrac", "ilo"],
-        "localcmdline with a program such as ipmitool",
-    ),
-    (
-        &[
-            "tapo",
-            "kasa",
-            "wemo",
-            "meross",
-            "tuya",
-            "hue",
-            "zigbee",
-            "zwave",
-            "matter",
-            "hass",
-            "homeassistant",
-        ],
-        "home-assistant-http for what Home Assistant switches, or localcmdline with a program",
-    ),
-    (
-        &[
-            "gpio", "relay", "script", "shell", "exec", "command", "cmd", "usb",
-        ],
-        "exec or localcmdline with a program of this machine",
-    ),
-];
-
-/// The hint for an unknown driver name: the name that it is near to, or the drivers for it where it
-/// may be a maker's name.
-fn unknown_driver(driver: &str) -> String {
-    let near = did_you_mean(driver, "", registry::names());
-    let maker = for_maker(&driver.to_ascii_lowercase());
-    // A single word that is a maker's says more than the one name that is like it.
-    let is_word = driver.chars().all(char::is_alphanumeric);
-    let hint = match near.is_empty() || (is_word && !maker.is_empty()) {
-        true => maker,
-        false => near,
-    };
-    format!("unknown driver {driver:?}{hint} (`pdudaemon --list-drivers` shows all)")
-}
-
-fn for_maker(maker: &str) -> String {
-    // A maker's name may stand for itself, or before a model: `raritan_px3`.
-    let words: Vec<&str> = maker
-        .split(|c: char| !c.is_alphanumeric())
-        .filter(|word| word.len() > 1)
-        .collect();
-    let speaks_of = |spec: &&DriverSpec| {
-        let models = spec.models.to_ascii_lowercase();
-        let mut known = models.split(|c: char| !c.is_alphanumeric());
-        known.any(|known| words.contains(&known))
-    };
-    let proposed: Vec<&str> = registry::all()
-        .filter(speaks_of)
-        .filter_map(|spec| spec.names.first())
-        .take(MOST_PROPOSED)
-        .copied()
-        .collect();
-    let proposed = match proposed.as_slice() {
-        [] => None,
-        [one] => Some((*one).to_owned()),
-        several => Some(format!("one of {}", several.join(", "))),
-    };
-    let mut other = OTHER_WAYS.iter();
-    let other = other.find(|(known, _)| known.iter().any(|known| words.contains(known)));
-    let ways: Vec<String> = proposed
-        .into_iter()
-        .chain(other.map(|(_, way)| (*way).to_owned()))
-        .collect();
-    match ways.as_slice() {
-        [] => String::new(),
-        ways => format!(", perhaps {}", ways.join("; or ")),
-    }
 }
 
 impl<'a> Reader<'a> {

@@ -205,7 +205,7 @@ fn what_cannot_work_is_an_error_with_its_place() {
         ),
         (
             r#""pdus": {"a": {"driver": "simulated", "refresh": 0.5}}"#,
-            "pdus.a.refresh: expected 1 to 86400 seconds or \"never\", got \"0.5\"",
+            "pdus.a.refresh: expected 1 to 86400 seconds or \"never\", got 0.5",
         ),
         (
             r#""pdus": {"a": {"driver": "simulated", "refresh": "often"}}"#,

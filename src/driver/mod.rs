@@ -33,6 +33,7 @@ mod stream;
 pub mod tcp;
 pub mod telnet;
 pub mod usb;
+pub mod ways;
 
 pub use outlets::{Has, Outlets, named, outlet_number};
 pub use states::States;
