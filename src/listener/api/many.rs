@@ -52,7 +52,7 @@ pub(in crate::listener) fn post(mut exchange: Exchange) {
 
 fn response(tickets: &[Arc<Ticket>]) -> Response {
     let results: Vec<ResultView> = tickets.iter().map(|one| ResultView::new(one)).collect();
-    let status = match results.iter().filter(|result| result.is_ok()).count() {
+    let status = match results.iter().filter(|result| result.ok).count() {
         done if done == results.len() => 200,
         0 => 502,
         _ => 207,

@@ -135,7 +135,7 @@ pub(super) struct RequestView {
     #[serde(skip_serializing_if = "Option::is_none")]
     attempts: Option<u32>,
     #[serde(flatten)]
-    end: Option<EndView>,
+    end: Option<ResultView>,
 }
 
 impl RequestView {
@@ -160,25 +160,36 @@ impl RequestView {
             submitted: when(ticket.submitted),
             took: ended.map(|(_, took)| seconds(*took)),
             attempts: ended.and_then(|(outcome, _)| Some(outcome.as_ref().ok()?.attempts)),
-            end: ended.map(|(outcome, _)| EndView::new(outcome, ticket.id)),
+            end: ended.map(|(outcome, _)| ResultView::of(outcome, ticket.id)),
         }
     }
 }
 
-/// The end of one of many requests.
-#[derive(Debug, Serialize)]
+/// How a request ended; of one of many, with its target and number.
+#[derive(Debug, Default, Serialize)]
 pub(super) struct ResultView {
     /// The target, as a request for it alone would name it.
-    target: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pdu: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     outlet: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     alias: Option<String>,
-    request: u64,
-    #[serde(flatten)]
-    end: EndView,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request: Option<u64>,
+    /// It is done; a request for a state has one that is on or off.
+    pub(super) ok: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+    /// Switched, and the PDU's state does not confirm it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    unconfirmed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<Problem>,
 }
 
 impl ResultView {
@@ -191,41 +202,19 @@ impl ResultView {
             Target::Alias(alias) => (format!("@{alias}"), None, None, Some(alias.clone())),
         };
         Self {
-            target,
+            target: Some(target),
             pdu,
             outlet,
             alias,
-            request: ticket.id,
-            end: match ticket.progress() {
-                Progress::Ended { outcome, .. } => EndView::new(&outcome, ticket.id),
-                Progress::Running | Progress::Waiting => EndView::default(),
-            },
+            request: Some(ticket.id),
+            ..match ticket.progress() {
+                Progress::Ended { outcome, .. } => Self::of(&outcome, ticket.id),
+                Progress::Running | Progress::Waiting => Self::default(),
+            }
         }
     }
 
-    pub(super) fn is_ok(&self) -> bool {
-        self.end.ok
-    }
-}
-
-/// How a request ended.
-#[derive(Debug, Default, Serialize)]
-struct EndView {
-    /// It is done; a request for a state has one that is on or off.
-    ok: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    state: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<String>,
-    /// Switched, and the PDU's state does not confirm it.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    unconfirmed: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    problem: Option<Problem>,
-}
-
-impl EndView {
-    fn new(outcome: &Outcome, request: u64) -> Self {
+    fn of(outcome: &Outcome, request: u64) -> Self {
         let done = match outcome {
             Ok(done) => done,
             Err(failure) => {
@@ -241,7 +230,7 @@ impl EndView {
             state,
             detail: detail.map(str::to_owned),
             unconfirmed: done.proof < Proof::State,
-            problem: None,
+            ..Self::default()
         }
     }
 }
