@@ -287,7 +287,7 @@ impl<'a> Reader<'a> {
             }
             settings.read_all(&mut wrong, |settings| spec.make(settings))
         });
-        if let Some((key, what)) = built.as_ref().and_then(|(driver, _)| driver.doubt()) {
+        if let Some((key, what)) = built.as_ref().and_then(|(driver, _)| driver.warning()) {
             let at = settings.error(key, "").at;
             self.warn(at, format!("{path}.{key}: {what}"));
         }

@@ -39,11 +39,10 @@ pub(super) struct Job {
     pub(super) proof: Proof,
     /// The last failed attempt.
     pub(super) last: Option<Failure>,
-    /// Some attempt of a reboot's off may have reached the outlet.
-    pub(super) maybe_dark: bool,
     /// As a member of a group it has come to its turn, and waits or has waited for the others.
     pub(super) has_arrived: bool,
-    /// The reboot's off failed; its on is sent all the same.
+    /// The reboot's off failed, and some attempt of it may have reached the outlet: its on is sent all
+    /// the same.
     pub(super) trouble: Option<Failure>,
     /// An earlier reboot already owes this outlet its on.
     pub(super) was_owed: bool,
@@ -118,7 +117,6 @@ impl Job {
             total: 0,
             proof: Proof::State,
             last: None,
-            maybe_dark: false,
             has_arrived: false,
             trouble: None,
             was_owed: false,

@@ -229,13 +229,13 @@ impl Ticket {
                     .map(|state| format!(" {state}"))
                     .unwrap_or_default();
                 let plural = if done.attempts == 1 { "" } else { "s" };
-                let doubt = match done.proof {
+                let proof = match done.proof {
                     Proof::State => "",
                     Proof::Reply => ", unconfirmed: the PDU's answer is all there is",
                     Proof::None => ", unconfirmed: the command was sent",
                 };
                 format!(
-                    "ok{state}{doubt} ({} driver call{plural}, {took:.3} s)",
+                    "ok{state}{proof} ({} driver call{plural}, {took:.3} s)",
                     done.attempts
                 )
             }

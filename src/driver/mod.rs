@@ -102,7 +102,7 @@ pub trait Driver: Send {
     }
 
     /// What is foolish in its settings but can be lived with: the key, and a sentence.
-    fn doubt(&self) -> Option<(&'static str, String)> {
+    fn warning(&self) -> Option<(&'static str, String)> {
         None
     }
 }

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 /// How long we look again at processes without an environment, and how often: a process has none for
 /// a moment while it turns into another program, and some have none at all.
-const DOUBT: Duration = Duration::from_millis(200);
+const UNSEEN: Duration = Duration::from_millis(200);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// The variable that holds the mark.
@@ -255,11 +255,11 @@ impl Left {
     /// Waits for its end until the deadline; sends all of it a signal, if there is one. True when it
     /// has ended.
     fn has_ended(&self, deadline: Deadline, signal: Option<Signal>) -> bool {
-        let mut doubt = Deadline::after(DOUBT);
+        let mut unseen = Deadline::after(UNSEEN);
         loop {
             // A process that has ended may have started others.
             let (left, are_all) = self.find();
-            if left.is_empty() && (are_all || doubt.left("a look at the processes").is_err()) {
+            if left.is_empty() && (are_all || unseen.left("a look at the processes").is_err()) {
                 return true;
             }
             let Ok(wait) = deadline.left("the end of a program") else {
@@ -273,7 +273,7 @@ impl Left {
             }
             let _ = poll(&mut watched, Timespec::try_from(wait).ok().as_ref());
             if !left.is_empty() {
-                doubt = Deadline::after(DOUBT);
+                unseen = Deadline::after(UNSEEN);
             }
         }
     }

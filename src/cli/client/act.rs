@@ -149,7 +149,7 @@ impl ForTarget {
     }
 
     fn row(&self, action: Action) -> Vec<show::Cell> {
-        let doubt = self.unconfirmed.then_some("unconfirmed");
+        let detail = self.unconfirmed.then_some("unconfirmed");
         let result = match action {
             _ if !self.ok && !self.is_unknown() => {
                 tinted(&format!("failed: {}", self.reason()), Colour::Bad)
@@ -158,7 +158,7 @@ impl ForTarget {
                 self.state.as_deref().or(Some("unknown")),
                 self.detail.as_deref(),
             ),
-            Action::Switch(to) => show::state(Some(&to.to_string()), doubt),
+            Action::Switch(to) => show::state(Some(&to.to_string()), detail),
             Action::Reboot if self.unconfirmed => tinted("rebooted (unconfirmed)", Colour::Good),
             Action::Reboot => tinted("rebooted", Colour::Good),
         };

@@ -270,14 +270,13 @@ impl Plan {
         self.stopping = Some(how);
         self.held_until = None;
         for mut job in self.queue.remove_unless(|job| job.step == Step::RebootOn) {
-            if !job.maybe_dark {
+            if job.trouble.is_none() {
                 self.refuse(job, now);
                 continue;
             }
             if let Some(group) = &job.group {
                 held(group).off_failed(now);
             }
-            job.trouble = Some(job.last.take().unwrap_or_else(stopping));
             job.step = Step::RebootOn;
             job.attempts = 0;
             job.due = Some(now);
@@ -364,9 +363,8 @@ impl Plan {
     }
 
     /// Another member's off failed: this one is not switched off any more.
-    fn give_up(&mut self, mut job: Job, now: Instant) {
-        if job.maybe_dark {
-            job.trouble = job.last.take();
+    fn give_up(&mut self, job: Job, now: Instant) {
+        if job.trouble.is_some() {
             return self.go_dark(job, Duration::ZERO, now);
         }
         if job.is_begun() && !job.was_owed {
@@ -443,7 +441,10 @@ impl Plan {
             }
         };
         match job.step {
-            Step::RebootOff(pause) => return self.go_dark(job, pause, now),
+            Step::RebootOff(pause) => {
+                job.trouble = None;
+                return self.go_dark(job, pause, now);
+            }
             Step::OwedOn => {
                 info!(
                     "PDU {}, outlet {}: on again after an unfinished reboot",
@@ -466,7 +467,9 @@ impl Plan {
     fn failed(&mut self, mut job: Job, trouble: &Trouble, now: Instant) {
         let failure = self.failure(&job, trouble);
         let is_off = matches!(job.step, Step::RebootOff(_)) && !job.is_in_lobby;
-        job.maybe_dark |= is_off && trouble.may_have_acted;
+        if is_off && (trouble.may_have_acted || job.trouble.is_some()) {
+            job.trouble = Some(failure.clone());
+        }
         job.last = Some(failure.clone());
         let (attempts, pause) = self.attempts(&job);
         let given_up = trouble.error.is_pdu_away() && self.away >= self.retries;
@@ -482,8 +485,7 @@ impl Plan {
             return self.queue.put_back(job, now + pause);
         }
         match job.step {
-            Step::RebootOff(_) if job.maybe_dark => {
-                job.trouble = Some(failure);
+            Step::RebootOff(_) if job.trouble.is_some() => {
                 // No use in a pause after a failed off: the sooner the outlet is on, the better.
                 return self.go_dark(job, Duration::ZERO, now);
             }

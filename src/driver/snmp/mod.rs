@@ -182,7 +182,7 @@ impl Driver for SnmpPdu {
         self.agent.rest();
     }
 
-    fn doubt(&self) -> Option<(&'static str, String)> {
+    fn warning(&self) -> Option<(&'static str, String)> {
         let Control::Pattern(pattern) = &*self.control else {
             return None;
         };
