@@ -6,13 +6,12 @@
 
 use super::exchange::{Effect, Exchange, Operation, Query};
 use super::problem::{self, Problem};
+use super::pulse::Pulse;
 use super::response::Response;
 use crate::access::Caller;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use std::fmt;
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Exchanges that may wait here, those whose clients are gone included; further ones are refused.
@@ -25,20 +24,19 @@ const SHARED_FOR: Duration = Duration::from_millis(100);
 /// The thread's other end. Nothing in its inbox asks for a sign of life.
 pub(super) struct Lists {
     inbox: Sender<Option<Box<Exchange>>>,
-    /// Another thread waits for the thread's next sign of life.
-    pub(super) is_awaited: Arc<AtomicBool>,
+    pub(super) pulse: Pulse,
 }
 
 impl Lists {
     /// Starts the thread, which ends with its last sender.
     pub(super) fn start() -> io::Result<Self> {
         let (inbox, exchanges) = crossbeam_channel::bounded(WAITING);
-        let is_awaited = Arc::<AtomicBool>::default();
-        let given = Arc::clone(&is_awaited);
+        let pulse = Pulse::of("lists");
+        let given = pulse.clone();
         std::thread::Builder::new()
             .name("lists".into())
             .spawn(move || show_all(&exchanges, &given))?;
-        Ok(Self { inbox, is_awaited })
+        Ok(Self { inbox, pulse })
     }
 
     /// Answers when it is the exchange's turn, or refuses at once.
@@ -55,18 +53,18 @@ impl Lists {
 
     /// Asks the thread for a sign of life.
     pub(super) fn ask(&self) {
-        self.is_awaited.store(true, Ordering::Release);
+        self.pulse.ask();
         // Where there is no room, the requests that wait make the thread give the sign.
         let _ = self.inbox.try_send(None);
     }
 }
 
 /// The life of the thread.
-fn show_all(exchanges: &Receiver<Option<Box<Exchange>>>, is_awaited: &AtomicBool) {
+fn show_all(exchanges: &Receiver<Option<Box<Exchange>>>, pulse: &Pulse) {
     let mut shared = Vec::new();
     for exchange in exchanges {
         // Many lists may wait before the question: each is a sign of life.
-        is_awaited.store(false, Ordering::Release);
+        pulse.give();
         if let Some(exchange) = exchange {
             show(*exchange, &mut shared);
         }

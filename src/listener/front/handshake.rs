@@ -11,6 +11,7 @@ use super::Front;
 use super::connection::{ClientConnection, ClientPhase};
 use crate::access::{Buckets, Origin, counted_as};
 use crate::config::{Plain, Protocols, Tls};
+use crate::listener::stream::Shaken;
 use log::debug;
 use rustix::event::epoll::EventFlags;
 use std::cmp::Reverse;
@@ -189,11 +190,12 @@ impl Front {
         client.is_in_line = false;
         let read = std::mem::take(&mut client.input);
         let (is_resumed, name) = match client.wire.stream.shake(&tls.server, &read) {
-            Ok(None) => {
-                client.is_half_shaken = client.wire.stream.has_answered();
+            Ok(Shaken::Begun) => return self.watch(id),
+            Ok(Shaken::Answered) => {
+                client.is_half_shaken = true;
                 return self.watch(id);
             }
-            Ok(Some(done)) => done,
+            Ok(Shaken::Done { is_resumed, name }) => (is_resumed, name),
             Err(error) => {
                 debug!(target: "pdud.listener", "{}: no TLS: {error}", client.peer.origin);
                 self.dispatcher.metrics().shook_hands("failed");

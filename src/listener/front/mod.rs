@@ -21,19 +21,19 @@ use super::bell::{Bell, News};
 use super::guard::Guard;
 use super::head::refusal;
 use super::link::{self, HttpLink};
+use super::pulse::Pulse;
 use crate::config::{DaemonConfig, Limits, Protocols, Tls};
 use crate::dispatch::Dispatcher;
 use accept::Acceptor;
-use connection::{ClientConnection, ClientPhase};
+use connection::{ClientConnection, ClientPhase, Timers};
 use handshake::Handshakes;
 use log::{info, warn};
 use rustix::event::epoll;
 use rustix::fd::OwnedFd;
 use socket2::Socket;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long waiting and accepting pause when the system refuses them.
@@ -47,8 +47,7 @@ const CHUNK: usize = 16 * 1024;
 pub(super) struct Front {
     epoll: OwnedFd,
     bell: Arc<Bell>,
-    /// Another thread waits for its next sign of life.
-    is_awaited: Arc<AtomicBool>,
+    pulse: Pulse,
     acceptor: Acceptor,
     protocols: Protocols,
     limits: Limits,
@@ -58,8 +57,7 @@ pub(super) struct Front {
     guard: Arc<Guard>,
     link: HttpLink,
     clients: HashMap<u64, ClientConnection>,
-    /// When to look at which connection.
-    timers: BTreeSet<(Instant, u64)>,
+    timers: Timers,
     next_id: u64,
     /// Bytes kept for all clients together, see [`Limits::buffered`].
     buffered: usize,
@@ -83,7 +81,7 @@ impl Front {
         guard: Arc<Guard>,
         link: HttpLink,
         bell: Arc<Bell>,
-        is_awaited: Arc<AtomicBool>,
+        pulse: Pulse,
     ) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let data = epoll::EventData::new_u64(WAKE);
@@ -91,7 +89,7 @@ impl Front {
         let mut front = Self {
             epoll,
             bell,
-            is_awaited,
+            pulse,
             acceptor: Acceptor::new(listening),
             protocols: config.protocols,
             limits: config.limits,
@@ -101,7 +99,7 @@ impl Front {
             guard,
             link,
             clients: HashMap::new(),
-            timers: BTreeSet::new(),
+            timers: Timers::new(),
             next_id: FIRST_CLIENT,
             buffered: 0,
             chunk: vec![0; CHUNK],
@@ -167,7 +165,7 @@ impl Front {
             News::Look(id) => self.answered(id),
             News::Drain => self.drain(),
             News::Live => {
-                self.is_awaited.store(false, Ordering::Release);
+                self.pulse.give();
                 if let Err(error) = self.link.probe(&self.epoll) {
                     self.link_lost(&error);
                 }
