@@ -25,6 +25,7 @@ pub mod snmp;
 pub mod ssh;
 pub mod tcp;
 pub mod telnet;
+mod tls;
 #[cfg(not(fuzzing))]
 mod udp;
 pub mod usb;

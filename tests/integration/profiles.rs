@@ -232,6 +232,59 @@ fn with_other_byte(text: &str, at: usize) -> Option<String> {
 }
 
 #[test]
+fn a_header_that_could_spoil_a_request_is_refused() {
+    let with = |headers: &str| {
+        let text = REST.replace("X-CSRF = \"x\"", headers);
+        faults(&toml::from_str(&text).expect("TOML")).join("; ")
+    };
+    assert_eq!(with("X-CSRF = \"x\""), "");
+    for (headers, expected) in [
+        (
+            "Host = \"h\"",
+            "http.headers.Host: Host is set by pdudaemon itself",
+        ),
+        (
+            "content-length = \"1\"",
+            "content-length is set by pdudaemon itself",
+        ),
+        (
+            "\"A B\" = \"x\"",
+            "expected the name of a header, got \"A B\"",
+        ),
+        ("accept = \"x\"", "this header is there twice"),
+        (
+            "X = \"a\\r\\nb\"",
+            "http.headers.X: expected a header without control characters",
+        ),
+        (
+            "X = \"a\\u0000b\"",
+            "http.headers.X: expected a header without control characters",
+        ),
+        (
+            "X = \"{outlet}\"",
+            "http.headers.X: nothing defines {outlet} here",
+        ),
+    ] {
+        assert!(
+            with(headers).contains(expected),
+            "{headers}: {}",
+            with(headers)
+        );
+    }
+    let text = REST.replace("[http]", "[http]\nauth = \"bearer\"\n[http.headers]");
+    let text = text.replace(
+        "headers = { Accept = \"application/json\", X-CSRF = \"x\", Cookie = \"SID={token}\" }",
+        "Authorization = \"x\"",
+    );
+    let text = text.replace(
+        "[outlets]",
+        "[keys.api_key]\nsecret = true\nhelp = \"it\"\n[outlets]",
+    );
+    let told = faults(&toml::from_str(&text).expect("TOML")).join("; ");
+    assert!(told.contains("it sets the header Authorization"), "{told}");
+}
+
+#[test]
 fn the_profile_in_the_guide_is_right() {
     let guide = include_str!("../../share/doc/profiles.md");
     let blocks = guide.split("```toml\n").skip(1);
@@ -450,6 +503,34 @@ take = { json = "/result/output" }
 map = { true = "on", false = "off" }
 "#;
 
+/// A PDU with a REST interface, headers of its own and a login by cookie.
+const REST: &str = r#"id = "own"
+vendor = "Nobody"
+models = "REST"
+transport = "http"
+[evidence]
+maturity = "unverified"
+sources = ["this test"]
+[keys.password]
+secret = true
+help = "the password"
+[http]
+headers = { Accept = "application/json", X-CSRF = "x", Cookie = "SID={token}" }
+[outlets]
+range = "1-4"
+[login]
+request = { post = "/login", json = '{"data":["lab","{password}"]}' }
+take = { cookie = "SID" }
+[on]
+request = { put = "/outlets/{outlet}", form = "value=true" }
+[off]
+request = { put = "/outlets/{outlet}", form = "value=false" }
+[state]
+request = { get = "/outlets/{outlet}" }
+take = { json = "/0" }
+map = { true = "on", false = "off" }
+"#;
+
 /// A Devantech ETH008 in bytes.
 const ETH: &str = r#"id = "own"
 vendor = "Devantech"
@@ -486,11 +567,12 @@ map = { 0 = "off", 1 = "on" }
 
 #[test]
 fn every_engine_switches_a_pdu_on_a_real_connection() {
-    use crate::sim::pdus::{Dialect, Eth, Kshell, Web};
+    use crate::sim::pdus::{Dialect, Eth, Kshell, Rest, Web};
     let local = Ipv4Addr::LOCALHOST;
     let benches = [
         (KSHELL, Bench::tcp(local, Kshell::default())),
         (SHELLY, Bench::tcp(local, Web::new(Dialect::Shelly))),
+        (REST, Bench::tcp(local, Rest::default())),
         (ETH, Bench::tcp(local, Eth::default())),
     ];
     for (text, bench) in benches {

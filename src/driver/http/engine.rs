@@ -2,14 +2,14 @@
 
 use super::{BASIC_LOGIN, Way, WebPort};
 use crate::driver::profile::engine::{self, Engine, filled, pattern};
-use crate::driver::profile::holes::{Filling, Fillings};
+use crate::driver::profile::holes::{Filling, Fillings, quoted};
 use crate::driver::profile::script::Stage;
-use crate::driver::profile::{Asking, Auth, Bound, Profile, Test, Verb, Web, proof};
+use crate::driver::profile::{Asking, Auth, Bound, Profile, Source, Test, Web, proof};
 use crate::driver::{Built, DriverError, Host};
 use crate::request::Switch;
 use crate::settings::{Key, Keys, Settings, SettingsError, keys};
-use crate::transport::http::{Basic, Client, Login, Method, Request};
-use crate::transport::{Attempt, Deadline, Timed, TransportError, TransportErrorKind, printable};
+use crate::transport::http::{Basic, Client, Login, Request, cookie};
+use crate::transport::{Attempt, Deadline, Timed, TransportError, TransportErrorKind};
 use std::sync::Arc;
 
 keys! {
@@ -41,32 +41,37 @@ pub(crate) fn keys(auth: Auth) -> Vec<Key> {
 struct Filled<'a> {
     asking: &'a Asking,
     target: String,
+    headers: Vec<(String, String)>,
     body: String,
+}
+
+/// An answer whose status is one that the request wants.
+#[derive(Debug, Default)]
+struct Told {
+    text: String,
+    /// Their names in small letters.
+    headers: Vec<(String, String)>,
 }
 
 /// Whoever answers requests: a server, or a test in its place.
 trait Server: Send {
-    /// The body of an answer whose status is one that the request wants.
-    fn ask<T: Timed>(&mut self, request: &Filled<'_>, timed: T) -> Result<String, DriverError>;
+    fn ask<T: Timed>(&mut self, request: &Filled<'_>, timed: T) -> Result<Told, DriverError>;
     fn rest(&mut self, deadline: Deadline);
 }
 
 impl Server for Client {
-    fn ask<T: Timed>(&mut self, filled: &Filled<'_>, timed: T) -> Result<String, DriverError> {
-        let request = match (filled.asking.verb, &filled.asking.body) {
-            (Verb::Get, _) => Request::get(&filled.target),
-            (Verb::Post, None) => Request::post_empty(&filled.target),
-            (verb, body) => {
-                let method = match verb {
-                    Verb::Patch => Method::Patch,
-                    Verb::Get | Verb::Post => Method::Post,
-                };
-                let kind = body.as_ref().map_or("text/plain", |(kind, _)| *kind);
-                Request::with_body(method, &filled.target, kind, &filled.body)
-            }
+    fn ask<T: Timed>(&mut self, filled: &Filled<'_>, timed: T) -> Result<Told, DriverError> {
+        let (method, target) = (filled.asking.method, filled.target.as_str());
+        let request = match &filled.asking.body {
+            None => Request::without_body(method, target),
+            Some((kind, _)) => Request::with_body(method, target, kind, &filled.body),
         };
+        let request = request.with_headers(&filled.headers);
         let answer = super::judged(Client::ask(self, &request, timed)?, &filled.asking.status)?;
-        Ok(answer.text().into_owned())
+        Ok(Told {
+            text: answer.text().into_owned(),
+            headers: answer.headers,
+        })
     }
 
     fn rest(&mut self, deadline: Deadline) {
@@ -159,43 +164,81 @@ impl<S: Server> Pages<S> {
         fillings: &Fillings,
         timed: T,
     ) -> Result<String, DriverError> {
-        let Some((login, judge)) = &web.login else {
-            return self.ask_all(web, askings, fillings, timed);
+        let Some(login) = &web.login else {
+            let told = self.ask_all(web, askings, fillings, timed)?;
+            return Ok(told.text);
         };
         let token = match &self.token {
             Some(token) => token.clone(),
             None => {
-                let answer = self.ask_all(web, login, fillings, timed.deadline())?;
-                judge.value(&answer, fillings)?
+                let told = self.ask_all(web, &login.askings, fillings, timed.deadline())?;
+                login.judge.value(&told.part(&login.from)?, fillings)?
             }
         };
         self.token = Some(token.clone());
         let mut fillings = fillings.clone();
-        fillings.insert("token".to_owned(), Filling::Text(token));
-        self.ask_all(web, askings, &fillings, timed)
+        fillings.insert("token".to_owned(), Filling::Secret(token));
+        let told = self.ask_all(web, askings, &fillings, timed)?;
+        Ok(told.text)
     }
 
+    /// The last text, and all headers.
     fn ask_all<T: Timed>(
         &mut self,
         web: &Web,
         askings: &[Asking],
         fillings: &Fillings,
         timed: T,
-    ) -> Result<String, DriverError> {
-        let mut last = String::new();
+    ) -> Result<Told, DriverError> {
+        let mut all = Told::default();
         for asking in askings {
             let body = asking.body.as_ref().map(|(_, body)| filled(body, fillings));
+            let headers = asking.headers.iter();
+            let headers = headers.map(|(name, text)| Ok((name.clone(), filled(text, fillings)?)));
             let request = Filled {
                 asking,
                 target: filled(&asking.target, fillings)?,
+                headers: headers.collect::<Result<_, DriverError>>()?,
                 body: body.transpose()?.unwrap_or_default(),
             };
-            last = timed.judge(|| {
-                let text = self.server.ask(&request, timed)?;
-                web.judge(asking, &text, fillings).map(|()| text)
+            let told = timed.judge(|| {
+                let told = self.server.ask(&request, timed)?;
+                web.judge(asking, &told.text, fillings).map(|()| told)
             })?;
+            all.text = told.text;
+            all.headers.extend(told.headers);
         }
-        Ok(last)
+        Ok(all)
+    }
+}
+
+impl Told {
+    /// Where a login's token is.
+    fn part(self, source: &Source) -> Result<String, DriverError> {
+        let (found, expected) = match source {
+            Source::Body => return Ok(self.text),
+            Source::Header(name) => {
+                let named = |(own, _): &&(String, String)| own.eq_ignore_ascii_case(name);
+                let text = self
+                    .headers
+                    .iter()
+                    .rfind(named)
+                    .map(|(_, text)| text.clone());
+                (text, format!("the header {name} with the token"))
+            }
+            Source::Cookie(name) => (
+                cookie(&self.headers, name),
+                match name.as_str() {
+                    "*" => "a cookie".to_owned(),
+                    name => format!("the cookie {name}"),
+                },
+            ),
+        };
+        // What the answer says may be secret.
+        found.ok_or_else(|| DriverError::Unexpected {
+            expected: format!("{expected} in the answer to the login"),
+            got: "none".to_owned(),
+        })
     }
 }
 
@@ -204,14 +247,14 @@ impl Web {
     fn judge(&self, asking: &Asking, text: &str, fillings: &Fillings) -> Result<(), DriverError> {
         for (pattern, failure) in &self.errors {
             if found(pattern, text)? {
-                return Err(failure.error(&printable(text.as_bytes())));
+                return Err(failure.error(&quoted(text.as_bytes(), fillings)));
             }
         }
         match &asking.expect {
             Some(expected) if !found(&filled(expected, fillings)?, text)? => {
                 Err(DriverError::Unexpected {
                     expected: "the answer that the profile expects".to_owned(),
-                    got: printable(text.as_bytes()),
+                    got: quoted(text.as_bytes(), fillings),
                 })
             }
             _ => Ok(()),
@@ -256,24 +299,36 @@ impl<S: Server> Engine for Pages<S> {
     }
 }
 
-/// A server that plays a dialogue: `> GET /path`, the body as a `>` line behind it; `< 200 text`,
-/// further lines of the text as `<` lines behind it, `< silence`, `< closed`.
+/// A server that plays a dialogue: `> GET /path`, then each header of the profile's and the body as
+/// `>` lines; `< header Name: text`, then `< 200 text`, further lines of the text as `<` lines behind
+/// it, `< silence`, `< closed`.
 struct Scripted(Stage);
 
 impl Server for Scripted {
-    fn ask<T: Timed>(&mut self, filled: &Filled<'_>, timed: T) -> Result<String, DriverError> {
+    fn ask<T: Timed>(&mut self, filled: &Filled<'_>, timed: T) -> Result<Told, DriverError> {
         let strange = |what: String| DriverError::Unexpected {
             expected: "what the test has".to_owned(),
             got: what,
         };
         timed.sent();
-        let line = format!("{} {}", filled.asking.verb.name(), filled.target);
+        let line = format!("{} {}", filled.asking.method.name(), filled.target);
         let mut answers = self.0.answers(&line).map_err(strange)?;
+        for (name, text) in &filled.headers {
+            answers = self
+                .0
+                .answers(&format!("{name}: {text}"))
+                .map_err(strange)?;
+        }
         if filled.asking.body.is_some() {
             let body = filled.body.replace('\n', "\\n");
             answers = self.0.answers(&body).map_err(strange)?;
         }
-        let answer = answers.join("\n");
+        let header = |line: &String| {
+            let (name, text) = line.strip_prefix("header ")?.split_once(':')?;
+            Some((name.to_ascii_lowercase(), text.trim().to_owned()))
+        };
+        let headers: Vec<(String, String)> = answers.iter().map_while(header).collect();
+        let answer = answers.split_off(headers.len()).join("\n");
         let (status, text) = answer.split_once([' ', '\n']).unwrap_or((&answer, ""));
         let kind = match status {
             "silence" => Some(TransportErrorKind::Timeout),
@@ -285,7 +340,10 @@ impl Server for Scripted {
         }
         let status = status.parse().map_err(|_| strange(format!("< {answer}")))?;
         match filled.asking.status.contains(&status) || (200..300).contains(&status) {
-            true => Ok(text.to_owned()),
+            true => Ok(Told {
+                text: text.to_owned(),
+                headers,
+            }),
             false => Err(super::failure(status, format!("HTTP {status}: {text}"))),
         }
     }

@@ -1,10 +1,10 @@
 //! From an answer to the outlet's state: where the value is, and what it means.
 
-use super::holes::{Filling, Fillings, Template};
+use super::holes::{Filling, Fillings, Template, quoted};
 use super::written::{Failure, Meaning, Number};
 use crate::driver::DriverError;
 use crate::request::State;
-use crate::transport::{TransportError, TransportErrorKind, printable};
+use crate::transport::{TransportError, TransportErrorKind};
 use regex_lite::{Regex, RegexBuilder};
 use std::collections::BTreeMap;
 
@@ -73,7 +73,7 @@ impl Judge {
                     ),
                 });
             }
-            None => State::Unknown(printable(value.as_bytes())),
+            None => State::Unknown(quoted(value.as_bytes(), fillings)),
         })
     }
 
@@ -90,7 +90,7 @@ impl Judge {
             let found = take.find(&value, fillings).map_err(DriverError::Setup)?;
             value = found.ok_or_else(|| DriverError::Unexpected {
                 expected: take.expected().to_owned(),
-                got: printable(value.as_bytes()),
+                got: quoted(value.as_bytes(), fillings),
             })?;
         }
         let Some(bit) = &self.test else {
@@ -100,7 +100,7 @@ impl Judge {
         let (Some(bits), Some(Filling::Number(bit))) = (bits, fillings.get(bit)) else {
             return Err(DriverError::Unexpected {
                 expected: "a number".to_owned(),
-                got: printable(value.as_bytes()),
+                got: quoted(value.as_bytes(), fillings),
             });
         };
         Ok(if bits & bit == 0 { "0" } else { "1" }.to_owned())
@@ -193,7 +193,7 @@ impl Take {
 fn is_outlet(id: &str, fillings: &Fillings) -> bool {
     match fillings.get("outlet") {
         Some(Filling::Number(number)) => id.trim().parse() == Ok(*number),
-        Some(Filling::Text(text)) => id.trim() == text,
+        Some(Filling::Text(text) | Filling::Secret(text)) => id.trim() == text,
         None => false,
     }
 }

@@ -4,6 +4,7 @@
 //! written as the place needs it, and one that does not fit the place is an error: nothing that a
 //! client or a config says can become a second line, header or parameter.
 
+use crate::transport::{blotted, printable};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,10 +21,12 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'~');
 
 /// What a hole is filled with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Filling {
     Number(i64),
     Text(String),
+    /// A text that nobody may read in a message.
+    Secret(String),
 }
 
 impl Filling {
@@ -31,7 +34,17 @@ impl Filling {
     pub(crate) fn json(&self) -> serde_json::Value {
         match self {
             Self::Number(number) => (*number).into(),
-            Self::Text(text) => text.as_str().into(),
+            Self::Text(text) | Self::Secret(text) => text.as_str().into(),
+        }
+    }
+}
+
+impl fmt::Debug for Filling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Text(text) => text.fmt(f),
+            Self::Secret(_) => f.write_str("***"),
         }
     }
 }
@@ -40,9 +53,19 @@ impl fmt::Display for Filling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Number(number) => number.fmt(f),
-            Self::Text(text) => f.write_str(text),
+            Self::Text(text) | Self::Secret(text) => f.write_str(text),
         }
     }
+}
+
+/// What a PDU said, for a message: the secrets that its requests had are blotted out.
+pub(crate) fn quoted(said: &[u8], fillings: &Fillings) -> String {
+    let secrets = fillings.values().filter_map(|filling| match filling {
+        Filling::Secret(secret) => Some(secret),
+        Filling::Number(_) | Filling::Text(_) => None,
+    });
+    let secrets: Vec<&String> = secrets.collect();
+    printable(&blotted(said, &secrets))
 }
 
 /// What the holes of one outlet are filled with, by name.
@@ -61,8 +84,10 @@ pub(crate) enum Place {
     Unsigned,
     /// Path and query of a request.
     Target,
-    /// A line of a dialogue, or a header.
+    /// A line of a dialogue.
     Line,
+    /// A header of a request.
+    Header,
     /// A JSON document.
     Json,
     /// A regular expression.
@@ -104,6 +129,9 @@ impl Template {
         }
         if matches!(place, Place::Line | Place::Target) && text.contains(['\r', '\n']) {
             return Err("expected one line: CR and LF may not stand in it".to_owned());
+        }
+        if place == Place::Header && text.chars().any(char::is_control) {
+            return Err("expected a header without control characters".to_owned());
         }
         let (mut parts, mut plain, mut rest) = (Vec::new(), String::new(), text);
         while let Some(start) = rest.find('{') {
@@ -225,21 +253,21 @@ impl Place {
                     false => format!("{number:0width$}"),
                 });
             }
-            Filling::Text(text) => text,
+            Filling::Text(text) | Filling::Secret(text) => text,
         };
         if form.is_codes && self == Self::Oid && text.is_ascii() && !text.is_empty() {
             let codes: Vec<String> = text.bytes().map(|code| code.to_string()).collect();
             return Ok(codes.join("."));
         }
         if form != Form::default() {
-            return Err(format!("expected a number, got {text:?}"));
+            return Err(format!("expected a number, got {filling:?}"));
         }
         if text.chars().any(char::is_control) {
             return Err("expected no control characters".to_owned());
         }
         Ok(match self {
-            Self::Oid | Self::Hex => return Err(format!("expected a number, got {text:?}")),
-            Self::Plain | Self::Number | Self::Unsigned | Self::Line => text.clone(),
+            Self::Oid | Self::Hex => return Err(format!("expected a number, got {filling:?}")),
+            Self::Plain | Self::Number | Self::Unsigned | Self::Line | Self::Header => text.clone(),
             Self::Target => utf8_percent_encode(text, PLAIN).to_string(),
             Self::Json => {
                 let quoted = serde_json::Value::from(text.as_str()).to_string();
@@ -302,6 +330,9 @@ mod tests {
             ("{lines}", Place::Line),
             ("{lines}", Place::Target),
             ("a\r\nb", Place::Line),
+            ("a\r\nb", Place::Header),
+            ("a\0b", Place::Header),
+            ("{lines}", Place::Header),
             ("1.{minus}", Place::Oid),
             ("1.{user}", Place::Oid),
             ("{minus:02x}", Place::Hex),

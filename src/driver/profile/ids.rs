@@ -210,7 +210,7 @@ impl Ids {
                 .iter()
                 .filter_map(|part| match fillings.get(&part.name)? {
                     Filling::Number(number) => Some(number.to_string()),
-                    Filling::Text(_) => None,
+                    Filling::Text(_) | Filling::Secret(_) => None,
                 });
             let key: Vec<String> = numbers.collect();
             Ok(outlet.clone().known_as(key.join(".")))

@@ -28,6 +28,7 @@ pub(crate) use written::{Auth, Failure, Maturity, Over, Transport, whole_oid};
 use super::{DriverError, Outlets, States};
 use crate::request::{Outlet, Proof};
 use crate::settings::{Absent, Key, Settings, SettingsError};
+use crate::transport::http::Method;
 use answer::Judge;
 use holes::{Filling, Fillings, Template};
 use ids::Ids;
@@ -129,8 +130,7 @@ pub(crate) enum Write {
 pub(crate) struct Web {
     pub(crate) auth: Auth,
     pub(crate) port: Option<NonZeroU16>,
-    /// What logs in, and where the token is in its answer.
-    pub(crate) login: Option<(Vec<Asking>, Judge)>,
+    pub(crate) login: Option<SignIn>,
     pub(crate) logout: Vec<Asking>,
     pub(crate) on: Vec<Asking>,
     pub(crate) off: Vec<Asking>,
@@ -139,11 +139,21 @@ pub(crate) struct Web {
     pub(crate) errors: Vec<(String, Failure)>,
 }
 
+impl Web {
+    fn askings(&self) -> impl Iterator<Item = &Asking> {
+        let askings = [&self.on, &self.off, &self.state, &self.logout];
+        let of_login = self.login.iter().flat_map(|login| &login.askings);
+        askings.into_iter().flatten().chain(of_login)
+    }
+}
+
 /// One request of HTTP.
 #[derive(Clone, Debug)]
 pub(crate) struct Asking {
-    pub(crate) verb: Verb,
+    pub(crate) method: Method,
     pub(crate) target: Template,
+    /// Names and texts.
+    pub(crate) headers: Vec<(String, Template)>,
     /// Its type and text.
     pub(crate) body: Option<(&'static str, Template)>,
     /// Statuses that are as good as 200.
@@ -151,23 +161,21 @@ pub(crate) struct Asking {
     pub(crate) expect: Option<Template>,
 }
 
-/// The method of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verb {
-    Get,
-    Post,
-    Patch,
+/// What logs in, and where the token is in what is answered.
+#[derive(Clone, Debug)]
+pub(crate) struct SignIn {
+    pub(crate) askings: Vec<Asking>,
+    pub(crate) from: Source,
+    pub(crate) judge: Judge,
 }
 
-impl Verb {
-    /// As it is sent.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Get => "GET",
-            Self::Post => "POST",
-            Self::Patch => "PATCH",
-        }
-    }
+/// Which part of an answer is looked at.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    Body,
+    Header(String),
+    /// The cookie of this name, or with `*` all of them, as a request sends them.
+    Cookie(String),
 }
 
 /// How a stream is opened.
@@ -390,7 +398,7 @@ impl Profile {
         for (name, sum) in &self.vars {
             let known = |name: &str| match fillings.get(name)? {
                 Filling::Number(number) => Some(*number),
-                Filling::Text(_) => None,
+                Filling::Text(_) | Filling::Secret(_) => None,
             };
             let value = sum.value(&known, &self.lists);
             let value = value.map_err(|why| format!("outlets.vars.{name}: {why}"))?;
@@ -474,7 +482,10 @@ impl KeyRule {
         if text.chars().any(char::is_control) {
             return Err("expected no control characters".to_owned());
         }
-        Ok(Filling::Text(text))
+        Ok(match self.is_secret {
+            true => Filling::Secret(text),
+            false => Filling::Text(text),
+        })
     }
 
     /// A value for the checks: the default, or one that the rule allows.
@@ -485,6 +496,7 @@ impl KeyRule {
         match (self.is_integer, self.range, self.choices.first()) {
             (true, range, _) => Filling::Number(range.map_or(1, |(first, _)| first)),
             (false, _, Some(choice)) => Filling::Text(choice.clone()),
+            (false, _, None) if self.is_secret => Filling::Secret("text".to_owned()),
             (false, _, None) => Filling::Text("text".to_owned()),
         }
     }

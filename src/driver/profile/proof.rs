@@ -46,11 +46,7 @@ fn settings(profile: &Profile, test: &Test) -> Settings {
     // Whatever a real PDU must have, the scripted one has not to say.
     let needed = profile.keys.iter().filter(|key| key.default.is_none());
     for key in needed {
-        let sample = match key.sample() {
-            super::holes::Filling::Number(number) => serde_json::Value::from(number),
-            super::holes::Filling::Text(text) => serde_json::Value::from(text),
-        };
-        keys.entry(&key.name).or_insert(sample);
+        keys.entry(&key.name).or_insert(key.sample().json());
     }
     let text = serde_json::Value::Object(keys).to_string();
     let start = Position { line: 1, column: 1 };

@@ -295,7 +295,10 @@ pub(super) struct Edit {
 pub(super) struct Request {
     pub(super) get: Option<String>,
     pub(super) post: Option<String>,
+    pub(super) put: Option<String>,
     pub(super) patch: Option<String>,
+    pub(super) delete: Option<String>,
+    pub(super) headers: Map<String>,
     pub(super) form: Option<String>,
     pub(super) json: Option<String>,
     pub(super) body: Option<String>,
@@ -334,6 +337,9 @@ pub(super) struct Take {
     pub(super) all: Option<String>,
     pub(super) json: Option<String>,
     pub(super) xml: Option<String>,
+    /// Of a login: the header of the answer, or the cookie, that is the token.
+    pub(super) header: Option<String>,
+    pub(super) cookie: Option<String>,
     pub(super) split: Option<String>,
     pub(super) field: Option<String>,
     pub(super) byte: Option<String>,
@@ -405,6 +411,8 @@ pub(super) enum Proof {
 pub(super) struct Http {
     pub(super) auth: Auth,
     pub(super) port: Option<NonZeroU16>,
+    /// Of every request.
+    pub(super) headers: Map<String>,
 }
 
 /// How a request proves who sends it.

@@ -3,7 +3,7 @@
 use super::line::Played;
 use super::{Desk, Way};
 use crate::driver::profile::engine::{self, Engine, filled};
-use crate::driver::profile::holes::Fillings;
+use crate::driver::profile::holes::{Fillings, quoted};
 use crate::driver::profile::script::bytes;
 use crate::driver::profile::{Bound, Profile, Raw, Swap, Test, Until, proof};
 use crate::driver::{Built, DriverError};
@@ -11,7 +11,7 @@ use crate::request::Switch;
 use crate::settings::{Settings, SettingsError};
 use crate::transport::expect::ByteStream;
 use crate::transport::kept::{Kept, Opener};
-use crate::transport::{Attempt, Deadline, Timed, TransportError, TransportErrorKind, printable};
+use crate::transport::{Attempt, Deadline, Timed, TransportError, TransportErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,8 +75,8 @@ impl<D: Desk> Board<D> {
             let expected = is.bytes(fillings).map_err(DriverError::Setup)?;
             if expected != answer {
                 return Err(DriverError::Unexpected {
-                    expected: printable(&expected),
-                    got: printable(&answer),
+                    expected: quoted(&expected, fillings),
+                    got: quoted(&answer, fillings),
                 });
             }
         }
@@ -108,7 +108,7 @@ fn read<S: ByteStream>(
         if is_whole {
             return Ok(answer);
         }
-        let got = printable(&answer);
+        let got = quoted(&answer, fillings);
         if answer.len() > MOST_BYTES {
             let what = format!("no end after {MOST_BYTES} bytes: {got}");
             return Err(TransportError::new(TransportErrorKind::Garbled, what).into());

@@ -11,7 +11,18 @@ use std::borrow::Cow;
 
 /// The fields that we hand on as they are; `Content-Length`, `Transfer-Encoding` and `Connection` we
 /// make anew.
-const HANDED_ON: [&str; 2] = ["WWW-Authenticate", "Location"];
+const HANDED_ON: [&str; 5] = [
+    "WWW-Authenticate",
+    "Location",
+    "Set-Cookie",
+    "X-Auth-Token",
+    "X-CSRF-Token",
+];
+
+/// The names of the headers of an answer that can be asked for.
+pub fn kept() -> &'static [&'static str] {
+    &HANDED_ON
+}
 
 /// The most of each that we hand on, more than any server has.
 const MOST_REPEATED: usize = 16;
@@ -278,7 +289,7 @@ pub fn check(raw: &[u8]) {
         return;
     };
     assert!(head.length <= raw.len() && head.text.len() <= head.length + 128);
-    let mut fields = [httparse::EMPTY_HEADER; 64];
+    let mut fields = [httparse::EMPTY_HEADER; 128];
     let mut response = httparse::Response::new(&mut fields);
     let parsed = response.parse(&head.text);
     assert_eq!(parsed, Ok(httparse::Status::Complete(head.text.len())));
@@ -310,11 +321,12 @@ mod tests {
     fn what_matters_of_a_head_in_order_stays_and_the_connection_with_it() {
         assert_eq!(
             made(
-                "HTTP/1.1 401 No\r\nServer: x\r\ncontent-length: 15\r\nConnection: Keep-Alive\r\n\
+                "HTTP/1.1 401 No\r\nServer: x\r\nSet-Cookie: a=1\r\ncontent-length: 15\r\nConnection: Keep-Alive\r\n\
                  WWW-Authenticate: Basic realm=\"\u{e9}\"\r\nwww-authenticate: Digest\r\n\r\n"
             ),
             "HTTP/1.1 401\r\nContent-Length: 15\r\nConnection: keep-alive\r\n\
-             WWW-Authenticate: Basic realm=\"\u{e9}\"\r\nWWW-Authenticate: Digest\r\n\r\n"
+             WWW-Authenticate: Basic realm=\"\u{e9}\"\r\nWWW-Authenticate: Digest\r\n\
+             Set-Cookie: a=1\r\n\r\n"
         );
         assert_eq!(
             made("HTTP/1.0 302\nLocation: /x\n\n"),

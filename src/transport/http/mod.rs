@@ -15,23 +15,27 @@
 mod digest;
 mod head;
 mod proxy;
-mod tls;
 mod wire;
 
 #[cfg(fuzzing)]
 pub use head::check as check_head;
-pub use tls::{Trust, client_config};
+pub use head::kept;
+
+pub use super::tls::{Trust, client_config};
 
 use super::kept::{Kept, Opener};
+use super::tls::Tls;
 use super::{Deadline, Timed, TransportError, TransportErrorKind, Verdict, blotted, printable};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use digest::Challenge;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use ureq::Agent;
 
 /// The longest body that is read, in bytes.
@@ -141,16 +145,56 @@ pub enum Method {
     /// With a body, maybe an empty one.
     Post,
     /// With a body.
+    Put,
+    /// With a body.
     Patch,
+    /// Without a body.
+    Delete,
 }
 
 impl Method {
-    fn name(self) -> &'static str {
+    /// As it is sent.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Get => "GET",
             Self::Post => "POST",
+            Self::Put => "PUT",
             Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
         }
+    }
+
+    /// Does a request of this method have a body?
+    pub fn has_body(self) -> bool {
+        matches!(self, Self::Post | Self::Put | Self::Patch)
+    }
+}
+
+/// Headers that a request cannot have of its own: the client sets them, or could not do what they
+/// ask for.
+const OWN: &[&str] = &[
+    "accept-encoding",
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Says why a request cannot have a header of this name.
+pub fn check_header(name: &str) -> Result<(), String> {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(is_token) {
+        return Err(format!("expected the name of a header, got {name:?}"));
+    }
+    let lower = name.to_ascii_lowercase();
+    match OWN.contains(&lower.as_str()) || lower.starts_with("proxy-") {
+        true => Err(format!("{name} is set by pdudaemon itself")),
+        false => Ok(()),
     }
 }
 
@@ -161,27 +205,32 @@ pub struct Request<'a> {
     target: &'a str,
     content_type: Option<&'static str>,
     body: &'a str,
+    /// Further headers, each in place of the client's own of that name.
+    headers: &'a [(String, String)],
     anonymous: bool,
 }
 
 impl<'a> Request<'a> {
     /// GET of `target`: path and query as they are to be sent, see [`encode`].
     pub fn get(target: &'a str) -> Self {
+        Self::without_body(Method::Get, target)
+    }
+
+    /// A request that has no body, or an empty one.
+    pub fn without_body(method: Method, target: &'a str) -> Self {
         Self {
-            method: Method::Get,
+            method,
             target,
             content_type: None,
             body: "",
+            headers: &[],
             anonymous: false,
         }
     }
 
     /// POST without a body.
     pub fn post_empty(target: &'a str) -> Self {
-        Self {
-            method: Method::Post,
-            ..Self::get(target)
-        }
+        Self::without_body(Method::Post, target)
     }
 
     /// A request with a body.
@@ -192,11 +241,15 @@ impl<'a> Request<'a> {
         body: &'a str,
     ) -> Self {
         Self {
-            method,
             content_type: Some(content_type),
             body,
-            ..Self::get(target)
+            ..Self::without_body(method, target)
         }
+    }
+
+    /// The same with these headers: [`check_header`] has been asked about each name.
+    pub fn with_headers(self, headers: &'a [(String, String)]) -> Self {
+        Self { headers, ..self }
     }
 
     /// The same without the client's login, for servers that want it in the query instead.
@@ -231,8 +284,8 @@ pub struct Answer {
     pub unfollowed: Option<String>,
     /// The request was redirected here: from where, in words that go before this answer's.
     pub redirected: Option<String>,
-    location: Option<String>,
-    challenges: Vec<String>,
+    /// The headers of [`kept`], their names in small letters.
+    pub headers: Vec<(String, String)>,
     hidden: Arc<[String]>,
 }
 
@@ -241,20 +294,23 @@ impl Answer {
         response: ureq::http::Response<ureq::Body>,
         hidden: Arc<[String]>,
     ) -> Result<Self, TransportError> {
-        let texts = |name: &str| -> Vec<String> {
-            let values = response.headers().get_all(name).iter();
-            let texts = values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-            texts.collect()
-        };
+        let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+        let headers = response.headers().iter();
+        let headers = headers.map(|(name, value)| (name.to_string(), text(value.as_bytes())));
         Ok(Self {
             status: response.status().as_u16(),
             unfollowed: None,
             redirected: None,
-            location: texts("location").into_iter().next(),
-            challenges: texts("www-authenticate"),
+            headers: headers.collect(),
             body: read_body(response, &hidden)?,
             hidden,
         })
+    }
+
+    /// What the headers of this name, in small letters, say.
+    fn header<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let named = self.headers.iter().filter(move |(own, _)| own == name);
+        named.map(|(_, text)| text.as_str())
     }
 
     /// The body as text.
@@ -288,6 +344,27 @@ impl fmt::Debug for Answer {
     }
 }
 
+/// Of the `headers` of an answer, the cookie of this name that they set, or with `*` all of them as a
+/// request sends them.
+pub fn cookie(headers: &[(String, String)], name: &str) -> Option<String> {
+    let set = headers.iter().filter(|(name, _)| name == "set-cookie");
+    let pairs = set.filter_map(|(_, text)| {
+        let (name, value) = text.split(';').next()?.split_once('=')?;
+        Some((name.trim(), value.trim()))
+    });
+    // The last one of a name counts; one without a value is taken away.
+    let mut cookies: BTreeMap<&str, &str> = pairs.collect();
+    cookies.retain(|name, value| !name.is_empty() && !value.is_empty());
+    if name != "*" {
+        return cookies.get(name).map(|value| (*value).to_owned());
+    }
+    let pairs = cookies
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"));
+    let pairs: Vec<String> = pairs.collect();
+    (!pairs.is_empty()).then(|| pairs.join("; "))
+}
+
 fn quote(body: &[u8], hidden: &[String]) -> String {
     printable(&blotted(body, hidden))
 }
@@ -318,7 +395,7 @@ pub struct Client {
 /// Makes agents, each with a connection that the server may close when it has served an answer.
 struct Agents {
     is_tls: bool,
-    tls: tls::Tls,
+    tls: Tls,
     hidden: Arc<[String]>,
     /// A request has gone out since this was last cleared.
     has_sent: Arc<AtomicBool>,
@@ -374,7 +451,7 @@ impl Client {
             .map_err(|_| format!("{:?} cannot be the host of a URL", origin.host))?;
         let agents = Agents {
             is_tls: origin.tls,
-            tls: tls::Tls::new(trust),
+            tls: Tls::new(trust),
             hidden: Arc::default(),
             has_sent: Arc::default(),
         };
@@ -414,7 +491,7 @@ impl Client {
     }
 
     /// Sends `request` and reads the answer, whatever its status. Redirects are followed within
-    /// the host only; a command (a POST, a PATCH) only where the redirect keeps the method.
+    /// the host only; a command (any but a GET) only where the redirect keeps the method.
     pub fn ask(
         &mut self,
         request: &Request<'_>,
@@ -453,7 +530,7 @@ impl Client {
                 307 | 308 => true,
                 _ => return Ok(answer),
             };
-            let Some(location) = answer.location.take() else {
+            let Some(location) = answer.header("location").next().map(str::to_owned) else {
                 return Ok(answer);
             };
             let Some((next, path)) = resolve_location(&origin, &target, &location) else {
@@ -499,7 +576,7 @@ impl Client {
             return Ok(answer);
         }
         // The first answer, or a nonce kept from an earlier request that has run out.
-        self.challenge = Challenge::strongest(answer.challenges.iter().map(String::as_str));
+        self.challenge = Challenge::strongest(answer.header("www-authenticate"));
         match self.challenge {
             None => return Ok(answer),
             Some(Challenge::Digest(_)) => self.knows_digest = true,
@@ -603,7 +680,7 @@ fn headers(
     origin: &Origin,
     request: &Request<'_>,
     authorization: Option<String>,
-) -> Vec<(&'static str, String)> {
+) -> Vec<(String, String)> {
     let mut headers = vec![
         ("Host", origin.authority()),
         ("User-Agent", USER_AGENT.to_owned()),
@@ -613,11 +690,17 @@ fn headers(
     if let Some(content_type) = request.content_type {
         headers.push(("Content-Type", content_type.to_owned()));
     }
-    if request.method != Method::Get {
+    if request.method.has_body() {
         headers.push(("Content-Length", request.body.len().to_string()));
     }
     headers.extend(authorization.map(|proof| ("Authorization", proof)));
-    headers
+    let is_own = |name: &str| {
+        let mut own = request.headers.iter();
+        own.any(|(own, _)| own.eq_ignore_ascii_case(name))
+    };
+    let usual = headers.into_iter().filter(|(name, _)| !is_own(name));
+    let usual = usual.map(|(name, text)| (name.to_owned(), text));
+    usual.chain(request.headers.iter().cloned()).collect()
 }
 
 /// One request, one answer, no second thoughts.
@@ -625,38 +708,33 @@ fn call(
     agent: &Agent,
     origin: &Origin,
     request: &Request<'_>,
-    headers: &[(&str, String)],
+    headers: &[(String, String)],
     deadline: Deadline,
 ) -> Result<ureq::http::Response<ureq::Body>, TransportError> {
     let left = deadline.left("the request")?;
     let url = format!("{origin}{}", request.target);
+    let bare = |builder| with(builder, headers, left).call();
+    let full = |builder| with(builder, headers, left).send(request.body.as_bytes());
     let called = match request.method {
-        Method::Get => headers
-            .iter()
-            .fold(agent.get(url), |builder, (name, value)| {
-                builder.header_raw(name, value.as_bytes())
-            })
-            .config()
-            .timeout_global(Some(left))
-            .build()
-            .call(),
-        Method::Post | Method::Patch => {
-            let builder = match request.method {
-                Method::Patch => agent.patch(url),
-                Method::Get | Method::Post => agent.post(url),
-            };
-            headers
-                .iter()
-                .fold(builder, |builder, (name, value)| {
-                    builder.header_raw(name, value.as_bytes())
-                })
-                .config()
-                .timeout_global(Some(left))
-                .build()
-                .send(request.body.as_bytes())
-        }
+        Method::Get => bare(agent.get(url)),
+        Method::Delete => bare(agent.delete(url)),
+        Method::Post => full(agent.post(url)),
+        Method::Put => full(agent.put(url)),
+        Method::Patch => full(agent.patch(url)),
     };
     called.map_err(wire::explain)
+}
+
+/// The request with its headers, and so much time.
+fn with<B>(
+    builder: ureq::RequestBuilder<B>,
+    headers: &[(String, String)],
+    left: Duration,
+) -> ureq::RequestBuilder<B> {
+    let builder = headers.iter().fold(builder, |builder, (name, value)| {
+        builder.header_raw(name, value.as_bytes())
+    });
+    builder.config().timeout_global(Some(left)).build()
 }
 
 /// User and password as Basic sends them.
@@ -835,8 +913,7 @@ mod tests {
                 body: body.into(),
                 unfollowed: None,
                 redirected: None,
-                location: None,
-                challenges: Vec::new(),
+                headers: Vec::new(),
                 hidden: Arc::default(),
             };
             answer.words()
@@ -845,6 +922,49 @@ mod tests {
         assert_eq!(check(page), "\"401 Unauthorized no entry\"");
         assert_eq!(check("plain words"), "\"plain words\"");
         assert_eq!(check("<<<"), "\"\"");
+    }
+
+    #[test]
+    fn a_cookie_is_what_the_last_header_of_its_name_sets() {
+        let headers = [
+            "a=1; Path=/",
+            "b=x==; Secure",
+            "a=2",
+            "c=; Max-Age=0",
+            "odd",
+        ];
+        let headers = headers.map(|text| ("set-cookie".to_owned(), text.to_owned()));
+        for (name, expected) in [
+            ("a", Some("2")),
+            ("b", Some("x==")),
+            ("c", None),
+            ("d", None),
+            ("*", Some("a=2; b=x==")),
+        ] {
+            assert_eq!(cookie(&headers, name).as_deref(), expected, "{name}");
+        }
+        assert_eq!(cookie(&[], "*"), None);
+    }
+
+    #[test]
+    fn the_headers_that_frame_a_request_are_not_for_others_to_set() {
+        for name in ["X-CSRF", "Accept", "Cookie", "SOAPACTION", "Content-Type"] {
+            assert_eq!(check_header(name), Ok(()), "{name}");
+        }
+        let long = "x".repeat(65);
+        for name in [
+            "",
+            "a b",
+            "a:",
+            "a\r\nb",
+            "é",
+            "Host",
+            "content-length",
+            "Proxy-X",
+            &long,
+        ] {
+            assert!(check_header(name).is_err(), "{name:?}");
+        }
     }
 
     #[test]

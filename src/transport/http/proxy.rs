@@ -4,8 +4,8 @@
 //! We ask a proxy for a plain page by its whole address, and for a tunnel only where TLS goes through
 //! it: proxies allow no more.
 
+use super::super::tls::Stream;
 use super::super::{Deadline, TransportError, TransportErrorKind as K};
-use super::wire::Stream;
 use super::{Origin, USER_AGENT, head};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;

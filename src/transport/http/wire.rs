@@ -1,10 +1,10 @@
 //! Connections for `ureq`: `transport::tcp` below, TLS or a proxy where wanted, each answer's head
 //! made anew; and `ureq`'s errors in our words.
 
+use super::super::tls::{Stream, Tls, TlsStream, Trust};
 use super::super::{Deadline, TransportError, TransportErrorKind, blotted, printable, tcp};
 use super::head::{self, Unfit};
 use super::proxy::Proxy;
-use super::tls::{Tls, TlsStream, Trust};
 use super::{MOST_HEAD, Origin};
 use std::fmt;
 use std::sync::Arc;
@@ -16,31 +16,6 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
 };
-
-/// Bytes to and from a server, plain or not.
-pub(super) trait Stream: fmt::Debug + Send + Sync {
-    fn send(&mut self, bytes: &[u8], deadline: Deadline) -> Result<(), TransportError>;
-
-    /// What has come, at most `room` of it; 0 when the peer closed.
-    fn receive(&mut self, room: &mut [u8], deadline: Deadline) -> Result<usize, TransportError>;
-
-    /// Is it still open, and has nothing come that nobody asked for?
-    fn is_quiet(&self) -> bool;
-}
-
-impl Stream for tcp::Connection {
-    fn send(&mut self, bytes: &[u8], deadline: Deadline) -> Result<(), TransportError> {
-        self.send(bytes, deadline)
-    }
-
-    fn receive(&mut self, room: &mut [u8], deadline: Deadline) -> Result<usize, TransportError> {
-        self.receive(room, deadline)
-    }
-
-    fn is_quiet(&self) -> bool {
-        self.is_quiet()
-    }
-}
 
 /// `ureq` has a moment only as time left; a day stands for none at all.
 fn deadline(timeout: &NextTimeout) -> Deadline {

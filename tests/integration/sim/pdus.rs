@@ -362,37 +362,116 @@ impl Web {
     }
 }
 
-impl Pdu for Web {
-    fn answer(&mut self, input: &mut Vec<u8>, is_stuck: bool) -> Option<Vec<u8>> {
+/// A request of HTTP.
+struct Asked {
+    /// `GET /path`.
+    line: String,
+    headers: HashMap<String, String>,
+    body: Vec<u8>,
+}
+
+impl Asked {
+    fn take(input: &mut Vec<u8>) -> Option<Self> {
         let mut headers = [httparse::EMPTY_HEADER; 32];
         let mut request = httparse::Request::new(&mut headers);
         let httparse::Status::Complete(head) = request.parse(input).ok()? else {
             return None;
         };
-        let length = request
-            .headers
-            .iter()
-            .find(|header| header.name.eq_ignore_ascii_case("content-length"))
-            .and_then(|header| std::str::from_utf8(header.value).ok()?.parse().ok())
-            .unwrap_or(0);
+        let line = format!("{} {}", request.method?, request.path?);
+        let headers = request.headers.iter().map(|header| {
+            let text = String::from_utf8_lossy(header.value).into_owned();
+            (header.name.to_ascii_lowercase(), text)
+        });
+        let headers: HashMap<String, String> = headers.collect();
+        let length = headers.get("content-length");
+        let length = length.map_or(0, |length| length.parse().expect("a length"));
         let body = input.get(head..head + length)?.to_vec();
-        let target = request.path?.to_owned();
         input.drain(..head + length);
-        let (status, text) = match self.says(&target, &body, is_stuck) {
-            Some(json) => ("200 OK", json.to_string()),
-            None => ("404 Not Found", "no".to_owned()),
-        };
-        let length = text.len();
-        let head = format!(
-            "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
-        );
-        Some((head + &text).into_bytes())
+        Some(Self {
+            line,
+            headers,
+            body,
+        })
+    }
+}
+
+/// An answer of HTTP; `more` are further headers, each with its end.
+fn answered(status: &str, more: &str, text: &str) -> Vec<u8> {
+    let length = text.len();
+    format!("HTTP/1.1 {status}\r\n{more}Content-Length: {length}\r\n\r\n{text}").into_bytes()
+}
+
+impl Pdu for Web {
+    fn answer(&mut self, input: &mut Vec<u8>, is_stuck: bool) -> Option<Vec<u8>> {
+        let Asked { line, body, .. } = Asked::take(input)?;
+        let (_, target) = line.split_once(' ')?;
+        let kind = "Content-Type: application/json\r\n";
+        Some(match self.says(target, &body, is_stuck) {
+            Some(json) => answered("200 OK", kind, &json.to_string()),
+            None => answered("404 Not Found", "", "no"),
+        })
     }
 
     fn is_on(&self, outlet: &str) -> Option<bool> {
         let number: usize = outlet.parse().ok()?;
         let first = usize::from(!matches!(self.dialect, Dialect::Shelly));
         self.on.get(number.checked_sub(first)?).copied()
+    }
+}
+
+/// A PDU with a REST interface and a login whose cookie is good for a few requests. What it refuses
+/// it repeats.
+#[derive(Default)]
+pub(crate) struct Rest {
+    on: [bool; 4],
+    session: u32,
+    /// How often the cookie is still good.
+    left: u32,
+}
+
+impl Pdu for Rest {
+    fn answer(&mut self, input: &mut Vec<u8>, is_stuck: bool) -> Option<Vec<u8>> {
+        let Asked {
+            line,
+            headers,
+            body,
+        } = Asked::take(input)?;
+        let has = |name: &str, text: &str| headers.get(name).is_some_and(|own| own == text);
+        let said = String::from_utf8_lossy(&body).into_owned();
+        if line == "POST /login" {
+            if said != r#"{"data":["lab","secret"]}"# || !has("content-type", "application/json") {
+                return Some(answered("403 Forbidden", "", &format!("not you: {said}")));
+            }
+            self.session += 1;
+            self.left = 3;
+            let cookies = format!(
+                "Set-Cookie: old=; Max-Age=0\r\nSet-Cookie: SID={}; HttpOnly\r\n",
+                self.session
+            );
+            return Some(answered("200 OK", &cookies, ""));
+        }
+        if !has("cookie", &format!("SID={}", self.session)) || self.left == 0 {
+            return Some(answered("401 Unauthorized", "", "log in first"));
+        }
+        self.left -= 1;
+        let (method, target) = line.split_once(' ')?;
+        let number: usize = target.strip_prefix("/outlets/")?.parse().ok()?;
+        let outlet = self.on.get_mut(number.checked_sub(1)?)?;
+        if method == "PUT" {
+            if !has("x-csrf", "x") || !has("accept", "application/json") {
+                return Some(answered("400 Bad Request", "", "no X-CSRF"));
+            }
+            if !is_stuck {
+                *outlet = said == "value=true";
+            }
+            return Some(answered("204 No Content", "", ""));
+        }
+        Some(answered("200 OK", "", &format!("[{outlet}]")))
+    }
+
+    fn is_on(&self, outlet: &str) -> Option<bool> {
+        let number: usize = outlet.parse().ok()?;
+        self.on.get(number.checked_sub(1)?).copied()
     }
 }
 

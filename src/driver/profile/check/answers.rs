@@ -56,6 +56,10 @@ impl Checker {
                 _ => format!("{path}.take.{at}"),
             };
             let before = takes.len();
+            let is_source = take.header.is_some() || take.cookie.is_some();
+            if is_source && (!path.starts_with("login") || at > 0) {
+                self.fault(&path, "only a login begins with a header or a cookie");
+            }
             let regex: fn(Template) -> Take = Take::Regex;
             let texts = [
                 ("regex", &take.regex, Place::Pattern, regex),
@@ -93,14 +97,14 @@ impl Checker {
                 (None, None) => {}
                 _ => self.fault(&path, "expected split and field together"),
             }
-            if takes.len() > before + 1 {
+            if takes.len() + usize::from(is_source) > before + 1 {
                 self.fault(
                     &path,
                     "expected one of regex, all, json, xml, byte and split; several go into a list",
                 );
             }
             takes.extend(take.number.map(Take::Number));
-            if takes.len() == before {
+            if takes.len() == before && !is_source {
                 self.fault(
                     &path,
                     "expected one of regex, all, json, xml, byte, split or as",

@@ -2,9 +2,10 @@
 
 use super::{Checker, Of};
 use crate::driver::profile::answer;
-use crate::driver::profile::holes::Place;
-use crate::driver::profile::written::{self, File};
-use crate::driver::profile::{Asking, Verb, Web};
+use crate::driver::profile::holes::{Place, Template};
+use crate::driver::profile::written::{self, File, Map};
+use crate::driver::profile::{Asking, SignIn, Source, Web};
+use crate::transport::http::{self, Method};
 
 impl Checker {
     pub(super) fn web(&mut self, written: &File) -> Web {
@@ -26,22 +27,26 @@ impl Checker {
                 errors.push((pattern.clone(), *failure));
             }
         }
-        let login = written.login.as_ref().map(|login| {
-            if login.take.is_none() {
-                self.fault("login", "expected take: where the token is in the answer");
-            }
-            let requests = self.askings("login", login, Of::Pdu);
-            (requests, self.judge("login", login, Of::Pdu))
-        });
+        let login = written.login.as_ref().map(|login| self.sign_in(login));
         if login.is_some() && !self.of_keys.insert("token".to_owned()) {
             self.fault("keys.token", "what the login gives has this name");
         }
+        let common = self.headers("http", &written.http.headers, Of::Pdu);
+        let login = login.map(|mut login| {
+            // It cannot have what it gives.
+            let is_known =
+                |(_, text): &&(String, Template)| text.names().all(|name| name != "token");
+            let known: Vec<_> = common.iter().filter(is_known).cloned().collect();
+            add(&mut login.askings, &known);
+            login
+        });
         let mut of = |path: &str, action: Option<&written::Action>, of| {
-            action
-                .map(|action| self.askings(path, action, of))
-                .unwrap_or_default()
+            let askings = action.map(|action| self.askings(path, action, of));
+            let mut askings = askings.unwrap_or_default();
+            add(&mut askings, &common);
+            askings
         };
-        Web {
+        let web = Web {
             auth: written.http.auth,
             port: written.http.port,
             login,
@@ -50,7 +55,16 @@ impl Checker {
             off: of("off", Some(&written.off), Of::Outlet),
             state: of("state", written.state.as_ref(), Of::Outlet),
             errors,
+        };
+        let is_set = |(name, _): &(String, Template)| name.eq_ignore_ascii_case("authorization");
+        let sets = web
+            .askings()
+            .any(|asking| asking.headers.iter().any(is_set));
+        if sets && web.auth != written::Auth::None {
+            let what = "it sets the header Authorization, and so does the profile";
+            self.fault("http.auth", what);
         }
+        web
     }
 
     fn askings(&mut self, path: &str, action: &written::Action, of: Of) -> Vec<Asking> {
@@ -78,15 +92,20 @@ impl Checker {
 
     fn asking(&mut self, path: &str, request: &written::Request, of: Of) -> Option<Asking> {
         let targets = [
-            (Verb::Get, "get", &request.get),
-            (Verb::Post, "post", &request.post),
-            (Verb::Patch, "patch", &request.patch),
+            (Method::Get, "get", &request.get),
+            (Method::Post, "post", &request.post),
+            (Method::Put, "put", &request.put),
+            (Method::Patch, "patch", &request.patch),
+            (Method::Delete, "delete", &request.delete),
         ];
         let mut targets = targets
             .iter()
-            .filter_map(|(verb, key, target)| Some((verb, key, target.as_ref()?)));
-        let (Some((verb, key, target)), None) = (targets.next(), targets.next()) else {
-            self.fault(path, "expected one of get, post and patch: the path");
+            .filter_map(|(method, key, target)| Some((method, key, target.as_ref()?)));
+        let (Some((method, key, target)), None) = (targets.next(), targets.next()) else {
+            self.fault(
+                path,
+                "expected one of get, post, put, patch and delete: the path",
+            );
             return None;
         };
         if !target.starts_with('/') || target.starts_with("//") || target.contains([' ', '#']) {
@@ -109,10 +128,10 @@ impl Checker {
         let mut body = None;
         for (key, kind, text, place) in bodies {
             let Some(text) = text else { continue };
-            if *verb == Verb::Get || body.is_some() {
+            if !method.has_body() || body.is_some() {
                 self.fault(
                     format!("{path}.{key}"),
-                    "expected one body, and none with get",
+                    "expected one body, and none with get and delete",
                 );
             }
             let text = self.text(&format!("{path}.{key}"), text, place, of);
@@ -132,12 +151,77 @@ impl Checker {
             None => None,
             Some(pattern) => self.text(&format!("{path}.expect"), pattern, Place::Pattern, of),
         };
+        let headers = self.headers(path, &request.headers, of);
         Some(Asking {
-            verb: *verb,
+            method: *method,
             target: target?,
+            headers,
             body,
             status: request.status.clone(),
             expect,
         })
+    }
+
+    fn sign_in(&mut self, login: &written::Action) -> SignIn {
+        let first = login.take.clone().map(written::OneOrMore::list);
+        let first = first.and_then(|takes| takes.into_iter().next());
+        let from = match first.map(|take| (take.header, take.cookie)) {
+            Some((None, None)) => Source::Body,
+            Some((Some(name), None)) => {
+                let kept = http::kept();
+                if !kept.iter().any(|own| own.eq_ignore_ascii_case(&name)) {
+                    let what = format!("expected one of {}", kept.join(", "));
+                    self.fault("login.take", what);
+                }
+                Source::Header(name)
+            }
+            Some((None, Some(name))) => Source::Cookie(name),
+            Some((Some(_), Some(_))) => {
+                self.fault("login.take", "expected a header or a cookie, not both");
+                Source::Body
+            }
+            None => {
+                self.fault("login", "expected take: where the token is in the answer");
+                Source::Body
+            }
+        };
+        SignIn {
+            askings: self.askings("login", login, Of::Pdu),
+            from,
+            judge: self.judge("login", login, Of::Pdu),
+        }
+    }
+
+    fn headers(&mut self, path: &str, written: &Map<String>, of: Of) -> Vec<(String, Template)> {
+        let mut headers: Vec<(String, Template)> = Vec::new();
+        for (name, text) in written {
+            let path = format!("{path}.headers.{name}");
+            self.told(&path, http::check_header(name));
+            if headers
+                .iter()
+                .any(|(own, _)| own.eq_ignore_ascii_case(name))
+            {
+                self.fault(&path, "this header is there twice");
+            }
+            let text = self.text(&path, text, Place::Header, of);
+            headers.extend(text.map(|text| (name.clone(), text)));
+        }
+        headers
+    }
+}
+
+/// Gives requests the headers of all requests that they do not have themselves.
+fn add(askings: &mut [Asking], common: &[(String, Template)]) {
+    for asking in askings {
+        let is_own = |name: &str| {
+            let mut own = asking.headers.iter();
+            own.any(|(own, _)| own.eq_ignore_ascii_case(name))
+        };
+        let missing = common.iter().filter(|(name, _)| !is_own(name));
+        let missing: Vec<_> = missing.cloned().collect();
+        asking.headers.extend(missing);
+        asking
+            .headers
+            .sort_by(|(one, _), (other, _)| one.cmp(other));
     }
 }

@@ -45,7 +45,7 @@ impl Checker {
             .collect();
         if self.of_keys.contains("token") {
             // What a login gives.
-            let sample = || Filling::Text("token".to_owned());
+            let sample = || Filling::Secret("token".to_owned());
             keys.entry("token".to_owned()).or_insert_with(sample);
         }
         let mut bank = keys.clone();
@@ -119,6 +119,6 @@ fn fits(text: &str, place: Place) -> Result<(), String> {
             let bytes = script::hex(text).map(drop);
             bytes.ok_or_else(|| format!("expected hexadecimal pairs, got {text:?}"))
         }
-        Place::Plain | Place::Target | Place::Line | Place::Json => Ok(()),
+        Place::Plain | Place::Target | Place::Line | Place::Header | Place::Json => Ok(()),
     }
 }

@@ -1,11 +1,10 @@
-//! TLS for HTTP: whom to trust, and the encrypted connection.
+//! TLS to a peer: whom to trust, and the encrypted connection.
 //!
 //! PDUs mostly have self-signed certificates, often without the names and flags that path
 //! building wants. So a certificate that stands itself in the CA file is trusted as it is (the
 //! peer still has to prove that it has the key), and any other is checked the usual way.
 
-use super::super::{Deadline, TransportError, TransportErrorKind, regular};
-use super::wire::Stream;
+use super::{Deadline, TransportError, TransportErrorKind, regular, tcp};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
@@ -19,6 +18,31 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Bytes to and from a server, plain or not.
+pub(super) trait Stream: fmt::Debug + Send + Sync {
+    fn send(&mut self, bytes: &[u8], deadline: Deadline) -> Result<(), TransportError>;
+
+    /// What has come, at most `room` of it; 0 when the peer closed.
+    fn receive(&mut self, room: &mut [u8], deadline: Deadline) -> Result<usize, TransportError>;
+
+    /// Is it still open, and has nothing come that nobody asked for?
+    fn is_quiet(&self) -> bool;
+}
+
+impl Stream for tcp::Connection {
+    fn send(&mut self, bytes: &[u8], deadline: Deadline) -> Result<(), TransportError> {
+        self.send(bytes, deadline)
+    }
+
+    fn receive(&mut self, room: &mut [u8], deadline: Deadline) -> Result<usize, TransportError> {
+        self.receive(room, deadline)
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.is_quiet()
+    }
+}
 
 /// Which certificates are accepted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
