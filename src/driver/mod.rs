@@ -21,6 +21,7 @@ pub mod confirm;
 pub mod discover;
 pub mod docs;
 pub mod http;
+mod mqtt;
 mod outlets;
 pub(crate) mod profile;
 pub mod registry;

@@ -8,8 +8,8 @@ pub use super::profile::INLINE;
 use super::profile::shelf::{self, Source};
 use super::profile::{Auth, How, Over, Profile, Rows, Transport};
 use super::{
-    Build, Built, DEVICE_TIMEOUT, DriverSpec, Key, SHOWS_WITHIN, command, http, serial, simulated,
-    snmp, ssh, stream, tcp, telnet, usb,
+    Build, Built, DEVICE_TIMEOUT, DriverSpec, Key, SHOWS_WITHIN, command, http, mqtt, serial,
+    simulated, snmp, ssh, stream, tcp, telnet, usb,
 };
 use crate::settings::{Absent, FileError, Settings, SettingsError};
 use command::python::Names;
@@ -68,6 +68,7 @@ pub(super) const ROWS: Rows = Rows {
         Transport::Line | Transport::Bytes => {
             stream::keys(&[Over::Telnet, Over::Tcp, Over::Serial])
         }
+        Transport::Mqtt => mqtt::keys(),
     },
     secrets: || SECRETS.iter().map(ToString::to_string).collect(),
 };
@@ -188,6 +189,7 @@ impl Build for Profiled {
             How::Http(web) => http::engine::keys(web.auth),
             How::Line(talk) => stream::keys(&talk.site.over),
             How::Bytes(raw) => stream::keys(&raw.site.over),
+            How::Mqtt(_) => mqtt::keys(),
         };
         for rule in &self.profile.keys {
             let row = rule.row();
@@ -216,6 +218,7 @@ impl Build for Profiled {
             How::Http(web) => http::engine::build(&self.profile, web, settings),
             How::Line(talk) => stream::line::build(&self.profile, talk, settings),
             How::Bytes(raw) => stream::bytes::build(&self.profile, raw, settings),
+            How::Mqtt(topics) => mqtt::build(&self.profile, topics, settings),
         }
     }
 
@@ -227,6 +230,7 @@ impl Build for Profiled {
                 How::Http(web) => http::engine::prove(&self.profile, web, test),
                 How::Line(talk) => stream::line::prove(&self.profile, talk, test),
                 How::Bytes(raw) => stream::bytes::prove(&self.profile, raw, test),
+                How::Mqtt(topics) => mqtt::prove(&self.profile, topics, test),
             };
             let why = proved.err()?;
             Some(format!("{}: {}: {why}", self.file, test.path))

@@ -17,6 +17,7 @@ pub mod http;
 pub mod kept;
 pub mod leftover;
 pub mod lock;
+pub mod mqtt;
 pub mod private;
 pub(crate) mod regular;
 pub mod resolve;
@@ -25,7 +26,7 @@ pub mod snmp;
 pub mod ssh;
 pub mod tcp;
 pub mod telnet;
-mod tls;
+pub mod tls;
 #[cfg(not(fuzzing))]
 mod udp;
 pub mod usb;

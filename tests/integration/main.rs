@@ -37,6 +37,7 @@ mod hostile;
 mod listeners;
 mod logs;
 mod matrix;
+mod mqtt;
 mod names;
 mod orphans;
 mod pages;

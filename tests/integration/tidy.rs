@@ -227,10 +227,7 @@ fn imports_follow_the_picture() {
 }
 
 /// Files that still stand in a circle of imports. The list only gets shorter.
-const NOT_YET: &[&str] = &[
-    "transport::command",
-    "transport::leftover",
-];
+const NOT_YET: &[&str] = &["transport::command", "transport::leftover"];
 
 #[test]
 fn no_two_files_import_each_other() {

@@ -2,7 +2,7 @@
 
 use super::CONNECT_PATIENCE;
 use crate::cli::options::{Opt, UsageError, opt};
-use crate::transport::http::{Trust, client_config};
+use crate::transport::tls::{Trust, client_config};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, StreamOwned};

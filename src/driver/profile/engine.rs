@@ -54,7 +54,13 @@ impl<E: Engine> Driver for Profiled<E> {
     ) -> Result<Proof, DriverError> {
         let fillings = self.0.bound().fillings(outlet)?;
         self.0.switch(to, &fillings, attempt)?;
-        Ok(Proof::Reply)
+        // Of some PDUs no answer to a command is known.
+        Ok(
+            match self.0.bound().profile.proofs.contains(&Proof::Reply) {
+                true => Proof::Reply,
+                false => Proof::None,
+            },
+        )
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {

@@ -90,6 +90,8 @@ pub(crate) enum Place {
     Header,
     /// A JSON document.
     Json,
+    /// The topic of a message: one, never many.
+    Topic,
     /// A regular expression.
     Pattern,
     /// Bytes in hexadecimal digits.
@@ -132,6 +134,9 @@ impl Template {
         }
         if place == Place::Header && text.chars().any(char::is_control) {
             return Err("expected a header without control characters".to_owned());
+        }
+        if place == Place::Topic {
+            is_topic(text)?;
         }
         let (mut parts, mut plain, mut rest) = (Vec::new(), String::new(), text);
         while let Some(start) = rest.find('{') {
@@ -265,9 +270,17 @@ impl Place {
         if text.chars().any(char::is_control) {
             return Err("expected no control characters".to_owned());
         }
+        if self == Self::Topic {
+            is_topic(text)?;
+        }
         Ok(match self {
             Self::Oid | Self::Hex => return Err(format!("expected a number, got {filling:?}")),
-            Self::Plain | Self::Number | Self::Unsigned | Self::Line | Self::Header => text.clone(),
+            Self::Plain
+            | Self::Number
+            | Self::Unsigned
+            | Self::Line
+            | Self::Header
+            | Self::Topic => text.clone(),
             Self::Target => utf8_percent_encode(text, PLAIN).to_string(),
             Self::Json => {
                 let quoted = serde_json::Value::from(text.as_str()).to_string();
@@ -278,6 +291,15 @@ impl Place {
             }
             Self::Pattern => regex_lite::escape(text),
         })
+    }
+}
+
+/// Is this one topic, and none of the broker's own?
+fn is_topic(text: &str) -> Result<(), String> {
+    let is_strange = |c: char| "+#".contains(c) || c.is_control();
+    match text.is_empty() || text.starts_with('$') || text.contains(is_strange) {
+        true => Err(format!("expected a topic without + and #, got {text:?}")),
+        false => Ok(()),
     }
 }
 
@@ -292,6 +314,7 @@ mod tests {
             ("mac".to_owned(), Filling::Text("0A".to_owned())),
             ("user".to_owned(), Filling::Text("a b&\"{.".to_owned())),
             ("lines".to_owned(), Filling::Text("a\r\nb".to_owned())),
+            ("many".to_owned(), Filling::Text("#".to_owned())),
         ]);
         Template::parse(text, place)?.fill(&fillings)
     }
@@ -333,6 +356,11 @@ mod tests {
             ("a\r\nb", Place::Header),
             ("a\0b", Place::Header),
             ("{lines}", Place::Header),
+            ("a/+/b", Place::Topic),
+            ("$SYS/a", Place::Topic),
+            ("", Place::Topic),
+            ("a/{many}", Place::Topic),
+            ("a/{lines}", Place::Topic),
             ("1.{minus}", Place::Oid),
             ("1.{user}", Place::Oid),
             ("{minus:02x}", Place::Hex),

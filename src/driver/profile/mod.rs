@@ -76,6 +76,7 @@ pub(crate) enum How {
     Http(Arc<Web>),
     Line(Arc<Talk>),
     Bytes(Arc<Raw>),
+    Mqtt(Arc<Topics>),
 }
 
 impl How {
@@ -86,6 +87,7 @@ impl How {
             Self::Http(_) => "http",
             Self::Line(talk) => talk.site.transport(),
             Self::Bytes(raw) => raw.site.transport(),
+            Self::Mqtt(_) => "mqtt",
         }
     }
 }
@@ -246,6 +248,26 @@ pub(crate) struct Swap {
 pub(crate) enum Until {
     Count(usize),
     Pattern(Template),
+}
+
+/// The topics of a PDU behind a broker.
+#[derive(Clone, Debug)]
+pub(crate) struct Topics {
+    /// Topics, each with the pattern of what tells there that the PDU is not there.
+    pub(crate) offline: Vec<(Template, String)>,
+    pub(crate) on: Publish,
+    pub(crate) off: Publish,
+    /// What asks for the state. Without it, the last message counts.
+    pub(crate) asks: Option<Publish>,
+    /// Where the state is told.
+    pub(crate) state: Option<Template>,
+}
+
+/// A message for the PDU.
+#[derive(Clone, Debug)]
+pub(crate) struct Publish {
+    pub(crate) topic: Template,
+    pub(crate) text: Template,
 }
 
 /// A key of the config.

@@ -32,6 +32,8 @@ pub(super) struct File {
     pub(super) line: Line,
     #[serde(default)]
     pub(super) bytes: Bytes,
+    #[serde(default)]
+    pub(super) mqtt: Mqtt,
     pub(super) login: Option<Action>,
     pub(super) logout: Option<Action>,
     pub(super) on: Action,
@@ -67,6 +69,7 @@ pub(crate) enum Transport {
     Http,
     Line,
     Bytes,
+    Mqtt,
 }
 
 impl fmt::Display for Transport {
@@ -76,6 +79,7 @@ impl fmt::Display for Transport {
             Self::Http => "http",
             Self::Line => "line",
             Self::Bytes => "bytes",
+            Self::Mqtt => "mqtt",
         })
     }
 }
@@ -238,6 +242,10 @@ pub(super) struct Action {
     // Bytes
     pub(super) write: Option<String>,
     pub(super) read: Option<Read>,
+    // MQTT
+    pub(super) publish: Option<Publish>,
+    #[serde(rename = "await")]
+    pub(super) awaits: Option<String>,
     // What an answer means
     pub(super) take: Option<OneOrMore<Take>>,
     pub(super) test: Option<String>,
@@ -256,6 +264,8 @@ impl Action {
             ("steps", self.steps.is_some()),
             ("write", self.write.is_some()),
             ("read", self.read.is_some()),
+            ("publish", self.publish.is_some()),
+            ("await", self.awaits.is_some()),
             ("take", self.take.is_some()),
             ("test", self.test.is_some()),
             ("map", !self.map.is_empty()),
@@ -317,6 +327,31 @@ pub(super) struct Step {
     pub(super) answer: Map<String>,
     #[serde(rename = "else")]
     pub(super) other: Map<Failure>,
+}
+
+/// A message for the PDU.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Publish {
+    pub(super) topic: String,
+    pub(super) text: Option<String>,
+    pub(super) json: Option<String>,
+}
+
+/// The keys of an MQTT profile as a whole.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Mqtt {
+    pub(super) offline: Option<OneOrMore<Offline>>,
+}
+
+/// What tells that the PDU is not connected to its broker.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Offline {
+    pub(super) topic: String,
+    /// A pattern.
+    pub(super) says: String,
 }
 
 /// How an answer in bytes ends.

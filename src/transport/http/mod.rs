@@ -21,10 +21,8 @@ mod wire;
 pub use head::check as check_head;
 pub use head::kept;
 
-pub use super::tls::{Trust, client_config};
-
 use super::kept::{Kept, Opener};
-use super::tls::Tls;
+use super::tls::{Tls, Trust};
 use super::{Deadline, Timed, TransportError, TransportErrorKind, Verdict, blotted, printable};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;

@@ -6,12 +6,13 @@
 //! | `keys` | what the config may say of a PDU |
 //! | `outlets` | what is computed from an outlet, and every text filled for every outlet |
 //! | `answers` | what an answer means |
-//! | `snmp`, `http`, `stream` | what each engine sends |
+//! | `snmp`, `http`, `stream`, `mqtt` | what each engine sends |
 //! | `own_tests` | the `[[test]]`s |
 
 mod answers;
 mod http;
 mod keys;
+mod mqtt;
 mod outlets;
 mod own_tests;
 mod snmp;
@@ -186,6 +187,7 @@ impl Checker {
             Transport::Http => How::Http(Arc::new(self.web(written))),
             Transport::Line => How::Line(Arc::new(self.talk(written))),
             Transport::Bytes => How::Bytes(Arc::new(self.raw(written))),
+            Transport::Mqtt => How::Mqtt(Arc::new(self.topics(written)?)),
         };
         let tells_all = written.state.is_some() && !self.asks_of_outlet();
         let meters = self.meters(written);
@@ -276,6 +278,7 @@ impl Checker {
                 &["write", "read"],
                 &["write", "read", "take", "test", "map"],
             ),
+            Transport::Mqtt => (&["publish"], &["publish", "await", "take", "test", "map"]),
         };
         let actions = [
             ("on", Some(&written.on), acts),
@@ -298,19 +301,28 @@ impl Checker {
                 self.fault(format!("{path}.{key}"), message);
             }
         }
-        if written.transport == Transport::Snmp {
+        if let Transport::Snmp | Transport::Mqtt = written.transport {
             let there = [
                 ("login", written.login.is_some()),
                 ("logout", written.logout.is_some()),
             ];
             for (key, _) in there.iter().filter(|(_, is_there)| *is_there) {
-                self.fault(*key, "SNMP has no login: expected no such table");
+                self.fault(*key, "the transport has no login: expected no such table");
             }
         }
     }
 
     fn proofs(&mut self, written: &File) -> &'static [Proof] {
         match (&written.state, written.proof) {
+            // What the broker answers is no reply of the PDU's.
+            (Some(_), None) if written.transport == Transport::Mqtt => &[Proof::State],
+            (None, Some(written::Proof::Reply)) if written.transport == Transport::Mqtt => {
+                self.fault(
+                    "proof",
+                    "a message has no reply: expected [state], or \"none\"",
+                );
+                &[]
+            }
             (Some(_), None) => &[Proof::State, Proof::Reply],
             (Some(_), Some(_)) => {
                 self.fault(

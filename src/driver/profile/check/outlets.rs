@@ -119,6 +119,8 @@ fn fits(text: &str, place: Place) -> Result<(), String> {
             let bytes = script::hex(text).map(drop);
             bytes.ok_or_else(|| format!("expected hexadecimal pairs, got {text:?}"))
         }
-        Place::Plain | Place::Target | Place::Line | Place::Header | Place::Json => Ok(()),
+        Place::Plain | Place::Target | Place::Line | Place::Header | Place::Json | Place::Topic => {
+            Ok(())
+        }
     }
 }
