@@ -2,8 +2,8 @@
 //! can serve. Any program that watches over a container can start it; no token is needed.
 
 use crate::config::{DaemonConfig, Listen, Protocols};
-use crate::transport::tls::{Trust, client_config};
 use crate::transport::resolve::resolve;
+use crate::transport::tls::{Trust, client_config};
 use crate::transport::{Deadline, TransportError, printable};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
