@@ -11,14 +11,14 @@ suite=bookworm
 if [ "$(. /etc/os-release && echo "$ID")" = debian ]; then
     suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-bookworm}")
 fi
-readonly suite BASE=$KEPT/$suite-3.tar
+readonly suite BASE=$KEPT/$suite-4.tar
 
 make_base() {
     echo "-- making a Debian $suite root (kept in $BASE)"
     mkdir -p "$KEPT"
     rm -rf "$ROOT" "$BASE"
     debootstrap --variant=minbase \
-        --include=systemd,libnss-systemd,udev,iproute2,procps,curl,netcat-openbsd,sudo,openssh-client,uhubctl \
+        --include=systemd,libnss-systemd,udev,iproute2,procps,curl,netcat-openbsd,sudo,openssh-client,python3,uhubctl \
         "$suite" "$ROOT" ${DEBIAN_MIRROR:+"$DEBIAN_MIRROR"} >"$KEPT/debootstrap.log" 2>&1 ||
         { tail -n 20 "$KEPT/debootstrap.log"; exit 1; }
     # Debian's own packages, to upgrade from; without their libraries, which nothing here runs.

@@ -15,6 +15,14 @@ if [ ! -x "$prometheus/usr/bin/prometheus" ]; then
     (cd "$prometheus" && apt-get -qq download prometheus && dpkg -x prometheus_*.deb . && rm prometheus_*.deb)
 fi
 
+# Fence agents of clusters. Their package is only unpacked, for it depends on the libraries of a dozen clouds.
+"$top/packaging/need.sh" python3-pexpect python3-pycurl
+agents=$target/fence-agents
+if [ ! -x "$agents/usr/sbin/fence_dummy" ]; then
+    mkdir -p "$agents"
+    (cd "$agents" && apt-get -qq download fence-agents && dpkg -x fence-agents_*.deb . && rm fence-agents_*.deb)
+fi
+
 # The compat suite compares with these very versions.
 wanted="pdudaemon==1.1.1 pymodbus==3.16.1 schemathesis==4.32.5"
 venv=$target/test-venv

@@ -214,6 +214,11 @@ test_fresh() {
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 -subj /CN=pdud.lab \
         -addext subjectAltName=DNS:pdud.lab -keyout "$ROOT/root/tls/pdud.key" -out "$ROOT/root/tls/pdud.crt" 2>/dev/null
     cp "$ROOT/root/tls/pdud.crt" "$ROOT/root/tls/lab-ca.crt"
+    # The agent that an example names.
+    local parameters="<parameter name='ip'><content type='string'/></parameter><parameter name='ipport'><content type='integer'/></parameter>"
+    printf '#!/bin/sh\necho "<resource-agent><parameters>%s</parameters></resource-agent>"\n' "$parameters" \
+        >"$ROOT/usr/sbin/fence_powerman"
+    chmod 755 "$ROOT/usr/sbin/fence_powerman"
     local example
     for example in $(inside sh -c 'cd /usr/share/doc/pdudaemon/examples && grep -l "\"pdus\"" *.conf'); do
         # A copy that not everybody may read: some hold passwords, which is a warning otherwise.
@@ -240,6 +245,37 @@ test_fresh() {
     check "what differs for upgraders is there" inside sh -c 'test -s /usr/share/doc/pdudaemon/differences.md && test -s /usr/share/doc/pdudaemon/NEWS.Debian.gz'
     same "nobody else can reach it: it listens on loopback only" "" \
         inside sh -c 'ss -Hltn | grep 16421 | grep -v -e "127\.0\.0\.1:" -e "\[::1\]:" || true'
+
+    say "programs as drivers"
+    cat >"$ROOT/usr/lib/python3/dist-packages/lab.py" <<'END'
+class Relays:
+    def __init__(self, hostname, settings):
+        self.folder = settings["folder"]
+
+    def handle(self, request, port_number):
+        with open(f"{self.folder}/{port_number}", "w") as file:
+            file.write(f"{request}\n")
+
+    def _bombout(self):
+        pass
+END
+    cp -p "$ROOT/etc/pdudaemon/pdudaemon.conf" "$ROOT/root/before.conf"
+    cat >"$ROOT/etc/pdudaemon/pdudaemon.conf" <<'END'
+{"daemon": {"hostname": "localhost", "port": 16421},
+ "pdus": {
+   "demo": {"driver": "simulated"},
+   "class": {"driver": "python", "class": "lab:Relays", "folder": "/var/lib/pdudaemon"},
+   "program": {"driver": "exec", "folder": "/var/lib/pdudaemon/relays", "names": ["left"],
+               "command": ["python3", "/usr/share/doc/pdudaemon/examples/exec-driver.py"]}}}
+END
+    check "the daemon takes them" inside systemctl restart pdudaemon.service
+    check "a class of the Python program switches" inside pduclient --daemon localhost --hostname class --port 3 --command on
+    same "and has" "on" inside cat /var/lib/pdudaemon/3
+    check "the example of exec switches" inside pduclient --daemon localhost --hostname program --port left --command on
+    same "and has" "on" inside cat /var/lib/pdudaemon/relays/left
+    check "they end with the daemon" inside sh -c 'systemctl stop pdudaemon.service && ! pgrep -u pdudaemon'
+    cp -p "$ROOT/root/before.conf" "$ROOT/etc/pdudaemon/pdudaemon.conf"
+    check "and the service runs again" inside systemctl start pdudaemon.service
 
     say "the running service"
     same "runs as its user" "pdudaemon" inside sh -c 'ps -o user= -p $(systemctl show -P MainPID pdudaemon.service)'

@@ -101,7 +101,8 @@ impl Config {
         reader.config()
     }
 
-    /// Runs the tests of every profile that a PDU names; tells those that fail.
+    /// Runs the tests of every profile that a PDU names, and whatever else a driver can only find out
+    /// by running a program; tells what fails.
     pub fn prove(&self) -> Vec<String> {
         let mut specs: Vec<&'static DriverSpec> = Vec::new();
         for pdu in self.pdus.values().flatten() {
@@ -109,7 +110,12 @@ impl Config {
                 specs.push(pdu.spec);
             }
         }
-        specs.iter().flat_map(|spec| spec.build.prove()).collect()
+        let proved = specs.iter().flat_map(|spec| spec.build.prove());
+        let tried = self.pdus.values().flatten().filter_map(|pdu| {
+            let why = pdu.spec.build.try_out(&pdu.settings).err()?;
+            Some(format!("pdus.{}: {why}", pdu.name))
+        });
+        proved.chain(tried).collect()
     }
 
     /// Checks the text of a config file; `name` is the file's name for messages, and secrets that

@@ -259,6 +259,12 @@ pub trait Build: Sync {
     /// Builds the driver, or says which key is wrong.
     fn build(&self, settings: &Settings) -> Result<Built, SettingsError>;
 
+    /// What is wrong with the settings that only a program of this machine can tell; `--check` asks.
+    fn try_out(&self, settings: &Settings) -> Result<(), String> {
+        let _ = settings;
+        Ok(())
+    }
+
     /// Runs the tests that it brings along; tells those that fail.
     fn prove(&self) -> Vec<String> {
         Vec::new()

@@ -1,6 +1,6 @@
 //! Local programs, run in their own process group and ended at the deadline.
 //!
-//! A program gets no input; what it prints is read while it runs, so that it never blocks, and the
+//! A program gets what little input it is given, at once; what it prints is read while it runs, so that it never blocks, and the
 //! last [`MOST_KEPT`] bytes of each stream are kept. It has
 //! ended when its own process has ended: a child that it leaves behind in the background with the
 //! pipes still open is not waited for and is left alone, but nobody reads its output any more: the
@@ -17,7 +17,7 @@ use crate::transport::children;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -26,6 +26,9 @@ use std::time::Duration;
 
 /// How much of each output stream is kept: its end, where the complaint stands.
 pub const MOST_KEPT: usize = 64 * 1024;
+
+/// How much input a program can be given: a pipe takes it without waiting for the program.
+const MOST_GIVEN: usize = 4096 * 8;
 
 /// How long the output of an ended program is still read when something holds its pipes open.
 pub(super) const GRACE: Duration = Duration::from_millis(200);
@@ -41,6 +44,7 @@ pub(super) const DYING: Duration = Duration::from_secs(1);
 pub struct Program {
     pub(super) name: String,
     pub(super) command: Command,
+    input: Option<String>,
 }
 
 impl Program {
@@ -49,6 +53,7 @@ impl Program {
         Self {
             name: name.to_owned(),
             command: Command::new(name),
+            input: None,
         }
     }
 
@@ -66,6 +71,12 @@ impl Program {
     /// Adds arguments.
     pub fn args<'a>(mut self, args: impl IntoIterator<Item = &'a str>) -> Self {
         self.command.args(args);
+        self
+    }
+
+    /// Gives it this on its standard input, where nobody else sees it.
+    pub fn input(mut self, text: String) -> Self {
+        self.input = Some(text);
         self
     }
 
@@ -103,12 +114,23 @@ impl Program {
     fn carry_out(mut self, timed: impl Timed) -> Result<Ended, TransportError> {
         let deadline = timed.deadline();
         deadline.left("running a program")?;
+        if self
+            .input
+            .as_ref()
+            .is_some_and(|text| text.len() > MOST_GIVEN)
+        {
+            let what = format!("{}: its input is longer than {MOST_GIVEN} bytes", self.name);
+            return Err(TransportError::new(TransportErrorKind::Io, what));
+        }
         let mut running = Running::begin();
         if let Some((name, mark)) = running.as_ref().map(Running::variable) {
             self.command.env(name, mark);
         }
         self.command
-            .stdin(Stdio::null())
+            .stdin(match &self.input {
+                Some(_) => Stdio::piped(),
+                None => Stdio::null(),
+            })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0);
@@ -117,6 +139,10 @@ impl Program {
         timed.sent();
         if let Some(running) = &mut running {
             running.started(child.id());
+        }
+        if let (Some(text), Some(mut pipe)) = (&self.input, child.stdin.take()) {
+            // One that does not read it says so by its end.
+            let _ = pipe.write_all(text.as_bytes());
         }
         let mut streams = [
             Stream::new(child.stdout.take()),

@@ -1,4 +1,4 @@
-//! Drivers that are programs of somebody else: `exec` and `python`, through the daemon.
+//! Drivers that are programs of somebody else: `exec`, `python` and `fence`, through the daemon.
 
 use crate::compat::python;
 use crate::daemon::{Daemon, Lab, stderr, wait_for};
@@ -364,4 +364,86 @@ fn python_is_asked_only_for_names_that_nothing_else_knows() {
             && told.contains("cannot run /nonexistent/python: not found"),
         "{told}"
     );
+}
+
+/// Debian's fence agents, where they are.
+pub(crate) fn agents() -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/fence-agents/usr");
+    let found = folder.join("sbin/fence_dummy").exists();
+    if !found {
+        eprintln!("no fence agents in target/fence-agents: run `make test-deps`");
+    }
+    found.then_some(folder)
+}
+
+/// The daemon's program, with the library of the agents in the path of Python.
+pub(crate) fn with_agents(lab: &Lab, agents: &Path) -> std::process::Command {
+    with_packages(lab, &agents.join("share/fence"))
+}
+
+#[test]
+fn a_fence_agent_switches_and_tells_the_state() {
+    let Some(agents) = agents() else { return };
+    let lab = Lab::new();
+    let file = lab.path("status");
+    let agent = agents.join("sbin/fence_dummy");
+    let of = |more: Value| {
+        let mut pdu = json!({"driver": "fence", "agent": agent, "retries": 1, "status_file": file});
+        pdu.as_object_mut()
+            .expect("an object")
+            .extend(more.as_object().expect("an object").clone());
+        pdu
+    };
+    let pdus = json!({"dummy": of(json!({})), "fails": of(json!({"type": "fail"}))});
+    let config = lab.config(pdus, json!({}));
+    let mut command = with_agents(&lab, &agents);
+    command.arg("--conf").arg(&config);
+    let daemon = Daemon::spawn(command);
+    for to in ["on", "off", "on"] {
+        ok(daemon.get(&format!("{to}?hostname=dummy&port=1")));
+        assert_eq!(fs::read_to_string(&file).expect("switched"), to);
+        let state = daemon.get("get-status?hostname=dummy&port=1");
+        assert_eq!(state, (200, format!("{to}\n")));
+    }
+    let (status, body) = daemon.get("on?hostname=dummy&port=2");
+    assert!(
+        status == 503 && body.contains("outlet 1, all that"),
+        "{status} {body}"
+    );
+    let (status, body) = daemon.get("on?hostname=fails&port=1");
+    assert!(
+        status == 503 && body.contains("exit status 1"),
+        "{status} {body}"
+    );
+    daemon.stop();
+
+    let check = |pdu: Value| {
+        let config = lab.config(json!({"pdu": pdu}), json!({}));
+        let output = crate::daemon::run(
+            with_agents(&lab, &agents)
+                .arg("--check")
+                .arg("--conf")
+                .arg(config),
+        );
+        (output.status.success(), stderr(&output))
+    };
+    assert_eq!(check(of(json!({}))), (true, String::new()));
+    for (more, told) in [
+        (
+            json!({"statusfile": "x"}),
+            "statusfile: the agent has no such option, did you mean status_file?",
+        ),
+        (
+            json!({"login_timeout": "soon"}),
+            "login_timeout: expected seconds",
+        ),
+        (json!({"action": "off"}), "action is the daemon's to say"),
+        (
+            json!({"agent": "fence_nobodys"}),
+            "fence_nobodys is not installed",
+        ),
+    ] {
+        let (passes, text) = check(of(more));
+        assert!(!passes && text.contains(told), "{told}: {text}");
+    }
 }

@@ -2,7 +2,8 @@
 //!
 //! One agent serves all tests here; its outlets are `pass` scripts that keep a value in a file.
 
-use crate::daemon::{Lab, PATIENCE, wait_for};
+use crate::daemon::{Daemon, Lab, PATIENCE, wait_for};
+use crate::exec_drivers;
 use crate::sim::ber::message_id;
 use crate::sim::port::{self, Served};
 use crate::transcript::{Confirmed, Failed};
@@ -10,6 +11,7 @@ use pdudaemon::driver::{Driver, DriverError, registry};
 use pdudaemon::request::{Outlet, PduName, State, Switch};
 use pdudaemon::settings::{Position, Settings};
 use pdudaemon::transport::{Deadline, TransportErrorKind};
+use serde_json::json;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -102,7 +104,12 @@ fn start() -> Agent {
     let mut line = |text: String| writeln!(config, "{text}").expect("a text grows");
     line("rwcommunity private".into());
     line("rocommunity public".into());
-    for column in ["1.3.6.1.4.1.3808.1.1.3.3.3.1.1.4", "1.3.6.1.4.1.92.58.2"] {
+    for column in [
+        "1.3.6.1.4.1.3808.1.1.3.3.3.1.1.4",
+        "1.3.6.1.4.1.92.58.2",
+        // sPDUOutletCtl.
+        "1.3.6.1.4.1.318.1.1.4.4.2.1.3",
+    ] {
         line(format!("pass .{column} /bin/sh {}", script.display()));
     }
     line(format!("createUser plain MD5 \"{AUTH_PASSPHRASE}\""));
@@ -273,6 +280,37 @@ fn v1_and_v2c_switch_and_read_back() {
             panic!("{name}: {error}");
         }
     }
+}
+
+/// Takes an agent that it does not know for an old PDU of APC.
+#[test]
+fn a_fence_agent_switches_and_reads_over_snmp() {
+    let Some(agents) = exec_drivers::agents() else {
+        return;
+    };
+    let (lab, agent) = (Lab::new(), agent());
+    let pdu = |community: &str| {
+        json!({
+            "driver": "fence", "agent": agents.join("sbin/fence_apc_snmp"), "retries": 1,
+            "ip": "127.0.0.1", "ipport": agent.port, "community": community, "timeout": 60,
+        })
+    };
+    let config = lab.config(
+        json!({"pdu": pdu("private"), "wrong": pdu("nobodys-word")}),
+        json!({}),
+    );
+    let mut command = exec_drivers::with_agents(&lab, &agents);
+    command.arg("--conf").arg(config);
+    let daemon = Daemon::spawn(command);
+    for to in ["on", "off"] {
+        let (status, body) = daemon.get(&format!("{to}?hostname=pdu&port=3"));
+        assert_eq!(status, 200, "{body}");
+        let state = daemon.get("get-status?hostname=pdu&port=3");
+        assert_eq!(state, (200, format!("{to}\n")));
+    }
+    let (status, body) = daemon.get("on?hostname=wrong&port=3");
+    assert!(status == 503 && !body.contains("nobodys-word"), "{body}");
+    daemon.stop();
 }
 
 #[test]

@@ -334,7 +334,7 @@ fn outlet_of(value: &Value) -> Option<Outlet> {
 }
 
 /// The values that nobody may see, by the names of their keys.
-fn secrets(settings: &Value) -> Vec<String> {
+pub(super) fn secrets(settings: &Value) -> Vec<String> {
     const PARTS: [&str; 4] = ["pass", "secret", "token", "community"];
     let keys = settings.as_object().into_iter().flatten();
     let secrets = keys.filter(|(key, _)| {

@@ -2,6 +2,7 @@
 
 mod bcu;
 mod exec;
+mod fence;
 mod localcmdline;
 pub(super) mod python;
 mod uhubctl;
@@ -52,6 +53,18 @@ pub(super) static SPECS: &[DriverSpec] = &[
         build: &exec::Exec,
     },
     python::SPEC,
+    DriverSpec {
+        names: &["fence"],
+        any_case: false,
+        models: "whatever a fence agent of clusters switches (Debian's packages fence-agents)",
+        transport: "command",
+        outlets: Has::Told(fence::OUTLETS),
+        reads_back: true,
+        verified_by: "Debian's fence_dummy, fence_apc_snmp on a simulated PDU, and a program that answers in the agents' words; no hardware",
+        timeout: COMMAND_TIMEOUT,
+        shows_within: SHOWS_WITHIN,
+        build: &fence::Fence,
+    },
     DriverSpec {
         names: &["bcu"],
         any_case: false,
