@@ -506,14 +506,14 @@ mod tests {
 
     #[test]
     fn a_worker_in_a_session_of_its_own_is_ended_by_the_one_who_started_it() {
-        let wrapper = "setsid sleep 60 & echo $!; trap \"kill $!; exit 1\" TERM; wait";
+        let wrapper = "setsid sleep 60 & trap \"kill $!; exit 1\" TERM; echo $!; wait";
         for line in [
             wrapper.to_owned(),
             // The first process ends at once, the one behind it passes the signal on.
             format!("sh -c '{wrapper}' & wait"),
         ] {
             let begin = Instant::now();
-            let error = sh(&line, Duration::from_secs(1)).expect_err("too slow");
+            let error = sh(&line, Duration::from_secs(3)).expect_err("too slow");
             assert_eq!(error.kind, TransportErrorKind::Timeout);
             until_dead(&error, begin);
         }
