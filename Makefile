@@ -25,7 +25,12 @@ TARGET  := $(or $(CARGO_TARGET_DIR),$(TOP)/target)
 RELEASE := $(TARGET)/release
 
 .DEFAULT_GOAL := build
-.PHONY: help rust build run test test-deps test-deb test-usb test-page fuzz fuzz-check soak deny advisories bench lint count docs deb install uninstall clean
+
+# What `make static` and `make image` are for; without names, all that can be had here.
+STATIC_ARCHS ?=
+VERSION      := $(shell sed -n 's/^version = "\(.*\)"/\1/p' $(TOP)/Cargo.toml | head -n 1)
+
+.PHONY: help rust build static image test-image run test test-deps test-deb test-usb test-page fuzz fuzz-check soak deny advisories bench lint count docs deb install uninstall clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(TOP)/Makefile
@@ -36,6 +41,18 @@ rust: # says what is missing before cargo does
 
 build: rust ## the release binaries, target/release/pdudaemon and pduclient
 	$(CARGO) build --release --locked --bins --manifest-path $(TOP)/Cargo.toml
+
+static: rust ## programs that need no other file, for x86_64, aarch64 and armv7 or STATIC_ARCHS, in target/static
+	$(TOP)/packaging/static.sh $(STATIC_ARCHS)
+
+image: ## a container image in target/image, of each architecture that `make static` has built
+	set -e; for folder in $(TARGET)/static/*/; do test -x "$$folder/pdudaemon" || { \
+	    echo "there are no static programs in $(TARGET)/static: run make static first" >&2; exit 1; }; \
+	    arch=$$(basename "$$folder"); python3 $(TOP)/packaging/container/image.py "$$arch" "$$folder" $(TOP) \
+	        $(TARGET)/image/pdudaemon-$(VERSION)-$$arch.tar; done
+
+test-image: ## unpack this machine's image and switch through it, without a container runtime (root or sudo)
+	$(TOP)/packaging/test-image.sh
 
 run: build ## build and start the daemon with simulated PDUs on 127.0.0.1, and say what to try
 	@PDUDAEMON=$(RELEASE)/pdudaemon PDUCLIENT=$(RELEASE)/pduclient DEMO_PORT=$(DEMO_PORT) $(TOP)/packaging/run-demo.sh
@@ -136,6 +153,10 @@ install: build ## install below $(DESTDIR)$(PREFIX); the configuration goes to $
 	$(INSTALL) -m 644 $(TOP)/share/demo.conf $(TOP)/share/local-scripts.conf $(TOP)/share/no-local-hardware.conf $(DESTDIR)$(DOCDIR)/examples/
 	set -e; for file in $(TOP)/share/examples/*; do test -f "$$file" || continue; \
 		$(INSTALL) -m 644 "$$file" $(DESTDIR)$(DOCDIR)/examples/; done
+	@test -n "$(DESTDIR)" || printf '%s\n' 'Installed. This is left to do, as root:' \
+		'    systemd-sysusers && udevadm control --reload && udevadm trigger    # the user, and who may open USB PDUs' \
+		'    chown root:pdudaemon $(SYSCONFDIR)/pdudaemon/pdudaemon.conf && chmod 640 $(SYSCONFDIR)/pdudaemon/pdudaemon.conf' \
+		'    systemctl daemon-reload && systemctl enable --now pdudaemon'
 
 uninstall: ## remove what install put there, but not the configuration
 	rm -f $(DESTDIR)$(SBINDIR)/pdudaemon $(DESTDIR)$(BINDIR)/pduclient
