@@ -10,6 +10,7 @@ pub(crate) mod children;
 pub mod command;
 #[cfg(not(fuzzing))]
 mod companion;
+mod exchange;
 pub mod expect;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -18,6 +19,7 @@ pub mod kept;
 pub mod leftover;
 pub mod lock;
 pub mod mqtt;
+mod pace;
 pub mod private;
 pub(crate) mod regular;
 pub mod resolve;

@@ -297,9 +297,7 @@ mod tests {
                 Heard::Answer(answer) => format!("{answer:?}"),
                 Heard::NotOurs => "not ours".into(),
                 Heard::Garbled(_) => "garbled".into(),
-                Heard::Again { .. } | Heard::Failed(_) | Heard::OtherEngine => {
-                    "something else".into()
-                }
+                Heard::Again { .. } | Heard::Failed { .. } => "something else".into(),
             }
         };
         let v1 = r#"30 29 02 01 00 04 06 "public" a2 1c 02 01 01 02 01 00 02 01 00 30 11 30 0f

@@ -9,7 +9,6 @@
 
 mod ber;
 mod community;
-mod pace;
 mod v3;
 
 pub use community::{Community, Version};
@@ -17,28 +16,18 @@ pub use csnmp::ObjectIdentifier as Oid;
 pub use snmp2::v3::{AuthProtocol, Cipher, KeyExtension};
 pub use v3::User;
 
-#[cfg(fuzzing)]
-use super::fuzzing::Datagrams;
+use super::exchange::{self, Link, Silence};
+use super::pace::Pace;
 use super::resolve::resolve;
-#[cfg(not(fuzzing))]
-use super::udp::Datagrams;
-use super::{Attempt, Deadline, Timed, TransportError, TransportErrorKind, now, printable};
-use pace::{Pace, Paces};
+use super::{Attempt, Deadline, Timed, TransportError, TransportErrorKind, printable};
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
 
 /// The UDP port of SNMP agents.
 pub const PORT: u16 = 161;
-
-/// How often a request is made anew with what the agent told about itself.
-const MOST_ANEW: u32 = 3;
-
-/// The most bytes an answer about one object may have.
-const MOST: usize = 8192;
 
 /// A secret on its way to the wire, never printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -178,41 +167,29 @@ pub fn is_refusal(status: u32) -> bool {
 }
 
 /// What a datagram turned out to be.
-enum Heard<T> {
-    /// The answer waited for.
-    Answer(T),
-    /// Of an older request: nothing to us.
-    NotOurs,
-    /// No message of this protocol; the right one may still come.
-    Garbled(String),
-    /// The agent told something that the request must be sent again with: did it refuse this copy?
-    /// If not, it may have carried it out.
-    Again { is_refused: bool },
-    /// An answer that ends the request.
-    Failed(SnmpError),
+type Heard<T> = exchange::Heard<T, Stop>;
+
+/// Why a request is given up.
+enum Stop {
+    /// An answer that ends it.
+    Error(SnmpError),
     /// The agent is another engine than at discovery.
     OtherEngine,
 }
 
-/// The way to one agent.
-#[derive(Debug)]
-struct Link {
-    datagrams: Datagrams,
-    buffer: Box<[u8]>,
+/// Agents read in milliseconds what takes them seconds to write.
+#[derive(Clone, Copy, Debug, Default)]
+struct Paces {
+    reading: Pace,
+    writing: Pace,
 }
 
-impl Link {
-    fn open(peer: SocketAddr) -> io::Result<Self> {
-        Ok(Self {
-            datagrams: Datagrams::open(peer)?,
-            buffer: vec![0; MOST].into_boxed_slice(),
-        })
-    }
-
-    /// The next datagram before `until`, and whether it is from the peer; `None` when there is none.
-    fn receive(&mut self, until: Instant) -> io::Result<Option<(&[u8], bool)>> {
-        let received = self.datagrams.receive(&mut self.buffer, until)?;
-        Ok(received.and_then(|(length, from_peer)| Some((self.buffer.get(..length)?, from_peer))))
+impl Paces {
+    fn of(&mut self, command: &Command<'_>) -> &mut Pace {
+        match command {
+            Command::Get(_) => &mut self.reading,
+            Command::Set(..) => &mut self.writing,
+        }
     }
 }
 
@@ -229,67 +206,70 @@ enum Asked {
     Encrypted,
 }
 
-/// An agent's silence.
-struct Silence {
-    tried: u32,
-    waited: Duration,
-    /// The last strange thing heard meanwhile.
-    garbled: Option<String>,
+/// What an agent's silence means.
+fn silence(silence: Silence, peer: SocketAddr, asked: Asked) -> SnmpError {
+    use TransportErrorKind::{Garbled, NoConnection, Timeout};
+    let (tried, waited) = (silence.tried, silence.waited.as_secs_f64());
+    let (kind, detail) = match (silence.garbled, asked) {
+        (Some(what), _) => (
+            Garbled,
+            format!("no SNMP answer from {peer} to {tried} requests in {waited:.1} s, but {what}"),
+        ),
+        (None, Asked::Plainly) => (
+            Timeout,
+            format!(
+                "no answer from {peer} to {tried} requests in {waited:.1} s \
+                 (an agent is also silent when it does not accept the community or version)"
+            ),
+        ),
+        (None, Asked::ForEngine) => (
+            NoConnection,
+            format!("no answer from {peer} to {tried} SNMPv3 engine discoveries in {waited:.1} s"),
+        ),
+        (None, Asked::Signed | Asked::Encrypted) => {
+            let hint = match asked {
+                // net-snmp's agent drops what it cannot decrypt.
+                Asked::Encrypted => {
+                    "; an agent may be silent when the privacy passphrase or protocol is wrong"
+                }
+                _ => "",
+            };
+            let detail = format!(
+                "{peer} told its SNMPv3 engine, but did not answer {tried} requests in \
+                 {waited:.1} s{hint}"
+            );
+            (Timeout, detail)
+        }
+    };
+    SnmpError::Transport(TransportError::new(kind, detail))
 }
 
-impl Silence {
-    fn error(self, peer: SocketAddr, asked: Asked) -> SnmpError {
-        use TransportErrorKind::{Garbled, NoConnection, Timeout};
-        let (tried, waited) = (self.tried, self.waited.as_secs_f64());
-        let (kind, detail) = match (self.garbled, asked) {
-            (Some(what), _) => (
-                Garbled,
-                format!(
-                    "no SNMP answer from {peer} to {tried} requests in {waited:.1} s, but {what}"
-                ),
-            ),
-            (None, Asked::Plainly) => (
-                Timeout,
-                format!(
-                    "no answer from {peer} to {tried} requests in {waited:.1} s \
-                     (an agent is also silent when it does not accept the community or version)"
-                ),
-            ),
-            (None, Asked::ForEngine) => (
-                NoConnection,
-                format!(
-                    "no answer from {peer} to {tried} SNMPv3 engine discoveries in {waited:.1} s"
-                ),
-            ),
-            (None, Asked::Signed | Asked::Encrypted) => {
-                let hint = match asked {
-                    // net-snmp's agent drops what it cannot decrypt.
-                    Asked::Encrypted => {
-                        "; an agent may be silent when the privacy passphrase or protocol is wrong"
-                    }
-                    _ => "",
-                };
-                let detail = format!(
-                    "{peer} told its SNMPv3 engine, but did not answer {tried} requests in \
-                     {waited:.1} s{hint}"
-                );
-                (Timeout, detail)
-            }
-        };
-        SnmpError::Transport(TransportError::new(kind, detail))
-    }
-}
-
-/// How an exchange without an answer ended.
+/// How a request without an answer ended.
 enum Unanswered {
-    /// See [`Silence`].
+    /// What the agent was silent to.
     Silent(Silence, Asked),
     /// Nobody is there: the system's words.
     Gone(io::Error),
-    /// An answer that ends the request.
-    Failed(SnmpError),
-    /// See [`Heard::OtherEngine`].
-    OtherEngine,
+    /// See [`Stop`].
+    Stopped(Stop),
+}
+
+impl Unanswered {
+    fn of(unanswered: exchange::Unanswered<Stop>, asked: Asked) -> Self {
+        use exchange::Unanswered as U;
+        match unanswered {
+            U::Silent(silence) => Self::Silent(silence, asked),
+            U::Gone(error) => Self::Gone(error),
+            U::Unsaid(error) => Self::from(error),
+            U::Failed(stop) => Self::Stopped(stop),
+        }
+    }
+}
+
+impl From<TransportError> for Unanswered {
+    fn from(error: TransportError) -> Self {
+        Self::Stopped(Stop::Error(error.into()))
+    }
 }
 
 /// Sends what `encode` makes for each copy until `decode` finds the answer, or the deadline comes.
@@ -302,71 +282,8 @@ fn exchange<S, T>(
     encode: impl Fn(&mut S, u32) -> Result<Vec<u8>, TransportError>,
     decode: impl Fn(&mut S, &[u8]) -> Heard<T>,
 ) -> Result<T, Unanswered> {
-    let (start, deadline) = (now(), timed.deadline());
-    let (mut tried, mut anew, mut garbled) = (0, 0, None);
-    // The first copy of the request as it is now, and how many there are.
-    let (mut first_sent, mut copies) = (start, 0);
-    let mut pauses = pace.pauses(deadline.moment().saturating_duration_since(start));
-    while let Ok(left) = deadline.left("an answer") {
-        let request = encode(state, tried).map_err(|error| Unanswered::Failed(error.into()))?;
-        let sent = now();
-        link.datagrams.send(&request).map_err(Unanswered::Gone)?;
-        timed.sent();
-        if copies == 0 {
-            first_sent = sent;
-        }
-        (tried, copies) = (tried + 1, copies + 1);
-        let pause = pauses.next(left);
-        let mut until = sent + pause;
-        loop {
-            let received = link.receive(until).map_err(|error| {
-                // The network says so of the copy.
-                timed.turned_away();
-                Unanswered::Gone(error)
-            })?;
-            let Some((datagram, from_peer)) = received else {
-                break;
-            };
-            match decode(state, datagram) {
-                Heard::Answer(answer) => {
-                    pace.learn(now().saturating_duration_since(first_sent), copies == 1);
-                    return Ok(answer);
-                }
-                // The agent has come so far in what we sent it before: ours has its turn yet.
-                Heard::NotOurs => until = deadline.within(pause).moment(),
-                // Whoever sends us anything is not the agent for that.
-                Heard::Garbled(_) if !from_peer => {}
-                Heard::Garbled(what) => garbled = Some(what),
-                Heard::Again { is_refused } => {
-                    if is_refused {
-                        timed.turned_away();
-                    }
-                    if anew < MOST_ANEW {
-                        (anew, copies) = (anew + 1, 0);
-                        break;
-                    }
-                    garbled = Some("it tells another clock of its engine each time".to_owned());
-                }
-                Heard::Failed(error) => {
-                    if matches!(error, SnmpError::Login(_)) {
-                        timed.turned_away();
-                    }
-                    return Err(Unanswered::Failed(error));
-                }
-                Heard::OtherEngine => {
-                    timed.turned_away();
-                    return Err(Unanswered::OtherEngine);
-                }
-            }
-        }
-    }
-    let waited = now().saturating_duration_since(start);
-    let silence = Silence {
-        tried,
-        waited,
-        garbled,
-    };
-    Err(Unanswered::Silent(silence, asked))
+    let told = exchange::exchange(link, pace, timed, state, encode, decode);
+    told.map_err(|unanswered| Unanswered::of(unanswered, asked))
 }
 
 /// The messages around a request: with a community, or signed by a user.
@@ -537,22 +454,22 @@ impl Agent {
                 Err(error) => Unanswered::Gone(error),
             };
             match unanswered {
-                Unanswered::Failed(error) => return Err(error),
-                Unanswered::OtherEngine if engines == 0 => {
+                Unanswered::Stopped(Stop::Error(error)) => return Err(error),
+                Unanswered::Stopped(Stop::OtherEngine) if engines == 0 => {
                     engines += 1;
                     self.dialect.rest();
                 }
-                Unanswered::OtherEngine => {
+                Unanswered::Stopped(Stop::OtherEngine) => {
                     return Err(SnmpError::Transport(TransportError::new(
                         TransportErrorKind::Garbled,
                         "the agent does not know the engine id that it told at discovery",
                     )));
                 }
-                Unanswered::Silent(silence, asked) => {
+                Unanswered::Silent(silent, asked) => {
                     self.first = at + 1;
                     dead += 1;
                     if dead >= count {
-                        return Err(silence.error(peer, asked));
+                        return Err(silence(silent, peer, asked));
                     }
                     self.link = None;
                     self.dialect.rest();
@@ -604,6 +521,7 @@ pub mod fuzzing {
 mod tests {
     use super::*;
     use std::net::UdpSocket;
+    use std::time::Duration;
 
     #[test]
     fn a_name_with_a_silent_address_costs_half_the_attempt() {

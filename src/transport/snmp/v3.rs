@@ -7,8 +7,8 @@
 
 use super::community::{no_encoding, request};
 use super::{
-    Answer, Asked, Command, Heard, Hidden, Link, Pace, Paces, SnmpError, Unanswered, Value, ber,
-    exchange,
+    Answer, Asked, Command, Heard, Hidden, Link, Pace, Paces, SnmpError, Stop, Unanswered, Value,
+    ber, exchange,
 };
 use crate::transport::{Deadline, Timed, TransportError, printable};
 use simple_asn1::{ASN1Block, BigInt, ToASN1, to_der};
@@ -187,7 +187,7 @@ impl Usm {
                 .user
                 .security()
                 .with_engine_id(&envelope.engine)
-                .map_err(|error| Unanswered::Failed(no_encoding(&error.to_string()).into()))?,
+                .map_err(|error| no_encoding(&error.to_string()))?,
         };
         self.security = Some(security);
         self.set_clock(&envelope);
@@ -237,7 +237,7 @@ impl Usm {
             // user without authentication, has done what it was asked.
             Err(snmp2::Error::AuthUpdated) => {
                 self.set_clock(&envelope);
-                Heard::Again { is_refused: false }
+                again(false)
             }
             Err(error) => Heard::Garbled(format!("an answer was wrong: {error}")),
         }
@@ -247,25 +247,38 @@ impl Usm {
     fn report(&mut self, object: &[u32], envelope: &Envelope) -> Heard<Answer> {
         let Some([counter, ..]) = object.strip_prefix(&[1, 3, 6, 1, 6, 3, 15, 1, 1]) else {
             let object: Vec<String> = object.iter().map(u32::to_string).collect();
-            return Heard::Failed(SnmpError::Strange(format!(
-                "the agent reported {}",
-                object.join(".")
-            )));
+            let strange = SnmpError::Strange(format!("the agent reported {}", object.join(".")));
+            return Heard::Failed {
+                error: Stop::Error(strange),
+                is_refused: false,
+            };
         };
-        Heard::Failed(SnmpError::Login(match counter {
+        let refused = |error| Heard::Failed {
+            error,
+            is_refused: true,
+        };
+        refused(Stop::Error(SnmpError::Login(match counter {
             1 => "the agent does not offer this user this security level, or not these protocols \
                   (usmStatsUnsupportedSecLevels)"
                 .into(),
             2 => {
                 self.set_clock(envelope);
-                return Heard::Again { is_refused: true };
+                return again(true);
             }
             3 => "the agent does not know this user (usmStatsUnknownUserNames)".into(),
-            4 => return Heard::OtherEngine,
+            4 => return refused(Stop::OtherEngine),
             5 => "wrong authentication passphrase or protocol (usmStatsWrongDigests)".into(),
             6 => "wrong privacy passphrase or protocol (usmStatsDecryptionErrors)".into(),
             other => format!("the agent reported usmStats {other}"),
-        }))
+        })))
+    }
+}
+
+/// The agent's clock is another than we took it for.
+fn again<T>(is_refused: bool) -> Heard<T> {
+    Heard::Again {
+        is_refused,
+        endless: "it tells another clock of its engine each time",
     }
 }
 

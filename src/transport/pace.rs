@@ -1,7 +1,6 @@
 //! How long to wait before the next copy of a request. A small agent carries out every copy, one after
 //! the other: copies that come faster than it works pile up, and all later answers come later still.
 
-use super::Command;
 use std::time::Duration;
 
 /// The wait for an agent that we do not know yet, and the shortest one for any.
@@ -19,22 +18,6 @@ pub(super) struct Pace {
     /// Only the answer to a single copy gives the time for sure. After others this is the longest
     /// that it can be: good enough for the next request, which then gives it for sure.
     is_sure: bool,
-}
-
-/// Agents read in milliseconds what takes them seconds to write.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Paces {
-    pub(super) reading: Pace,
-    writing: Pace,
-}
-
-impl Paces {
-    pub(super) fn of(&mut self, command: &Command<'_>) -> &mut Pace {
-        match command {
-            Command::Get(_) => &mut self.reading,
-            Command::Set(..) => &mut self.writing,
-        }
-    }
 }
 
 impl Pace {
