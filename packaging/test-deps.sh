@@ -5,8 +5,8 @@ set -eu
 top=$(cd "$(dirname "$0")/.." && pwd)
 target=${CARGO_TARGET_DIR:-$top/target}
 
-"$top/packaging/need.sh" curl groff-base inetutils-telnet mosquitto mosquitto-clients netcat-openbsd nginx-light openssh-client openssh-server \
-    openssl python3 python3-requests python3-systemd python3-venv snmp snmpd socat
+"$top/packaging/need.sh" curl groff-base inetutils-telnet ipmitool mosquitto mosquitto-clients netcat-openbsd nginx-light openipmi \
+    openssh-client openssh-server openssl python3 python3-requests python3-systemd python3-venv snmp snmpd socat
 
 # Prometheus, which reads the metrics. Its package is only unpacked: installed, it would be started.
 prometheus=$target/prometheus

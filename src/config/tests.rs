@@ -665,9 +665,10 @@ fn an_unknown_driver_may_be_a_maker() {
         ("yepkit", ", perhaps one of YKUSH, YKUSHXS "),
         ("tapo", ", perhaps home-assistant-http for"),
         (
-            "ipmi",
-            ", perhaps localcmdline with a program such as ipmitool",
+            "ipmitool",
+            ", perhaps ipmi, which speaks IPMI over LAN itself",
         ),
+        ("idrac", ", perhaps "),
         ("Raritan PX3", ", did you mean raritan-px2?"),
         ("wombat", "\"wombat\" (`pdudaemon --list-drivers`"),
     ] {

@@ -21,6 +21,7 @@ pub mod confirm;
 pub mod discover;
 pub mod docs;
 pub mod http;
+mod ipmi;
 mod mqtt;
 mod outlets;
 pub(crate) mod profile;
@@ -417,7 +418,7 @@ impl DriverSpec {
     pub fn refresh(&self) -> Duration {
         Duration::from_secs(match self.transport {
             "telnet" | "ssh" => 900,
-            "serial" | "command" => 60,
+            "serial" | "command" | "ipmi" => 60,
             _ => 5,
         })
     }

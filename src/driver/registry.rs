@@ -8,7 +8,7 @@ pub use super::profile::INLINE;
 use super::profile::shelf::{self, Source};
 use super::profile::{Auth, How, Over, Profile, Rows, Transport};
 use super::{
-    Build, Built, DEVICE_TIMEOUT, DriverSpec, Key, SHOWS_WITHIN, command, http, mqtt, serial,
+    Build, Built, DEVICE_TIMEOUT, DriverSpec, Key, SHOWS_WITHIN, command, http, ipmi, mqtt, serial,
     simulated, snmp, ssh, stream, tcp, telnet, usb,
 };
 use crate::settings::{Absent, FileError, Settings, SettingsError};
@@ -31,6 +31,7 @@ static TABLES: &[&[DriverSpec]] = &[
     tcp::SPECS,
     serial::SPECS,
     usb::SPECS,
+    ipmi::SPECS,
 ];
 
 /// Every spec of the tables, in the order of the documentation.

@@ -51,8 +51,8 @@ const OTHER_WAYS: &[(&[&str], &str)] = &[
         "snmpv1, snmpv2c or snmpv3 with its mib and controlpoint, or an oid",
     ),
     (
-        &["ipmi", "ipmitool", "bmc", "redfish", "idrac", "ilo"],
-        "localcmdline with a program such as ipmitool",
+        &["ipmitool", "ipmilan", "ipmipower", "drac"],
+        "ipmi, which speaks IPMI over LAN itself",
     ),
     (
         &[

@@ -3,7 +3,6 @@
 
 use super::head::CLIENT_HEADER;
 use super::link::Underway;
-use super::pulse::Pulse;
 use super::routes::Router;
 use log::error;
 use std::io;
@@ -19,8 +18,8 @@ pub(super) struct HttpServer {
     server: Arc<Server>,
     thread: Option<JoinHandle<()>>,
     ends: Arc<AtomicBool>,
-    /// Any request that comes over the private socket is a sign of life.
-    pub(super) pulse: Pulse,
+    /// Another thread waits for the next sign of life: any request that comes over the private socket.
+    pub(super) is_awaited: Arc<AtomicBool>,
 }
 
 impl HttpServer {
@@ -35,8 +34,9 @@ impl HttpServer {
             .map_err(|_| io::Error::other("cannot start the threads of the HTTP server"))?
             .map_err(|error| io::Error::other(error.to_string()))?;
         let (server, ends) = (Arc::new(server), Arc::<AtomicBool>::default());
-        let pulse = Pulse::of("HTTP");
-        let (requests, shall_end, given) = (Arc::clone(&server), Arc::clone(&ends), pulse.clone());
+        let is_awaited = Arc::<AtomicBool>::default();
+        let (requests, shall_end) = (Arc::clone(&server), Arc::clone(&ends));
+        let given = Arc::clone(&is_awaited);
         let thread = std::thread::Builder::new()
             .name("http".into())
             .spawn(move || {
@@ -47,7 +47,7 @@ impl HttpServer {
                         // The error of a single connection.
                         Err(_) => continue,
                     };
-                    given.give();
+                    given.store(false, Ordering::Release);
                     match asker_number(&request).and_then(|number| underway.take(number)) {
                         Some(asker) => router.serve(request, asker),
                         None => drop(request.into_writer()),
@@ -58,7 +58,7 @@ impl HttpServer {
             server,
             thread: Some(thread),
             ends,
-            pulse,
+            is_awaited,
         })
     }
 

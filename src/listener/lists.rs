@@ -6,12 +6,13 @@
 
 use super::exchange::{Effect, Exchange, Operation, Query};
 use super::problem::{self, Problem};
-use super::pulse::Pulse;
 use super::response::Response;
 use crate::access::Caller;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use std::fmt;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Exchanges that may wait here, those whose clients are gone included; further ones are refused.
@@ -24,19 +25,20 @@ const SHARED_FOR: Duration = Duration::from_millis(100);
 /// The thread's other end. Nothing in its inbox asks for a sign of life.
 pub(super) struct Lists {
     inbox: Sender<Option<Box<Exchange>>>,
-    pub(super) pulse: Pulse,
+    /// Another thread waits for the thread's next sign of life.
+    pub(super) is_awaited: Arc<AtomicBool>,
 }
 
 impl Lists {
     /// Starts the thread, which ends with its last sender.
     pub(super) fn start() -> io::Result<Self> {
         let (inbox, exchanges) = crossbeam_channel::bounded(WAITING);
-        let pulse = Pulse::of("lists");
-        let given = pulse.clone();
+        let is_awaited = Arc::<AtomicBool>::default();
+        let given = Arc::clone(&is_awaited);
         std::thread::Builder::new()
             .name("lists".into())
             .spawn(move || show_all(&exchanges, &given))?;
-        Ok(Self { inbox, pulse })
+        Ok(Self { inbox, is_awaited })
     }
 
     /// Answers when it is the exchange's turn, or refuses at once.
@@ -53,18 +55,18 @@ impl Lists {
 
     /// Asks the thread for a sign of life.
     pub(super) fn ask(&self) {
-        self.pulse.ask();
+        self.is_awaited.store(true, Ordering::Release);
         // Where there is no room, the requests that wait make the thread give the sign.
         let _ = self.inbox.try_send(None);
     }
 }
 
 /// The life of the thread.
-fn show_all(exchanges: &Receiver<Option<Box<Exchange>>>, pulse: &Pulse) {
+fn show_all(exchanges: &Receiver<Option<Box<Exchange>>>, is_awaited: &AtomicBool) {
     let mut shared = Vec::new();
     for exchange in exchanges {
         // Many lists may wait before the question: each is a sign of life.
-        pulse.give();
+        is_awaited.store(false, Ordering::Release);
         if let Some(exchange) = exchange {
             show(*exchange, &mut shared);
         }

@@ -32,7 +32,6 @@ mod lists;
 mod page;
 pub mod power;
 mod problem;
-mod pulse;
 mod response;
 mod routes;
 mod socket;
@@ -53,10 +52,10 @@ use http::HttpServer;
 use link::{HttpLink, Underway};
 use lists::Lists;
 use log::{error, info};
-use pulse::Pulse;
 use routes::Router;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -64,7 +63,8 @@ use std::time::{Duration, Instant};
 pub struct Listeners {
     front: Option<JoinHandle<()>>,
     bell: Arc<Bell>,
-    pulse: Pulse,
+    /// Another thread waits for the next sign of life of the front.
+    is_awaited: Arc<AtomicBool>,
     http: HttpServer,
     router: Arc<Router>,
     private: PrivateFolder,
@@ -103,7 +103,7 @@ impl Listeners {
             Arc::clone(&underway),
         )?;
         let bell = Arc::new(Bell::new()?);
-        let pulse = Pulse::of("the listeners");
+        let is_awaited = Arc::<AtomicBool>::default();
         let sockets = bound.into_iter().map(|(socket, _)| socket).collect();
         let front = Front::new(
             sockets,
@@ -112,7 +112,7 @@ impl Listeners {
             Arc::clone(&guard),
             HttpLink::new(socket, underway),
             Arc::clone(&bell),
-            pulse.clone(),
+            Arc::clone(&is_awaited),
         )?;
         let front = std::thread::Builder::new()
             .name("front".into())
@@ -120,7 +120,7 @@ impl Listeners {
         let mut listeners = Self {
             front: Some(front),
             bell,
-            pulse,
+            is_awaited,
             http,
             router,
             private,
@@ -185,16 +185,22 @@ impl Listeners {
 
     /// Those that have not given the sign of life that they were asked for.
     fn silent(&self) -> Vec<&'static str> {
-        let pulses = [&self.pulse, &self.http.pulse, &self.router.lists.pulse];
-        let silent = pulses.into_iter().filter(|pulse| pulse.is_awaited());
-        silent.map(|pulse| pulse.name).collect()
+        let threads = [
+            ("the listeners", &self.is_awaited),
+            ("HTTP", &self.http.is_awaited),
+            ("lists", &self.router.lists.is_awaited),
+        ];
+        let silent = threads
+            .into_iter()
+            .filter(|(_, is_awaited)| is_awaited.load(Ordering::Acquire));
+        silent.map(|(name, _)| name).collect()
     }
 
     /// Asks all threads for a sign of life.
     fn ask(&mut self) {
         // The front passes the question on to HTTP, which must know of it by then.
-        self.http.pulse.ask();
-        self.pulse.ask();
+        self.http.is_awaited.store(true, Ordering::Release);
+        self.is_awaited.store(true, Ordering::Release);
         self.bell.ring(News::Live);
         self.router.lists.ask();
     }

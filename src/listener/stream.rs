@@ -26,24 +26,8 @@ struct TlsSession {
     tls: ServerConnection,
     /// So many bytes of the last write are encrypted and not all out.
     owed: usize,
-    /// The handshake has come as far as our answer.
-    has_answered: bool,
-}
-
-/// How a handshake stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Shaken {
-    /// The client has not said all that it says first.
-    Begun,
     /// The client has our answer, and the rest is up to it: what costs time is over.
-    Answered,
-    /// Done.
-    Done {
-        /// The client had a ticket.
-        is_resumed: bool,
-        /// The name in its certificate, which the authority of the config vouches for.
-        name: Option<Arc<str>>,
-    },
+    has_answered: bool,
 }
 
 impl ClientStream {
@@ -70,6 +54,11 @@ impl ClientStream {
         self.session().map_or(0, |session| session.owed)
     }
 
+    /// Has the handshake come as far as our answer?
+    pub(super) fn has_answered(&self) -> bool {
+        self.session().is_some_and(|session| session.has_answered)
+    }
+
     /// Is there something of the handshake that the client has not taken?
     pub(super) fn owes_handshake(&self) -> bool {
         self.session()
@@ -77,8 +66,14 @@ impl ClientStream {
     }
 
     /// Goes on with the handshake, with the bytes that were read already or, without any, with
-    /// those that the socket has. An error ends the connection; the client has been told why.
-    pub(super) fn shake(&self, config: &Arc<ServerConfig>, read: &[u8]) -> io::Result<Shaken> {
+    /// those that the socket has. When it is done: had the client a ticket, and which name stands in
+    /// its certificate, which the authority of the config vouches for? An error ends the connection;
+    /// the client has been told why.
+    pub(super) fn shake(
+        &self,
+        config: &Arc<ServerConfig>,
+        read: &[u8],
+    ) -> io::Result<Option<(bool, Option<Arc<str>>)>> {
         if self.tls.get().is_none() {
             let tls = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
             let session = TlsSession {
@@ -89,7 +84,7 @@ impl ClientStream {
             let _ = self.tls.set(Box::new(Mutex::new(session)));
         }
         let Some(mut session) = self.session() else {
-            return Ok(Shaken::Begun);
+            return Ok(None);
         };
         session.shake(&self.socket, read)
     }
@@ -118,7 +113,11 @@ impl ClientStream {
 }
 
 impl TlsSession {
-    fn shake(&mut self, socket: &Socket, mut read: &[u8]) -> io::Result<Shaken> {
+    fn shake(
+        &mut self,
+        socket: &Socket,
+        mut read: &[u8],
+    ) -> io::Result<Option<(bool, Option<Arc<str>>)>> {
         if read.is_empty() {
             match self.tls.read_tls(&mut &*socket) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -135,18 +134,15 @@ impl TlsSession {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             pushed => pushed?,
         }
-        match self.tls.is_handshaking() {
-            true if self.has_answered => return Ok(Shaken::Answered),
-            true => return Ok(Shaken::Begun),
-            false => {}
+        if self.tls.is_handshaking() {
+            return Ok(None);
         }
+        let is_resumed = self.tls.handshake_kind() == Some(HandshakeKind::Resumed);
         let certificate = self.tls.peer_certificates().and_then(<[_]>::first);
-        Ok(Shaken::Done {
-            is_resumed: self.tls.handshake_kind() == Some(HandshakeKind::Resumed),
-            name: certificate
-                .and_then(|own| crate::config::certificate_name(own))
-                .map(Arc::from),
-        })
+        let name = certificate
+            .and_then(|own| crate::config::certificate_name(own))
+            .map(Arc::from);
+        Ok(Some((is_resumed, name)))
     }
 
     fn receive(
@@ -290,7 +286,7 @@ mod tests {
             read
         });
         let (mut chunk, mut input) = (vec![0; RECORD], Vec::new());
-        while !matches!(stream.shake(&server, &[]), Ok(Shaken::Done { .. })) {
+        while !matches!(stream.shake(&server, &[]), Ok(Some(_))) {
             std::thread::yield_now();
         }
         assert!(stream.is_secure());

@@ -96,17 +96,6 @@ enum WhoseTurn {
     Front { at: Instant, rest: Outgoing },
 }
 
-/// What the front finds when it looks.
-#[derive(Debug)]
-pub(super) enum Looked {
-    /// Nothing was asked.
-    Nothing,
-    /// The answer has not come; one is to be given at the latest then, see [`ClientWire::late`].
-    Waiting(Option<Instant>),
-    /// It came then, and this of it is still to be sent.
-    Answered(Instant, Outgoing),
-}
-
 /// One client's connection.
 pub(super) struct ClientWire {
     id: u64,
@@ -160,19 +149,24 @@ impl ClientWire {
         }
     }
 
-    /// Takes what the answer left to do; when it has not come, it shall wake the front.
-    pub(super) fn look(&self, shall_wake: bool) -> Looked {
+    /// When the answer came, where something was asked, and what of it is still to be sent. If it has
+    /// not come, it shall wake the front: the error is when one is to be given at the latest, see
+    /// [`ClientWire::late`].
+    pub(super) fn look(
+        &self,
+        shall_wake: bool,
+    ) -> Result<Option<(Instant, Outgoing)>, Option<Instant>> {
         let mut turn = self.turn();
         match &mut *turn {
-            WhoseTurn::Client => Looked::Nothing,
+            WhoseTurn::Client => Ok(None),
             WhoseTurn::Server { wakes, late } => {
                 *wakes |= shall_wake;
-                Looked::Waiting(late.as_ref().map(|(until, _)| *until))
+                Err(late.as_ref().map(|(until, _)| *until))
             }
             WhoseTurn::Front { at, rest } => {
-                let found = Looked::Answered(*at, std::mem::take(rest));
+                let found = Some((*at, std::mem::take(rest)));
                 *turn = WhoseTurn::Client;
-                found
+                Ok(found)
             }
         }
     }
@@ -231,14 +225,14 @@ mod tests {
         let output = || Outgoing::new(b"head ".to_vec(), b"body".as_slice().into());
         assert!(!wire.answer(output()), "nothing was asked");
         wire.ask(false);
-        assert!(matches!(wire.look(false), Looked::Waiting(None)));
+        assert!(matches!(wire.look(false), Err(None)));
         assert!(wire.answer(output()));
         assert!(!wire.answer(output()), "answered twice");
         assert!(bell.news().is_empty(), "nothing is left to do");
-        assert!(matches!(wire.look(false), Looked::Answered(_, rest) if rest.is_empty()));
-        assert!(matches!(wire.look(false), Looked::Nothing));
+        assert!(matches!(wire.look(false), Ok(Some((_, rest))) if rest.is_empty()));
+        assert!(matches!(wire.look(false), Ok(None)));
         wire.ask(false);
-        wire.look(true);
+        wire.look(true).expect_err("it is waited for");
         assert!(wire.answer(output()));
         assert_eq!(bell.news(), [News::Look(7)]);
         wire.ask(false);
@@ -263,7 +257,7 @@ mod tests {
         wire.ask(false);
         answer_by(&wire);
         assert_eq!(bell.news(), [News::Look(7)], "the front has to know");
-        assert!(matches!(wire.look(false), Looked::Waiting(Some(at)) if at == until));
+        assert!(matches!(wire.look(false), Err(Some(at)) if at == until));
         assert!(wire.late(now).is_none());
         wire.late(until).expect("it is time")();
         assert!(wire.late(until).is_none(), "once");
@@ -291,7 +285,7 @@ mod tests {
         wire.ask(false);
         assert!(wire.answer(Outgoing::new(b"head".to_vec(), Arc::clone(&body))));
         assert_eq!(bell.news(), [News::Look(7)]);
-        let Looked::Answered(_, mut rest) = wire.look(false) else {
+        let Ok(Some((_, mut rest))) = wire.look(false) else {
             panic!("not answered");
         };
         assert!(!rest.is_empty());

@@ -75,6 +75,11 @@ impl Link {
         })
     }
 
+    /// Sends what nobody waits for an answer to.
+    pub(super) fn send(&self, datagram: &[u8]) -> io::Result<()> {
+        self.datagrams.send(datagram)
+    }
+
     /// The next datagram before `until`, and whether it is from the peer; `None` when there is none.
     fn receive(&mut self, until: Instant) -> io::Result<Option<(&[u8], bool)>> {
         let received = self.datagrams.receive(&mut self.buffer, until)?;

@@ -15,6 +15,7 @@ pub mod expect;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod http;
+pub mod ipmi;
 pub mod kept;
 pub mod leftover;
 pub mod lock;

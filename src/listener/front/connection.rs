@@ -2,7 +2,7 @@
 
 use crate::access::Peer;
 use crate::config::Limits;
-use crate::listener::wire::{ClientWire, Looked, Outgoing};
+use crate::listener::wire::{ClientWire, Outgoing};
 use rustix::event::epoll::EventFlags;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -11,9 +11,6 @@ use std::time::Instant;
 
 /// What a connection may keep of a request without it being counted.
 pub(super) const SMALL: usize = 4 * 1024;
-
-/// When to look at which connection.
-pub(super) type Timers = BTreeSet<(Instant, u64)>;
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,12 +112,12 @@ impl ClientConnection {
     pub(super) fn settle(&mut self, shall_wake: bool) -> bool {
         if self.asked {
             match self.wire.look(shall_wake) {
-                Looked::Waiting(late) => {
+                Err(late) => {
                     self.late = late;
                     return false;
                 }
-                Looked::Nothing => {}
-                Looked::Answered(at, rest) => {
+                Ok(None) => {}
+                Ok(Some((at, rest))) => {
                     self.idle_since = self.idle_since.max(at);
                     self.rest_since = Some(at).filter(|_| !rest.is_empty());
                     self.output = rest;
@@ -151,7 +148,8 @@ impl ClientConnection {
         }
     }
 
-    pub(super) fn set_due(&mut self, timers: &mut Timers, due: Option<Instant>) {
+    /// Keeps among the `timers` when to look at it.
+    pub(super) fn set_due(&mut self, timers: &mut BTreeSet<(Instant, u64)>, due: Option<Instant>) {
         if self.due == due {
             return;
         }
@@ -163,7 +161,11 @@ impl ClientConnection {
     }
 
     /// The time in which the rest of a request must come begins, if it has not.
-    pub(super) fn rest_is_missing(&mut self, timers: &mut Timers, limits: &Limits) {
+    pub(super) fn rest_is_missing(
+        &mut self,
+        timers: &mut BTreeSet<(Instant, u64)>,
+        limits: &Limits,
+    ) {
         self.rest_since.get_or_insert(self.idle_since);
         // A timer that is due earlier finds out by itself.
         let end = self.time_end(limits);
@@ -217,7 +219,7 @@ mod tests {
 
     #[test]
     fn drips_do_not_put_off_the_end() {
-        let (mut client, mut timers) = (connection(), Timers::new());
+        let (mut client, mut timers) = (connection(), BTreeSet::new());
         let (begin, limits) = (client.idle_since, Limits::default());
         assert_eq!(client.time_end(&limits), begin + limits.idle);
         client.rest_is_missing(&mut timers, &limits);

@@ -11,7 +11,6 @@ use super::Front;
 use super::connection::{ClientConnection, ClientPhase};
 use crate::access::{Buckets, Origin, counted_as};
 use crate::config::{Plain, Protocols, Tls};
-use crate::listener::stream::Shaken;
 use log::debug;
 use rustix::event::epoll::EventFlags;
 use std::cmp::Reverse;
@@ -190,12 +189,11 @@ impl Front {
         client.is_in_line = false;
         let read = std::mem::take(&mut client.input);
         let (is_resumed, name) = match client.wire.stream.shake(&tls.server, &read) {
-            Ok(Shaken::Begun) => return self.watch(id),
-            Ok(Shaken::Answered) => {
-                client.is_half_shaken = true;
+            Ok(None) => {
+                client.is_half_shaken = client.wire.stream.has_answered();
                 return self.watch(id);
             }
-            Ok(Shaken::Done { is_resumed, name }) => (is_resumed, name),
+            Ok(Some(done)) => done,
             Err(error) => {
                 debug!(target: "pdud.listener", "{}: no TLS: {error}", client.peer.origin);
                 self.dispatcher.metrics().shook_hands("failed");

@@ -21,19 +21,19 @@ use super::bell::{Bell, News};
 use super::guard::Guard;
 use super::head::refusal;
 use super::link::{self, HttpLink};
-use super::pulse::Pulse;
 use crate::config::{DaemonConfig, Limits, Protocols, Tls};
 use crate::dispatch::Dispatcher;
 use accept::Acceptor;
-use connection::{ClientConnection, ClientPhase, Timers};
+use connection::{ClientConnection, ClientPhase};
 use handshake::Handshakes;
 use log::{info, warn};
 use rustix::event::epoll;
 use rustix::fd::OwnedFd;
 use socket2::Socket;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long waiting and accepting pause when the system refuses them.
@@ -47,7 +47,8 @@ const CHUNK: usize = 16 * 1024;
 pub(super) struct Front {
     epoll: OwnedFd,
     bell: Arc<Bell>,
-    pulse: Pulse,
+    /// Another thread waits for its next sign of life.
+    is_awaited: Arc<AtomicBool>,
     acceptor: Acceptor,
     protocols: Protocols,
     limits: Limits,
@@ -57,7 +58,8 @@ pub(super) struct Front {
     guard: Arc<Guard>,
     link: HttpLink,
     clients: HashMap<u64, ClientConnection>,
-    timers: Timers,
+    /// When to look at which connection.
+    timers: BTreeSet<(Instant, u64)>,
     next_id: u64,
     /// Bytes kept for all clients together, see [`Limits::buffered`].
     buffered: usize,
@@ -81,7 +83,7 @@ impl Front {
         guard: Arc<Guard>,
         link: HttpLink,
         bell: Arc<Bell>,
-        pulse: Pulse,
+        is_awaited: Arc<AtomicBool>,
     ) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let data = epoll::EventData::new_u64(WAKE);
@@ -89,7 +91,7 @@ impl Front {
         let mut front = Self {
             epoll,
             bell,
-            pulse,
+            is_awaited,
             acceptor: Acceptor::new(listening),
             protocols: config.protocols,
             limits: config.limits,
@@ -99,7 +101,7 @@ impl Front {
             guard,
             link,
             clients: HashMap::new(),
-            timers: Timers::new(),
+            timers: BTreeSet::new(),
             next_id: FIRST_CLIENT,
             buffered: 0,
             chunk: vec![0; CHUNK],
@@ -165,7 +167,7 @@ impl Front {
             News::Look(id) => self.answered(id),
             News::Drain => self.drain(),
             News::Live => {
-                self.pulse.give();
+                self.is_awaited.store(false, Ordering::Release);
                 if let Err(error) = self.link.probe(&self.epoll) {
                     self.link_lost(&error);
                 }

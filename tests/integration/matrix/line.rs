@@ -36,7 +36,7 @@ impl Proxy {
         };
         let mut proxy = Self {
             address: (Ipv4Addr::LOCALHOST, port).into(),
-            is_udp: case.transport == "snmp",
+            is_udp: super::is_of_datagrams(case),
             shared: Arc::new(Shared {
                 spoiler: Spoiler::default(),
                 device: Mutex::new(device),

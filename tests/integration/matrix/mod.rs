@@ -13,7 +13,7 @@ mod usb;
 use crate::daemon::{raise_descriptor_limit, wait_for};
 use crate::sim::ber::with_request_id;
 use crate::sim::fault::Fault;
-use crate::sim::{self, Simulator};
+use crate::sim::{self, Simulator, ipmi};
 use crate::transcript::{self, Case, Failed, Line, bytes, call};
 use line::Proxy;
 use pdudaemon::driver::{Driver, DriverError, registry};
@@ -69,7 +69,12 @@ impl Answers {
 }
 
 /// The transports whose devices are reached through a socket that a proxy can stand in front of.
-const SPOILT_HERE: [&str; 6] = ["tcp", "telnet", "http", "serial", "snmp", "ssh"];
+const SPOILT_HERE: [&str; 7] = ["tcp", "telnet", "http", "serial", "snmp", "ipmi", "ssh"];
+
+/// Does the case's dialogue travel in datagrams?
+fn is_of_datagrams(case: &Case) -> bool {
+    ["snmp", "ipmi"].contains(&case.transport.as_str())
+}
 
 /// A command that is only sent has no answer that could be spoilt.
 fn ends_well(case: &Case) -> bool {
@@ -167,7 +172,7 @@ fn reads_back(cases: &[Case], case: &Case) -> bool {
 fn switching_bytes(cases: &[Case], case: &Case) -> Option<Vec<u8>> {
     let text = switching_line(cases, case)?;
     match case.transport.as_str() {
-        "ssh" => None,
+        "ssh" | "ipmi" => None,
         "http" if text.starts_with('"') => Some(bytes(text)),
         "http" => text.strip_prefix("body ").map(bytes),
         _ => Some(bytes(text)),
@@ -241,6 +246,14 @@ fn answer_lengths(case: &Case) -> Vec<usize> {
         "ssh" => vec![3000],
         // Datagrams are counted.
         "snmp" => answers.map(|_| 1).collect(),
+        // The first is that to the login.
+        "ipmi" => {
+            let login = ipmi::answers_to_login(case);
+            answers
+                .enumerate()
+                .map(|(at, _)| if at == 0 { login } else { 1 })
+                .collect()
+        }
         _ => answers.map(|text| bytes(text).len()).collect(),
     }
 }
@@ -267,7 +280,7 @@ fn wrongs(cases: &[Case], case: &Case, is_first: bool) -> Vec<Wrong> {
         if late > 0 {
             lines.extend([F::Silence, F::Garbage, F::Endless].map(|fault| (fault, late)));
         }
-        if case.transport == "snmp" {
+        if is_of_datagrams(case) {
             lines.extend([(F::Echo, 0), (F::Stale, 0)]);
             lines.extend((1..=3).map(|seed| (F::Lossy(seed), 0)));
         } else {
@@ -645,6 +658,8 @@ fn every_cell_holds() {
         }
     }
     let left = || (count("/proc/self/task"), count("/proc/self/fd"));
+    // The first port of a process claims further ones, and keeps the claim.
+    sim::port::free();
     let before = left();
     let table = Table::of(&cells, AT_ONCE, |(case, name, wrong)| {
         let row = match wrong {

@@ -6,6 +6,7 @@ pub(crate) mod ber;
 pub(crate) mod command;
 pub(crate) mod fault;
 pub(crate) mod http;
+pub(crate) mod ipmi;
 pub(crate) mod pdus;
 pub(crate) mod port;
 pub(crate) mod rack;
@@ -37,6 +38,7 @@ pub(crate) fn start(case: &Case) -> Box<dyn Simulator> {
         "http" => Box::new(http::start(case)),
         "ssh" => Box::new(sshd::start(case)),
         "snmp" => Box::new(snmp::start(case)),
+        "ipmi" => Box::new(ipmi::start(case)),
         "usb" => usb::start(case),
         "tcp" | "telnet" => Box::new(tcp::start(case)),
         "serial" => Box::new(serial::start(case)),

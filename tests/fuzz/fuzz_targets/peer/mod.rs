@@ -39,6 +39,10 @@ fn settings(transport: &str) -> Vec<Value> {
             "board": "imx8mpevk", "bcu_exe": "/bin/true", "bootmode": "emmc"
         })],
         "ssh" => vec![json!({"ip": ip, "password": "secret"})],
+        "ipmi" => vec![
+            json!({"ip": ip, "username": "user", "password": "secret"}),
+            json!({"ip": ip, "username": "user", "password": "secret", "suite": 17, "kg": "0x01"}),
+        ],
         "snmp" => vec![json!({
             "ip": ip, "community": "private", "username": "operator", "onsetting": 1, "offsetting": 2,
             "oid": "1.3.6.1.4.1.318.1.1.4.4.2.1.3.*"
