@@ -182,7 +182,7 @@ fn next<T>(ip: IpAddr, take: impl Fn(SocketAddr) -> Option<T>) -> T {
 }
 
 /// As many ports are one process's own.
-const BLOCK: u16 = 500;
+const BLOCK: u16 = 2_500;
 
 /// The first of this process's own ports, and the name that keeps others away from them.
 static OWN: OnceLock<(u16, Option<UnixDatagram>)> = OnceLock::new();
@@ -197,5 +197,5 @@ fn claim() -> (u16, Option<UnixDatagram>) {
         Some((first, Some(UnixDatagram::bind_addr(&name).ok()?)))
     });
     // So many processes at once have to share.
-    claimed.unwrap_or((20_000 + (std::process::id() % 25) as u16 * BLOCK, None))
+    claimed.unwrap_or((20_000 + (std::process::id() % 5) as u16 * BLOCK, None))
 }
