@@ -124,11 +124,11 @@ mod tests {
             let (switched, at) = (None, SystemTime::now());
             (
                 Outlet::new(id),
-                LastState {
+                Box::new(LastState {
                     state,
                     switched,
                     at,
-                },
+                }),
             )
         };
         let report = Report {

@@ -103,8 +103,8 @@ impl fmt::Display for Step {
 
 impl Job {
     /// A job that is due at once; the queue numbers it.
-    pub(super) fn new(outlet: Outlet, step: Step, askers: Vec<Claim>) -> Self {
-        Self {
+    pub(super) fn new(outlet: Outlet, step: Step, askers: Vec<Claim>) -> Box<Self> {
+        Box::new(Self {
             outlet,
             step,
             askers,
@@ -120,7 +120,7 @@ impl Job {
             has_arrived: false,
             trouble: None,
             was_owed: false,
-        }
+        })
     }
 
     /// It waits for its PDU to say which outlet it is for.
@@ -166,7 +166,7 @@ impl Job {
 
     /// Takes over those who ask for the same as this job, which has not begun; gives the job back
     /// when it is not the same.
-    pub(super) fn join(&mut self, mut other: Self) -> Option<Self> {
+    pub(super) fn join(&mut self, mut other: Box<Self>) -> Option<Box<Self>> {
         let may_share = |job: &Self| {
             let is_simple = matches!(job.step, Step::Switch(_) | Step::State);
             job.attempts == 0 && is_simple

@@ -9,21 +9,17 @@ use crate::request::Outlet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A message to a worker.
+/// A message to a worker. Small: every inbox keeps places for 31 of them.
 #[derive(Debug)]
 pub(super) enum Message {
     /// Do this, not before the wait is over.
     Job(Box<Job>, Duration),
     /// The request with this number is cancelled: drop its job.
     Cancelled(u64),
-    /// This job, a group's member, goes on.
-    Resume {
-        outlet: Outlet,
-        number: u64,
-        due: Instant,
-    },
+    /// The job of this outlet with this number, a group's member, goes on then.
+    Resume(Box<(Outlet, u64, Instant)>),
     /// An outlet that an earlier run, or one beside this, may have left off.
-    Owed(Outlet),
+    Owed(Box<Outlet>),
     /// The config has changed: go on with this.
     Change(Box<Kit>),
     /// Begin nothing more.

@@ -147,13 +147,11 @@ impl Dispatcher {
             job.is_background = request.is_background;
             (route, job)
         };
-        let jobs: Vec<(&Route, Job)> = places.into_iter().map(job).collect();
+        let jobs: Vec<(&Route, Box<Job>)> = places.into_iter().map(job).collect();
         let _one_step = are_many.then(|| held(&self.grouping));
         for (route, job) in jobs {
             // Nobody to receive it: the job answers itself when it is dropped.
-            let _ = route
-                .inbox
-                .send(Message::Job(Box::new(job), request.waits()));
+            let _ = route.inbox.send(Message::Job(job, request.waits()));
         }
     }
 

@@ -103,7 +103,7 @@ struct Buggy {
     plan: Plan,
     bug: Option<Bug>,
     /// Jobs that the bug keeps from the plan until they are due.
-    kept: Vec<(Instant, Job)>,
+    kept: Vec<(Instant, Box<Job>)>,
     /// Who asked for which outlet.
     asked: Vec<(Outlet, Arc<Ticket>)>,
     /// The call under way, and how often the bug has repeated it.
@@ -123,7 +123,7 @@ impl Buggy {
         }
     }
 
-    fn accept(&mut self, job: Job, due: Instant, now: Instant) {
+    fn accept(&mut self, job: Box<Job>, due: Instant, now: Instant) {
         let tickets = job.askers.iter().map(|asker| Arc::clone(&asker.ticket));
         self.asked
             .extend(tickets.map(|ticket| (job.outlet.clone(), ticket)));
@@ -438,7 +438,7 @@ impl World {
             }
             for outlet in ledger.owed().iter() {
                 fresh.sockets[index(outlet)].owed = true;
-                let _ = fresh.sender.send(Message::Owed(outlet.clone()));
+                let _ = fresh.sender.send(Message::Owed(Box::new(outlet.clone())));
             }
             self.pdus.push(fresh);
         }
@@ -524,9 +524,7 @@ impl World {
                 was_owed: false,
                 maybe_dark: false,
             });
-            let _ = self.pdus[pdu]
-                .sender
-                .send(Message::Job(Box::new(job), wait));
+            let _ = self.pdus[pdu].sender.send(Message::Job(job, wait));
         }
         self.requests.push(Asked {
             ticket,
@@ -662,14 +660,13 @@ impl World {
                         true => pdu.lanes[self.members[member].outlet].push(member),
                         false => pdu.delayed.push(member),
                     }
-                    pdu.plan.accept(*job, now + wait, now);
+                    pdu.plan.accept(job, now + wait, now);
                 }
                 Message::Cancelled(request) => pdu.plan.plan.cancel(request),
-                Message::Resume {
-                    outlet,
-                    number,
-                    due,
-                } => pdu.plan.plan.resume(&outlet, number, due, now),
+                Message::Resume(job) => {
+                    let (outlet, number, due) = *job;
+                    pdu.plan.plan.resume(&outlet, number, due, now);
+                }
                 Message::Owed(outlet) => pdu.plan.plan.owe_from_before(&outlet, now),
                 Message::Stop(how) => pdu.plan.plan.stop(how, now),
                 Message::Change(_) => {}

@@ -17,14 +17,14 @@ use std::time::Instant;
 /// The jobs of one PDU.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    lanes: HashMap<Outlet, Lane>,
+    lanes: HashMap<Outlet, Box<Lane>>,
     /// First jobs of lanes that may run as soon as they are due, by due time and number.
     waiting: BTreeMap<(Instant, u64), Outlet>,
     /// First jobs of lanes that were found due: is everything in the lane in the background, and the
     /// job's number.
     due: BTreeMap<(bool, u64), Outlet>,
     /// Jobs whose delay is not over; they stand in no lane.
-    delayed: BTreeMap<(Instant, u64), Job>,
+    delayed: BTreeMap<(Instant, u64), Box<Job>>,
     /// Lanes whose outlet is owed its on.
     owed: BTreeSet<Outlet>,
     next: u64,
@@ -32,7 +32,7 @@ pub(super) struct Queue {
 
 #[derive(Debug, Default)]
 struct Lane {
-    jobs: VecDeque<Job>,
+    jobs: VecDeque<Box<Job>>,
     /// Its first job is taken out; the lane stands still until that is back or finished.
     is_running: bool,
     owed: Option<Owed>,
@@ -48,8 +48,8 @@ impl Lane {
     /// reason to leave an outlet dark.
     fn owed_due(&self, now: Instant) -> Option<Instant> {
         let due = self.owed?.due?;
-        let may_go = |job: &&Job| job.is_begun() || job.is_due(now);
-        let mut jobs = self.jobs.iter().take_while(may_go);
+        let jobs = self.jobs.iter();
+        let mut jobs = jobs.take_while(|job| job.is_begun() || job.is_due(now));
         let will_switch = jobs.any(|job| job.step.switches());
         (!will_switch).then_some(due)
     }
@@ -57,7 +57,7 @@ impl Lane {
 
 impl Queue {
     /// Adds a job at the end of its outlet's lane, not to be run before it is due.
-    pub(super) fn push(&mut self, mut job: Job) {
+    pub(super) fn push(&mut self, mut job: Box<Job>) {
         job.number = self.next;
         self.next += 1;
         let outlet = job.outlet.clone();
@@ -76,14 +76,14 @@ impl Queue {
     }
 
     /// Keeps a job until it is due; then [`Queue::ripe`] gives it back.
-    pub(super) fn delay(&mut self, mut job: Job, due: Instant) {
+    pub(super) fn delay(&mut self, mut job: Box<Job>, due: Instant) {
         job.number = self.next;
         self.next += 1;
         self.delayed.insert((due, job.number), job);
     }
 
     /// The job whose delay was over first, if any is.
-    pub(super) fn ripe(&mut self, now: Instant) -> Option<Job> {
+    pub(super) fn ripe(&mut self, now: Instant) -> Option<Box<Job>> {
         let first = self.delayed.first_entry()?;
         (first.key().0 <= now).then(|| first.remove())
     }
@@ -102,7 +102,7 @@ impl Queue {
     /// Takes what has its turn: the on that has been owed longest, or the oldest job that is due.
     /// A job's lane waits for `finish`, `put_back` or `park`; an on that is owed takes nothing out of
     /// its lane.
-    pub(super) fn take(&mut self, now: Instant, owed_first: bool) -> Option<Job> {
+    pub(super) fn take(&mut self, now: Instant, owed_first: bool) -> Option<Box<Job>> {
         let owed = self.owed_due(now).filter(|(due, _)| *due <= now);
         let owed = owed.map(|(_, outlet)| Job::new(outlet.clone(), Step::OwedOn, Vec::new()));
         match owed {
@@ -117,7 +117,7 @@ impl Queue {
         self.owed.iter().filter_map(due).min()
     }
 
-    fn take_job(&mut self, now: Instant) -> Option<Job> {
+    fn take_job(&mut self, now: Instant) -> Option<Box<Job>> {
         while let Some(first) = self
             .waiting
             .first_entry()
@@ -185,12 +185,12 @@ impl Queue {
     }
 
     /// The job goes on at `due`, before anything else of its lane.
-    pub(super) fn put_back(&mut self, mut job: Job, due: Instant) {
+    pub(super) fn put_back(&mut self, mut job: Box<Job>, due: Instant) {
         job.due = Some(due);
         self.put_first(job);
     }
 
-    fn put_first(&mut self, job: Job) {
+    fn put_first(&mut self, job: Box<Job>) {
         let outlet = job.outlet.clone();
         if let Some(lane) = self.lanes.get_mut(&outlet) {
             lane.jobs.push_front(job);
@@ -199,7 +199,7 @@ impl Queue {
     }
 
     /// The job goes on when [`Queue::unpark`] says so.
-    pub(super) fn park(&mut self, mut job: Job) {
+    pub(super) fn park(&mut self, mut job: Box<Job>) {
         job.due = None;
         self.put_first(job);
     }
@@ -236,9 +236,12 @@ impl Queue {
     }
 
     /// Takes every job that is neither running nor wanted by `keep`, oldest first.
-    pub(super) fn remove_unless(&mut self, mut keep: impl FnMut(&mut Job) -> bool) -> Vec<Job> {
+    pub(super) fn remove_unless(
+        &mut self,
+        mut keep: impl FnMut(&mut Job) -> bool,
+    ) -> std::vec::IntoIter<Box<Job>> {
         let delayed = self.delayed.extract_if(.., |_, job| !keep(job));
-        let mut removed: Vec<Job> = delayed.map(|(_, job)| job).collect();
+        let mut removed: Vec<_> = delayed.map(|(_, job)| job).collect();
         let outlets: Vec<Outlet> = self.lanes.keys().cloned().collect();
         for outlet in outlets {
             let Some(lane) = self.lanes.get_mut(&outlet) else {
@@ -264,12 +267,12 @@ impl Queue {
             }
         }
         removed.sort_by_key(|job| job.number);
-        removed
+        removed.into_iter()
     }
 
     /// No job waits, runs, is parked or delayed.
     pub(super) fn is_empty(&self) -> bool {
-        self.delayed.is_empty() && self.lanes.values().all(Lane::is_empty)
+        self.delayed.is_empty() && self.lanes.values().all(|lane| lane.is_empty())
     }
 
     /// Schedules the lane's first job unless it is parked, or drops a lane with nothing in it.
@@ -299,7 +302,7 @@ mod tests {
     }
 
     /// A job of this lane, told apart by what its client wrote.
-    fn job(lane: &str, written: &str, due: Instant) -> Job {
+    fn job(lane: &str, written: &str, due: Instant) -> Box<Job> {
         let outlet = Outlet::new(written).known_as(outlet(lane).key());
         let mut job = Job::new(outlet, Step::State, Vec::new());
         job.due = Some(due);
@@ -314,7 +317,7 @@ mod tests {
         Some(job.outlet.to_string())
     }
 
-    fn background(lane: &str, written: &str, due: Instant) -> Job {
+    fn background(lane: &str, written: &str, due: Instant) -> Box<Job> {
         let mut job = job(lane, written, due);
         job.is_background = true;
         job
@@ -357,11 +360,15 @@ mod tests {
         assert!(!queue.is_empty());
         let removed = queue.remove_unless(|job| written(job) != "cancelled");
         assert_eq!(
-            removed.iter().map(written).collect::<Vec<_>>(),
+            removed
+                .as_slice()
+                .iter()
+                .map(|job| written(job))
+                .collect::<Vec<_>>(),
             ["cancelled"]
         );
-        assert_eq!(queue.ripe(later).as_ref().map(written), Some("first"));
-        assert_eq!(queue.ripe(later).as_ref().map(written), Some("second"));
+        assert_eq!(queue.ripe(later).as_deref().map(written), Some("first"));
+        assert_eq!(queue.ripe(later).as_deref().map(written), Some("second"));
         assert!(queue.is_empty());
     }
 
@@ -411,7 +418,14 @@ mod tests {
         queue.push(job("1", "x", now));
         queue.push(job("2", "y", now));
         let removed = queue.remove_unless(|job| written(job) == "begun");
-        assert_eq!(removed.iter().map(written).collect::<Vec<_>>(), ["x", "y"]);
+        assert_eq!(
+            removed
+                .as_slice()
+                .iter()
+                .map(|job| written(job))
+                .collect::<Vec<_>>(),
+            ["x", "y"]
+        );
         queue.hasten(now, now);
         assert_eq!(take(&mut queue, now).as_deref(), Some("begun"));
         assert!(queue.is_empty());

@@ -59,7 +59,10 @@ impl Dispatcher {
         sore.retain(|outlet, _| info.outlets.contains_key(outlet) || info.sought.contains(outlet));
         let is_old = |known: &LastState| known.at.elapsed().is_ok_and(|known| known > age);
         let is_due = |outlet: &&Outlet| {
-            info.report.outlets.get(*outlet).is_none_or(is_old)
+            info.report
+                .outlets
+                .get(*outlet)
+                .is_none_or(|known| is_old(known))
                 && sore.get(*outlet).is_none_or(|failed| now >= *failed + SORE)
         };
         let mut left: Vec<Outlet> = info.outlets.keys().filter(is_due).cloned().collect();

@@ -40,7 +40,7 @@ pub struct Report {
     /// The last failure of a call.
     pub last_error: Option<LastError>,
     /// Last known states by outlet.
-    pub outlets: BTreeMap<Outlet, LastState>,
+    pub outlets: BTreeMap<Outlet, Box<LastState>>,
     /// Outlets that the PDU has (true), or has said that it does not have.
     pub seen: BTreeMap<Outlet, bool>,
     /// Since when a driver call has been running, and its deadline.
@@ -153,11 +153,11 @@ impl Report {
         if self.outlets.len() < MAX_OUTLETS || self.outlets.contains_key(&outlet) {
             self.outlets.insert(
                 outlet,
-                LastState {
+                Box::new(LastState {
                     state,
                     switched,
                     at,
-                },
+                }),
             );
         }
     }

@@ -151,7 +151,7 @@ impl Table {
                             .ok()
                             .filter(|outlet| has_key(outlet) || !has_key(&found.outlet));
                         let outlet = parsed.unwrap_or(found.outlet);
-                        let _ = route.inbox.send(Message::Owed(outlet));
+                        let _ = route.inbox.send(Message::Owed(Box::new(outlet)));
                     }
                 }
                 Some(why) if journal.is_left(&found) => abandoned.push(LeftOff {

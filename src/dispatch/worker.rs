@@ -129,14 +129,13 @@ impl Worker {
                     Some(outlet) => job.outlet = outlet,
                     None => job.enter_lobby(),
                 }
-                self.plan.accept(*job, now + wait, now);
+                self.plan.accept(job, now + wait, now);
             }
             Message::Cancelled(request) => self.plan.cancel(request),
-            Message::Resume {
-                outlet,
-                number,
-                due,
-            } => self.plan.resume(&outlet, number, due, now),
+            Message::Resume(job) => {
+                let (outlet, number, due) = *job;
+                self.plan.resume(&outlet, number, due, now);
+            }
             Message::Owed(outlet) => self.plan.owe_from_before(&outlet, now),
             Message::Change(kit) => self.change(*kit),
             Message::Stop(how) => self.plan.stop(how, now),

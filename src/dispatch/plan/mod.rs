@@ -144,7 +144,7 @@ pub(super) struct Plan {
     /// The pause between them.
     retrydelay: Duration,
     queue: Queue,
-    running: Option<Job>,
+    running: Option<Box<Job>>,
     ledger: Box<dyn Ledger>,
     /// The last call was for an on that is owed, and failed: what waits in the queue has its turn
     /// first.
@@ -181,7 +181,7 @@ impl Plan {
     }
 
     /// Takes a job: into its lane or, if it has a delay, for later.
-    pub(super) fn accept(&mut self, mut job: Job, due: Instant, now: Instant) {
+    pub(super) fn accept(&mut self, mut job: Box<Job>, due: Instant, now: Instant) {
         if self.stopping.is_some() {
             return self.refuse(job, now);
         }
@@ -204,7 +204,7 @@ impl Plan {
     }
 
     /// A job enters its lane; one that asks for the same as the job before it joins that job.
-    fn enter(&mut self, mut job: Job, now: Instant) {
+    fn enter(&mut self, mut job: Box<Job>, now: Instant) {
         job.enter();
         job.due = Some(now);
         if let Some(last) = self.queue.last(&job.outlet, now)
@@ -317,7 +317,7 @@ impl Plan {
 
     /// A job has its turn: it goes to the driver with this call, unless it waits for its group or is
     /// over.
-    fn begin(&mut self, mut job: Job, now: Instant) -> Option<(Job, Call)> {
+    fn begin(&mut self, mut job: Box<Job>, now: Instant) -> Option<(Box<Job>, Call)> {
         if job.is_in_lobby {
             return Some((job, Call::Find));
         }
@@ -363,7 +363,7 @@ impl Plan {
     }
 
     /// Another member's off failed: this one is not switched off any more.
-    fn give_up(&mut self, job: Job, now: Instant) {
+    fn give_up(&mut self, job: Box<Job>, now: Instant) {
         if job.trouble.is_some() {
             return self.go_dark(job, Duration::ZERO, now);
         }
@@ -431,7 +431,7 @@ impl Plan {
         }
     }
 
-    fn succeeded(&mut self, mut job: Job, gained: Gained, now: Instant) {
+    fn succeeded(&mut self, mut job: Box<Job>, gained: Gained, now: Instant) {
         let state = match gained {
             Gained::Read(state) => Some(state),
             Gained::Found(_) => None,
@@ -464,7 +464,7 @@ impl Plan {
         self.end(job, &outcome);
     }
 
-    fn failed(&mut self, mut job: Job, trouble: &Trouble, now: Instant) {
+    fn failed(&mut self, mut job: Box<Job>, trouble: &Trouble, now: Instant) {
         let failure = self.failure(&job, trouble);
         let is_off = matches!(job.step, Step::RebootOff(_)) && !job.is_in_lobby;
         if is_off && (trouble.may_have_acted || job.trouble.is_some()) {
@@ -530,17 +530,11 @@ impl Plan {
     fn resumption(&self, job: &Job) -> impl FnOnce(Instant) + Send + use<> {
         // A worker outlives the members it has parked.
         let (me, outlet, number) = (self.me.clone(), job.outlet.clone(), job.number);
-        move |due| {
-            drop(me.send(Message::Resume {
-                outlet,
-                number,
-                due,
-            }))
-        }
+        move |due| drop(me.send(Message::Resume(Box::new((outlet, number, due)))))
     }
 
     /// The outlet is off, or perhaps off: its on comes after the pause, whatever happens.
-    fn go_dark(&mut self, mut job: Job, pause: Duration, now: Instant) {
+    fn go_dark(&mut self, mut job: Box<Job>, pause: Duration, now: Instant) {
         job.step = Step::RebootOn;
         job.attempts = 0;
         if let Some(group) = job.group.clone() {
@@ -557,7 +551,7 @@ impl Plan {
     }
 
     /// Answers the job and lets its lane move on.
-    fn end(&mut self, job: Job, outcome: &Outcome) {
+    fn end(&mut self, job: Box<Job>, outcome: &Outcome) {
         let outlet = job.outlet.clone();
         job.end(outcome);
         self.queue.finish(&outlet);
@@ -565,7 +559,7 @@ impl Plan {
 
     /// A job that is not to begin any more, and has nothing to say: its request is over, or another
     /// member speaks for it.
-    fn leave(&mut self, job: Job, now: Instant) {
+    fn leave(&mut self, job: Box<Job>, now: Instant) {
         if let (Step::RebootOff(_), Some(group)) = (job.step, &job.group) {
             held(group).off_failed(now);
         }
@@ -578,7 +572,7 @@ impl Plan {
     }
 
     /// Answers a job that is not begun because the daemon stops.
-    fn refuse(&mut self, mut job: Job, now: Instant) {
+    fn refuse(&mut self, mut job: Box<Job>, now: Instant) {
         if let Step::RebootOff(_) = job.step {
             if let Some(group) = &job.group {
                 held(group).off_failed(now);

@@ -26,13 +26,13 @@ fn outlet(id: &str) -> Outlet {
     Outlet::new(id)
 }
 
-fn job(id: &str, step: Step, ticket: &Arc<Ticket>, place: Place) -> Job {
+fn job(id: &str, step: Step, ticket: &Arc<Ticket>, place: Place) -> Box<Job> {
     let asker = Claim::new(ticket, &PduName::new("pdu"), place);
     Job::new(outlet(id), step, vec![asker])
 }
 
 /// A member of a group's reboot.
-fn member(id: &str, ticket: &Arc<Ticket>, group: &Arc<Mutex<Group>>) -> Job {
+fn member(id: &str, ticket: &Arc<Ticket>, group: &Arc<Mutex<Group>>) -> Box<Job> {
     let mut job = job(id, Step::RebootOff(PAUSE), ticket, Place::uncounted());
     job.group = Some(Arc::clone(group));
     job
@@ -120,11 +120,10 @@ impl Bench {
         while let Ok(message) = self.inbox.try_recv() {
             was_any = true;
             match message {
-                Message::Resume {
-                    outlet,
-                    number,
-                    due,
-                } => self.plan.resume(&outlet, number, due, self.now),
+                Message::Resume(job) => {
+                    let (outlet, number, due) = *job;
+                    self.plan.resume(&outlet, number, due, self.now);
+                }
                 other => panic!("unexpected {other:?}"),
             }
         }

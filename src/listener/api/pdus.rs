@@ -71,7 +71,7 @@ fn last_known(exchange: &Exchange) -> Result<Response, Problem> {
     let info = exchange.dispatcher.pdu(&pdu);
     let info = info.ok_or_else(|| exchange.unknown_pdu(&pdu))?;
     let name = info.outlets.get(&outlet).and_then(Option::as_deref);
-    let known = info.report.outlets.get(&outlet);
+    let known = info.report.outlets.get(&outlet).map(Box::as_ref);
     Ok(Response::json(200, &OutletView::new(&outlet, name, known)))
 }
 

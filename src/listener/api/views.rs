@@ -102,7 +102,11 @@ impl<'a> PduView<'a> {
             outlets: outlets
                 .into_iter()
                 .map(|(outlet, name)| {
-                    OutletView::new(outlet, name.as_deref(), report.outlets.get(outlet))
+                    OutletView::new(
+                        outlet,
+                        name.as_deref(),
+                        report.outlets.get(outlet).map(Box::as_ref),
+                    )
                 })
                 .collect(),
         }
