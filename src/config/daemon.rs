@@ -46,8 +46,9 @@ impl Listen {
 pub struct Limits {
     /// Most connections at a time; `None` derives it from the descriptor limit.
     pub connections: Option<usize>,
-    /// Most connections of one client address, loopback and trusted networks excepted.
-    pub connections_per_client: usize,
+    /// Most connections of one client address, loopback and trusted networks excepted; `None`
+    /// derives it from the most of all.
+    pub connections_per_client: Option<usize>,
     /// The longest request head (request line and headers), in bytes.
     pub head: usize,
     /// Most headers of a request.
@@ -71,14 +72,17 @@ pub struct Limits {
 impl Limits {
     /// The bounds that the section sets.
     fn of(keys: &DaemonKeys) -> Self {
+        // One client with the longest request finds room; what has arrived in part may take up
+        // twice its bytes.
+        let longest = keys.max_head_bytes.0 + keys.max_body_bytes.0;
         Self {
             connections: keys.max_connections.map(|most| most.0),
-            connections_per_client: keys.max_connections_per_client.0,
+            connections_per_client: keys.max_connections_per_client.map(|most| most.0),
             head: keys.max_head_bytes.0,
             headers: keys.max_headers.0,
             body: keys.max_body_bytes.0,
             line: keys.max_line_bytes.0,
-            buffered: keys.max_buffered_bytes.0,
+            buffered: keys.max_buffered_bytes.0.max(2 * longest),
             wrong_tokens: keys.max_wrong_tokens.0.try_into().unwrap_or(u32::MAX),
             idle: keys.idle_timeout.0,
             request: keys.request_timeout.0,

@@ -158,8 +158,10 @@ keys! {
         #[expect(dead_code, reason = "read with its place in the file")]
         pub(super) tls: Ignored, "certificate and key, and authorities of clients: [security.md](security.md)";
         pub(super) max_connections: Option<Within<1>> => "from the descriptor limit",
-            "connections at a time; an idle one makes room for a new one";
-        pub(super) max_connections_per_client: Within<1> = 1024,
+            "connections at a time; an idle one makes room for a new one, else one whose client has \
+             closed its side";
+        pub(super) max_connections_per_client: Option<Within<1>>
+            => "three quarters of max_connections, 1024 at most",
             "connections of one client address (of IPv6: one /64); loopback, trusted networks and named \
              proxies have no such bound";
         pub(super) max_head_bytes: Within<256, MEGA> = 16384, "the head of a request";
@@ -168,7 +170,8 @@ keys! {
         pub(super) max_line_bytes: Within<64, { 64 * KILO }> = 1024, "a line of the line protocol";
         pub(super) max_buffered_bytes: Within<{ 64 * KILO }> = 67108864,
             "bytes that the daemon keeps for all clients together: requests in part, and answers that \
-             clients have not taken";
+             clients have not taken; never less than twice `max_head_bytes` and `max_body_bytes` \
+             together";
         pub(super) max_wrong_tokens: Within<1, 1_000_000> = 10,
             "wrong tokens of one client address (of IPv6: one /64); after that one every two seconds";
         pub(super) idle_timeout: Seconds<100> = 30, "seconds that a connection may go without a byte";

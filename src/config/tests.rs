@@ -809,7 +809,7 @@ fn the_bounds_on_clients_are_read_and_checked() {
     );
     let expected = Limits {
         connections: Some(9),
-        connections_per_client: 8,
+        connections_per_client: Some(8),
         head: 300,
         headers: 30,
         body: 3000,
@@ -820,6 +820,12 @@ fn the_bounds_on_clients_are_read_and_checked() {
         request: Duration::from_millis(1500),
     };
     assert_eq!(config.daemon.limits, expected);
+    let config = with(r#", "max_buffered_bytes": 65536, "max_body_bytes": 100000"#).expect("fine");
+    assert_eq!(
+        config.daemon.limits.buffered,
+        2 * (100_000 + Limits::default().head),
+        "the longest request finds room"
+    );
     for (key, value, why) in [
         ("max_connections", "0", "expected 1 or more, got 0"),
         (

@@ -36,9 +36,19 @@ pub(super) struct Operation {
 pub(super) enum Effect {
     /// It is carried out at once.
     Now(fn(Exchange)),
-    /// The thread `lists` shows something. A response that was made so long before the client asked
-    /// is good enough.
-    Shows(Duration, fn(&Exchange) -> Result<Response, Problem>),
+    /// The thread `lists` shows something.
+    Shows(Shared, fn(&Exchange) -> Result<Response, Problem>),
+}
+
+/// How long before a client asked a response may have been made for others that is good enough.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Shared {
+    /// Not at all.
+    Never,
+    /// So long.
+    For(Duration),
+    /// So long, but only while others wait as well.
+    InACrowd(Duration),
 }
 
 /// A request that is admitted, and whom to answer.

@@ -4,7 +4,7 @@
 //! When several ask for the same at once, it makes one response for all of them, and none for a client
 //! that has left meanwhile.
 
-use super::exchange::{Effect, Exchange, Operation, Query};
+use super::exchange::{Effect, Exchange, Operation, Query, Shared};
 use super::problem::{self, Problem};
 use super::response::Response;
 use crate::access::Caller;
@@ -68,17 +68,17 @@ fn show_all(exchanges: &Receiver<Option<Box<Exchange>>>, is_awaited: &AtomicBool
         // Many lists may wait before the question: each is a sign of life.
         is_awaited.store(false, Ordering::Release);
         if let Some(exchange) = exchange {
-            show(*exchange, &mut shared);
+            show(*exchange, &mut shared, !exchanges.is_empty());
         }
         // Those who wait may still share the responses.
         if exchanges.is_empty() {
-            shared.retain(|made: &Shared| made.began.elapsed() < SHARED_FOR);
+            shared.retain(|made: &Made| made.began.elapsed() < SHARED_FOR);
         }
     }
 }
 
 /// A response, and for whom it is good.
-struct Shared {
+struct Made {
     began: Instant,
     operation: &'static Operation,
     path: Vec<String>,
@@ -87,7 +87,7 @@ struct Shared {
     response: Response,
 }
 
-impl Shared {
+impl Made {
     fn is_good_for(&self, exchange: &Exchange, age: Duration) -> bool {
         self.began + age >= exchange.at
             && std::ptr::eq(self.operation, exchange.operation)
@@ -98,9 +98,14 @@ impl Shared {
 }
 
 /// Answers with one of the responses made last, or makes another.
-fn show(exchange: Exchange, made: &mut Vec<Shared>) {
-    let Effect::Shows(age, make) = exchange.operation.does else {
+fn show(exchange: Exchange, made: &mut Vec<Made>, is_crowd: bool) {
+    let Effect::Shows(shared, make) = exchange.operation.does else {
         return;
+    };
+    let age = match shared {
+        Shared::For(age) => age,
+        Shared::InACrowd(age) if is_crowd => age,
+        Shared::Never | Shared::InACrowd(_) => Duration::ZERO,
     };
     if exchange.asker.is_gone() {
         return;
@@ -116,7 +121,7 @@ fn show(exchange: Exchange, made: &mut Vec<Shared>) {
     if made.len() >= SHARED {
         made.remove(0);
     }
-    made.push(Shared {
+    made.push(Made {
         began,
         operation: exchange.operation,
         path: exchange.path,

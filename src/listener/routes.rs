@@ -14,7 +14,7 @@
 //! Invariant: nothing under `/api` switches by GET.
 
 use super::api::{many, pdus, requests, targets};
-use super::exchange::{Effect, Exchange, Operation, Query, decoded};
+use super::exchange::{Effect, Exchange, Operation, Query, Shared, decoded};
 use super::guard::{self, Guard};
 use super::lists::Lists;
 use super::problem::{self, Problem};
@@ -27,7 +27,7 @@ use Effect::{Now, Shows};
 use log::debug;
 use serde_json::json;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// The document that describes the API; a test holds the operations against it.
 pub const OPENAPI: &str = include_str!("../../share/openapi.json");
@@ -49,10 +49,18 @@ static OPERATIONS: &[Operation] = &[
     get("/page.js", &[], Shows(NOW, page::script)),
     get("/page.css", &[], Shows(NOW, page::style)),
     get("/healthz", &[], Now(health::healthz)),
-    get("/metrics", &[], Shows(NOW, health::metrics)),
+    get(
+        "/metrics",
+        &[],
+        Shows(Shared::InACrowd(pdus::FRESH), health::metrics),
+    ),
     get("/api/v1", &[], Shows(NOW, root)),
     get("/api/v1/openapi.json", &[], Shows(NOW, openapi)),
-    get(PDUS, &["refresh"], Shows(pdus::FRESH, pdus::list)),
+    get(
+        PDUS,
+        &["refresh"],
+        Shows(Shared::For(pdus::FRESH), pdus::list),
+    ),
     get("/api/v1/pdus/{pdu}", &["refresh"], Shows(NOW, pdus::one)),
     get(OUTLET, &[], Now(pdus::outlet)),
     get(OUTLET_STATE, &["last"], Now(pdus::state)),
@@ -78,7 +86,7 @@ const REQUESTS: &str = "/api/v1/requests";
 const REQUEST: &str = "/api/v1/requests/{id}";
 
 /// Shows what is when the client asks.
-const NOW: Duration = Duration::ZERO;
+const NOW: Shared = Shared::Never;
 
 const fn old(path: &'static str, handler: fn(Exchange)) -> Operation {
     operation("GET", path, power::PARAMETERS, handler)

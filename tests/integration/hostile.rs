@@ -390,6 +390,64 @@ fn who_waits_for_an_answer_makes_no_room() {
 }
 
 #[test]
+fn who_has_closed_its_side_makes_room_and_its_request_is_carried_out() {
+    let lab = Lab::new();
+    let wait = "record begun $1; while [ ! -e go ]; do sleep 0.02; done; record on $1";
+    let daemon = lab.start_with(
+        json!({"slow": lab.scripted(wait, ""), "p": {"driver": "simulated"}}),
+        json!({"daemon": {"max_connections": 2, "idle_timeout": NEVER, "request_timeout": NEVER}}),
+        &[],
+    );
+    let left = [1, 2].map(|outlet| {
+        let mut client = daemon.connect();
+        let path = format!("/power/control/on?hostname=slow&port={outlet}");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        client.write_all(request.as_bytes()).expect("sent");
+        client
+    });
+    lab.wait_for_record(&["begun 1"]);
+    for client in &left {
+        client
+            .shutdown(std::net::Shutdown::Write)
+            .expect("shut down");
+    }
+    assert_eq!(daemon.get("on?hostname=p&port=1"), (200, OK.into()));
+    lab.write("go", "");
+    lab.wait_for_record(&["begun 1", "on 1", "begun 2", "on 2"]);
+    daemon.stop();
+}
+
+#[test]
+fn the_longest_request_finds_room_in_the_least_buffer_and_small_ones_beside_others() {
+    let lab = Lab::new();
+    let limits = json!({"daemon": {"max_buffered_bytes": 65536, "idle_timeout": NEVER}});
+    let daemon = lab.start_with(sim(), limits, &[]);
+    let padding = format!("X-Padding: {}\r\n", "a".repeat(15_000));
+    let long = format!(
+        "PUT /api/v1/pdus/nobody/outlets/1/state HTTP/1.1\r\nHost: localhost\r\n{padding}\
+         Content-Type: application/json\r\nContent-Length: 65536\r\n\r\n{}",
+        " ".repeat(65_536)
+    );
+    let ask = |request: &str| {
+        let mut client = daemon.connect();
+        // The daemon may refuse it before it has all.
+        let _ = client.write_all(request.as_bytes());
+        client
+    };
+    let status = |client: TcpStream| read_response(&mut BufReader::new(client)).0;
+    assert_eq!(status(ask(&long)), 400, "an empty body is no JSON");
+    let small = "GET /power/control/on?hostname=p&port=1 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    for _ in 0..20 {
+        let (large, honest): (Vec<_>, Vec<_>) = (0..8).map(|_| (ask(&long), ask(small))).unzip();
+        for client in honest {
+            assert_eq!(status(client), 200, "beside large requests");
+        }
+        drop(large);
+    }
+    daemon.stop();
+}
+
+#[test]
 fn clients_that_vanish_leave_nothing_behind() {
     let lab = Lab::new();
     let daemon = lab.start_with(
@@ -640,6 +698,35 @@ fn each_client_address_has_its_bound_unless_it_is_trusted() {
             Some(show(&read_all(&mut client))).filter(|answer| !answer.is_empty())
         });
         assert_eq!(again, show(b"nack\n"));
+        drop(held);
+        daemon.stop();
+    });
+    alone.join().expect("fine");
+}
+
+#[test]
+fn one_client_address_never_takes_all_connections() {
+    let Some(network) = Network::new() else {
+        return eprintln!("left out: making a network namespace takes root");
+    };
+    let alone = std::thread::spawn(move || {
+        network.enter();
+        let (stranger, other) = ([192, 0, 2, 1], [192, 0, 2, 2]);
+        let lab = Lab::new();
+        let limits = json!({"daemon": {"hostname": "0.0.0.0", "max_connections": 8}});
+        let daemon = lab.start_with(sim(), limits, &[]);
+        let address = SocketAddr::from((stranger, daemon.address.port()));
+        // What is put off makes no room.
+        let request = "GET /power/control/on?hostname=p&port=1&delay=3600 HTTP/1.1\r\n\r\n";
+        let held = [0; 6].map(|_| {
+            let mut client = connect_from(stranger, address);
+            client.write_all(request.as_bytes()).expect("sent");
+            client
+        });
+        assert_eq!(read_all(&mut connect_from(stranger, address)), b"");
+        let mut client = connect_from(other, address);
+        client.write_all(b"p 2 on\n").expect("sent");
+        assert_eq!(show(&read_all(&mut client)), show(b"ack\n"));
         drop(held);
         daemon.stop();
     });

@@ -162,12 +162,14 @@ impl Front {
     }
 
     /// Lets a client go that has been without a request, or with half of one, for a while: nobody
-    /// keeps others out by doing nothing. False when none is found among those due first.
+    /// keeps others out by doing nothing. Where there is none, one goes that has closed its side: it
+    /// has most likely left, and what it asked for is done all the same. False when none is found
+    /// among those due first.
     fn make_room(&mut self) -> bool {
         let now = Instant::now();
         let due = self.timers.iter().take(LOOKED_AT).map(|(_, id)| *id);
         // One that is taking its answer, if slowly, goes only where there is no other.
-        let mut reader = None;
+        let (mut left, mut reader) = (None, None);
         for id in due.collect::<Vec<u64>>() {
             let Some(client) = self.clients.get_mut(&id) else {
                 continue;
@@ -192,15 +194,19 @@ impl Front {
                 self.close(id);
                 return true;
             }
+            if client.ended && !is_answered {
+                left.get_or_insert(id);
+            }
             // It goes where it belongs, and is not looked at first the next time.
             let due = client.next_look(is_answered, now, &self.limits);
             client.set_due(&mut self.timers, Some(due));
         }
-        if let Some(id) = reader {
-            debug!(target: "pdud.listener", "a slow reader makes room for another client");
+        let goes = left.or(reader);
+        if let Some(id) = goes {
+            debug!(target: "pdud.listener", "a slow reader, or one that has closed its side, makes room for another client");
             self.close(id);
         }
-        reader.is_some()
+        goes.is_some()
     }
 
     fn welcome(&mut self, stream: Socket, peer: Peer) {
@@ -211,7 +217,7 @@ impl Front {
         let counted = ip.filter(|ip| !ip.is_loopback() && !self.guard.may_crowd(*ip));
         let counted = counted.map(counted_as);
         if let Some(ip) = counted {
-            let most = self.limits.connections_per_client;
+            let most = self.most_of_one_client();
             if let Err(count) = self.acceptor.count(ip, most) {
                 debug!(target: "pdud.listener", "{ip} has {count} connections: another one is refused");
                 self.dispatcher.metrics().refused("connections-per-client");

@@ -38,6 +38,7 @@ impl Front {
 
     /// Hands the next whole request on, when none is under way.
     pub(super) fn advance_http(&mut self, id: u64) {
+        let most_connections = self.most_connections();
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
@@ -79,7 +80,15 @@ impl Front {
             }
             return;
         };
-        if self.link.size() + head.size > limits.buffered {
+        // Each connection may have a small request under way beside all large ones, and one large
+        // request alone is never too large.
+        let under_way = self.link.size();
+        let small = if head.size <= SMALL {
+            SMALL * most_connections
+        } else {
+            0
+        };
+        if under_way > 0 && under_way + head.size > limits.buffered + small {
             return self.refuse(id, &refusal(503, "too many requests are under way"));
         }
         let asker = HttpAsker::new(&client.wire, client.peer.clone(), &head);

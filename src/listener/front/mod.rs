@@ -68,6 +68,9 @@ pub(super) struct Front {
     draining: bool,
 }
 
+/// The most connections of one client address where the config does not say.
+const MOST_OF_ONE_CLIENT: usize = 1024;
+
 /// Tokens: the wake-up, then the listening sockets, the private socket, then the clients.
 const WAKE: u64 = 0;
 const FIRST_LISTENING: u64 = 1;
@@ -183,6 +186,13 @@ impl Front {
 
     fn most_connections(&self) -> usize {
         self.limits.connections.unwrap_or(self.acceptor.most)
+    }
+
+    /// As many connections as one client address may have: never all of them, unless the config
+    /// says so.
+    fn most_of_one_client(&self) -> usize {
+        let derived = (self.most_connections() * 3 / 4).clamp(1, MOST_OF_ONE_CLIENT);
+        self.limits.connections_per_client.unwrap_or(derived)
     }
 
     fn close(&mut self, id: u64) {
