@@ -2,7 +2,7 @@
 //! that are gone at once. Honest clients are measured before and meanwhile, and the memory at the
 //! end.
 
-use crate::hostile::{Crowd, HONEST, PDUS, documented_bound, look};
+use crate::hostile::{Ask, Crowd, HONEST, PDUS, documented_bound, look, look_at};
 use crate::process::{Program, Running, config_with};
 use crate::{At, null_path, null_pdus, verdict};
 use serde_json::json;
@@ -37,12 +37,20 @@ pub fn run(folder: &Path) {
         let running = Running::daemon(&Program::ours(), &path, address);
         look(&running, "warm-up");
         let quiet = look(&running, "quiet");
+        // What a flood of lists is most in the way of.
+        let list: Ask = |_, _| "/api/v1/pdus/pdu1".to_owned();
+        let quiet_list = look_at(&running, list, "quiet, a list");
         let crowd = Crowd::start(address, kind);
         let flooded = look(&running, kind);
+        let flooded_list = look_at(&running, list, "flooded, a list");
         let most = running.memory() as f64;
         drop(crowd);
         for ((honest, quiet), flooded) in HONEST.iter().zip(quiet).zip(flooded) {
             let what = format!("p99 under {kind} / quiet, {honest} honest");
+            verdict(&what, flooded / quiet, 3.0, At::Most);
+        }
+        for ((honest, quiet), flooded) in HONEST.iter().zip(quiet_list).zip(flooded_list) {
+            let what = format!("p99 of a list under {kind} / quiet, {honest} honest");
             verdict(&what, flooded / quiet, 3.0, At::Most);
         }
         let bound = documented_bound(MOST_CONNECTIONS, BUFFERED, PDUS);

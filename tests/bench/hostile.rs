@@ -128,17 +128,32 @@ fn handshakes(folder: &Path) {
     );
 }
 
+/// The path of a client's next request.
+pub type Ask = fn(usize, usize) -> String;
+
 /// Honest requests, on connections opened now; the median p99 of each number of them, in seconds.
 pub fn look(running: &Running, what: &str) -> [f64; 2] {
-    look_over(running, None, what)
+    look_at(running, null_path, what)
+}
+
+/// The same of requests for something else.
+pub fn look_at(running: &Running, ask: Ask, what: &str) -> [f64; 2] {
+    HONEST.map(|honest| median((0..ROUNDS).map(|_| look_once(running, None, honest, ask, what))))
 }
 
 fn look_over(running: &Running, tls: Option<&Arc<ClientConfig>>, what: &str) -> [f64; 2] {
-    HONEST.map(|honest| median((0..ROUNDS).map(|_| look_once(running, tls, honest, what))))
+    HONEST
+        .map(|honest| median((0..ROUNDS).map(|_| look_once(running, tls, honest, null_path, what))))
 }
 
-fn look_once(running: &Running, tls: Option<&Arc<ClientConfig>>, honest: usize, what: &str) -> f64 {
-    let found: Found = load::run_over(tls, running.address, honest, Until::Over(RUN), null_path);
+fn look_once(
+    running: &Running,
+    tls: Option<&Arc<ClientConfig>>,
+    honest: usize,
+    ask: Ask,
+    what: &str,
+) -> f64 {
+    let found: Found = load::run_over(tls, running.address, honest, Until::Over(RUN), ask);
     let p99 = found.percentile(99).as_secs_f64();
     println!(
         "{what:<10} {honest:>2} honest {:>9.0}/s  p50 {:>9.1} us  p99 {:>9.1} us  {:>6.1} MiB{}",
