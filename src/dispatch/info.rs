@@ -98,7 +98,9 @@ impl PduInfo {
         // A table may begin anywhere and have gaps: only numbers that follow on each other count.
         let is_gapless = matches!(pdu.outlets, Outlets::Within(_));
         let is_counted = is_gapless || self.report.seen.values().any(|seen| *seen);
-        if end.is_some() {
+        // One that is no number says nothing of others.
+        let is_counted = is_counted && end.as_ref().is_some_and(|end| end.number().is_some());
+        if end.is_some() || self.report.has_told_all {
             sought.clear();
         }
         let is_shown = |outlet: &&Outlet| {
@@ -120,7 +122,7 @@ impl PduInfo {
             let name = || pdu.outlet_names.get(outlet).cloned();
             self.outlets.entry(outlet.clone()).or_insert_with(name);
         }
-        let is_known = all.is_some() || (end.is_some() && is_counted);
+        let is_known = all.is_some() || self.report.has_told_all || is_counted;
         self.outlet_count = is_known.then_some(self.outlets.len());
         self.sought = sought;
     }

@@ -43,6 +43,8 @@ pub struct Report {
     pub outlets: BTreeMap<Outlet, Box<LastState>>,
     /// Outlets that the PDU has (true), or has said that it does not have.
     pub seen: BTreeMap<Outlet, bool>,
+    /// The PDU has told all that it has.
+    pub has_told_all: bool,
     /// Since when a driver call has been running, and its deadline.
     pub call: Option<(Instant, Instant)>,
     /// Driver calls so far.
@@ -89,6 +91,7 @@ impl Report {
     pub(super) fn forget(&mut self) {
         self.outlets.clear();
         self.seen.clear();
+        self.has_told_all = false;
         (self.reachable, self.since) = (None, None);
     }
 
@@ -122,8 +125,13 @@ impl Report {
             Some(DriverError::NoSuchOutlet { .. }) => Some(false),
             Some(_) => None,
         };
+        // One that was asked for by a name is known by its key once that is found.
+        let known = match result {
+            Ok(Gained::Found(found)) => found,
+            _ => outlet,
+        };
         if let Some(has) = has {
-            self.has(outlet, has);
+            self.has(known, has);
         }
         let (state, switched) = match result {
             Ok(Gained::Read(state)) => (state.clone(), None),
@@ -135,8 +143,9 @@ impl Report {
     }
 
     /// The PDU has told the states of these outlets as well.
-    pub(super) fn also_read(&mut self, states: Vec<(Outlet, State)>) {
+    pub(super) fn also_read(&mut self, states: Vec<(Outlet, State)>, are_all: bool) {
         let now = SystemTime::now();
+        self.has_told_all |= are_all;
         for (outlet, state) in states {
             self.has(&outlet, true);
             self.knows(outlet, state, None, now);

@@ -242,7 +242,7 @@ impl Worker {
                     .map(|proof| Gained::Switched(to, proof)),
                 Call::State => {
                     let states = driver.states(&outlet, &pdu.outlets, deadline)?;
-                    held(report).also_read(states.others);
+                    held(report).also_read(states.others, states.are_all);
                     Ok(Gained::Read(states.own))
                 }
                 Call::Find => driver.find(&outlet, deadline).map(Gained::Found),

@@ -37,7 +37,7 @@ pub mod telnet;
 pub mod usb;
 pub mod ways;
 
-pub use outlets::{Has, Outlets, named, outlet_number};
+pub use outlets::{Has, Outlets, Sought, named, outlet_number};
 pub use states::States;
 
 use crate::request::{Outlet, Proof, State, Switch};

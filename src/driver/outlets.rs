@@ -68,11 +68,20 @@ pub enum Outlets {
     Rule {
         /// The rule.
         parse: Arc<Parse>,
-        /// Numbers that the PDU may be asked for, to learn which it has.
-        sought: Option<RangeInclusive<u32>>,
+        /// What the PDU may be asked for, to learn which it has.
+        sought: Option<Sought>,
     },
     /// One outlet, whatever it is called.
     Any,
+}
+
+/// Outlets of which the PDU alone knows whether it has them.
+#[derive(Clone, Debug)]
+pub enum Sought {
+    /// These numbers, one after the other.
+    Numbers(RangeInclusive<u32>),
+    /// This one, with which the PDU tells all others.
+    One(&'static str),
 }
 
 impl Outlets {
@@ -86,10 +95,15 @@ impl Outlets {
 
     /// The same of a PDU that has numbered its outlets, most likely from the first of these.
     pub fn counted_from(self, first: u32) -> Self {
+        self.seeking(Sought::Numbers(first..=u32::MAX))
+    }
+
+    /// The same of a PDU that may be asked for these.
+    pub fn seeking(self, sought: Sought) -> Self {
         match self {
             Self::Rule { parse, .. } => Self::Rule {
                 parse,
-                sought: Some(first..=u32::MAX),
+                sought: Some(sought),
             },
             other => other,
         }
@@ -119,18 +133,23 @@ impl Outlets {
 
     /// Those of which the PDU alone knows whether it has them, in the order in which to ask it.
     pub fn sought(&self) -> Vec<Outlet> {
-        let (Self::Within(numbers)
-        | Self::Rule {
-            sought: Some(numbers),
-            ..
-        }) = self
-        else {
-            return Vec::new();
+        let (numbers, one) = match self {
+            Self::Within(numbers)
+            | Self::Rule {
+                sought: Some(Sought::Numbers(numbers)),
+                ..
+            } => (Some(numbers.clone()), None),
+            Self::Rule {
+                sought: Some(Sought::One(id)),
+                ..
+            } => (None, Some(Outlet::new(*id))),
+            _ => (None, None),
         };
-        let numbers = numbers.clone().take(SOUGHT);
+        let numbers = numbers.into_iter().flatten().take(SOUGHT);
+        let ids = numbers.map(|number| Outlet::new(number.to_string()));
         // By the key that all names of the outlet share.
-        numbers
-            .filter_map(|number| self.parse(&Outlet::new(number.to_string())).ok())
+        ids.chain(one)
+            .filter_map(|id| self.parse(&id).ok())
             .collect()
     }
 

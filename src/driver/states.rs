@@ -10,6 +10,8 @@ pub struct States {
     pub own: State,
     /// Of other outlets of this PDU, each either on or off.
     pub others: Vec<(Outlet, State)>,
+    /// The PDU has no others.
+    pub are_all: bool,
 }
 
 impl States {
@@ -18,6 +20,32 @@ impl States {
         Self {
             own,
             others: Vec::new(),
+            are_all: false,
+        }
+    }
+
+    /// The state of `outlet`, which is `own`, beside those of the PDU's list of all its outlets.
+    /// What is not among the PDU's `others` by its settings is left out.
+    pub fn listed(
+        outlet: &Outlet,
+        own: State,
+        others: &Outlets,
+        list: impl IntoIterator<Item = (Outlet, State)>,
+    ) -> Self {
+        let (mut are_all, mut known) = (true, Vec::new());
+        for (id, state) in list {
+            let Ok(id) = others.parse(&id) else { continue };
+            match state {
+                _ if id == *outlet => {}
+                State::On | State::Off => known.push((id, state)),
+                // It is read by itself, which tells why.
+                State::Unknown(_) => are_all = false,
+            }
+        }
+        Self {
+            own,
+            others: known,
+            are_all,
         }
     }
 
@@ -38,6 +66,7 @@ impl States {
         Ok(Self {
             own,
             others: known.collect(),
+            are_all: false,
         })
     }
 }
@@ -59,11 +88,33 @@ mod tests {
             let ids = ids.iter().cloned();
             ids.map(|(id, state)| (Outlet::new(id), state)).collect()
         };
-        let expected = |own: State, others: Vec<(Outlet, State)>| Ok(States { own, others });
+        let expected = |own: State, others: Vec<(Outlet, State)>| {
+            let are_all = false;
+            Ok(States {
+                own,
+                others,
+                are_all,
+            })
+        };
         assert_eq!(each("1"), expected(State::On, others(&[("4", State::Off)])));
         let unknown = State::Unknown("7".into());
         let both = [("1", State::On), ("4", State::Off)];
         assert_eq!(each("2"), expected(unknown, others(&both)));
         assert!(each("3").is_err(), "the own one is not there");
+    }
+
+    #[test]
+    fn a_list_is_of_all_where_it_tells_each_state() {
+        let listed = |list: &[(&str, State)]| {
+            let list = list.iter().cloned();
+            let list = list.map(|(id, state)| (Outlet::new(id), state));
+            let states = States::listed(&Outlet::new("2"), State::On, &Outlets::Range(1..=4), list);
+            let ids: Vec<String> = states.others.iter().map(|(id, _)| id.to_string()).collect();
+            (ids.join(" "), states.are_all)
+        };
+        let both = [("1", State::Off), ("2", State::On), ("9", State::On)];
+        assert_eq!(listed(&both), ("1".to_owned(), true));
+        let odd = [("1", State::Off), ("3", State::Unknown("7".into()))];
+        assert_eq!(listed(&odd), ("1".to_owned(), false));
     }
 }

@@ -6,6 +6,7 @@ use crate::faults_http::Server;
 use crate::peer_modbus::python_with;
 use crate::sim::apc::{ApcPdu, Behaviour, Layout};
 use crate::sim::http::answer;
+use crate::sim::rack::ROWS;
 use pdudaemon::access::Token;
 use pdudaemon::config::Config;
 use pdudaemon::dispatch::{Dispatcher, Stop};
@@ -13,7 +14,7 @@ use pdudaemon::listener::{self, Listeners};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -212,6 +213,33 @@ fn how_many_outlets_there_are_is_told_where_it_is_known() {
         (Value::Null, 1),
         "one in use says nothing of others"
     );
+}
+
+#[test]
+fn a_strip_tells_all_its_outlets_at_once() {
+    let row = ROWS.iter().find(|row| row.driver == "tplink");
+    let (_bench, settings) = row.expect("a strip").start(Ipv4Addr::LOCALHOST);
+    let daemon = Daemon::start(&json!({"strip": settings}), &json!({}));
+    let strip = wait_for("all outlets", || {
+        let (_, strip) = daemon.get("/api/v1/pdus/strip?refresh=3600");
+        (strip["outlet_count"] == 2).then_some(strip)
+    });
+    let ids: Vec<&Value> = strip["outlets"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|outlet| &outlet["outlet"])
+        .collect();
+    assert_eq!(ids, ["1", "2"]);
+    // Under its alias it is the same outlet.
+    let (status, done) = daemon.call(
+        "PUT",
+        "/api/v1/pdus/strip/outlets/b/state",
+        Some(json!({"state": "on"})),
+    );
+    assert_eq!(status, 200, "{done}");
+    let (_, strip) = daemon.get("/api/v1/pdus/strip");
+    assert_eq!(strip["outlet_count"], 2, "{strip}");
 }
 
 #[test]

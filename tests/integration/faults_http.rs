@@ -877,6 +877,41 @@ const ODD_HEADS: &[&str] = &[
 ];
 
 #[test]
+fn a_pdu_that_lists_its_outlets_tells_all_of_them() {
+    let ubus =
+        br#"{"id":1,"result":[0,{"ports":{"lan1":"Disabled","lan2":"Searching","wan":"x"}}]}"#;
+    let server = Server::replying(move |_, _| answer(200, &[], ubus));
+    let start = Position { line: 1, column: 1 };
+    let settings = json!({"ip": format!("127.0.0.1:{}", server.port)}).to_string();
+    let settings = Settings::new(PduName::new("pdu"), "ubus", settings, start);
+    let (mut driver, outlets) = registry::find("ubus").unwrap().make(&settings).unwrap();
+    let sought = outlets.sought();
+    assert_eq!(sought.len(), 1, "it is asked for one: {sought:?}");
+    let states = driver.states(&sought[0], &outlets, Deadline::after(GRACE));
+    let others = vec![(Outlet::new("2"), State::On)];
+    let (own, are_all) = (State::Off, true);
+    assert_eq!(
+        states,
+        Ok(pdudaemon::driver::States {
+            own,
+            others,
+            are_all
+        })
+    );
+    // A node without a list has the switches of the config.
+    let settings = json!({"switch_ids": ["a", "b c"]}).to_string();
+    let start = Position { line: 1, column: 1 };
+    let settings = Settings::new(PduName::new("pdu"), "esphome-http", settings, start);
+    let (_, outlets) = registry::find("esphome-http")
+        .unwrap()
+        .make(&settings)
+        .unwrap();
+    let sought = outlets.sought();
+    let ids: Vec<&str> = sought.iter().map(Outlet::as_str).collect();
+    assert_eq!(ids, ["1", "2"]);
+}
+
+#[test]
 fn an_odd_head_does_not_make_a_failure_of_a_command_that_was_carried_out() {
     for head in ODD_HEADS {
         for piece in [1, usize::MAX] {

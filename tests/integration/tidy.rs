@@ -11,6 +11,7 @@ const DRIVER_CONTRACT: &[&str] = &[
     "DriverError",
     "DriverSpec",
     "SHOWS_WITHIN",
+    "Sought",
     "States",
     "Built",
     "Has",

@@ -7,7 +7,7 @@
 //! The answer comes before the relay moves, and proves nothing of it.
 
 use super::*;
-use crate::driver::{Driver, Outlets, named};
+use crate::driver::{Driver, Outlets, Sought, named};
 use crate::request::Outlet;
 use crate::transport::http::encode;
 use std::sync::Arc;
@@ -57,7 +57,10 @@ fn build(keys: Keys, settings: &Settings) -> Result<(Box<dyn Driver>, Outlets), 
         client: client(settings, &keys.host, keys.way, keys.port.port, login)?,
         switch_ids: Arc::clone(&switch_ids),
     };
+    let count = u32::try_from(switch_ids.len()).unwrap_or(u32::MAX);
     let outlets = Outlets::rule(move |outlet| find(&switch_ids, outlet));
+    // The node tells no list; these are known.
+    let outlets = outlets.seeking(Sought::Numbers(1..=count));
     Ok((Box::new(driver), outlets))
 }
 

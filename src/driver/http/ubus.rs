@@ -4,7 +4,7 @@
 //! 6 is "permission denied", see ubus's list of status codes.
 
 use super::*;
-use crate::driver::{Driver, Outlets, States};
+use crate::driver::{Driver, Outlets, Sought, States};
 use crate::request::Outlet;
 use crate::transport::http::Method;
 use serde_json::Value;
@@ -37,7 +37,8 @@ fn build(keys: Keys, settings: &Settings) -> Result<(Box<dyn Driver>, Outlets), 
     let driver = Ubus {
         client: client(settings, &keys.host, keys.way, None, Login::Open)?,
     };
-    Ok((Box::new(driver), Outlets::rule(port)))
+    let outlets = Outlets::rule(port).seeking(Sought::One("1"));
+    Ok((Box::new(driver), outlets))
 }
 
 /// The outlet of an interface: a number, or the rest of a name.
@@ -172,7 +173,14 @@ impl Driver for Ubus {
         deadline: Deadline,
     ) -> Result<States, DriverError> {
         let (data, answer) = self.call("info", "", deadline)?;
-        States::each(outlet, others, |outlet| read(&data, &answer, outlet))
+        let own = read(&data, &answer, outlet)?;
+        let ports = data.get("ports").and_then(Value::as_object);
+        let names = ports.into_iter().flat_map(|ports| ports.keys());
+        let list = names.filter_map(|name| {
+            let id = Outlet::new(name.strip_prefix("lan")?);
+            Some((id, port_state(&data, name)?))
+        });
+        Ok(States::listed(outlet, own, others, list))
     }
 
     fn rest(&mut self, deadline: Deadline) {

@@ -85,10 +85,7 @@ pub(super) static SPECS: &[DriverSpec] = &[
         models: "TP-Link Kasa strips (HS107, HS300, KP303, KP400 ...) and single plugs (HS100, \
                  HS103, HS105, HS110, KP105 ...) with the local protocol on port 9999",
         transport: "tcp",
-        outlets: Has::Told(
-            "a strip's outlet by its alias in the Kasa app or its place from 1; a single plug is \
-             1 or its alias",
-        ),
+        outlets: tplink::OUTLETS,
         reads_back: true,
         verified_by: "simulator, and frames of the Python driver. UNVERIFIED on hardware: two-digit child ids (KP400), which are \
                       sent with the device's id before them; firmware that has given up the \

@@ -8,7 +8,7 @@
 //! context; the children are asked for when they are needed (once while the queue has work) and
 //! not when the daemon starts; err_code counts.
 
-use crate::driver::{Driver, DriverError, Host, Outlets, States};
+use crate::driver::{Driver, DriverError, Has, Host, Outlets, Sought, States};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Address, Settings, SettingsError};
 use crate::transport::tcp::Connection;
@@ -34,12 +34,23 @@ struct Tplink {
     aliases: Vec<String>,
 }
 
-pub(super) fn build(host: Host, settings: &Settings) -> Result<Box<dyn Driver>, SettingsError> {
-    Ok(Box::new(Tplink {
+/// Its outlets, in words.
+pub(super) const OUTLETS: Has = Has::Told(
+    "a strip's outlet by its alias in the Kasa app or its place from 1; a single plug is 1 or its \
+     alias",
+);
+
+pub(super) fn build(
+    host: Host,
+    settings: &Settings,
+) -> Result<(Box<dyn Driver>, Outlets), SettingsError> {
+    let driver = Tplink {
         address: host.address(settings, 9999)?,
         sysinfo: None,
         aliases: Vec::new(),
-    }))
+    };
+    let outlets = OUTLETS.outlets().seeking(Sought::One("1"));
+    Ok((Box::new(driver), outlets))
 }
 
 fn encrypt(text: &[u8]) -> Vec<u8> {
@@ -105,17 +116,32 @@ impl Sysinfo {
         self.0.get("children").and_then(Value::as_array)
     }
 
-    /// The aliases of its outlets, by place. A single plug is one outlet.
-    fn aliases(&self) -> Vec<String> {
+    /// Its outlets. A single plug is one.
+    fn outlets(&self) -> &[Value] {
         let only = std::slice::from_ref(&self.0);
-        let outlets = self.children().map_or(only, Vec::as_slice);
+        self.children().map_or(only, Vec::as_slice)
+    }
+
+    /// The states of its outlets, each under its place, which is the key of all its names.
+    fn by_place(&self) -> impl Iterator<Item = (Outlet, State)> {
+        let key = self.children().map_or("relay_state", |_| "state");
+        let states = self
+            .outlets()
+            .iter()
+            .map(move |own| read_state(own.get(key)));
+        let places = (1_u32..).map(|place| Outlet::new(place.to_string()));
+        places.zip(states)
+    }
+
+    /// The aliases of its outlets, by place.
+    fn aliases(&self) -> Vec<String> {
         let alias = |outlet: &Value| {
             outlet
                 .get("alias")
                 .and_then(Value::as_str)
                 .map(String::from)
         };
-        outlets
+        self.outlets()
             .iter()
             .map(|outlet| alias(outlet).unwrap_or_default())
             .collect()
@@ -292,8 +318,10 @@ impl Driver for Tplink {
     ) -> Result<States, DriverError> {
         self.sysinfo = None;
         let fresh = self.ask_sysinfo(deadline)?;
-        let read = |outlet: &Outlet| Ok(fresh.relay(outlet)?.state);
-        let states = States::each(outlet, others, read)?;
+        let own = fresh.relay(outlet)?.state;
+        let place = self.known(outlet);
+        let outlet = place.as_ref().unwrap_or(outlet);
+        let states = States::listed(outlet, own, others, fresh.by_place());
         self.sysinfo = Some(fresh);
         Ok(states)
     }
