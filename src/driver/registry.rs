@@ -67,7 +67,7 @@ pub(super) const ROWS: Rows = Rows {
         Transport::Snmp => snmp::engine::keys(),
         Transport::Http => http::engine::keys(Auth::Asked),
         Transport::Line | Transport::Bytes => {
-            stream::keys(&[Over::Telnet, Over::Tcp, Over::Serial])
+            stream::keys(&[Over::Telnet, Over::Ssh, Over::Tcp, Over::Serial])
         }
         Transport::Mqtt => mqtt::keys(),
     },

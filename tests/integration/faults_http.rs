@@ -109,7 +109,7 @@ fn build(name: &str, address: impl ToString, more: Value) -> Box<dyn Driver> {
     object.extend(more.as_object().unwrap().clone());
     let start = Position { line: 1, column: 1 };
     let settings = Settings::new(PduName::new("pdu"), name, settings.to_string(), start);
-    let spec = registry::find(name).unwrap();
+    let spec = registry::Registry::default().find(name).unwrap().unwrap();
     spec.make(&settings).unwrap().0
 }
 

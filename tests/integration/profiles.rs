@@ -231,6 +231,139 @@ fn with_other_byte(text: &str, at: usize) -> Option<String> {
     ))
 }
 
+/// A console over ssh: it asks before it does something, and pages what it shows.
+const CONSOLE: &str = r#"id = "own"
+vendor = "Nobody"
+models = "a console"
+transport = "line"
+[evidence]
+maturity = "unverified"
+sources = ["this test"]
+[keys.username]
+help = "the user"
+[keys.password]
+default = ""
+secret = true
+help = "the password"
+[line]
+over = ["telnet", "ssh"]
+prompt = '(?m)^pdu> $'
+[limits]
+gap = 0.05
+[outlets]
+range = "1-4"
+[login]
+steps = [
+  { expect = 'User: ', over = ["telnet"] },
+  { send = "{username}", expect = "prompt", over = ["telnet"] },
+  { expect = "Press Return", over = ["ssh"] },
+  { send = "", expect = "prompt", over = ["ssh"] },
+]
+[logout]
+steps = [{ send = "quit" }]
+[on]
+steps = [{ send = "on {outlet}", expect = "prompt", answer = { 'Sure' = "yes" } }]
+[off]
+steps = [{ send = "off {outlet}", expect = "prompt", answer = { 'Sure' = "yes" } }]
+[state]
+steps = [{ send = "show", expect = "prompt", answer = { 'More' = { key = "y" } } }]
+take = { all = '(?m)^(?<outlet>\d) (?<state>on|off)$' }
+map = { on = "on", off = "off" }
+[[test]]
+keys = { over = "ssh", username = "lab" }
+outlet = 2
+do = "on"
+wire = """
+< "Press Return"
+>
+< "pdu> "
+> on 2
+< "Sure? "
+> yes
+< "\\r\\npdu> "
+> show
+< "1 off\\r\\nMore? "
+> y
+< "\\r\\n2 on\\r\\npdu> "
+> quit
+-- ok
+"""
+"#;
+
+/// That console, for one login; the file `on` has the outlets that are on.
+const CONSOLE_SCRIPT: &str = r#"
+touch on
+printf 'Press Return'
+read -r line
+printf 'pdu> '
+while read -r word outlet; do
+  case $word in
+  on | off)
+    printf 'Sure? '
+    read -r sure
+    sed -i "/^$outlet\$/d" on
+    [ "$sure $word" = "yes on" ] && echo "$outlet" >>on ;;
+  show)
+    for outlet in 1 2; do grep -q "^$outlet\$" on && echo "$outlet on" || echo "$outlet off"; done
+    printf 'More? '
+    stty -icanon
+    key=$(dd bs=1 count=1 2>/dev/null)
+    stty icanon
+    echo
+    for outlet in 3 4; do grep -q "^$outlet\$" on && echo "$outlet on" || echo "$outlet off"; done ;;
+  quit) echo quit >>left; exit ;;
+  esac
+  printf 'pdu> '
+done
+"#;
+
+#[test]
+fn a_dialogue_goes_over_ssh() {
+    use crate::sim::sshd::Sshd;
+    let profile = toml::from_str(CONSOLE).expect("TOML");
+    assert_eq!(faults(&profile), Vec::<String>::new());
+    let sshd = Sshd::start(&[CONSOLE_SCRIPT; 40]);
+    let lab = lab_with(CONSOLE);
+    let with = |more: serde_json::Value| {
+        let mut pdu = sshd.settings();
+        let keys = pdu.as_object_mut().expect("keys");
+        keys.extend(
+            json!({"driver": "own", "over": "ssh", "retries": 1})
+                .as_object()
+                .expect("keys")
+                .clone(),
+        );
+        keys.extend(more.as_object().expect("keys").clone());
+        pdu
+    };
+    let pdus = json!({
+        "p": with(json!({})),
+        "stranger": with(json!({"key_file": Sshd::strangers_key(), "password": "mistaken"})),
+        "other": with(json!({"known_hosts": sshd.known_stranger()})),
+    });
+    let daemon = lab.start_with(pdus, more(&lab), &[]);
+    for to in ["on", "off", "on"] {
+        let (status, body) = daemon.get(&format!("{to}?hostname=p&port=3"));
+        assert_eq!(status, 200, "{body}");
+        let (status, body) = daemon.get("get-status?hostname=p&port=3");
+        assert!(status == 200 && body.contains(to), "{body}");
+        let on = std::fs::read_to_string(sshd.file("on")).expect("readable");
+        assert_eq!(on.trim(), if to == "on" { "3" } else { "" });
+    }
+    for (pdu, expected) in [
+        ("stranger", "Permission denied"),
+        ("other", "HOST IDENTIFICATION"),
+    ] {
+        let (status, body) = daemon.get(&format!("off?hostname={pdu}&port=3"));
+        assert!(status == 503 && body.contains(expected), "{pdu}: {body}");
+    }
+    assert!(!daemon.printed().contains("mistaken"));
+    wait_for("the logout", || {
+        std::fs::read_to_string(sshd.file("left")).ok()
+    });
+    daemon.stop();
+}
+
 #[test]
 fn a_header_that_could_spoil_a_request_is_refused() {
     let with = |headers: &str| {

@@ -217,7 +217,8 @@ fn made(case: &Case, name: &str, overrides: serde_json::Value) -> (Box<dyn Drive
         settings.extend(overrides);
     }
     let text = serde_json::Value::Object(settings).to_string();
-    let spec = registry::find(name).unwrap_or_else(|| panic!("{}: no driver {name}", case.at));
+    let spec = registry::Registry::default().find(name).expect("right");
+    let spec = spec.unwrap_or_else(|| panic!("{}: no driver {name}", case.at));
     let settings = Settings::new(
         PduName::new("pdu"),
         name,

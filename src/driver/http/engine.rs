@@ -1,7 +1,7 @@
 //! The engine of HTTP profiles: requests as the profile says.
 
 use super::{BASIC_LOGIN, Way, WebPort};
-use crate::driver::profile::engine::{self, Engine, filled, pattern};
+use crate::driver::profile::engine::{self, Engine, Pace, filled, pattern};
 use crate::driver::profile::holes::{Filling, Fillings, quoted};
 use crate::driver::profile::script::Stage;
 use crate::driver::profile::{Asking, Auth, Bound, Profile, Source, Test, Web, proof};
@@ -59,15 +59,24 @@ trait Server: Send {
     fn rest(&mut self, deadline: Deadline);
 }
 
-impl Server for Client {
+/// A web server that may need a pause between two requests.
+struct Site {
+    client: Client,
+    pace: Pace,
+}
+
+impl Server for Site {
     fn ask<T: Timed>(&mut self, filled: &Filled<'_>, timed: T) -> Result<Told, DriverError> {
+        self.pace.wait(timed.deadline())?;
         let (method, target) = (filled.asking.method, filled.target.as_str());
         let request = match &filled.asking.body {
             None => Request::without_body(method, target),
             Some((kind, _)) => Request::with_body(method, target, kind, &filled.body),
         };
         let request = request.with_headers(&filled.headers);
-        let answer = super::judged(Client::ask(self, &request, timed)?, &filled.asking.status)?;
+        let answer = self.client.ask(&request, timed);
+        self.pace.begin();
+        let answer = super::judged(answer?, &filled.asking.status)?;
         Ok(Told {
             text: answer.text().into_owned(),
             headers: answer.headers,
@@ -75,7 +84,7 @@ impl Server for Client {
     }
 
     fn rest(&mut self, deadline: Deadline) {
-        Client::rest(self, deadline);
+        self.client.rest(deadline);
     }
 }
 
@@ -123,7 +132,8 @@ pub(crate) fn build(
     for secret in bound.secrets() {
         client.hide(&secret);
     }
-    Ok(built(client, web, bound))
+    let pace = Pace::new(profile.gap);
+    Ok(built(Site { client, pace }, web, bound))
 }
 
 fn built<S: Server + 'static>(server: S, web: &Arc<Web>, bound: Bound) -> Built {
@@ -165,27 +175,26 @@ impl<S: Server> Pages<S> {
         timed: T,
     ) -> Result<String, DriverError> {
         let Some(login) = &web.login else {
-            let told = self.ask_all(web, askings, fillings, timed)?;
+            let told = self.ask_all(askings, fillings, timed)?;
             return Ok(told.text);
         };
         let token = match &self.token {
             Some(token) => token.clone(),
             None => {
-                let told = self.ask_all(web, &login.askings, fillings, timed.deadline())?;
+                let told = self.ask_all(&login.askings, fillings, timed.deadline())?;
                 login.judge.value(&told.part(&login.from)?, fillings)?
             }
         };
         self.token = Some(token.clone());
         let mut fillings = fillings.clone();
         fillings.insert("token".to_owned(), Filling::Secret(token));
-        let told = self.ask_all(web, askings, &fillings, timed)?;
+        let told = self.ask_all(askings, &fillings, timed)?;
         Ok(told.text)
     }
 
     /// The last text, and all headers.
     fn ask_all<T: Timed>(
         &mut self,
-        web: &Web,
         askings: &[Asking],
         fillings: &Fillings,
         timed: T,
@@ -203,7 +212,7 @@ impl<S: Server> Pages<S> {
             };
             let told = timed.judge(|| {
                 let told = self.server.ask(&request, timed)?;
-                web.judge(asking, &told.text, fillings).map(|()| told)
+                asking.judge(&told.text, fillings).map(|()| told)
             })?;
             all.text = told.text;
             all.headers.extend(told.headers);
@@ -242,15 +251,15 @@ impl Told {
     }
 }
 
-impl Web {
+impl Asking {
     /// Does the text of an answer tell a failure, or lack what it should have?
-    fn judge(&self, asking: &Asking, text: &str, fillings: &Fillings) -> Result<(), DriverError> {
-        for (pattern, failure) in &self.errors {
+    fn judge(&self, text: &str, fillings: &Fillings) -> Result<(), DriverError> {
+        for (pattern, failure) in &self.failures {
             if found(pattern, text)? {
                 return Err(failure.error(&quoted(text.as_bytes(), fillings)));
             }
         }
-        match &asking.expect {
+        match &self.expect {
             Some(expected) if !found(&filled(expected, fillings)?, text)? => {
                 Err(DriverError::Unexpected {
                     expected: "the answer that the profile expects".to_owned(),

@@ -16,7 +16,6 @@ mod anel;
 pub(super) mod engine;
 mod esphome;
 mod home_assistant;
-mod intellinet;
 mod ip9850;
 mod lindy;
 mod netio;
@@ -42,7 +41,6 @@ pub(super) static SPECS: &[DriverSpec] = &[
     anel::SPEC,
     esphome::SPEC,
     home_assistant::SPEC,
-    intellinet::SPEC,
     ip9850::SPEC,
     lindy::SPEC,
     netio::SPEC,
@@ -340,13 +338,7 @@ mod tests {
     #[test]
     fn an_impossible_port_is_refused_where_it_is_read() {
         for text in [r#"{"port": 0}"#, r#"{"port": "any"}"#, r#"{"port": 65536}"#] {
-            for name in [
-                "esphome-http",
-                "home-assistant-http",
-                "intellinet",
-                "netiojson",
-                "SERVO",
-            ] {
+            for name in ["esphome-http", "home-assistant-http", "netiojson", "SERVO"] {
                 let spec = SPECS.iter().find(|spec| spec.names.contains(&name));
                 let built = spec.expect(name).build.build(&settings(name, text));
                 let key = built.err().and_then(|error| error.key);

@@ -5,8 +5,9 @@ use super::answer;
 use super::holes::{Fillings, Template};
 use crate::driver::{Built, Driver, DriverError, Outlets, States};
 use crate::request::{Outlet, Proof, State, Switch};
-use crate::transport::{Attempt, Deadline};
+use crate::transport::{self, Attempt, Deadline, TransportError};
 use regex_lite::Regex;
+use std::time::{Duration, Instant};
 
 /// Sends what a profile says. What an answer means does not depend on the engine.
 pub(crate) trait Engine: Send {
@@ -82,6 +83,34 @@ impl<E: Engine> Driver for Profiled<E> {
 
     fn rest(&mut self, deadline: Deadline) {
         self.0.rest(deadline);
+    }
+}
+
+/// Keeps the least pause that a PDU needs between two commands.
+#[derive(Clone, Debug)]
+pub(crate) struct Pace {
+    gap: Duration,
+    last: Option<Instant>,
+}
+
+impl Pace {
+    pub(crate) fn new(gap: Duration) -> Self {
+        Self { gap, last: None }
+    }
+
+    /// Waits until it may be sent; an error if that is too late.
+    pub(crate) fn wait(&mut self, deadline: Deadline) -> Result<(), TransportError> {
+        let since = self.last.map(|last| last.elapsed());
+        let wait = since.map(|since| self.gap.saturating_sub(since));
+        if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
+            transport::pause(wait.min(deadline.left("the next command")?));
+        }
+        Ok(())
+    }
+
+    /// It is sent, or answered: the pause begins anew.
+    pub(crate) fn begin(&mut self) {
+        self.last = Some(Instant::now());
     }
 }
 

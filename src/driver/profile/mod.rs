@@ -35,6 +35,7 @@ use ids::Ids;
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 use std::sync::Arc;
+use std::time::Duration;
 use sums::{Lists, Sum};
 
 /// The `driver` of a PDU whose profile stands in the config beside it, under the key of this name.
@@ -66,6 +67,8 @@ pub(crate) struct Profile {
     pub(crate) meters: Vec<Meter>,
     pub(crate) timeout: Option<u64>,
     pub(crate) shows_within: Option<u64>,
+    /// The least pause between two commands.
+    pub(crate) gap: Duration,
     pub(crate) tests: Vec<Test>,
 }
 
@@ -137,8 +140,6 @@ pub(crate) struct Web {
     pub(crate) on: Vec<Asking>,
     pub(crate) off: Vec<Asking>,
     pub(crate) state: Vec<Asking>,
-    /// Patterns that tell a failure under a status of success.
-    pub(crate) errors: Vec<(String, Failure)>,
 }
 
 impl Web {
@@ -161,6 +162,8 @@ pub(crate) struct Asking {
     /// Statuses that are as good as 200.
     pub(crate) status: Vec<u16>,
     pub(crate) expect: Option<Template>,
+    /// Patterns that tell a failure under a status of success.
+    pub(crate) failures: Vec<(String, Failure)>,
 }
 
 /// What logs in, and where the token is in what is answered.
@@ -193,6 +196,7 @@ impl Site {
     fn transport(&self) -> &'static str {
         match self.over.first() {
             Some(Over::Telnet) => "telnet",
+            Some(Over::Ssh) => "ssh",
             Some(Over::Serial) => "serial",
             Some(Over::Tcp) | None => "tcp",
         }
@@ -215,13 +219,21 @@ pub(crate) struct Talk {
 /// One step of a dialogue.
 #[derive(Clone, Debug)]
 pub(crate) struct Step {
-    pub(crate) send: Option<Template>,
-    /// Is the end of a line typed behind it?
-    pub(crate) is_line: bool,
+    pub(crate) send: Option<Typed>,
     pub(crate) expect: Option<Template>,
     /// What is typed when the PDU asks this.
-    pub(crate) answers: Vec<(String, Template)>,
+    pub(crate) answers: Vec<(String, Typed)>,
+    /// Only over these; over all where none is named.
+    pub(crate) over: Vec<Over>,
     pub(crate) failures: Vec<(String, Failure)>,
+}
+
+/// What is typed.
+#[derive(Clone, Debug)]
+pub(crate) struct Typed {
+    pub(crate) text: Template,
+    /// Is the end of a line typed behind it?
+    pub(crate) is_line: bool,
 }
 
 /// The bytes for a board.

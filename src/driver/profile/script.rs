@@ -40,6 +40,8 @@ impl Script {
                 ));
             }
             match line.split_at_checked(2) {
+                // An empty line.
+                None if line == ">" => lines.push(Line::Sent(String::new())),
                 Some(("> ", sent)) => lines.push(Line::Sent(sent.trim().to_owned())),
                 Some(("< ", answer)) => lines.push(Line::Answer(answer.trim().to_owned())),
                 Some(("--", what)) => outcome = Some(what.trim().to_owned()),

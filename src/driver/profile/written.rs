@@ -314,6 +314,8 @@ pub(super) struct Request {
     pub(super) body: Option<String>,
     pub(super) status: Vec<u16>,
     pub(super) expect: Option<String>,
+    #[serde(rename = "else")]
+    pub(super) other: Map<Failure>,
 }
 
 /// One step of a dialogue.
@@ -324,7 +326,9 @@ pub(super) struct Step {
     /// Sent as it is, without the end of a line.
     pub(super) key: Option<String>,
     pub(super) expect: Option<String>,
-    pub(super) answer: Map<String>,
+    pub(super) answer: Map<Typed>,
+    /// Only over these; over all where none is named.
+    pub(super) over: Vec<Over>,
     #[serde(rename = "else")]
     pub(super) other: Map<Failure>,
 }
@@ -352,6 +356,24 @@ pub(super) struct Offline {
     pub(super) topic: String,
     /// A pattern.
     pub(super) says: String,
+}
+
+/// What is typed to a question.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "expected a text, or { key = \"y\" } for one without the end of a line"
+)]
+pub(super) enum Typed {
+    Line(String),
+    Key(Unended),
+}
+
+/// A text that no end of a line follows.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Unended {
+    pub(super) key: String,
 }
 
 /// How an answer in bytes ends.
@@ -488,6 +510,7 @@ pub(super) struct Bytes {
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Over {
     Telnet,
+    Ssh,
     Tcp,
     Serial,
 }
@@ -496,6 +519,7 @@ impl fmt::Display for Over {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Telnet => "telnet",
+            Self::Ssh => "ssh",
             Self::Tcp => "tcp",
             Self::Serial => "serial",
         })
@@ -553,6 +577,8 @@ pub(super) struct Limits {
     pub(super) varbinds: Option<u32>,
     pub(super) timeout: Option<u64>,
     pub(super) shows_within: Option<u64>,
+    /// Seconds between two commands, at least.
+    pub(super) gap: Option<f64>,
 }
 
 /// A proof that the profile says what it should.

@@ -5,7 +5,7 @@ use super::{Desk, Way};
 use crate::driver::profile::engine::{self, Engine, filled};
 use crate::driver::profile::holes::{Fillings, quoted};
 use crate::driver::profile::script::bytes;
-use crate::driver::profile::{Bound, Profile, Raw, Swap, Test, Until, proof};
+use crate::driver::profile::{Bound, Over, Profile, Raw, Swap, Test, Until, proof};
 use crate::driver::{Built, DriverError};
 use crate::request::Switch;
 use crate::settings::{Settings, SettingsError};
@@ -31,8 +31,9 @@ pub(crate) fn build(
     raw: &Arc<Raw>,
     settings: &Settings,
 ) -> Result<Built, SettingsError> {
-    let way = Way::read(&raw.site, settings)?;
-    Ok(built(way, raw, Bound::read(profile, settings)?))
+    let bound = Bound::read(profile, settings)?;
+    let way = Way::read(&raw.site, settings, &bound)?;
+    Ok(built(way, raw, bound))
 }
 
 fn built<D: Desk + 'static>(desk: D, raw: &Arc<Raw>, bound: Bound) -> Built {
@@ -184,7 +185,7 @@ pub(crate) fn prove(profile: &Arc<Profile>, raw: &Arc<Raw>, test: &Test) -> Resu
     // Hexadecimal pairs and quoted texts mean the same bytes.
     let same = |line: &str| bytes(line).map_or_else(|| line.to_owned(), |bytes| hex(&bytes));
     proof::play(profile, test, same, |bound, stage| {
-        let plain = hex;
-        built(Played { stage, plain }, raw, bound)
+        let (over, plain) = (Over::Tcp, hex as fn(&[u8]) -> String);
+        built(Played { stage, over, plain }, raw, bound)
     })
 }

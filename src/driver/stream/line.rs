@@ -2,12 +2,12 @@
 
 use super::{Desk, Way};
 use crate::driver::profile::engine::{self, Engine, filled, pattern};
-use crate::driver::profile::holes::{Fillings, Template};
+use crate::driver::profile::holes::Fillings;
 use crate::driver::profile::script::{Stage, bytes};
-use crate::driver::profile::{Bound, Failure, Profile, Step, Talk, Test, proof};
+use crate::driver::profile::{Bound, Failure, Over, Profile, Step, Talk, Test, Typed, proof};
 use crate::driver::{Built, DriverError};
 use crate::request::Switch;
-use crate::settings::{Settings, SettingsError};
+use crate::settings::{Settings, SettingsError, Value};
 use crate::transport::expect::{ByteStream, Dialogue};
 use crate::transport::kept::{Kept, Opener};
 use crate::transport::{Attempt, Deadline, Timed, TransportError, TransportErrorKind, Verdict};
@@ -35,8 +35,9 @@ pub(crate) fn build(
     talk: &Arc<Talk>,
     settings: &Settings,
 ) -> Result<Built, SettingsError> {
-    let way = Way::read(&talk.site, settings)?;
-    Ok(built(way, talk, Bound::read(profile, settings)?))
+    let bound = Bound::read(profile, settings)?;
+    let way = Way::read(&talk.site, settings, &bound)?;
+    Ok(built(way, talk, bound))
 }
 
 fn built<D: Desk + 'static>(desk: D, talk: &Arc<Talk>, bound: Bound) -> Built {
@@ -54,15 +55,11 @@ impl<D: Desk> Console<D> {
         timed: T,
     ) -> Result<String, DriverError> {
         let mut printed = String::new();
-        for step in steps {
-            if let Some(text) = &step.send {
-                let end = if step.is_line {
-                    self.talk.eol.as_str()
-                } else {
-                    ""
-                };
-                let line = format!("{}{end}", filled(text, fillings)?);
-                dialogue.send(line.as_bytes(), timed)?;
+        let over = self.desk.over();
+        let is_meant = |step: &&Step| step.over.is_empty() || step.over.contains(&over);
+        for step in steps.iter().filter(is_meant) {
+            if let Some(typed) = &step.send {
+                self.type_in(dialogue, typed, fillings, timed)?;
             }
             let Some(expected) = &step.expect else {
                 continue;
@@ -76,6 +73,20 @@ impl<D: Desk> Console<D> {
             self.wait(dialogue, &wait, fillings, timed, &mut printed)?;
         }
         Ok(printed)
+    }
+
+    fn type_in<T: Timed>(
+        &self,
+        dialogue: &mut Dialogue<D::Stream>,
+        typed: &Typed,
+        fillings: &Fillings,
+        timed: T,
+    ) -> Result<(), DriverError> {
+        let mut text = filled(&typed.text, fillings)?;
+        if typed.is_line {
+            text.push_str(&self.talk.eol);
+        }
+        Ok(dialogue.send(text.as_bytes(), timed)?)
     }
 
     fn wait<T: Timed>(
@@ -97,10 +108,7 @@ impl<D: Desk> Console<D> {
                 Found::Failure(failure) => {
                     return Err(failure.error(&dialogue.screen.words(&found.0)));
                 }
-                Found::Question(answer) => {
-                    let line = format!("{}{}", filled(answer, fillings)?, self.talk.eol);
-                    dialogue.send(line.as_bytes(), timed)?;
-                }
+                Found::Question(answer) => self.type_in(dialogue, answer, fillings, timed)?,
             }
         }
         Err(DriverError::Unexpected {
@@ -113,14 +121,14 @@ impl<D: Desk> Console<D> {
 /// What a step waits for.
 struct Wait<'a> {
     expected: Regex,
-    answers: Vec<(Regex, &'a Template)>,
+    answers: Vec<(Regex, &'a Typed)>,
     failures: Vec<(Regex, &'a Failure)>,
 }
 
 /// What has come.
 enum Found<'a> {
     Expected,
-    Question(&'a Template),
+    Question(&'a Typed),
     Failure(Failure),
 }
 
@@ -224,6 +232,7 @@ impl<D: Desk> Engine for Kept<Console<D>> {
 /// `< closed` the end of the connection.
 pub(super) struct Played {
     pub(super) stage: Stage,
+    pub(super) over: Over,
     /// What is typed, as the dialogue writes it.
     pub(super) plain: fn(&[u8]) -> String,
 }
@@ -238,7 +247,11 @@ pub(super) struct Printing {
 impl Desk for Played {
     type Stream = Printing;
 
-    fn open(&mut self, _: Deadline) -> Result<Printing, TransportError> {
+    fn over(&self) -> Over {
+        self.over
+    }
+
+    fn open(&mut self, _: Deadline) -> Result<Printing, DriverError> {
         Ok(Printing {
             stage: self.stage.clone(),
             plain: self.plain,
@@ -287,8 +300,11 @@ fn typed(bytes: &[u8]) -> String {
 
 /// Runs one of the profile's tests; says what went another way.
 pub(crate) fn prove(profile: &Arc<Profile>, talk: &Arc<Talk>, test: &Test) -> Result<(), String> {
+    // A test may be about another way than the usual one.
+    let asked = test.keys.get("over").map(Over::read).transpose()?;
+    let over = asked.or_else(|| talk.site.over.first().copied());
     proof::play(profile, test, str::to_owned, |bound, stage| {
-        let plain = typed;
-        built(Played { stage, plain }, talk, bound)
+        let (over, plain) = (over.unwrap_or(Over::Tcp), typed as fn(&[u8]) -> String);
+        built(Played { stage, over, plain }, talk, bound)
     })
 }

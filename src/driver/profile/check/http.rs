@@ -21,12 +21,7 @@ impl Checker {
                 self.fault("http.auth", format!("it needs [keys.{key}]"));
             }
         }
-        let mut errors = Vec::new();
-        for (pattern, failure) in &written.errors {
-            if self.told("errors", answer::compile(pattern)).is_some() {
-                errors.push((pattern.clone(), *failure));
-            }
-        }
+        let errors = self.failures("errors", &written.errors);
         let login = written.login.as_ref().map(|login| self.sign_in(login));
         if login.is_some() && !self.of_keys.insert("token".to_owned()) {
             self.fault("keys.token", "what the login gives has this name");
@@ -38,12 +33,18 @@ impl Checker {
                 |(_, text): &&(String, Template)| text.names().all(|name| name != "token");
             let known: Vec<_> = common.iter().filter(is_known).cloned().collect();
             add(&mut login.askings, &known);
+            for asking in &mut login.askings {
+                asking.failures.extend(errors.iter().cloned());
+            }
             login
         });
         let mut of = |path: &str, action: Option<&written::Action>, of| {
             let askings = action.map(|action| self.askings(path, action, of));
             let mut askings = askings.unwrap_or_default();
             add(&mut askings, &common);
+            for asking in &mut askings {
+                asking.failures.extend(errors.iter().cloned());
+            }
             askings
         };
         let web = Web {
@@ -54,7 +55,6 @@ impl Checker {
             on: of("on", Some(&written.on), Of::Outlet),
             off: of("off", Some(&written.off), Of::Outlet),
             state: of("state", written.state.as_ref(), Of::Outlet),
-            errors,
         };
         let is_set = |(name, _): &(String, Template)| name.eq_ignore_ascii_case("authorization");
         let sets = web
@@ -152,6 +152,7 @@ impl Checker {
             Some(pattern) => self.text(&format!("{path}.expect"), pattern, Place::Pattern, of),
         };
         let headers = self.headers(path, &request.headers, of);
+        let failures = self.failures(&format!("{path}.else"), &request.other);
         Some(Asking {
             method: *method,
             target: target?,
@@ -159,6 +160,7 @@ impl Checker {
             body,
             status: request.status.clone(),
             expect,
+            failures,
         })
     }
 
@@ -190,6 +192,21 @@ impl Checker {
             from,
             judge: self.judge("login", login, Of::Pdu),
         }
+    }
+
+    /// Patterns, each with what it tells.
+    pub(super) fn failures(
+        &mut self,
+        path: &str,
+        written: &Map<written::Failure>,
+    ) -> Vec<(String, written::Failure)> {
+        let mut failures = Vec::new();
+        for (pattern, failure) in written {
+            if self.told(path, answer::compile(pattern)).is_some() {
+                failures.push((pattern.clone(), *failure));
+            }
+        }
+        failures
     }
 
     fn headers(&mut self, path: &str, written: &Map<String>, of: Of) -> Vec<(String, Template)> {

@@ -27,6 +27,7 @@ use crate::request::hint::did_you_mean;
 use crate::settings::{FileError, Key, Position};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A profile is no longer than this.
 pub(super) const MOST_BYTES: usize = 64 * 1024;
@@ -213,6 +214,7 @@ impl Checker {
             meters,
             timeout: written.limits.timeout,
             shows_within: written.limits.shows_within,
+            gap: self.gap(written),
             tests,
         })
     }
@@ -263,6 +265,17 @@ impl Checker {
                 self.fault(format!("limits.{key}"), format!("expected 1 to {most}"));
             }
         }
+    }
+
+    fn gap(&mut self, written: &File) -> Duration {
+        let gap = written.limits.gap.unwrap_or_default();
+        let is_right = (0.0..=10.0).contains(&gap);
+        let has_one = !matches!(written.transport, Transport::Snmp | Transport::Mqtt);
+        if !is_right || (gap > 0.0 && !has_one) {
+            let what = "expected 0 to 10 seconds, over http, line and bytes";
+            self.fault("limits.gap", what);
+        }
+        Duration::try_from_secs_f64(gap).unwrap_or_default()
     }
 
     /// Tables and keys that this transport has no use for.

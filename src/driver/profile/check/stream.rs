@@ -5,7 +5,7 @@ use crate::driver::profile::answer;
 use crate::driver::profile::holes::Place;
 use crate::driver::profile::octets::Octets;
 use crate::driver::profile::written::{self, File};
-use crate::driver::profile::{Over, Raw, Site, Step, Swap, Talk, Until};
+use crate::driver::profile::{Over, Raw, Site, Step, Swap, Talk, Typed, Until};
 
 impl Checker {
     pub(super) fn talk(&mut self, written: &File) -> Talk {
@@ -14,12 +14,8 @@ impl Checker {
             true => vec![Over::Telnet],
             false => line.over.clone(),
         };
-        let mut failures = Vec::new();
-        for (pattern, failure) in &written.errors {
-            if self.told("errors", answer::compile(pattern)).is_some() {
-                failures.push((pattern.clone(), *failure));
-            }
-        }
+        let failures = self.failures("errors", &written.errors);
+        self.reaches(&over);
         let eol = line.eol.clone().unwrap_or_else(|| "\r\n".to_owned());
         if eol.len() > 4 {
             self.fault("line.eol", "expected at most 4 characters");
@@ -29,6 +25,10 @@ impl Checker {
             let steps = steps.map(Vec::as_slice).unwrap_or_default();
             if steps.len() > 32 {
                 self.fault(path, "expected at most 32 steps");
+            }
+            let is_strange = |step: &written::Step| step.over.iter().any(|one| !over.contains(one));
+            if steps.iter().any(is_strange) {
+                self.fault(path, "a step is for what [line] over does not name");
             }
             let numbered = steps.iter().enumerate();
             let read = numbered.map(|(at, step)| {
@@ -52,6 +52,15 @@ impl Checker {
         }
     }
 
+    /// Can a PDU be reached so?
+    fn reaches(&mut self, over: &[Over]) {
+        for key in ["username", "password"] {
+            if over.contains(&Over::Ssh) && !self.of_keys.contains(key) {
+                self.fault("line.over", format!("ssh needs [keys.{key}]"));
+            }
+        }
+    }
+
     fn step(
         &mut self,
         path: &str,
@@ -60,20 +69,22 @@ impl Checker {
         prompt: Option<&str>,
         failures: &[(String, written::Failure)],
     ) -> Step {
-        let (typed, is_line) = match (&step.send, &step.key) {
-            (Some(line), None) => (Some(("send", line)), true),
-            (None, Some(key)) => (Some(("key", key)), false),
-            (None, None) => (None, false),
+        let typed = match (&step.send, &step.key) {
+            (Some(line), None) => Some(("send", line, true)),
+            (None, Some(key)) => Some(("key", key, false)),
+            (None, None) => None,
             (Some(_), Some(_)) => {
                 self.fault(path, "expected send or key, not both");
-                (None, false)
+                None
             }
         };
         if typed.is_none() && step.expect.is_none() {
             self.fault(path, "expected send, key or expect");
         }
-        let send = typed
-            .and_then(|(key, text)| self.text(&format!("{path}.{key}"), text, Place::Line, of));
+        let send = typed.and_then(|(key, text, is_line)| {
+            let text = self.text(&format!("{path}.{key}"), text, Place::Line, of)?;
+            Some(Typed { text, is_line })
+        });
         let expect = match (step.expect.as_deref(), prompt) {
             (None, _) => None,
             (Some("prompt"), Some(prompt)) => self.text("line.prompt", prompt, Place::Pattern, of),
@@ -84,28 +95,34 @@ impl Checker {
             (Some(pattern), _) => self.text(&format!("{path}.expect"), pattern, Place::Pattern, of),
         };
         let mut answers = Vec::new();
-        for (pattern, text) in &step.answer {
+        for (pattern, typed) in &step.answer {
             self.told(&format!("{path}.answer"), answer::compile(pattern));
+            let (text, is_line) = match typed {
+                written::Typed::Line(text) => (text, true),
+                written::Typed::Key(typed) => (&typed.key, false),
+            };
             let text = self.text(&format!("{path}.answer"), text, Place::Line, of);
-            answers.extend(text.map(|text| (pattern.clone(), text)));
+            answers.extend(text.map(|text| (pattern.clone(), Typed { text, is_line })));
         }
         let mut all = failures.to_vec();
-        for (pattern, failure) in &step.other {
-            self.told(&format!("{path}.else"), answer::compile(pattern));
-            all.push((pattern.clone(), *failure));
-        }
+        all.extend(self.failures(&format!("{path}.else"), &step.other));
         Step {
             send,
-            is_line,
             expect,
             answers,
+            over: step.over.clone(),
             failures: all,
         }
     }
 
     pub(super) fn raw(&mut self, written: &File) -> Raw {
         let bytes = &written.bytes;
-        if bytes.over.is_empty() || bytes.over.contains(&Over::Telnet) {
+        if bytes.over.is_empty()
+            || bytes
+                .over
+                .iter()
+                .any(|over| matches!(over, Over::Telnet | Over::Ssh))
+        {
             self.fault("bytes.over", "expected tcp, serial or both");
         }
         if bytes.over.contains(&Over::Tcp) && bytes.port.is_none() {

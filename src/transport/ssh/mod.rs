@@ -8,6 +8,10 @@
 //! [`askpass_main`]), which fetches the answer over a private Unix socket. So the password is in no
 //! argument list, in no environment and on no disk.
 
+mod shell;
+
+pub use shell::Shell;
+
 use super::command::{End, Output, Program};
 use super::kept::{Kept, Opener};
 use super::private::PrivateFolder;
@@ -79,8 +83,9 @@ impl Target {
             && !self.user.is_empty()
     }
 
-    /// The arguments up to the command.
-    fn arguments(&self, control: &str, connect_seconds: u64) -> Vec<String> {
+    /// The arguments up to the command, which shares the connection of the socket `control`; without
+    /// one it is a shell with a terminal, and the client says when the host has let it in.
+    fn arguments(&self, control: Option<&str>, connect_seconds: u64) -> Vec<String> {
         let trusted = match self.host_key {
             HostKey::Known => "yes",
             HostKey::AcceptNew => "accept-new",
@@ -97,12 +102,21 @@ impl Target {
             "ForwardAgent=no".to_owned(),
             "ForwardX11=no".to_owned(),
             "PermitLocalCommand=no".to_owned(),
-            // Below this level a failed negotiation is not told.
-            "LogLevel=INFO".to_owned(),
-            "ControlMaster=auto".to_owned(),
-            format!("ControlPath={control}"),
-            format!("ControlPersist={PERSIST}"),
         ];
+        match control {
+            Some(control) => options.extend([
+                // Below this level a failed negotiation is not told.
+                "LogLevel=INFO".to_owned(),
+                "ControlMaster=auto".to_owned(),
+                format!("ControlPath={control}"),
+                format!("ControlPersist={PERSIST}"),
+            ]),
+            None => options.extend([
+                "LogLevel=VERBOSE".to_owned(),
+                "ControlPath=none".to_owned(),
+                "EscapeChar=none".to_owned(),
+            ]),
+        }
         if let Some(file) = &self.known_hosts {
             options.push(format!("UserKnownHostsFile={}", quoted(file)));
             options.push("GlobalKnownHostsFile=/dev/null".to_owned());
@@ -112,7 +126,8 @@ impl Target {
             options.push("IdentitiesOnly=yes".to_owned());
         }
         options.extend(self.options.iter().map(|&option| option.to_owned()));
-        let mut arguments = vec!["-T".to_owned()];
+        let terminal = if control.is_some() { "-T" } else { "-tt" };
+        let mut arguments = vec![terminal.to_owned()];
         for option in options {
             arguments.extend(["-o".to_owned(), option]);
         }
@@ -242,7 +257,7 @@ impl Client {
     pub fn run(&mut self, command: &str, timed: impl Timed) -> Result<Finished, SshError> {
         self.0.call(timed, |Host(target), private| {
             let left = timed.deadline().left("the remote command")?;
-            let arguments = target.arguments(&private.control(), left.as_secs().clamp(1, 10));
+            let arguments = target.arguments(Some(&private.control()), left.as_secs().clamp(1, 10));
             let program = Program::new("ssh")
                 .args(arguments.iter().map(String::as_str))
                 .arg(command)
@@ -532,7 +547,7 @@ mod tests {
 
     #[test]
     fn arguments_hold_no_secret_and_end_the_options() {
-        let arguments = target().arguments("/run/c", 7);
+        let arguments = target().arguments(Some("/run/c"), 7);
         let line = arguments.join(" ");
         assert!(!line.contains("s3cret") && !format!("{:?}", target()).contains("s3cret"));
         assert!(line.contains("-o StrictHostKeyChecking=yes"));
