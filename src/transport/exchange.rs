@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 const MOST_ANEW: u32 = 3;
 
 /// The most bytes an answer may have.
-const MOST: usize = 8192;
+const MOST: usize = 16_384;
 
 /// What a datagram turned out to be; `E` is why the protocol gives a question up.
 pub(super) enum Heard<T, E> {

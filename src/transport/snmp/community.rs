@@ -1,12 +1,12 @@
 //! SNMP v1 (RFC 1157) and v2c (RFC 1901, 3416): csnmp's codec in a community's envelope.
 
-use super::{Answer, Command, Heard, Hidden, TransportError, Value, ber};
+use super::{Answer, Command, Heard, Hidden, Oid, TransportError, Value, ber};
 use crate::transport::{TransportErrorKind, blotted, printable};
 use csnmp::ObjectValue;
 use csnmp::message::{
     BindingValue, ErrorStatus, InnerPdu, Snmp2cMessage, Snmp2cPdu, VariableBinding,
 };
-use simple_asn1::FromASN1;
+use simple_asn1::{ASN1Block, FromASN1};
 
 /// A version with a community.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +95,7 @@ impl Community {
             Ok((_, pdu)) if pdu.request_id != id => Heard::NotOurs,
             Ok((version, pdu)) => {
                 self.prefer(version);
-                Heard::Answer(answer(pdu, command))
+                Heard::Answer(answer(&pdu, command))
             }
         }
     }
@@ -110,35 +110,45 @@ pub(super) fn no_encoding(why: &str) -> TransportError {
 
 /// The PDU of a request, the same in every version.
 pub(super) fn request(id: i32, command: &Command<'_>) -> Result<Snmp2cPdu, TransportError> {
-    let value = match command {
-        Command::Get(_) => BindingValue::Unspecified,
-        Command::Set(_, Value::Integer(number)) => {
-            let number = i32::try_from(*number).map_err(|_| no_encoding("not an Integer32"))?;
-            BindingValue::Value(ObjectValue::Integer(number))
+    let binding = |name: &Oid, value| VariableBinding { name: *name, value };
+    let variable_bindings = match command {
+        Command::Get(oids) => {
+            let bindings = oids.iter();
+            bindings
+                .map(|oid| binding(oid, BindingValue::Unspecified))
+                .collect()
         }
-        Command::Set(_, Value::Unsigned(number)) => {
-            BindingValue::Value(ObjectValue::Unsigned32(*number))
-        }
-        Command::Set(_, Value::Text(text)) => {
-            BindingValue::Value(ObjectValue::String(text.clone()))
-        }
-        Command::Set(_, Value::Missing(_) | Value::Other(_)) => {
-            return Err(no_encoding("only integers and texts are written"));
+        Command::Set(bindings) => {
+            let bindings = bindings.iter();
+            let written = bindings.map(|(oid, value)| Ok(binding(oid, written(value)?)));
+            written.collect::<Result<_, TransportError>>()?
         }
     };
     let inner = InnerPdu {
         request_id: id,
         error_status: ErrorStatus::NoError,
         error_index: 0,
-        variable_bindings: vec![VariableBinding {
-            name: *command.oid(),
-            value,
-        }],
+        variable_bindings,
     };
     Ok(match command {
         Command::Get(_) => Snmp2cPdu::GetRequest(inner),
-        Command::Set(..) => Snmp2cPdu::SetRequest(inner),
+        Command::Set(_) => Snmp2cPdu::SetRequest(inner),
     })
+}
+
+/// A value as it is written.
+fn written(value: &Value) -> Result<BindingValue, TransportError> {
+    Ok(BindingValue::Value(match value {
+        Value::Integer(number) => {
+            let number = i32::try_from(*number).map_err(|_| no_encoding("not an Integer32"))?;
+            ObjectValue::Integer(number)
+        }
+        Value::Unsigned(number) => ObjectValue::Unsigned32(*number),
+        Value::Text(text) => ObjectValue::String(text.clone()),
+        Value::Missing(_) | Value::Other(_) => {
+            return Err(no_encoding("only integers and texts are written"));
+        }
+    }))
 }
 
 /// An answer's version and PDU. csnmp refuses version 0, so we read the envelope here.
@@ -155,18 +165,42 @@ fn read(datagram: &[u8]) -> Result<(i64, InnerPdu), String> {
         Ok((Snmp2cPdu::Response(inner), _)) => Ok((version, inner)),
         Ok(_) => Err("not a response".into()),
         // csnmp's own text shows the whole block.
-        Err(_) => Err("not a response PDU".into()),
+        Err(_) => match failure(pdu) {
+            Some(inner) => Ok((version, inner)),
+            None => Err("not a response PDU".into()),
+        },
     }
 }
 
-fn answer(pdu: InnerPdu, command: &Command<'_>) -> Answer {
+/// A response that tells an error and no object, as RFC 3416 has it for tooBig: csnmp reads no list
+/// that is empty.
+fn failure(pdu: &ASN1Block) -> Option<InnerPdu> {
+    let (2, content) = ber::pdu(pdu)? else {
+        return None;
+    };
+    let parts = ber::blocks(content.strip_suffix(&[0x30, 0])?).ok()?;
+    let [id, status, _index] = parts.as_slice() else {
+        return None;
+    };
+    let status = u8::try_from(ber::integer(status)?).ok()?;
+    Some(InnerPdu {
+        request_id: i32::try_from(ber::integer(id)?).ok()?,
+        error_status: ErrorStatus::try_from(status).ok().filter(|_| status != 0)?,
+        error_index: 0,
+        variable_bindings: Vec::new(),
+    })
+}
+
+fn answer(pdu: &InnerPdu, command: &Command<'_>) -> Answer {
+    let told = |oid: &&Oid| {
+        let mut bindings = pdu.variable_bindings.iter();
+        let binding = bindings.find(|binding| binding.name == **oid)?;
+        Some(value(binding.value.clone()))
+    };
+    let oids = command.oids();
     Answer {
         status: u32::from(u8::from(pdu.error_status)),
-        value: pdu
-            .variable_bindings
-            .into_iter()
-            .find(|binding| binding.name == *command.oid())
-            .map(|binding| value(binding.value)),
+        values: oids.iter().map(told).collect(),
     }
 }
 
@@ -197,7 +231,8 @@ pub(super) fn fuzz(datagram: &[u8]) {
     };
     if let Ok((_, pdu)) = read(datagram) {
         let id = pdu.request_id;
-        let command = Command::Get(&oid);
+        let oids = [oid];
+        let command = Command::Get(&oids);
         let mut community = Community::new("public", &[Version::V2c, Version::V1]);
         assert!(matches!(
             community.decode(datagram, id, &command),
@@ -223,7 +258,7 @@ mod tests {
     fn set(version: Version, community: &str, oid: &str, value: i64) -> Vec<u8> {
         let oid: Oid = oid.parse().expect("an OID");
         Community::new(community, &[version])
-            .encode(version, 1, &Command::Set(&oid, &Value::Integer(value)))
+            .encode(version, 1, &Command::Set(&[(oid, Value::Integer(value))]))
             .expect("encodes")
     }
 
@@ -233,7 +268,7 @@ mod tests {
         let value = Value::Unsigned(u32::MAX);
         for version in [Version::V1, Version::V2c] {
             let community = Community::new("private", &[version]);
-            let frame = community.encode(version, 1, &Command::Set(&oid, &value));
+            let frame = community.encode(version, 1, &Command::Set(&[(oid, value.clone())]));
             let frame = frame.expect("encodes");
             // Gauge32, with a zero before the highest bit.
             assert!(
@@ -288,7 +323,8 @@ mod tests {
     fn answers_of_both_versions_are_read_and_others_told_apart() {
         let oid: Oid = "1.3.6.1.4.1.92.58.2.1.0".parse().expect("an OID");
         let heard = |text: &str| {
-            let command = Command::Get(&oid);
+            let oids = [oid];
+            let command = Command::Get(&oids);
             match Community::new("public", &[Version::V2c, Version::V1]).decode(
                 &hex(text),
                 1,
@@ -302,7 +338,7 @@ mod tests {
         };
         let v1 = r#"30 29 02 01 00 04 06 "public" a2 1c 02 01 01 02 01 00 02 01 00 30 11 30 0f
                     06 0a 2b 06 01 04 01 5c 3a 02 01 00 02 01 01"#;
-        let one = "Answer { status: 0, value: Some(Integer(1)) }";
+        let one = "Answer { status: 0, values: [Some(Integer(1))] }";
         assert_eq!(heard(v1), one);
         assert_eq!(heard(&v1.replace("02 01 00 04 06", "02 01 01 04 06")), one);
         assert_eq!(
@@ -319,14 +355,46 @@ mod tests {
                 &v1.replace("02 01 00 02 01 01", "03 01 00 02 01 01")
                     .replace("3a 03", "3b 02")
             ),
-            "Answer { status: 0, value: None }"
+            "Answer { status: 0, values: [None] }"
         );
         assert_eq!(
             heard(&v1.replace("1c 02 01 01 02 01 00", "1c 02 01 01 02 01 06")),
-            "Answer { status: 6, value: Some(Integer(1)) }"
+            "Answer { status: 6, values: [Some(Integer(1))] }"
         );
+        let too_big = r#"30 18 02 01 01 04 06 "public" a2 0b 02 01 01 02 01 01 02 01 00 30 00"#;
+        assert_eq!(heard(too_big), "Answer { status: 1, values: [None] }");
         assert_eq!(heard("30 03 02 01"), "garbled");
         assert_eq!(heard(r#""hello""#), "garbled");
+    }
+
+    #[test]
+    fn an_answer_about_many_objects_tells_each_whatever_their_order() {
+        let oids: Vec<Oid> = (1..=3)
+            .map(|last| format!("1.3.6.1.4.1.92.58.2.{last}"))
+            .map(|oid| oid.parse().expect("an OID"))
+            .collect();
+        let bindings: Vec<(Oid, Value)> = oids
+            .iter()
+            .zip(1..)
+            .map(|(oid, number)| (*oid, Value::Integer(number)))
+            .collect();
+        // A SET of two of them as a response: the second is left out.
+        let mut told = vec![bindings[2].clone(), bindings[0].clone()];
+        told.push((
+            "1.3.6.1.4.1.92.59.1".parse().expect("an OID"),
+            Value::Integer(9),
+        ));
+        let mut community = Community::new("public", &[Version::V2c]);
+        let mut datagram = community
+            .encode(Version::V2c, 7, &Command::Set(&told))
+            .expect("encodes");
+        let tag = datagram.iter_mut().find(|byte| **byte == 0xa3);
+        *tag.expect("a SET") = 0xa2;
+        let Heard::Answer(answer) = community.decode(&datagram, 7, &Command::Get(&oids)) else {
+            panic!("no answer");
+        };
+        let expected = [Some(Value::Integer(1)), None, Some(Value::Integer(3))];
+        assert_eq!(answer.values, expected);
     }
 
     #[test]

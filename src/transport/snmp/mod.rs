@@ -1,4 +1,4 @@
-//! SNMP v1, v2c and v3 over UDP: GET and SET of one object, without a runtime.
+//! SNMP v1, v2c and v3 over UDP: GET and SET of one object or of many, without a runtime.
 //!
 //! An [`Agent`] keeps its sockets (and for v3 the discovered engine) between calls. A request that
 //! is not answered is sent again with the same request id, so that a late answer to an earlier copy
@@ -78,24 +78,26 @@ impl fmt::Display for Value {
 /// What is asked of the agent.
 #[derive(Clone, Debug)]
 enum Command<'a> {
-    Get(&'a Oid),
-    Set(&'a Oid, &'a Value),
+    Get(&'a [Oid]),
+    Set(&'a [(Oid, Value)]),
 }
 
 impl Command<'_> {
-    fn oid(&self) -> &Oid {
+    /// The objects that it is about.
+    fn oids(&self) -> Vec<&Oid> {
         match self {
-            Self::Get(oid) | Self::Set(oid, _) => oid,
+            Self::Get(oids) => oids.iter().collect(),
+            Self::Set(bindings) => bindings.iter().map(|(oid, _)| oid).collect(),
         }
     }
 }
 
-/// What the agent answered: the error-status, and the value of the object asked for; `None` when
-/// the answer is about another object.
+/// What the agent answered: the error-status, and the value of each object asked for, in their
+/// order; `None` where the answer leaves it out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Answer {
     status: u32,
-    value: Option<Value>,
+    values: Vec<Option<Value>>,
 }
 
 /// Why a request failed.
@@ -375,17 +377,43 @@ impl Agent {
 
     /// Reads one object.
     pub fn get(&mut self, oid: &Oid, deadline: Deadline) -> Result<Value, SnmpError> {
-        self.ask(&Command::Get(oid), deadline)
+        let values = self.ask(&Command::Get(&[*oid]), deadline)?;
+        values.into_iter().flatten().next().ok_or_else(strange)
+    }
+
+    /// Reads many objects by one request, in their order; `None` for those that the answer leaves
+    /// out.
+    pub fn get_all(
+        &mut self,
+        oids: &[Oid],
+        deadline: Deadline,
+    ) -> Result<Vec<Option<Value>>, SnmpError> {
+        self.ask(&Command::Get(oids), deadline)
     }
 
     /// Writes one object; success is the agent's word for it.
     pub fn set(&mut self, oid: &Oid, value: &Value, attempt: &Attempt) -> Result<(), SnmpError> {
-        match self.ask(&Command::Set(oid, value), attempt)? {
-            Value::Missing(what) => Err(SnmpError::Strange(format!(
-                "the agent answered the SET with {what}"
-            ))),
-            Value::Integer(_) | Value::Unsigned(_) | Value::Text(_) | Value::Other(_) => Ok(()),
+        self.set_all(&[(*oid, value.clone())], attempt)
+    }
+
+    /// Writes many objects by one request; success is the agent's word for every one.
+    pub fn set_all(
+        &mut self,
+        bindings: &[(Oid, Value)],
+        attempt: &Attempt,
+    ) -> Result<(), SnmpError> {
+        for value in self.ask(&Command::Set(bindings), attempt)? {
+            match value {
+                None => return Err(strange()),
+                Some(Value::Missing(what)) => {
+                    let what = format!("the agent answered the SET with {what}");
+                    return Err(SnmpError::Strange(what));
+                }
+                Some(Value::Integer(_) | Value::Unsigned(_) | Value::Text(_) | Value::Other(_)) => {
+                }
+            }
         }
+        Ok(())
     }
 
     /// Leaves the session: the next call looks the name up and discovers the engine anew.
@@ -395,16 +423,18 @@ impl Agent {
         self.dialect.rest();
     }
 
-    fn ask(&mut self, command: &Command<'_>, timed: impl Timed) -> Result<Value, SnmpError> {
+    fn ask(
+        &mut self,
+        command: &Command<'_>,
+        timed: impl Timed,
+    ) -> Result<Vec<Option<Value>>, SnmpError> {
         let result = self.converse(command, timed);
         if matches!(result, Err(SnmpError::Transport(_) | SnmpError::Login(_))) {
             self.link = None;
             self.dialect.rest();
         }
         match result? {
-            Answer { status: 0, value } => value.ok_or_else(|| {
-                SnmpError::Strange("the agent answered about another object".into())
-            }),
+            Answer { status: 0, values } => Ok(values),
             Answer { status, .. } => {
                 if is_refusal(status) {
                     timed.turned_away();
@@ -498,6 +528,10 @@ impl Agent {
             }
         }
     }
+}
+
+fn strange() -> SnmpError {
+    SnmpError::Strange("the agent answered about another object".into())
 }
 
 fn no_connection(detail: String) -> SnmpError {

@@ -7,8 +7,8 @@
 
 use super::community::{no_encoding, request};
 use super::{
-    Answer, Asked, Command, Heard, Hidden, Link, Pace, Paces, SnmpError, Stop, Unanswered, Value,
-    ber, exchange,
+    Answer, Asked, Command, Heard, Hidden, Link, Oid, Pace, Paces, SnmpError, Stop, Unanswered,
+    Value, ber, exchange,
 };
 use crate::transport::{Deadline, Timed, TransportError, printable};
 use simple_asn1::{ASN1Block, BigInt, ToASN1, to_der};
@@ -283,26 +283,21 @@ fn again<T>(is_refused: bool) -> Heard<T> {
 }
 
 fn answer(pdu: &Pdu<'_>, command: &Command<'_>) -> Answer {
-    let asked = content_of_oid(command);
+    let told = |oid: &Oid| {
+        let asked = content_of(oid)?;
+        let mut bindings = pdu.varbinds.clone();
+        let (_, found) = bindings.find(|(name, _)| asked == name.as_bytes())?;
+        Some(value(&found))
+    };
     Answer {
         status: pdu.error_status,
-        value: pdu
-            .varbinds
-            .clone()
-            .find(|(name, _)| asked.as_deref() == Some(name.as_bytes()))
-            .map(|(_, found)| value(&found)),
+        values: command.oids().into_iter().map(told).collect(),
     }
 }
 
-/// The asked object's name as on the wire, without tag and length.
-fn content_of_oid(command: &Command<'_>) -> Option<Vec<u8>> {
-    let arcs: Vec<u64> = command
-        .oid()
-        .as_slice()
-        .iter()
-        .copied()
-        .map(u64::from)
-        .collect();
+/// An object's name as on the wire, without tag and length.
+fn content_of(oid: &Oid) -> Option<Vec<u8>> {
+    let arcs: Vec<u64> = oid.as_slice().iter().copied().map(u64::from).collect();
     snmp2::Oid::from(&arcs)
         .ok()
         .map(|oid| oid.as_bytes().to_vec())
@@ -517,13 +512,14 @@ pub(super) fn fuzz(datagram: &[u8]) {
             usms.into_iter().collect::<Vec<_>>().into()
         };
     }
-    let (Ok(envelope), Ok(oid)) = (envelope(datagram), "1.3.6.1.2.1.1.1.0".parse()) else {
+    let (Ok(envelope), Ok(oid)) = (envelope(datagram), "1.3.6.1.2.1.1.1.0".parse::<Oid>()) else {
         return;
     };
     let Ok(id) = i32::try_from(envelope.id) else {
         return;
     };
-    let command = Command::Get(&oid);
+    let oids = [oid];
+    let command = Command::Get(&oids);
     USERS.with_borrow_mut(|users| {
         for usm in users {
             let _ = usm.decode(datagram, id, &command);
