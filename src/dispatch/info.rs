@@ -36,8 +36,8 @@ pub struct PduInfo {
     /// Where it alone knows how many it has: the outlets to ask it for, one after the other, until
     /// it says that there is none.
     pub sought: Vec<Outlet>,
-    /// Its outlets as far as they are known (from the driver, names in the config, aliases and
-    /// use), each with its name.
+    /// Its outlets as far as they are known (from the driver, names in the config, aliases, use and
+    /// the PDU itself), each with its name.
     pub outlets: BTreeMap<Outlet, Option<String>>,
 }
 
@@ -118,8 +118,10 @@ impl PduInfo {
         let in_use = pdu.outlet_names.keys().chain(aliased.iter().copied());
         let in_use = in_use.chain(self.report.seen.keys()).filter(is_shown);
         for outlet in all.iter().flatten().chain(in_use) {
-            // The name by which it is listed is the first.
-            let name = || pdu.outlet_names.get(outlet).cloned();
+            // A person's name for it counts more than the PDU's.
+            let told = || self.report.names.get(outlet);
+            let name = || pdu.outlet_names.get(outlet).or_else(told).cloned();
+            // The id by which it is listed is the first.
             self.outlets.entry(outlet.clone()).or_insert_with(name);
         }
         let is_known = all.is_some() || self.report.has_told_all || is_counted;

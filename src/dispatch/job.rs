@@ -31,6 +31,10 @@ pub(super) struct Job {
     pub(super) number: u64,
     /// Not before this moment; `None` while it is parked, until somebody says when it goes on.
     pub(super) due: Option<Instant>,
+    /// Jobs that one client asks for at once have the same: the order among them is of no matter.
+    pub(super) errand: u64,
+    /// Not to be done by one command with others: that has failed.
+    pub(super) is_alone: bool,
     /// Driver calls of this step so far.
     pub(super) attempts: u32,
     /// Driver calls of all steps.
@@ -113,6 +117,8 @@ impl Job {
             is_in_lobby: false,
             number: 0,
             due: Some(Instant::now()),
+            errand: 0,
+            is_alone: false,
             attempts: 0,
             total: 0,
             proof: Proof::State,
@@ -154,6 +160,11 @@ impl Job {
         !self.askers.is_empty()
     }
 
+    /// Is it a client's question for the state of the outlet whose lane it stands in?
+    pub(super) fn is_read(&self) -> bool {
+        self.step == Step::State && !self.is_in_lobby
+    }
+
     /// Is it neither parked nor to wait any longer?
     pub(super) fn is_due(&self, now: Instant) -> bool {
         self.due.is_some_and(|due| due <= now)
@@ -162,6 +173,15 @@ impl Job {
     /// Has a driver been called for it?
     pub(super) fn is_begun(&self) -> bool {
         self.attempts > 0 || self.step == Step::RebootOn
+    }
+
+    /// May one command of the driver do this job and the other?
+    pub(super) fn may_go_with(&self, other: &Self) -> bool {
+        let is_fit = |job: &Self| {
+            let is_switch = matches!(job.step, Step::Switch(_));
+            is_switch && job.attempts == 0 && !job.is_alone && !job.is_in_lobby
+        };
+        self.step == other.step && self.errand == other.errand && is_fit(self) && is_fit(other)
     }
 
     /// Takes over those who ask for the same as this job, which has not begun; gives the job back

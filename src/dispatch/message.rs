@@ -6,14 +6,15 @@ use super::lock::PduLock;
 use crate::config::PduConfig;
 use crate::driver::Driver;
 use crate::request::Outlet;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A message to a worker. Small: every inbox keeps places for 31 of them.
 #[derive(Debug)]
 pub(super) enum Message {
-    /// Do this, not before the wait is over.
-    Job(Box<Job>, Duration),
+    /// Do these, which one client asks for at once, and not before the wait is over.
+    Jobs(VecDeque<Box<Job>>, Duration),
     /// The request with this number is cancelled: drop its job.
     Cancelled(u64),
     /// The job of this outlet with this number, a group's member, goes on then.

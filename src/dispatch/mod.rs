@@ -44,7 +44,7 @@ use message::Message;
 use metrics::Metrics;
 use place::Place;
 use refresh::Round;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
@@ -106,7 +106,23 @@ impl Dispatcher {
 
     /// Hands a request to its PDU's queue, or refuses it; never blocks. `reply` is called exactly
     /// once: from a worker, or from here on a refusal.
-    pub fn submit(&self, mut request: Request, reply: Reply) -> Arc<Ticket> {
+    pub fn submit(&self, request: Request, reply: Reply) -> Arc<Ticket> {
+        let ticket = self.open(request, reply);
+        self.queue(std::slice::from_ref(&ticket));
+        ticket
+    }
+
+    /// The same with many requests that one client makes at once, all with one action and one
+    /// delay: each PDU's worker hears of all that are for it at the same moment.
+    pub fn submit_all(&self, requests: impl IntoIterator<Item = Request>) -> Vec<Arc<Ticket>> {
+        let open = |request| self.open(request, Box::new(drop));
+        let tickets: Vec<Arc<Ticket>> = requests.into_iter().map(open).collect();
+        self.queue(&tickets);
+        tickets
+    }
+
+    /// Notes a request in the book, or refuses it.
+    fn open(&self, mut request: Request, reply: Reply) -> Arc<Ticket> {
         if request.delay.is_some() && matches!(request.action, Action::Switch(_)) {
             warn!("delay parameter is deprecated for on/off commands");
         }
@@ -118,40 +134,33 @@ impl Dispatcher {
         let ticket = held(&self.book).open(request, reply);
         if is_too_long {
             ticket.refuse(too_long());
-            return ticket;
-        }
-        let table = self.table();
-        match admit(&table, &ticket.request) {
-            Err(failure) => ticket.refuse(failure),
-            Ok(places) => self.queue(&ticket, places),
         }
         ticket
     }
 
-    fn queue(&self, ticket: &Arc<Ticket>, places: Vec<(&Route, Outlet, Place)>) {
-        let request = &ticket.request;
-        let pause = request.delay.map_or(REBOOT_PAUSE, |delay| delay.duration());
-        let step = match request.action {
-            Action::Switch(to) => Step::Switch(to),
-            Action::State => Step::State,
-            Action::Reboot => Step::RebootOff(pause),
+    /// Hands the jobs of these requests to their workers; refuses those for which there is no room.
+    fn queue(&self, tickets: &[Arc<Ticket>]) {
+        let Some(first) = tickets.first() else {
+            return;
         };
-        let are_many = places.len() > 1;
-        let group =
-            (are_many && request.action == Action::Reboot).then(|| Group::new(places.len(), pause));
-        let job = |(route, outlet, place): (_, Outlet, Place)| {
-            let route: &Route = route;
-            let asker = Claim::new(ticket, &route.pdu.name, place);
-            let mut job = Job::new(outlet, step, vec![asker]);
-            job.group.clone_from(&group);
-            job.is_background = request.is_background;
-            (route, job)
-        };
-        let jobs: Vec<(&Route, Box<Job>)> = places.into_iter().map(job).collect();
-        let _one_step = are_many.then(|| held(&self.grouping));
-        for (route, job) in jobs {
-            // Nobody to receive it: the job answers itself when it is dropped.
-            let _ = route.inbox.send(Message::Job(job, request.waits()));
+        let table = self.table();
+        let mut sendings: HashMap<&PduName, (&Route, VecDeque<Box<Job>>)> = HashMap::new();
+        for ticket in tickets.iter().filter(|ticket| !ticket.has_ended()) {
+            match admit(&table, &ticket.request) {
+                Err(failure) => ticket.refuse(failure),
+                Ok(places) => {
+                    for (route, job) in jobs(ticket, places, first.id) {
+                        let sending = sendings.entry(&route.pdu.name);
+                        sending.or_insert((route, VecDeque::new())).1.push_back(job);
+                    }
+                }
+            }
+        }
+        let wait = first.request.waits();
+        let _one_step = (sendings.len() > 1).then(|| held(&self.grouping));
+        for (route, jobs) in sendings.into_values() {
+            // Nobody to receive them: the jobs answer themselves when they are dropped.
+            let _ = route.inbox.send(Message::Jobs(jobs, wait));
         }
     }
 
@@ -323,6 +332,32 @@ impl Dispatcher {
     fn table(&self) -> RwLockReadGuard<'_, Table> {
         self.table.read().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The jobs of a request, one for each of its outlets, on this errand.
+fn jobs<'t>(
+    ticket: &Arc<Ticket>,
+    places: Vec<(&'t Route, Outlet, Place)>,
+    errand: u64,
+) -> Vec<(&'t Route, Box<Job>)> {
+    let request = &ticket.request;
+    let pause = request.delay.map_or(REBOOT_PAUSE, |delay| delay.duration());
+    let step = match request.action {
+        Action::Switch(to) => Step::Switch(to),
+        Action::State => Step::State,
+        Action::Reboot => Step::RebootOff(pause),
+    };
+    let is_group = places.len() > 1 && request.action == Action::Reboot;
+    let group = is_group.then(|| Group::new(places.len(), pause));
+    let job = |(route, outlet, place): (&'t Route, Outlet, Place)| {
+        let asker = Claim::new(ticket, &route.pdu.name, place);
+        let mut job = Job::new(outlet, step, vec![asker]);
+        job.group.clone_from(&group);
+        job.is_background = request.is_background;
+        job.errand = errand;
+        (route, job)
+    };
+    places.into_iter().map(job).collect()
 }
 
 /// For the fuzzer.

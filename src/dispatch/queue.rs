@@ -117,7 +117,32 @@ impl Queue {
         self.owed.iter().filter_map(due).min()
     }
 
+    /// Takes the job whose turn is next, if it is as wanted and no on is owed before it.
+    pub(super) fn take_if(
+        &mut self,
+        now: Instant,
+        is_wanted: impl Fn(&Job) -> bool,
+    ) -> Option<Box<Job>> {
+        if self.owed_due(now).is_some_and(|(due, _)| due <= now) {
+            return None;
+        }
+        self.find_due(now);
+        let (_, outlet) = self.due.first_key_value()?;
+        let first = self.lanes.get(outlet)?.jobs.front()?;
+        is_wanted(first).then(|| self.take_job(now))?
+    }
+
     fn take_job(&mut self, now: Instant) -> Option<Box<Job>> {
+        self.find_due(now);
+        let (_, outlet) = self.due.pop_first()?;
+        let lane = self.lanes.get_mut(&outlet)?;
+        let job = lane.jobs.pop_front()?;
+        lane.is_running = true;
+        Some(job)
+    }
+
+    /// Finds the lanes whose first job is due by now.
+    fn find_due(&mut self, now: Instant) {
         while let Some(first) = self
             .waiting
             .first_entry()
@@ -129,11 +154,42 @@ impl Queue {
             let is_background = jobs.all(|job| job.is_background);
             self.due.insert((is_background, number), outlet);
         }
-        let (_, outlet) = self.due.pop_first()?;
-        let lane = self.lanes.get_mut(&outlet)?;
-        let job = lane.jobs.pop_front()?;
+    }
+
+    /// The outlets whose lane begins with a read that is due, oldest first.
+    pub(super) fn reads(&self, now: Instant) -> Vec<Outlet> {
+        let waiting = self.waiting.range(..=(now, u64::MAX));
+        let waiting = waiting.map(|((_, number), outlet)| (*number, outlet));
+        let due = self
+            .due
+            .iter()
+            .map(|((_, number), outlet)| (*number, outlet));
+        let is_read = |outlet: &Outlet| {
+            let lane = self.lanes.get(outlet);
+            let first = lane.and_then(|lane| lane.jobs.front());
+            first.is_some_and(|job| job.is_read())
+        };
+        let mut reads: Vec<(u64, &Outlet)> = waiting.chain(due).collect();
+        reads.sort_unstable_by_key(|(number, _)| *number);
+        let reads = reads.into_iter().map(|(_, outlet)| outlet);
+        reads.filter(|outlet| is_read(outlet)).cloned().collect()
+    }
+
+    /// Takes the first job of the outlet's lane out of its turn, if it is a read that is due: as
+    /// [`Queue::take`] does.
+    pub(super) fn take_read(&mut self, outlet: &Outlet, now: Instant) -> Option<Box<Job>> {
+        let lane = self.lanes.get_mut(outlet)?;
+        let first = lane.jobs.front()?;
+        if lane.is_running || !first.is_due(now) || !first.is_read() {
+            return None;
+        }
+        let (due, number) = (first.due, first.number);
         lane.is_running = true;
-        Some(job)
+        let job = lane.jobs.pop_front();
+        self.waiting.remove(&(due?, number));
+        self.due.remove(&(false, number));
+        self.due.remove(&(true, number));
+        job
     }
 
     /// The moment when something is to be done, if anything can move by itself. A moment in the past

@@ -1,7 +1,7 @@
 //! Background reads: whoever only looks at a PDU has its old states read again, in rounds. A round
 //! reads all of them in one session, one outlet after the other, and leaves out what the PDU has
-//! told with another outlet. The PDU's `refresh` key says how often a round may begin, and none
-//! begins while somebody waits for the PDU.
+//! told with another outlet. Before the first read the PDU is asked which outlets it has. The PDU's
+//! `refresh` key says how often a round may begin, and none begins while somebody waits for the PDU.
 
 use super::held::held;
 use super::{Dispatcher, LastState, PduInfo, Progress};
@@ -109,7 +109,8 @@ impl Dispatcher {
         }
     }
 
-    /// A read has ended. The outlet after one that was sought and found is sought in turn.
+    /// A read has ended. Outlets that have come to light by it are read in turn, and the outlet after
+    /// one that was sought and found is sought.
     fn has_read(&self, pdu: &PduName, outlet: &Outlet, outcome: &Outcome) {
         let info = self.pdu(pdu.as_str());
         let mut rounds = held(&self.rounds);
@@ -123,11 +124,15 @@ impl Dispatcher {
         round.left.retain(|outlet| !is_known(outlet));
         let Err(failure) = outcome else {
             round.sore.remove(outlet);
-            let is_new = |next: &Outlet| {
-                next != outlet && !round.left.contains(next) && !round.sore.contains_key(next)
+            let is_new = |next: &&Outlet| {
+                *next != outlet
+                    && !info.report.outlets.contains_key(*next)
+                    && !round.left.contains(*next)
+                    && !round.sore.contains_key(*next)
             };
-            let next = info.sought.first().filter(|next| is_new(next)).cloned();
-            return round.left.extend(next);
+            let shown = info.outlets.keys().chain(info.sought.first());
+            let new: Vec<Outlet> = shown.filter(is_new).cloned().collect();
+            return round.left.extend(new);
         };
         let now = Instant::now();
         round.sore.insert(outlet.clone(), now);

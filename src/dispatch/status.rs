@@ -2,7 +2,7 @@
 //! the truth: every state has its origin and its age.
 
 use super::plan::{Gained, Trouble};
-use crate::driver::DriverError;
+use crate::driver::{DriverError, Outlets};
 use crate::request::{Outlet, PduName, Proof, State};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -45,6 +45,8 @@ pub struct Report {
     pub seen: BTreeMap<Outlet, bool>,
     /// The PDU has told all that it has.
     pub has_told_all: bool,
+    /// What the PDU calls its outlets, where it calls them anything.
+    pub names: BTreeMap<Outlet, String>,
     /// Since when a driver call has been running, and its deadline.
     pub call: Option<(Instant, Instant)>,
     /// Driver calls so far.
@@ -80,6 +82,8 @@ impl fmt::Display for LeftOff {
 
 /// Most outlets remembered: a `localcmdline` takes any id a client thinks of.
 const MAX_OUTLETS: usize = 1024;
+/// Of a name that the PDU gave, so many characters are kept.
+const MAX_NAME: usize = 64;
 
 impl Report {
     pub(super) fn owes<'o>(&mut self, owed: usize, left_off: impl Iterator<Item = &'o Outlet>) {
@@ -92,6 +96,7 @@ impl Report {
         self.outlets.clear();
         self.seen.clear();
         self.has_told_all = false;
+        self.names.clear();
         (self.reachable, self.since) = (None, None);
     }
 
@@ -143,13 +148,48 @@ impl Report {
     }
 
     /// The PDU has told the states of these outlets as well.
-    pub(super) fn also_read(&mut self, states: Vec<(Outlet, State)>, are_all: bool) {
+    pub(super) fn also_read(&mut self, states: &[(Outlet, State)], are_all: bool) {
         let now = SystemTime::now();
         self.has_told_all |= are_all;
         for (outlet, state) in states {
-            self.has(&outlet, true);
-            self.knows(outlet, state, None, now);
+            self.has(outlet, true);
+            self.knows(outlet.clone(), state.clone(), None, now);
         }
+    }
+
+    /// The PDU has so many of the outlets `sought`, the first ones.
+    pub(super) fn counted(&mut self, sought: &[Outlet], count: usize) {
+        for (at, outlet) in sought.iter().enumerate().take(count.saturating_add(1)) {
+            self.has(outlet, at < count);
+        }
+    }
+
+    /// The PDU has told what it calls these outlets.
+    pub(super) fn named(&mut self, names: Vec<(Outlet, String)>) {
+        for (outlet, name) in names.into_iter().take(MAX_OUTLETS) {
+            let name = name.trim_matches(|c: char| c.is_whitespace() || c.is_control());
+            let shown = name.chars().filter(|c| !c.is_control());
+            let name: String = shown.take(MAX_NAME).collect();
+            if !name.is_empty() {
+                self.names.insert(outlet, name);
+            }
+        }
+    }
+
+    /// The outlets that the PDU has, and those that it may have if somebody `seeks` them; those first
+    /// whose state has not been known for longest.
+    pub(super) fn by_age(&self, outlets: &Outlets, seeks: bool) -> Vec<Outlet> {
+        let mut all = outlets.all().unwrap_or_else(|| {
+            let has = |id: &Outlet| self.seen.get(id).copied();
+            let seen = self.seen.keys().filter(|id| has(id) == Some(true));
+            let seen = seen.filter(|id| outlets.parse(id).is_ok()).cloned();
+            let sought = outlets.sought().into_iter().filter(|_| seeks);
+            // Behind the first that it does not have come no others.
+            let sought = sought.take_while(|id| has(id) != Some(false));
+            seen.chain(sought.filter(|id| has(id).is_none())).collect()
+        });
+        all.sort_by_key(|id| self.outlets.get(id).map(|known| known.at));
+        all
     }
 
     fn has(&mut self, outlet: &Outlet, has: bool) {

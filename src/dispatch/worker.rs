@@ -14,10 +14,11 @@ use super::plan::{Call, Gained, Ledger, Next, Plan, Trouble};
 use super::status::Report;
 use crate::config::PduConfig;
 use crate::driver::DriverError;
-use crate::request::Outlet;
+use crate::request::{Outlet, State};
 use crate::transport::{Attempt, Deadline, TransportError, TransportErrorKind};
 use crossbeam_channel::{Receiver, Sender};
 use log::{debug, error};
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -58,6 +59,7 @@ pub(super) fn start(
         plan,
         session_since: None,
         turn: None,
+        is_acquainted: false,
         report,
         inbox,
     });
@@ -75,6 +77,8 @@ struct Worker {
     session_since: Option<Instant>,
     /// The bus, while there is a session.
     turn: Option<BusTurn>,
+    /// The PDU has been asked which outlets it has.
+    is_acquainted: bool,
     report: Arc<Mutex<Report>>,
     inbox: Receiver<Message>,
 }
@@ -86,10 +90,12 @@ impl Worker {
                 self.take(message);
             }
             held(&self.report).owes(self.plan.owed(), self.plan.left_off());
-            match self.plan.next(Instant::now()) {
-                Next::Call(outlet, call) => {
-                    let result = self.call(&outlet, call);
-                    self.plan.result(result, Instant::now());
+            let at_once = self.kit.driver.at_once();
+            match self.plan.next(Instant::now(), at_once) {
+                Next::Call(outlets, call) => {
+                    let (results, others) = self.call(&outlets, call);
+                    self.plan.results(results, Instant::now());
+                    self.plan.also_read(others, Instant::now());
                     self.let_others();
                 }
                 Next::Wait(due) => self.wait(due),
@@ -122,14 +128,16 @@ impl Worker {
     fn take(&mut self, message: Message) {
         let now = Instant::now();
         match message {
-            Message::Job(mut job, wait) => {
-                // Behind a job in the lobby nothing is known of the order but that of coming.
-                let known = self.kit.driver.known(&job.outlet);
-                match known.filter(|_| !self.plan.has_lobby()) {
-                    Some(outlet) => job.outlet = outlet,
-                    None => job.enter_lobby(),
+            Message::Jobs(jobs, wait) => {
+                for mut job in jobs {
+                    // Behind a job in the lobby nothing is known of the order but that of coming.
+                    let known = self.kit.driver.known(&job.outlet);
+                    match known.filter(|_| !self.plan.has_lobby()) {
+                        Some(outlet) => job.outlet = outlet,
+                        None => job.enter_lobby(),
+                    }
+                    self.plan.accept(job, now + wait, now);
                 }
-                self.plan.accept(job, now + wait, now);
             }
             Message::Cancelled(request) => self.plan.cancel(request),
             Message::Resume(job) => {
@@ -149,6 +157,7 @@ impl Worker {
         if !self.kit.pdu.speaks_like(&kit.pdu) {
             held(&self.report).forget();
         }
+        self.is_acquainted = false;
         self.kit = kit;
     }
 
@@ -186,24 +195,29 @@ impl Worker {
         self.turn = None;
     }
 
-    /// One driver call, with everything around it.
-    fn call(&mut self, outlet: &Outlet, call: Call) -> Result<Gained, Trouble> {
-        self.enter()?;
+    /// One driver call, with everything around it: how it ended for each of the outlets, and the states
+    /// of others that came along.
+    fn call(&mut self, outlets: &[Outlet], call: Call) -> (Vec<Ended>, Vec<(Outlet, State)>) {
+        if let Err(trouble) = self.enter() {
+            return (vec![Err(trouble); outlets.len()], Vec::new());
+        }
         let deadline = Deadline::after(self.kit.pdu.timeout);
         held(&self.report).call_begins(deadline.moment());
         let noting = self.kit.lock.as_ref().and_then(PduLock::note_programs);
-        let result = self.call_driver(outlet, call, deadline);
+        let (ended, told) = self.call_driver(outlets, call, deadline);
         drop(noting);
         self.session_since = Some(Instant::now());
-        // The status has an outlet by the name that the settings give it.
-        let named = self.kit.pdu.outlets.own().parse(outlet);
-        let named = named.unwrap_or_else(|_| Outlet::new(outlet.as_str()));
-        held(&self.report).call_ended(&named, &result);
-        debug!(
-            "PDU {}, outlet {outlet}: {call:?}: {result:?}",
-            self.kit.pdu.name
-        );
-        result
+        for (outlet, ended) in outlets.iter().zip(&ended) {
+            // The status has an outlet by the name that the settings give it.
+            let named = self.kit.pdu.outlets.own().parse(outlet);
+            let named = named.unwrap_or_else(|_| Outlet::new(outlet.as_str()));
+            held(&self.report).call_ended(&named, ended);
+            debug!(
+                "PDU {}, outlet {outlet}: {call:?}: {ended:?}",
+                self.kit.pdu.name
+            );
+        }
+        (ended, told)
     }
 
     /// Waits for the bus and the lock, unless there is a session: then the worker has them.
@@ -226,40 +240,101 @@ impl Worker {
     /// The driver call alone. A driver that panics costs this call, and is built again.
     fn call_driver(
         &mut self,
-        outlet: &Outlet,
+        outlets: &[Outlet],
         call: Call,
         deadline: Deadline,
-    ) -> Result<Gained, Trouble> {
-        let Kit { pdu, driver, .. } = &mut self.kit;
-        let (report, attempt) = (&self.report, Attempt::new(deadline));
+    ) -> (Vec<Ended>, Vec<(Outlet, State)>) {
+        let attempt = Attempt::new(deadline);
+        let (mut told, mut are_all) = (Vec::new(), false);
         let result = catch_unwind(AssertUnwindSafe(|| {
+            if call == Call::State && self.plan.is_look() && !self.is_acquainted {
+                self.get_acquainted(deadline)?;
+            }
+            let others = match call {
+                Call::State => self.worth_reading(outlets),
+                Call::Switch(_) | Call::Find => Vec::new(),
+            };
+            let Kit { pdu, driver, .. } = &mut self.kit;
             // An outlet that is owed its on may be of other settings: no key keeps its PDU from it.
-            let outlet = pdu.outlets.own().parse(outlet)?;
-            match call {
-                Call::Switch(to) => pdu
-                    .confirm
-                    .switch(driver.as_mut(), &outlet, to, &attempt)
-                    .map(|proof| Gained::Switched(to, proof)),
-                Call::State => {
-                    let states = driver.states(&outlet, &pdu.outlets, deadline)?;
-                    held(report).also_read(states.others, states.are_all);
-                    Ok(Gained::Read(states.own))
+            let parsed = outlets.iter().map(|outlet| pdu.outlets.own().parse(outlet));
+            let outlets: Vec<Outlet> = parsed.collect::<Result<_, _>>()?;
+            match (call, outlets.as_slice()) {
+                (Call::Switch(to), outlets) => {
+                    let driver = driver.as_mut();
+                    let proofs = pdu.confirm.switch_all(driver, outlets, to, &attempt)?;
+                    let gained = |proof| Gained::Switched(to, proof);
+                    Ok(proofs.into_iter().map(|proof| proof.map(gained)).collect())
                 }
-                Call::Find => driver.find(&outlet, deadline).map(Gained::Found),
+                (Call::State, [outlet, ..]) => {
+                    let states = driver.states(outlet, &others, deadline)?;
+                    let own = states.own.clone();
+                    are_all = states.are_all;
+                    told = states.others_of(outlet, &pdu.outlets);
+                    Ok(vec![Ok(Gained::Read(own))])
+                }
+                (Call::Find, [outlet, ..]) => {
+                    Ok(vec![driver.find(outlet, deadline).map(Gained::Found)])
+                }
+                (Call::State | Call::Find, []) => Ok(Vec::new()),
             }
         }));
-        match result {
-            Ok(result) => {
-                result.map_err(|error: DriverError| Trouble::new(error, attempt.may_have_acted()))
+        let trouble = |error: DriverError| Trouble::new(error, attempt.may_have_acted());
+        let ended = match result {
+            Ok(Ok(results)) => {
+                let results: Vec<Result<Gained, DriverError>> = results;
+                results
+                    .into_iter()
+                    .map(|one| one.map_err(trouble))
+                    .collect()
             }
+            Ok(Err(error)) => vec![Err(trouble(error)); outlets.len()],
             Err(panic) => {
                 let text = panic_text(panic.as_ref());
-                let name = &self.kit.pdu.name;
-                error!("PDU {name}, outlet {outlet}: the driver panicked: {text}");
+                let (name, outlets_of) = (&self.kit.pdu.name, in_words(outlets));
+                error!("PDU {name}, {outlets_of}: the driver panicked: {text}");
                 self.rebuild();
-                Err(Trouble::panic(text))
+                vec![Err(Trouble::panic(text)); outlets.len()]
             }
+        };
+        held(&self.report).also_read(&told, are_all);
+        (ended, told)
+    }
+
+    /// Other outlets whose states are worth knowing if one call tells many: those first that somebody
+    /// asks for.
+    fn worth_reading(&self, called: &[Outlet]) -> Vec<Outlet> {
+        let mut outlets = self.plan.awaited_states(Instant::now());
+        // While somebody waits, no time for outlets that there may not be.
+        let seeks = outlets.is_empty();
+        let known = held(&self.report).by_age(&self.kit.pdu.outlets, seeks);
+        let asked: HashSet<Outlet> = outlets.iter().chain(called).cloned().collect();
+        outlets.extend(known.into_iter().filter(|one| !asked.contains(one)));
+        outlets
+    }
+
+    /// Asks the PDU once which outlets it has and what it calls them. Only a PDU that is away fails:
+    /// one that tells nothing of this kind is asked no more.
+    fn get_acquainted(&mut self, deadline: Deadline) -> Result<(), DriverError> {
+        let Kit { pdu, driver, .. } = &mut self.kit;
+        let unless_away = |error: DriverError| {
+            debug!("PDU {}: asked for its outlets: {error}", pdu.name);
+            match error.is_pdu_away() {
+                true => Err(error),
+                false => Ok(()),
+            }
+        };
+        let count = driver.count(deadline);
+        let count = count.or_else(|error| unless_away(error).map(|()| None))?;
+        // A PDU that says none is asked for one after the other.
+        if let Some(count) = count.filter(|count| *count > 0) {
+            held(&self.report).counted(&pdu.outlets.sought(), count);
         }
+        let known = held(&self.report).by_age(&pdu.outlets, true);
+        let names = driver.names(&known, deadline);
+        let names = names.or_else(|error| unless_away(error).map(|()| Vec::new()))?;
+        held(&self.report).named(names);
+        self.is_acquainted = true;
+        Ok(())
     }
 
     /// A driver that panicked is in no state to go on with.
@@ -269,6 +344,16 @@ impl Worker {
             Err(error) => error!("PDU {}: {error}", self.kit.pdu.name),
         }
     }
+}
+
+/// How a driver call ended for one of its outlets.
+type Ended = Result<Gained, Trouble>;
+
+/// The outlets of a call, for people: `outlet 4`, or `outlets 4, 5`.
+fn in_words(outlets: &[Outlet]) -> String {
+    let ids: Vec<&str> = outlets.iter().map(Outlet::as_str).collect();
+    let plural = if ids.len() == 1 { "" } else { "s" };
+    format!("outlet{plural} {}", ids.join(", "))
 }
 
 fn busy(error: TransportError) -> Trouble {

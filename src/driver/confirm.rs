@@ -4,7 +4,7 @@
 //! proof that is wanted is read here: at once, and then again with growing pauses, until the state
 //! shows or the wait is over. The command is not sent again meanwhile.
 
-use super::{Driver, DriverError};
+use super::{Driver, DriverError, States};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::transport::{self, Attempt, Deadline};
 use std::time::Duration;
@@ -61,9 +61,25 @@ impl Confirm {
         to: Switch,
         attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
-        let replied = driver.switch(outlet, to, attempt)?;
+        let mut proofs = self.switch_all(driver, std::slice::from_ref(outlet), to, attempt)?;
+        proofs.pop().unwrap_or(Ok(Proof::None))
+    }
+
+    /// Switches outlets by one command, and returns the proof of each once there is enough of it.
+    /// Fails as a whole when the command does.
+    pub fn switch_all(
+        &self,
+        driver: &mut dyn Driver,
+        outlets: &[Outlet],
+        to: Switch,
+        attempt: &Attempt,
+    ) -> Result<Vec<Result<Proof, DriverError>>, DriverError> {
+        let replied = match outlets {
+            [outlet] => driver.switch(outlet, to, attempt)?,
+            many => driver.switch_all(many, to, attempt)?,
+        };
         if replied >= self.wanted {
-            return Ok(replied);
+            return Ok(vec![Ok(replied); outlets.len()]);
         }
         if self.wanted == Proof::Reply {
             return Err(DriverError::Unexpected {
@@ -71,7 +87,8 @@ impl Confirm {
                 got: "none".into(),
             });
         }
-        match self.wait_for(driver, outlet, to, attempt.deadline()) {
+        let shown = self.wait_for(driver, outlets, to, attempt.deadline());
+        let proved = |(outlet, shown): (&Outlet, Result<(), DriverError>)| match shown {
             Ok(()) => Ok(Proof::State),
             Err(DriverError::CannotRead(why)) if self.is_default => {
                 log::debug!("outlet {outlet}: {to} is not confirmed by a state: {why}");
@@ -83,33 +100,102 @@ impl Confirm {
                 expected: "the outlet's state after switching".into(),
                 got: error.to_string(),
             }),
-        }
+        };
+        Ok(outlets.iter().zip(shown).map(proved).collect())
     }
 
-    /// Reads until the PDU shows the state that was asked for.
+    /// Reads until the PDU shows the state that was asked for, of each outlet.
     fn wait_for(
         &self,
         driver: &mut dyn Driver,
-        outlet: &Outlet,
+        outlets: &[Outlet],
         to: Switch,
         deadline: Deadline,
-    ) -> Result<(), DriverError> {
+    ) -> Vec<Result<(), DriverError>> {
         let over = deadline.within(self.wait);
-        let (mut pause, mut seen) = (FIRST_PAUSE, None);
+        let mut pause = FIRST_PAUSE;
+        let mut awaited: Vec<Awaited<'_>> = outlets.iter().map(Awaited::new).collect();
         loop {
-            let shows = match (driver.state(outlet, deadline), seen.take()) {
-                (Ok(state), _) if state == State::from(to) => return Ok(()),
-                (Ok(state), _) => state,
-                // The attempt's time has ended in the middle of a question.
-                (Err(_), Some(seen)) if deadline.left("reading the state").is_err() => seen,
-                (Err(error), _) => return Err(error),
-            };
+            read_all(driver, &mut awaited, to, deadline);
+            if awaited.iter().all(|one| one.end.is_some()) {
+                break;
+            }
             let Ok(left) = over.left("the state to show") else {
-                return Err(DriverError::StillShows { to, shows });
+                break;
             };
             transport::pause(pause.min(left));
             pause = (pause * 3 / 2).min(LONGEST_PAUSE);
-            seen = Some(shows);
+        }
+        awaited.into_iter().map(|one| one.ended(to)).collect()
+    }
+}
+
+/// An outlet whose new state is awaited.
+struct Awaited<'o> {
+    outlet: &'o Outlet,
+    /// What it has shown last.
+    shows: Option<State>,
+    /// It shows the new state, or cannot be read.
+    end: Option<Result<(), DriverError>>,
+}
+
+impl<'o> Awaited<'o> {
+    fn new(outlet: &'o Outlet) -> Self {
+        Self {
+            outlet,
+            shows: None,
+            end: None,
+        }
+    }
+
+    fn read(&mut self, read: Result<State, DriverError>, to: Switch, deadline: Deadline) {
+        match read {
+            Ok(state) if state == State::from(to) => self.end = Some(Ok(())),
+            Ok(state) => self.shows = Some(state),
+            // The attempt's time has ended in the middle of a question.
+            Err(_) if self.shows.is_some() && deadline.left("reading the state").is_err() => {}
+            Err(error) => self.end = Some(Err(error)),
+        }
+    }
+
+    fn ended(self, to: Switch) -> Result<(), DriverError> {
+        let shows = self
+            .shows
+            .unwrap_or_else(|| State::Unknown("nothing".into()));
+        self.end
+            .unwrap_or(Err(DriverError::StillShows { to, shows }))
+    }
+}
+
+/// Reads once what is still awaited, many outlets at once where the PDU tells many.
+fn read_all(driver: &mut dyn Driver, awaited: &mut [Awaited<'_>], to: Switch, deadline: Deadline) {
+    let left = awaited.iter_mut().filter(|one| one.end.is_none());
+    let mut left: Vec<&mut Awaited<'_>> = left.collect();
+    while let Some(one) = left.pop() {
+        let others: Vec<Outlet> = left.iter().map(|other| other.outlet.clone()).collect();
+        let states = match others.as_slice() {
+            [] => driver.state(one.outlet, deadline).map(States::only),
+            others => driver.states(one.outlet, others, deadline),
+        };
+        let told = match states {
+            Ok(States { own, others, .. }) => {
+                one.read(Ok(own), to, deadline);
+                others
+            }
+            Err(error) => {
+                // The others of a PDU that is away would fail as well.
+                if error.is_pdu_away() {
+                    left.drain(..)
+                        .for_each(|other| other.read(Err(error.clone()), to, deadline));
+                }
+                one.read(Err(error), to, deadline);
+                continue;
+            }
+        };
+        for (outlet, state) in told {
+            if let Some(at) = left.iter().position(|other| *other.outlet == outlet) {
+                left.swap_remove(at).read(Ok(state), to, deadline);
+            }
         }
     }
 }
@@ -276,6 +362,57 @@ mod tests {
         let (told, may_have_acted) = off(&mut driver, Some(Proof::State), Duration::ZERO);
         let error = told.expect_err("unreadable");
         assert!(may_have_acted && error.to_string().contains("no such object"));
+    }
+
+    /// Tells two outlets at once, and one of them late.
+    struct Pairs {
+        /// What each reading tells.
+        told: VecDeque<Vec<(&'static str, State)>>,
+        reads: u32,
+    }
+
+    impl Driver for Pairs {
+        fn switch(&mut self, _: &Outlet, _: Switch, _: &Attempt) -> Result<Proof, DriverError> {
+            Ok(Proof::Reply)
+        }
+
+        fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
+            self.states(outlet, &[], deadline).map(|states| states.own)
+        }
+
+        fn states(
+            &mut self,
+            outlet: &Outlet,
+            _: &[Outlet],
+            _: Deadline,
+        ) -> Result<States, DriverError> {
+            self.reads += 1;
+            let told = self.told.pop_front().expect("a reading");
+            let told = told.into_iter().map(|(id, state)| (Outlet::new(id), state));
+            States::among(outlet, told).ok_or_else(|| DriverError::Refused("no".into()))
+        }
+    }
+
+    #[test]
+    fn many_outlets_are_read_together_until_each_shows_its_state() {
+        let (on, off) = (State::On, State::Off);
+        let told = [
+            // The last is read first, and tells another.
+            vec![("3", off.clone()), ("1", on.clone())],
+            vec![("2", on.clone())],
+            vec![("2", off.clone()), ("1", on.clone())],
+            vec![("1", off)],
+        ];
+        let mut driver = Pairs {
+            told: told.into(),
+            reads: 0,
+        };
+        let confirm = Confirm::new(None, ALL, Duration::from_secs(10)).expect("a rule");
+        let attempt = Attempt::new(Deadline::after(Duration::from_secs(30)));
+        let outlets = ["1", "2", "3"].map(Outlet::new);
+        let proofs = confirm.switch_all(&mut driver, &outlets, Switch::Off, &attempt);
+        assert_eq!(proofs, Ok(vec![Ok(Proof::State); 3]));
+        assert_eq!(driver.reads, 4);
     }
 
     #[test]

@@ -65,6 +65,25 @@ pub trait Driver: Send {
         attempt: &Attempt,
     ) -> Result<Proof, DriverError>;
 
+    /// So many outlets one [`Driver::switch_all`] may be about.
+    fn at_once(&self) -> usize {
+        1
+    }
+
+    /// Does the same with all of these outlets by one command; a failure is the failure of every one.
+    fn switch_all(
+        &mut self,
+        outlets: &[Outlet],
+        to: Switch,
+        attempt: &Attempt,
+    ) -> Result<Proof, DriverError> {
+        let mut weakest = Proof::State;
+        for outlet in outlets {
+            weakest = weakest.min(self.switch(outlet, to, attempt)?);
+        }
+        Ok(weakest)
+    }
+
     /// Reads the outlet's state from the PDU itself, never from memory, and changes nothing by it.
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
         let _ = (outlet, deadline);
@@ -73,16 +92,33 @@ pub trait Driver: Send {
         ))
     }
 
-    /// The same, and the states of `others` that the same exchange tells: it costs the PDU nothing
-    /// more.
+    /// The same, and the states of as many `others` as the same exchange tells, the first of them
+    /// first: it costs the PDU nothing more.
     fn states(
         &mut self,
         outlet: &Outlet,
-        others: &Outlets,
+        others: &[Outlet],
         deadline: Deadline,
     ) -> Result<States, DriverError> {
         let _ = others;
         self.state(outlet, deadline).map(States::only)
+    }
+
+    /// Asks the PDU how many outlets it has; `None` where it does not tell that.
+    fn count(&mut self, deadline: Deadline) -> Result<Option<usize>, DriverError> {
+        let _ = deadline;
+        Ok(None)
+    }
+
+    /// Asks the PDU what it calls its outlets, of these those that have a name there. Ends at the
+    /// first that it does not know.
+    fn names(
+        &mut self,
+        outlets: &[Outlet],
+        deadline: Deadline,
+    ) -> Result<Vec<(Outlet, String)>, DriverError> {
+        let _ = (outlets, deadline);
+        Ok(Vec::new())
     }
 
     /// The outlet under the key that all its names share, as far as the driver knows that without

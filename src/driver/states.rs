@@ -8,7 +8,7 @@ use crate::request::{Outlet, State};
 pub struct States {
     /// Of the outlet that was asked for.
     pub own: State,
-    /// Of other outlets of this PDU, each either on or off.
+    /// Of other outlets of this PDU, as far as they were told.
     pub others: Vec<(Outlet, State)>,
     /// The PDU has no others.
     pub are_all: bool,
@@ -24,19 +24,12 @@ impl States {
         }
     }
 
-    /// The state of `outlet`, which is `own`, beside those of the PDU's list of all its outlets.
-    /// What is not among the PDU's `others` by its settings is left out.
-    pub fn listed(
-        outlet: &Outlet,
-        own: State,
-        others: &Outlets,
-        list: impl IntoIterator<Item = (Outlet, State)>,
-    ) -> Self {
+    /// The state of the outlet asked for, which is `own`, beside those of the PDU's list of all its
+    /// outlets, under the PDU's own ids.
+    pub fn listed(own: State, list: impl IntoIterator<Item = (Outlet, State)>) -> Self {
         let (mut are_all, mut known) = (true, Vec::new());
         for (id, state) in list {
-            let Ok(id) = others.parse(&id) else { continue };
             match state {
-                _ if id == *outlet => {}
                 State::On | State::Off => known.push((id, state)),
                 // It is read by itself, which tells why.
                 State::Unknown(_) => are_all = false,
@@ -49,17 +42,36 @@ impl States {
         }
     }
 
-    /// The state of `outlet`, and those of all `others` for which `read` finds one as well.
+    /// The others that `outlets` have, each by the key that all its names share.
+    pub fn others_of(self, outlet: &Outlet, outlets: &Outlets) -> Vec<(Outlet, State)> {
+        let parsed = self.others.into_iter().filter_map(|(id, state)| {
+            let id = outlets.parse(&id).ok()?;
+            (id != *outlet).then_some((id, state))
+        });
+        parsed.collect()
+    }
+
+    /// Those that are `told`; nothing where the state of `outlet` is not among them.
+    pub fn among(outlet: &Outlet, told: impl IntoIterator<Item = (Outlet, State)>) -> Option<Self> {
+        let (own, others): (Vec<_>, Vec<_>) = told.into_iter().partition(|(of, _)| of == outlet);
+        let (_, own) = own.into_iter().next()?;
+        Some(Self {
+            own,
+            others,
+            are_all: false,
+        })
+    }
+
+    /// The state of `outlet`, and those of all `others` that `read` finds on or off.
     pub fn each(
         outlet: &Outlet,
-        others: &Outlets,
+        others: &[Outlet],
         read: impl Fn(&Outlet) -> Result<State, DriverError>,
     ) -> Result<Self, DriverError> {
         let own = read(outlet)?;
-        let others = others.all().unwrap_or_else(|| others.sought());
-        let others = others.into_iter().filter(|other| other != outlet);
-        let known = others.filter_map(|other| match read(&other) {
-            Ok(state @ (State::On | State::Off)) => Some((other, state)),
+        let others = others.iter().filter(|other| *other != outlet);
+        let known = others.filter_map(|other| match read(other) {
+            Ok(state @ (State::On | State::Off)) => Some((other.clone(), state)),
             // It is read by itself, which tells why.
             Ok(State::Unknown(_)) | Err(_) => None,
         });
@@ -83,7 +95,8 @@ mod tests {
             "3" => Err(DriverError::CannotRead("it is not there".into())),
             _ => Ok(State::Off),
         };
-        let each = |outlet: &str| States::each(&Outlet::new(outlet), &Outlets::Range(1..=4), read);
+        let four: Vec<Outlet> = ["1", "2", "3", "4"].map(Outlet::new).into();
+        let each = |outlet: &str| States::each(&Outlet::new(outlet), &four, read);
         let others = |ids: &[(&str, State)]| {
             let ids = ids.iter().cloned();
             ids.map(|(id, state)| (Outlet::new(id), state)).collect()
@@ -108,9 +121,11 @@ mod tests {
         let listed = |list: &[(&str, State)]| {
             let list = list.iter().cloned();
             let list = list.map(|(id, state)| (Outlet::new(id), state));
-            let states = States::listed(&Outlet::new("2"), State::On, &Outlets::Range(1..=4), list);
-            let ids: Vec<String> = states.others.iter().map(|(id, _)| id.to_string()).collect();
-            (ids.join(" "), states.are_all)
+            let states = States::listed(State::On, list);
+            let are_all = states.are_all;
+            let others = states.others_of(&Outlet::new("2"), &Outlets::Range(1..=4));
+            let ids: Vec<String> = others.iter().map(|(id, _)| id.to_string()).collect();
+            (ids.join(" "), are_all)
         };
         let both = [("1", State::Off), ("2", State::On), ("9", State::On)];
         assert_eq!(listed(&both), ("1".to_owned(), true));

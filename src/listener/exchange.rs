@@ -173,15 +173,31 @@ impl Exchange {
         action: Action,
         delay: Option<Delay>,
     ) -> Arc<Ticket> {
-        let request = Request {
+        let request = self.request(target, action, delay);
+        self.dispatcher.submit(request, Box::new(drop))
+    }
+
+    /// The same for many targets at once.
+    pub(super) fn submit_all(
+        &self,
+        targets: Vec<Target>,
+        action: Action,
+        delay: Option<Delay>,
+    ) -> Vec<Arc<Ticket>> {
+        let targets = targets.into_iter();
+        let requests = targets.map(|target| self.request(target, action, delay));
+        self.dispatcher.submit_all(requests)
+    }
+
+    fn request(&self, target: Target, action: Action, delay: Option<Delay>) -> Request {
+        Request {
             client: Arc::clone(self.caller.client()),
             target,
             action,
             delay,
             is_background: false,
             may_know_names: self.caller.may_everything(),
-        };
-        self.dispatcher.submit(request, Box::new(drop))
+        }
     }
 
     /// Sends the response that `make` makes of the ticket, once that has ended or the patience is

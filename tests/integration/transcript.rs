@@ -338,7 +338,8 @@ fn played(case: &Case, name: &str, reads_others: bool) -> Result<(), String> {
     let result = outlets.parse(&outlet).and_then(|_| match reads_others {
         false => call(driver.as_mut(), case, PATIENCE).map_err(|failed| failed.error),
         true => {
-            let states = driver.states(&outlet, &outlets, Deadline::after(PATIENCE))?;
+            let others = outlets.all().unwrap_or_else(|| outlets.sought());
+            let states = driver.states(&outlet, &others, Deadline::after(PATIENCE))?;
             Ok(word(states.own))
         }
     });

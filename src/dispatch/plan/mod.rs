@@ -11,6 +11,7 @@ use crate::driver::DriverError;
 use crate::request::{Done, Failure, FailureKind, Outcome, Outlet, PduName, Proof, State, Switch};
 use crossbeam_channel::Sender;
 use log::{error, info, warn};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,8 +26,8 @@ pub(super) const RECORD_AGAIN: Duration = Duration::from_millis(500);
 /// The worker's next step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Call the driver, then tell [`Plan::result`].
-    Call(Outlet, Call),
+    /// Call the driver for these outlets, by one command, then tell [`Plan::results`].
+    Call(Vec<Outlet>, Call),
     /// Nothing until then, or until a message comes.
     Wait(Option<Instant>),
     /// Stopped, and nothing is left to do.
@@ -91,6 +92,12 @@ impl Trouble {
         !self.is_bug && (self.error.is_transient() || self.may_have_acted)
     }
 
+    /// Of a command about several outlets: has the PDU certainly not carried it out, and may it carry
+    /// out others?
+    fn is_for_the_many(&self) -> bool {
+        !self.is_bug && !self.may_have_acted && !self.error.is_pdu_away()
+    }
+
     fn kind(&self) -> FailureKind {
         match &self.error {
             _ if self.is_bug => FailureKind::Internal,
@@ -144,7 +151,8 @@ pub(super) struct Plan {
     /// The pause between them.
     retrydelay: Duration,
     queue: Queue,
-    running: Option<Box<Job>>,
+    /// What the driver is called for: several jobs that one command does, or one.
+    running: VecDeque<Box<Job>>,
     ledger: Box<dyn Ledger>,
     /// The last call was for an on that is owed, and failed: what waits in the queue has its turn
     /// first.
@@ -170,7 +178,7 @@ impl Plan {
             retries,
             retrydelay,
             queue: Queue::default(),
-            running: None,
+            running: VecDeque::new(),
             ledger,
             owed_failed: false,
             away: 0,
@@ -289,8 +297,8 @@ impl Plan {
         self.queue.hasten(limit, now);
     }
 
-    /// The next step at `now`.
-    pub(super) fn next(&mut self, now: Instant) -> Next {
+    /// The next step at `now`, by commands that are about at most so many outlets each.
+    pub(super) fn next(&mut self, now: Instant, at_once: usize) -> Next {
         self.let_in(now);
         self.record_again(now);
         if let Some(until) = self.held_until {
@@ -303,9 +311,10 @@ impl Plan {
         // else waiting, other outlets' ons among it.
         while let Some(job) = self.queue.take(now, !self.owed_failed) {
             if let Some((job, call)) = self.begin(job, now) {
-                let outlet = job.outlet.clone();
-                self.running = Some(job);
-                return Next::Call(outlet, call);
+                self.running = VecDeque::from([job]);
+                self.run_others(now, at_once);
+                let outlets = self.running.iter().map(|job| job.outlet.clone());
+                return Next::Call(outlets.collect(), call);
             }
         }
         let due = self.queue.next_due(now);
@@ -313,6 +322,21 @@ impl Plan {
             return Next::Finished;
         }
         Next::Wait(due.into_iter().chain(self.record_due()).min())
+    }
+
+    /// The jobs whose turn is next run with the one that runs, as far as one command may do them all:
+    /// nothing overtakes.
+    fn run_others(&mut self, now: Instant, at_once: usize) {
+        while let Some(first) = self.running.front()
+            && self.running.len() < at_once
+        {
+            let Some(job) = self.queue.take_if(now, |job| first.may_go_with(job)) else {
+                return;
+            };
+            if let Some((job, _)) = self.begin(job, now) {
+                self.running.push_back(job);
+            }
+        }
     }
 
     /// A job has its turn: it goes to the driver with this call, unless it waits for its group or is
@@ -407,13 +431,31 @@ impl Plan {
         left.map(|(outlet, _)| outlet)
     }
 
-    /// The end of the driver call that [`Plan::next`] asked for.
-    pub(super) fn result(&mut self, result: Result<Gained, Trouble>, now: Instant) {
-        let away = matches!(&result, Err(trouble) if trouble.error.is_pdu_away());
-        self.away = if away { self.away.saturating_add(1) } else { 0 };
-        let Some(mut job) = self.running.take() else {
-            return;
+    /// The end of the driver call that [`Plan::next`] asked for: the result for each of its outlets,
+    /// in their order.
+    pub(super) fn results(&mut self, results: Vec<Result<Gained, Trouble>>, now: Instant) {
+        let is_away = |result: &Result<Gained, Trouble>| matches!(result, Err(trouble) if trouble.error.is_pdu_away());
+        let is_away = results.iter().any(is_away);
+        self.away = if is_away {
+            self.away.saturating_add(1)
+        } else {
+            0
         };
+        let jobs = std::mem::take(&mut self.running);
+        let are_many = jobs.len() > 1;
+        for (mut job, result) in jobs.into_iter().zip(results) {
+            match &result {
+                // Nothing is switched, and each by itself may do better.
+                Err(trouble) if are_many && trouble.is_for_the_many() => {
+                    job.is_alone = true;
+                    self.queue.put_back(job, now);
+                }
+                _ => self.result(job, result, now),
+            }
+        }
+    }
+
+    fn result(&mut self, mut job: Box<Job>, result: Result<Gained, Trouble>, now: Instant) {
         job.attempts += 1;
         job.total += 1;
         self.owed_failed = job.step == Step::OwedOn && result.is_err();
@@ -429,6 +471,32 @@ impl Plan {
             }
             Err(trouble) => self.failed(job, &trouble, now),
         }
+    }
+
+    /// A call for another outlet has told the states of these: whoever waits for one has it.
+    pub(super) fn also_read(&mut self, states: Vec<(Outlet, State)>, now: Instant) {
+        for (outlet, state) in states {
+            let Some(mut job) = self.queue.take_read(&outlet, now) else {
+                continue;
+            };
+            match job.begin() {
+                true => {
+                    job.total += 1;
+                    self.succeeded(job, Gained::Read(state), now);
+                }
+                false => self.leave(job, now),
+            }
+        }
+    }
+
+    /// The outlets whose states are asked for now, oldest first.
+    pub(super) fn awaited_states(&self, now: Instant) -> Vec<Outlet> {
+        self.queue.reads(now)
+    }
+
+    /// Does nobody wait for the call that runs, but somebody look at the PDU?
+    pub(super) fn is_look(&self) -> bool {
+        self.running.iter().any(|job| job.is_background)
     }
 
     fn succeeded(&mut self, mut job: Box<Job>, gained: Gained, now: Instant) {

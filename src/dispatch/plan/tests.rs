@@ -98,15 +98,15 @@ impl Bench {
 
     /// The next thing to do must be this call; the PDU answers it so.
     fn plays(&mut self, id: &str, call: Call, answer: Result<Option<State>, Trouble>) {
-        assert_eq!(self.next(), Next::Call(outlet(id), call));
-        self.plan.result(given(call, answer), self.now);
+        assert_eq!(self.next(), Next::Call(vec![outlet(id)], call));
+        self.plan.results(vec![given(call, answer)], self.now);
         self.hear();
     }
 
     /// What to do when all messages have been heard.
     fn next(&mut self) -> Next {
         loop {
-            let next = self.plan.next(self.now);
+            let next = self.plan.next(self.now, 1);
             if !self.hear() {
                 return next;
             }
@@ -168,11 +168,11 @@ fn a_driver_gets_the_outlet_as_its_own_client_wrote_it() {
         bench.ask("04", Step::Switch(Switch::On)),
     );
     for (written, call) in [("4", OFF), ("04", ON)] {
-        let Next::Call(outlet, called) = bench.plan.next(bench.now) else {
+        let Next::Call(outlet, called) = bench.plan.next(bench.now, 1) else {
             panic!("nothing to do")
         };
-        assert_eq!((outlet.as_str(), called), (written, call));
-        bench.plan.result(given(called, Ok(None)), bench.now);
+        assert_eq!((outlet[0].as_str(), called), (written, call));
+        bench.plan.results(vec![given(called, Ok(None))], bench.now);
     }
     assert!(first.try_recv().expect("answered").is_ok());
     assert!(second.try_recv().expect("answered").is_ok());
@@ -190,7 +190,7 @@ fn an_off_that_certainly_failed_has_no_on() {
             .contains("PDU pdu, outlet 1: reboot, off: the PDU refused: locked"),
         "{failure}"
     );
-    assert_eq!(bench.plan.next(bench.now), Next::Wait(None));
+    assert_eq!(bench.plan.next(bench.now, 1), Next::Wait(None));
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn an_off_that_was_perhaps_carried_out_is_followed_by_the_on_and_still_fails() {
     bench.plays("1", OFF, Err(no_connection()));
     bench.plays("1", ON, Ok(None));
     assert!(reboot.try_recv().expect("answered").is_err());
-    assert_eq!(bench.plan.next(bench.now), Next::Wait(None));
+    assert_eq!(bench.plan.next(bench.now, 1), Next::Wait(None));
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn an_on_that_fails_is_tried_until_it_is_confirmed() {
     bench.plays("1", ON, Err(garbled()));
     bench.waits(2 * OWED_PAUSE);
     bench.plays("1", ON, Ok(None));
-    assert_eq!(bench.plan.next(bench.now), Next::Wait(None));
+    assert_eq!(bench.plan.next(bench.now, 1), Next::Wait(None));
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn a_later_request_takes_the_place_of_an_owed_on_but_a_failed_on_does_not_end_it
     bench.plays("1", OFF, Ok(None));
     assert!(off.try_recv().expect("answered").is_ok());
     assert_eq!(
-        bench.plan.next(bench.now),
+        bench.plan.next(bench.now, 1),
         Next::Wait(None),
         "the off was asked for"
     );
@@ -325,7 +325,7 @@ fn a_stop_answers_what_waits_and_finishes_what_was_begun() {
     bench.plan.stop(Stop::Now, bench.now);
     bench.plays("1", ON, Ok(None));
     assert!(reboot.try_recv().expect("answered").is_ok());
-    assert_eq!(bench.plan.next(bench.now), Next::Finished);
+    assert_eq!(bench.plan.next(bench.now, 1), Next::Finished);
 }
 
 #[test]
@@ -338,7 +338,7 @@ fn a_stop_sends_the_on_of_an_off_that_is_in_doubt() {
     bench.waits(STOP_RETRY_DELAY);
     bench.plays("1", ON, Ok(None));
     assert!(reboot.try_recv().expect("answered").is_err());
-    assert_eq!(bench.plan.next(bench.now), Next::Finished);
+    assert_eq!(bench.plan.next(bench.now, 1), Next::Finished);
 }
 
 fn group_of_two(bench: &mut Bench) -> Receiver<Outcome> {
@@ -423,7 +423,7 @@ fn a_group_whose_off_fails_is_switched_on_again() {
     let answer = group_of_two(&mut bench);
     bench.plays("1", OFF, Err(refused()));
     assert_eq!(
-        bench.plan.next(bench.now),
+        bench.plan.next(bench.now, 1),
         Next::Wait(None),
         "outlet 2 is not switched off any more"
     );
@@ -446,7 +446,7 @@ fn a_group_that_is_stopped_leaves_nothing_off() {
             .kind,
         FailureKind::Stopping
     );
-    assert_eq!(bench.plan.next(bench.now), Next::Finished);
+    assert_eq!(bench.plan.next(bench.now, 1), Next::Finished);
 }
 
 #[test]
@@ -504,7 +504,7 @@ fn what_has_not_begun_can_be_cancelled() {
     bench.waits(PAUSE);
     bench.plays("1", ON, Ok(None));
     assert!(first.try_recv().expect("answered").is_ok());
-    assert_eq!(bench.plan.next(bench.now), Next::Wait(None));
+    assert_eq!(bench.plan.next(bench.now, 1), Next::Wait(None));
 }
 
 #[test]
@@ -532,12 +532,12 @@ fn a_member_in_doubt_is_switched_on_at_once_when_its_group_fails() {
     bench.plays("2", OFF, Err(refused()));
     bench.waits(Duration::from_secs(1));
     // It goes dark, and the group says at once that it goes on.
-    assert_eq!(bench.plan.next(bench.now), Next::Wait(None));
+    assert_eq!(bench.plan.next(bench.now, 1), Next::Wait(None));
     assert!(bench.hear(), "not resumed");
     assert!(answer.try_recv().is_err(), "not before it is on");
     bench.plays("1", ON, Ok(None));
     assert!(answer.try_recv().expect("answered").is_err());
-    assert_eq!(bench.plan.next(bench.now), Next::Wait(None));
+    assert_eq!(bench.plan.next(bench.now, 1), Next::Wait(None));
 }
 
 #[test]
@@ -551,12 +551,12 @@ fn a_member_that_was_not_reached_is_left_alone_when_its_group_fails() {
         bench.plan.accept(job, bench.now, bench.now);
     }
     assert_eq!(one.next(), Next::Wait(None), "not before the other's turn");
-    assert_eq!(two.plan.next(two.now), Next::Wait(None));
+    assert_eq!(two.plan.next(two.now, 1), Next::Wait(None));
     one.plays("1", OFF, Err(no_connection()));
     two.plays("1", OFF, Err(refused()));
     one.waits(Duration::from_secs(1));
     assert_eq!(
-        one.plan.next(one.now),
+        one.plan.next(one.now, 1),
         Next::Wait(None),
         "it was not touched: nothing is owed"
     );
@@ -567,9 +567,9 @@ fn a_member_that_was_not_reached_is_left_alone_when_its_group_fails() {
 fn ons_that_are_owed_and_fail_slowly_keep_nobody_waiting() {
     let mut bench = Bench::new(1);
     let slow = |bench: &mut Bench, id: &str| {
-        assert_eq!(bench.next(), Next::Call(outlet(id), ON));
+        assert_eq!(bench.next(), Next::Call(vec![outlet(id)], ON));
         bench.now += Duration::from_secs(300);
-        bench.plan.result(Err(timeout()), bench.now);
+        bench.plan.results(vec![Err(timeout())], bench.now);
     };
     for id in ["1", "2"] {
         bench.ask(id, Step::RebootOff(Duration::ZERO));
@@ -668,8 +668,8 @@ fn jobs_whose_outlet_only_the_pdu_knows_wait_for_it_in_order_and_share_its_lane(
         let Next::Call(outlet, Call::Find) = bench.next() else {
             panic!("nothing is asked")
         };
-        assert_eq!(outlet.as_str(), id);
-        bench.plan.result(answer, bench.now);
+        assert_eq!(outlet[0].as_str(), id);
+        bench.plan.results(vec![answer], bench.now);
     };
     let first = |id: &str| Ok(Gained::Found(outlet(id).known_as("1")));
     asks(&mut bench, "lamp", Err(garbled()));
@@ -692,8 +692,8 @@ fn jobs_whose_outlet_only_the_pdu_knows_wait_for_it_in_order_and_share_its_lane(
         let Next::Call(outlet, called) = bench.next() else {
             panic!("nothing to do")
         };
-        assert_eq!((outlet.as_str(), called), (id, call));
-        bench.plan.result(given(call, Ok(None)), bench.now);
+        assert_eq!((outlet[0].as_str(), called), (id, call));
+        bench.plan.results(vec![given(call, Ok(None))], bench.now);
     }
     for answered in [reboot, off] {
         assert_eq!(
@@ -701,4 +701,89 @@ fn jobs_whose_outlet_only_the_pdu_knows_wait_for_it_in_order_and_share_its_lane(
             Proof::State
         );
     }
+}
+
+/// Jobs of one request on this errand; gives where each is answered.
+fn ask_together(
+    bench: &mut Bench,
+    ids: &[&str],
+    step: Step,
+    errand: u64,
+) -> Vec<Receiver<Outcome>> {
+    let ask = |id: &&str| {
+        let (ticket, receiver) = asked();
+        let mut job = job(id, step, &ticket, Place::uncounted());
+        job.errand = errand;
+        bench.plan.accept(job, bench.now, bench.now);
+        receiver
+    };
+    ids.iter().map(ask).collect()
+}
+
+fn call(ids: &[&str], call: Call) -> Next {
+    Next::Call(ids.iter().map(|id| outlet(id)).collect(), call)
+}
+
+#[test]
+fn one_command_does_what_one_request_asks_for_and_no_more() {
+    let mut bench = Bench::new(3);
+    let (on, off) = (Step::Switch(Switch::On), Step::Switch(Switch::Off));
+    ask_together(&mut bench, &["3", "1", "2"], on, 1);
+    ask_together(&mut bench, &["4"], on, 2);
+    ask_together(&mut bench, &["5", "6", "7"], off, 3);
+    ask_together(&mut bench, &["8"], Step::RebootOff(PAUSE), 4);
+    ask_together(&mut bench, &["9"], off, 4);
+    let done = |count: usize, to| vec![Ok(Gained::Switched(to, Proof::State)); count];
+    let mut next = |ids: &[&str], to: Switch| {
+        let expected = call(ids, Call::Switch(to));
+        assert_eq!(bench.plan.next(bench.now, 2), expected);
+        bench.plan.results(done(ids.len(), to), bench.now);
+    };
+    next(&["3", "1"], Switch::On);
+    next(&["2"], Switch::On);
+    next(&["4"], Switch::On);
+    next(&["5", "6"], Switch::Off);
+    next(&["7"], Switch::Off);
+    next(&["8"], Switch::Off);
+    next(&["9"], Switch::Off);
+}
+
+#[test]
+fn what_a_command_for_many_has_certainly_not_done_is_done_one_by_one_at_once() {
+    let mut bench = Bench::new(2);
+    let answers = ask_together(&mut bench, &["1", "2"], Step::Switch(Switch::Off), 1);
+    assert_eq!(bench.plan.next(bench.now, 8), call(&["1", "2"], OFF));
+    bench
+        .plan
+        .results(vec![Err(refused()), Err(refused())], bench.now);
+    assert!(answers.iter().all(Receiver::is_empty));
+    assert_eq!(bench.plan.next(bench.now, 8), call(&["1"], OFF));
+    bench.plan.results(vec![Err(refused())], bench.now);
+    assert_eq!(bench.plan.next(bench.now, 8), call(&["2"], OFF));
+    let done = Ok(Gained::Switched(Switch::Off, Proof::State));
+    bench.plan.results(vec![done], bench.now);
+    let outcomes = answers
+        .iter()
+        .map(|answer| answer.try_recv().expect("over"));
+    let is_ok: Vec<bool> = outcomes.map(|outcome| outcome.is_ok()).collect();
+    assert_eq!(is_ok, [false, true]);
+}
+
+#[test]
+fn each_outlet_of_a_command_has_its_own_result_and_its_own_doubt() {
+    let mut bench = Bench::new(2);
+    let answers = ask_together(&mut bench, &["1", "2", "3"], Step::Switch(Switch::On), 1);
+    assert_eq!(bench.plan.next(bench.now, 8), call(&["1", "2", "3"], ON));
+    let done = || Ok(Gained::Switched(Switch::On, Proof::State));
+    bench
+        .plan
+        .results(vec![done(), Err(garbled()), done()], bench.now);
+    assert!(answers[0].try_recv().expect("over").is_ok());
+    assert!(answers[2].try_recv().expect("over").is_ok());
+    assert!(answers[1].is_empty());
+    bench.waits(Duration::from_secs(1));
+    assert_eq!(bench.plan.next(bench.now, 8), call(&["2"], ON));
+    bench.plan.results(vec![done()], bench.now);
+    let outcome = answers[1].try_recv().expect("over").expect("done");
+    assert_eq!(outcome.attempts, 2);
 }

@@ -7,7 +7,7 @@
 //! (five tokens an outlet, the second its state).
 
 use super::*;
-use crate::driver::{Driver, Outlets, States, outlet_number};
+use crate::driver::{Driver, States, outlet_number};
 use crate::request::Outlet;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
@@ -120,7 +120,7 @@ impl Driver for Anel {
     fn states(
         &mut self,
         outlet: &Outlet,
-        others: &Outlets,
+        others: &[Outlet],
         deadline: Deadline,
     ) -> Result<States, DriverError> {
         let answer = ask(&mut self.client, &Request::get("/strg.cfg"), deadline)?;

@@ -4,7 +4,7 @@
 //! separators vary by firmware, and an answer's body may begin with stray HTTP headers.
 
 use super::*;
-use crate::driver::{Driver, Outlets, States, outlet_number};
+use crate::driver::{Driver, States, outlet_number};
 use crate::request::Outlet;
 use form_urlencoded::byte_serialize;
 
@@ -107,7 +107,7 @@ impl Driver for Ip9850 {
     fn states(
         &mut self,
         outlet: &Outlet,
-        others: &Outlets,
+        others: &[Outlet],
         deadline: Deadline,
     ) -> Result<States, DriverError> {
         let answer = self.command("getpower", deadline)?;

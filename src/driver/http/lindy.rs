@@ -4,7 +4,7 @@
 //! values, those of the outlets from the eleventh on.
 
 use super::*;
-use crate::driver::{Driver, Outlets, States, outlet_number};
+use crate::driver::{Driver, States, outlet_number};
 use crate::request::Outlet;
 use crate::settings::Ignored;
 
@@ -84,7 +84,7 @@ impl Driver for Lindy {
     fn states(
         &mut self,
         outlet: &Outlet,
-        others: &Outlets,
+        others: &[Outlet],
         deadline: Deadline,
     ) -> Result<States, DriverError> {
         let answer = ask(&mut self.client, &Request::get("/status.xml"), deadline)?;

@@ -81,7 +81,7 @@ impl Driver for Netio {
     fn states(
         &mut self,
         outlet: &Outlet,
-        others: &Outlets,
+        others: &[Outlet],
         deadline: Deadline,
     ) -> Result<States, DriverError> {
         let answer = ask(&mut self.client, &Request::get("/netio.json"), deadline)?;

@@ -161,14 +161,13 @@ impl Driver for Tasmota {
     }
 
     fn state(&mut self, outlet: &Outlet, deadline: Deadline) -> Result<State, DriverError> {
-        self.states(outlet, &Outlets::Any, deadline)
-            .map(|states| states.own)
+        self.states(outlet, &[], deadline).map(|states| states.own)
     }
 
     fn states(
         &mut self,
         outlet: &Outlet,
-        others: &Outlets,
+        others: &[Outlet],
         deadline: Deadline,
     ) -> Result<States, DriverError> {
         let (json, answer) = self.command("Status+11", deadline)?;

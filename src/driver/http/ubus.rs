@@ -169,7 +169,7 @@ impl Driver for Ubus {
     fn states(
         &mut self,
         outlet: &Outlet,
-        others: &Outlets,
+        _: &[Outlet],
         deadline: Deadline,
     ) -> Result<States, DriverError> {
         let (data, answer) = self.call("info", "", deadline)?;
@@ -180,7 +180,7 @@ impl Driver for Ubus {
             let id = Outlet::new(name.strip_prefix("lan")?);
             Some((id, port_state(&data, name)?))
         });
-        Ok(States::listed(outlet, own, others, list))
+        Ok(States::listed(own, list))
     }
 
     fn rest(&mut self, deadline: Deadline) {

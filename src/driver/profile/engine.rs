@@ -3,7 +3,7 @@
 use super::Bound;
 use super::answer;
 use super::holes::{Fillings, Template};
-use crate::driver::{Built, Driver, DriverError, Outlets, States};
+use crate::driver::{Built, Driver, DriverError, States};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::transport::{self, Attempt, Deadline, TransportError};
 use regex_lite::Regex;
@@ -73,7 +73,7 @@ impl<E: Engine> Driver for Profiled<E> {
     fn states(
         &mut self,
         outlet: &Outlet,
-        others: &Outlets,
+        others: &[Outlet],
         deadline: Deadline,
     ) -> Result<States, DriverError> {
         let fillings = self.0.bound().fillings(outlet)?;

@@ -25,7 +25,7 @@ pub(crate) use check::Rows;
 pub(crate) use ids::none;
 pub(crate) use written::{Auth, Failure, Maturity, Over, Transport, whole_oid};
 
-use super::{DriverError, Outlets, States};
+use super::{DriverError, States};
 use crate::request::{Outlet, Proof};
 use crate::settings::{Absent, Key, Settings, SettingsError};
 use crate::transport::http::Method;
@@ -104,6 +104,8 @@ pub(crate) struct Snmp {
     pub(crate) state: Vec<Template>,
     pub(crate) count: Option<Template>,
     pub(crate) names: Option<Template>,
+    /// So many objects in one request.
+    pub(crate) varbinds: Option<usize>,
 }
 
 /// One SET.
@@ -383,7 +385,7 @@ impl Bound {
         &self,
         answer: &str,
         outlet: &Outlet,
-        others: &Outlets,
+        others: &[Outlet],
     ) -> Result<States, DriverError> {
         let state = |outlet: &Outlet| {
             let fillings = self.fillings(outlet)?;

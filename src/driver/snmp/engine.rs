@@ -1,16 +1,17 @@
 //! The engine of SNMP profiles: GETs and SETs as the profile says.
 
-use super::named;
+use super::batch::Batch;
+use super::{AnyAgent, named};
 use crate::driver::profile::engine::filled;
 use crate::driver::profile::holes::{Filling, Fillings, Template};
 use crate::driver::profile::script::{Recorded, Stage, Walk, bytes};
 use crate::driver::profile::{
     Bound, Does, Meter, Profile, Scope, Snmp, Test, Write, proof, whole_oid,
 };
-use crate::driver::{Built, Driver, DriverError};
+use crate::driver::{Built, Driver, DriverError, States};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Key, Keys, Settings, SettingsError};
-use crate::transport::snmp::{Agent, Oid, SnmpError, Value};
+use crate::transport::snmp::{Oid, SnmpError, Value};
 use crate::transport::{Attempt, Deadline, Timed, TransportError, TransportErrorKind, printable};
 use std::sync::Arc;
 
@@ -19,30 +20,10 @@ pub(crate) fn keys() -> Vec<Key> {
     named::Reach::rows()
 }
 
-/// Whoever answers GET and SET: an agent, or a test in its place.
-trait AnyAgent: Send {
-    fn get(&mut self, oid: &Oid, deadline: Deadline) -> Result<Value, SnmpError>;
-    fn set(&mut self, oid: &Oid, value: &Value, attempt: &Attempt) -> Result<(), SnmpError>;
-    fn rest(&mut self);
-}
-
-impl AnyAgent for Agent {
-    fn get(&mut self, oid: &Oid, deadline: Deadline) -> Result<Value, SnmpError> {
-        Agent::get(self, oid, deadline)
-    }
-
-    fn set(&mut self, oid: &Oid, value: &Value, attempt: &Attempt) -> Result<(), SnmpError> {
-        Agent::set(self, oid, value, attempt)
-    }
-
-    fn rest(&mut self) {
-        Agent::rest(self);
-    }
-}
-
 /// A PDU as its profile says.
 struct Profiled<A> {
     agent: A,
+    batch: Batch,
     snmp: Arc<Snmp>,
     bound: Bound,
     /// The PDU has shown the state of an outlet: one that it does not show is not there.
@@ -57,21 +38,24 @@ pub(crate) fn build(
 ) -> Result<Built, SettingsError> {
     let reach: named::Reach = settings.keys()?;
     let session = reach.session(settings)?;
-    Ok(built(session, snmp, Bound::read(profile, settings)?))
+    let batch = Batch::of(reach.varbinds().or(snmp.varbinds).unwrap_or(1));
+    let bound = Bound::read(profile, settings)?;
+    Ok(built(session, batch, snmp, bound))
 }
 
-fn built<A: AnyAgent + 'static>(agent: A, snmp: &Arc<Snmp>, bound: Bound) -> Built {
+fn built<A: AnyAgent + 'static>(agent: A, batch: Batch, snmp: &Arc<Snmp>, bound: Bound) -> Built {
     let outlets = bound.profile.ids.outlets(bound.profile.has_all);
     Built {
-        driver: Box::new(Profiled::new(agent, snmp, bound)),
+        driver: Box::new(Profiled::new(agent, batch, snmp, bound)),
         outlets,
     }
 }
 
 impl<A: AnyAgent> Profiled<A> {
-    fn new(agent: A, snmp: &Arc<Snmp>, bound: Bound) -> Self {
+    fn new(agent: A, batch: Batch, snmp: &Arc<Snmp>, bound: Bound) -> Self {
         Self {
             agent,
+            batch,
             snmp: Arc::clone(snmp),
             bound,
             has_shown: false,
@@ -85,13 +69,39 @@ impl<A: AnyAgent> Profiled<A> {
         deadline: Deadline,
     ) -> Result<Result<String, &'static str>, DriverError> {
         match self.agent.get(oid, deadline) {
-            Ok(Value::Missing(what)) => Ok(Err(what)),
-            // SNMPv1's way of saying the same.
+            Ok(value) => Ok(text_of(value)),
+            // SNMPv1's way of saying that there is none.
             Err(SnmpError::Status(2)) => Ok(Err("noSuchName")),
-            Ok(Value::Text(text)) => Ok(Ok(String::from_utf8_lossy(&text).into_owned())),
-            Ok(value) => Ok(Ok(value.to_string())),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Reads an object of each of these outlets by one request, as far as the PDU has it; nothing
+    /// where each is to be read by itself.
+    fn read_all<'o>(
+        &mut self,
+        template: &Template,
+        outlets: impl Iterator<Item = &'o Outlet>,
+        deadline: Deadline,
+    ) -> Result<Option<Vec<(Outlet, String)>>, DriverError> {
+        let objects = outlets.filter_map(|outlet| {
+            let fillings = self.bound.fillings(outlet).ok()?;
+            Some((outlet, object(template, &fillings).ok()?))
+        });
+        let (outlets, oids): (Vec<&Outlet>, Vec<Oid>) = objects.unzip();
+        let values = self.batch.read(&mut self.agent, &oids, deadline)?;
+        let told = |values: Vec<Option<Value>>| {
+            let told = outlets.into_iter().zip(values);
+            told.filter_map(|(outlet, value)| Some((outlet.clone(), text_of(value?).ok()?)))
+                .collect()
+        };
+        Ok(values.map(told))
+    }
+
+    /// What the value that tells its state says of the outlet.
+    fn judged(&self, outlet: &Outlet, value: &str) -> Result<State, DriverError> {
+        let fillings = self.bound.fillings(outlet)?;
+        self.bound.profile.judge.state(value, &fillings)
     }
 
     /// Reads the first of `oids` that the PDU has.
@@ -119,12 +129,13 @@ impl<A: AnyAgent> Profiled<A> {
         self.first(&oids?, deadline)
     }
 
-    fn write(
+    /// The object that is written, and its value.
+    fn binding(
         &mut self,
         write: &Write,
         fillings: &Fillings,
-        attempt: &Attempt,
-    ) -> Result<(), DriverError> {
+        deadline: Deadline,
+    ) -> Result<(Oid, Value), DriverError> {
         let (oid, value) = match write {
             Write::Integer { oid, value } => {
                 let value = filled(value, fillings)?;
@@ -146,7 +157,7 @@ impl<A: AnyAgent> Profiled<A> {
                 field,
                 value,
             } => {
-                let list = self.read(&object(oid, fillings)?, attempt.deadline())?;
+                let list = self.read(&object(oid, fillings)?, deadline)?;
                 let list = list.map_err(|what| {
                     DriverError::CannotRead(format!("the list of outlets: {what}"))
                 })?;
@@ -157,8 +168,7 @@ impl<A: AnyAgent> Profiled<A> {
                 )
             }
         };
-        self.agent.set(&object(oid, fillings)?, &value, attempt)?;
-        Ok(())
+        Ok((object(oid, fillings)?, value))
     }
 }
 
@@ -174,6 +184,15 @@ fn edited(list: &str, split: &str, field: &str, value: &str) -> Result<String, D
     })?;
     *place = value;
     Ok(fields.join(split))
+}
+
+/// A value as text; the word for an object that is not there.
+fn text_of(value: Value) -> Result<String, &'static str> {
+    match value {
+        Value::Missing(what) => Err(what),
+        Value::Text(text) => Ok(String::from_utf8_lossy(&text).into_owned()),
+        value => Ok(value.to_string()),
+    }
 }
 
 fn object(oid: &Template, fillings: &Fillings) -> Result<Oid, DriverError> {
@@ -200,8 +219,42 @@ impl<A: AnyAgent> Driver for Profiled<A> {
             Switch::Off => &snmp.off,
         };
         for write in writes {
-            self.write(write, &fillings, attempt)?;
+            let binding = self.binding(write, &fillings, attempt.deadline())?;
+            self.agent.set_all(&[binding], attempt)?;
         }
+        Ok(Proof::Reply)
+    }
+
+    fn at_once(&self) -> usize {
+        let is_one = |writes: &[Write]| match writes {
+            [write] => !matches!(write, Write::Edit { .. }),
+            _ => false,
+        };
+        match is_one(&self.snmp.on) && is_one(&self.snmp.off) {
+            true => self.batch.most(),
+            false => 1,
+        }
+    }
+
+    fn switch_all(
+        &mut self,
+        outlets: &[Outlet],
+        to: Switch,
+        attempt: &Attempt,
+    ) -> Result<Proof, DriverError> {
+        let snmp = Arc::clone(&self.snmp);
+        let writes = match to {
+            Switch::On => &snmp.on,
+            Switch::Off => &snmp.off,
+        };
+        let mut bindings = Vec::new();
+        for outlet in outlets {
+            let fillings = self.bound.fillings(outlet)?;
+            for write in writes {
+                bindings.push(self.binding(write, &fillings, attempt.deadline())?);
+            }
+        }
+        self.batch.write(&mut self.agent, &bindings, attempt)?;
         Ok(Proof::Reply)
     }
 
@@ -219,6 +272,78 @@ impl<A: AnyAgent> Driver for Profiled<A> {
             State::Unknown(value) => State::Unknown(format!("{value} at {oid}")),
             known => known,
         })
+    }
+
+    fn states(
+        &mut self,
+        outlet: &Outlet,
+        others: &[Outlet],
+        deadline: Deadline,
+    ) -> Result<States, DriverError> {
+        let snmp = Arc::clone(&self.snmp);
+        if self.bound.profile.tells_all {
+            let fillings = self.bound.fillings(outlet)?;
+            let (answer, _) = self.shown(&fillings, deadline)?;
+            return self.bound.states(&answer, outlet, others);
+        }
+        let outlets = [outlet].into_iter().chain(others).take(self.batch.most());
+        if let Some(first) = snmp.state.first()
+            && let Some(told) = self.read_all(first, outlets, deadline)?
+        {
+            let states = told.into_iter().filter_map(|(of, value)| {
+                let state = self.judged(&of, &value).ok()?;
+                Some((of, state))
+            });
+            if let Some(states) = States::among(outlet, states) {
+                self.has_shown = true;
+                return Ok(states);
+            }
+        }
+        let state = self.state(outlet, deadline)?;
+        self.batch.single_is_answered();
+        Ok(States::only(state))
+    }
+
+    fn count(&mut self, deadline: Deadline) -> Result<Option<usize>, DriverError> {
+        let snmp = Arc::clone(&self.snmp);
+        let Some(count) = &snmp.count else {
+            return Ok(None);
+        };
+        let count = self.read(&object(count, self.bound.keys())?, deadline)?;
+        Ok(count.ok().and_then(|count| count.trim().parse().ok()))
+    }
+
+    fn names(
+        &mut self,
+        outlets: &[Outlet],
+        deadline: Deadline,
+    ) -> Result<Vec<(Outlet, String)>, DriverError> {
+        let snmp = Arc::clone(&self.snmp);
+        let Some(names) = &snmp.names else {
+            return Ok(Vec::new());
+        };
+        let mut named = Vec::new();
+        let mut left = outlets;
+        while let Some(outlet) = left.first() {
+            let (now, then) = left.split_at(self.batch.most().min(left.len()));
+            if let Some(told) = self.read_all(names, now.iter(), deadline)? {
+                let is_end = told.len() < now.len();
+                named.extend(told);
+                if is_end {
+                    break;
+                }
+                left = then;
+                continue;
+            }
+            let oid = object(names, &self.bound.fillings(outlet)?)?;
+            let Ok(name) = self.read(&oid, deadline)? else {
+                break;
+            };
+            self.batch.single_is_answered();
+            named.push((outlet.clone(), name));
+            left = left.get(1..).unwrap_or_default();
+        }
+        Ok(named)
     }
 
     fn rest(&mut self, _deadline: Deadline) {
@@ -271,14 +396,21 @@ impl AnyAgent for Scripted {
         self.ask(&format!("get {oid}"))
     }
 
-    fn set(&mut self, oid: &Oid, value: &Value, attempt: &Attempt) -> Result<(), SnmpError> {
-        let value = match value {
-            Value::Text(text) => format!("s \"{}\"", String::from_utf8_lossy(text)),
-            Value::Unsigned(number) => format!("u {number}"),
-            value => format!("i {value}"),
-        };
+    fn get_all(&mut self, oids: &[Oid], _: Deadline) -> Result<Vec<Option<Value>>, SnmpError> {
+        let values = oids.iter().map(|oid| self.ask(&format!("get {oid}")));
+        values.map(|value| value.map(Some)).collect()
+    }
+
+    fn set_all(&mut self, bindings: &[(Oid, Value)], attempt: &Attempt) -> Result<(), SnmpError> {
         attempt.sent();
-        self.ask(&format!("set {oid} {value}")).map(drop)
+        bindings.iter().try_for_each(|(oid, value)| {
+            let value = match value {
+                Value::Text(text) => format!("s \"{}\"", String::from_utf8_lossy(text)),
+                Value::Unsigned(number) => format!("u {number}"),
+                value => format!("i {value}"),
+            };
+            self.ask(&format!("set {oid} {value}")).map(drop)
+        })
     }
 
     fn rest(&mut self) {}
@@ -296,7 +428,16 @@ impl AnyAgent for Walked {
         })
     }
 
-    fn set(&mut self, _: &Oid, _: &Value, _: &Attempt) -> Result<(), SnmpError> {
+    fn get_all(
+        &mut self,
+        oids: &[Oid],
+        deadline: Deadline,
+    ) -> Result<Vec<Option<Value>>, SnmpError> {
+        let values = oids.iter().map(|oid| self.get(oid, deadline).map(Some));
+        values.collect()
+    }
+
+    fn set_all(&mut self, _: &[(Oid, Value)], _: &Attempt) -> Result<(), SnmpError> {
         Err(SnmpError::Status(17))
     }
 
@@ -318,15 +459,14 @@ impl Profiled<Walked> {
     }
 
     fn name(&mut self, outlet: &Outlet) -> Result<String, DriverError> {
-        let fillings = self.bound.fillings(outlet)?;
-        let snmp = Arc::clone(&self.snmp);
-        self.text(snmp.names.as_ref(), &fillings)
+        let named = self.names(std::slice::from_ref(outlet), proof::deadline())?;
+        let name = named.into_iter().next().map(|(_, name)| name);
+        Ok(name.unwrap_or_else(|| "none".to_owned()))
     }
 
-    fn count(&mut self) -> Result<String, DriverError> {
-        let fillings = self.bound.keys().clone();
-        let snmp = Arc::clone(&self.snmp);
-        self.text(snmp.count.as_ref(), &fillings)
+    fn count_told(&mut self) -> Result<String, DriverError> {
+        let count = self.count(proof::deadline())?;
+        Ok(count.map_or_else(|| "none".to_owned(), |count| count.to_string()))
     }
 
     fn text(&mut self, oid: Option<&Template>, fillings: &Fillings) -> Result<String, DriverError> {
@@ -380,7 +520,7 @@ impl Profiled<Walked> {
 pub(crate) fn prove(profile: &Arc<Profile>, snmp: &Arc<Snmp>, test: &Test) -> Result<(), String> {
     match &test.does {
         Does::Wire { .. } => proof::play(profile, test, Scripted::plain, |bound, stage| {
-            built(Scripted(stage), snmp, bound)
+            built(Scripted(stage), Batch::of(1), snmp, bound)
         }),
         Does::Walk {
             walk,
@@ -390,7 +530,7 @@ pub(crate) fn prove(profile: &Arc<Profile>, snmp: &Arc<Snmp>, test: &Test) -> Re
             meters,
         } => {
             let bound = proof::bound(profile, test)?;
-            let mut pdu = Profiled::new(Walked(walk.clone()), snmp, bound);
+            let mut pdu = Profiled::new(Walked(walk.clone()), Batch::of(1), snmp, bound);
             let mut wrong = Vec::new();
             let mut hold = |what: String, expected: String, got: Result<String, DriverError>| {
                 let got = got.unwrap_or_else(|error| format!("error: {error}"));
@@ -413,7 +553,7 @@ pub(crate) fn prove(profile: &Arc<Profile>, snmp: &Arc<Snmp>, test: &Test) -> Re
                 );
             }
             if let Some(count) = count {
-                hold("the count".to_owned(), count.to_string(), pdu.count());
+                hold("the count".to_owned(), count.to_string(), pdu.count_told());
             }
             for (what, expected) in meters {
                 let got = pdu.meter(what).map(|value| format!("{value:.3}"));

@@ -1,7 +1,7 @@
 //! PDUs whose control objects the driver knows: the config tells only address and community.
 
 use super::control::{Control, Pattern};
-use super::{COMMUNITY, SnmpPdu};
+use super::{Batch, COMMUNITY, SnmpPdu};
 use crate::driver::{Driver, Host};
 use crate::settings::{Secret, Settings, SettingsError, keys};
 use crate::transport::snmp::{Access, Agent, Community, PORT, Version};
@@ -67,6 +67,7 @@ fn build(
             Access::Community(Community::new(community.reveal(), &[Version::V1])),
         ),
         control: Arc::new(Control::Pattern(pattern)),
+        batch: Batch::of(1),
         shows_controls: false,
     }))
 }

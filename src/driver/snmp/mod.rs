@@ -1,6 +1,7 @@
 //! Drivers over SNMP: the table of their specs, and what they share: an outlet is an object that is
 //! written, and its state an object that is read.
 
+mod batch;
 mod control;
 pub(super) mod engine;
 mod fixed;
@@ -9,10 +10,13 @@ mod named;
 mod objects;
 mod protocols;
 
-use super::{By, DEVICE_TIMEOUT, Driver, DriverError, DriverSpec, Has, Outlets, SHOWS_WITHIN};
+use super::{
+    By, DEVICE_TIMEOUT, Driver, DriverError, DriverSpec, Has, Outlets, SHOWS_WITHIN, States,
+};
 use crate::request::{Outlet, Proof, State, Switch};
-use crate::transport::snmp::{Agent, SnmpError, Value, is_refusal, status_text};
+use crate::transport::snmp::{Agent, Oid, SnmpError, Value, is_refusal, status_text};
 use crate::transport::{Attempt, Deadline};
+use batch::Batch;
 use control::{Control, Reading};
 use std::sync::Arc;
 
@@ -96,19 +100,55 @@ const VERIFIED: &str = "frames of the Python program; net-snmp's snmpd; simulato
                         mostly the index depth of MasterSwitch Plus, and Tripp Lite, Emerson, IBM, \
                         ATEN and Teltronix values";
 
+/// Whoever answers GET and SET: an agent, or a test in its place.
+trait AnyAgent: Send {
+    fn get(&mut self, oid: &Oid, deadline: Deadline) -> Result<Value, SnmpError>;
+    fn get_all(
+        &mut self,
+        oids: &[Oid],
+        deadline: Deadline,
+    ) -> Result<Vec<Option<Value>>, SnmpError>;
+    fn set_all(&mut self, bindings: &[(Oid, Value)], attempt: &Attempt) -> Result<(), SnmpError>;
+    fn rest(&mut self);
+}
+
+impl AnyAgent for Agent {
+    fn get(&mut self, oid: &Oid, deadline: Deadline) -> Result<Value, SnmpError> {
+        Agent::get(self, oid, deadline)
+    }
+
+    fn get_all(
+        &mut self,
+        oids: &[Oid],
+        deadline: Deadline,
+    ) -> Result<Vec<Option<Value>>, SnmpError> {
+        Agent::get_all(self, oids, deadline)
+    }
+
+    fn set_all(&mut self, bindings: &[(Oid, Value)], attempt: &Attempt) -> Result<(), SnmpError> {
+        Agent::set_all(self, bindings, attempt)
+    }
+
+    fn rest(&mut self) {
+        Agent::rest(self);
+    }
+}
+
 /// A PDU whose outlets are SNMP objects.
 struct SnmpPdu {
     agent: Agent,
+    batch: Batch,
     control: Arc<Control>,
     /// The PDU has shown the control object of an outlet: one that it does not show is not there.
     shows_controls: bool,
 }
 
 impl SnmpPdu {
-    fn build(agent: Agent, control: Control) -> (Box<dyn Driver>, Outlets) {
+    fn build(agent: Agent, control: Control, most: usize) -> (Box<dyn Driver>, Outlets) {
         let control = Arc::new(control);
         let driver = Self {
             agent,
+            batch: Batch::of(most),
             control: Arc::clone(&control),
             shows_controls: false,
         };
@@ -119,6 +159,37 @@ impl SnmpPdu {
             false => outlets,
         };
         (Box::new(driver), outlets)
+    }
+}
+
+impl SnmpPdu {
+    /// The states of the outlet, and of as many `others` as one request may ask for; nothing where
+    /// each is to be read by itself.
+    fn at_once(
+        &mut self,
+        outlet: &Outlet,
+        others: &[Outlet],
+        deadline: Deadline,
+    ) -> Result<Option<States>, DriverError> {
+        let outlets = [outlet].into_iter().chain(others).take(self.batch.most());
+        let readings = outlets.filter_map(|outlet| {
+            let plan = self.control.plan(outlet).ok()?;
+            let reading = plan.readings.into_iter().next();
+            Some((outlet, reading.filter(|_| plan.item.is_none())?))
+        });
+        let readings: Vec<(&Outlet, Reading)> = readings.collect();
+        let oids: Vec<Oid> = readings.iter().map(|(_, reading)| reading.oid).collect();
+        let Some(values) = self.batch.read(&mut self.agent, &oids, deadline)? else {
+            return Ok(None);
+        };
+        let told = readings
+            .iter()
+            .zip(values)
+            .filter_map(|((of, reading), value)| {
+                let value = value.filter(|value| !matches!(value, Value::Missing(_)))?;
+                Some(((*of).clone(), reading.state(&value)))
+            });
+        Ok(States::among(outlet, told))
     }
 }
 
@@ -144,6 +215,32 @@ impl Driver for SnmpPdu {
             }
         };
         self.agent.set(&oid, &value, attempt)?;
+        Ok(Proof::Reply)
+    }
+
+    fn at_once(&self) -> usize {
+        match &*self.control {
+            Control::List { .. } => 1,
+            Control::Pattern(_) | Control::Column(_) | Control::Scalars(_) => self.batch.most(),
+        }
+    }
+
+    fn switch_all(
+        &mut self,
+        outlets: &[Outlet],
+        to: Switch,
+        attempt: &Attempt,
+    ) -> Result<Proof, DriverError> {
+        let binding = |outlet| {
+            let plan = self.control.plan(outlet)?;
+            let (oid, value) = match to {
+                Switch::On => plan.on,
+                Switch::Off => plan.off,
+            };
+            Ok((oid, Value::Integer(value)))
+        };
+        let bindings: Result<Vec<_>, DriverError> = outlets.iter().map(binding).collect();
+        self.batch.write(&mut self.agent, &bindings?, attempt)?;
         Ok(Proof::Reply)
     }
 
@@ -176,6 +273,20 @@ impl Driver for SnmpPdu {
             "the PDU has no object that tells it ({})",
             missing.unwrap_or("none is known")
         )))
+    }
+
+    fn states(
+        &mut self,
+        outlet: &Outlet,
+        others: &[Outlet],
+        deadline: Deadline,
+    ) -> Result<States, DriverError> {
+        if let Some(states) = self.at_once(outlet, others, deadline)? {
+            return Ok(states);
+        }
+        let state = self.state(outlet, deadline)?;
+        self.batch.single_is_answered();
+        Ok(States::only(state))
     }
 
     fn rest(&mut self, _deadline: Deadline) {

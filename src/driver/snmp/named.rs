@@ -32,8 +32,12 @@ keys! {
         static_ending: u32 = 0, "the index with inside_number";
         mib_path: Option<TextOrList>,
             "folders with MIB files, separated by colons, searched before the system's";
+        varbinds: Varbinds = 1, VARBINDS;
     }
 }
+
+/// What the key `varbinds` is for.
+const VARBINDS: &str = "so many outlets in one request, as many as the PDU can bear";
 
 keys! {
     pub(super) struct V1 {
@@ -81,6 +85,7 @@ keys! {
             "the community that may write; required where there is no username";
         version: Versions, "speak only that; without it v2c is tried first, then v1";
         username: Option<TextOrNumber>, "the SNMPv3 user; without it the community is used";
+        varbinds: Option<Varbinds> => "what the profile says, or 1", VARBINDS;
         ..signing: Signing;
     }
 }
@@ -100,6 +105,11 @@ impl Reach {
         };
         let address = self.host.address(settings, PORT)?;
         Ok(Agent::new(address.host, address.port, access))
+    }
+
+    /// So many objects in one request, where the settings say it.
+    pub(super) fn varbinds(&self) -> Option<usize> {
+        self.varbinds.map(|varbinds| varbinds.0)
     }
 }
 
@@ -125,6 +135,26 @@ impl Value for Passphrase {
             // RFC 3414, section 11.2.
             1..8 => Err("expected at least 8 characters".to_owned()),
             _ => Ok(Self(Some(secret))),
+        }
+    }
+}
+
+/// So many objects in one request.
+#[derive(Clone, Copy)]
+struct Varbinds(usize);
+
+impl Value for Varbinds {
+    const KIND: &'static str = "number";
+
+    fn range() -> Cow<'static, str> {
+        "1 to 128".into()
+    }
+
+    fn read(json: &serde_json::Value) -> Result<Self, String> {
+        let number = u8::read(json)?;
+        match number {
+            1..=128 => Ok(Self(number.into())),
+            _ => Err(format!("expected 1 to 128, got {number}")),
         }
     }
 }
@@ -226,6 +256,7 @@ fn build(
     Ok(SnmpPdu::build(
         Agent::new(address.host, address.port, access),
         control(settings, object)?,
+        object.varbinds.0,
     ))
 }
 

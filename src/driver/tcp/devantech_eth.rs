@@ -8,7 +8,7 @@
 //! the login is kept while the queue has work, where Python opens a connection for each job.
 
 use super::{IDLE, RequiredHost, connect};
-use crate::driver::{Build, Built, Driver, DriverError, Outlets, States, outlet_number};
+use crate::driver::{Build, Built, Driver, DriverError, States, outlet_number};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Address, Key, Keys as _, Secret, Settings, SettingsError, keys, words};
 use crate::transport::kept::{Kept, Opener};
@@ -226,7 +226,7 @@ impl Driver for Kept<Eth> {
     fn states(
         &mut self,
         outlet: &Outlet,
-        others: &Outlets,
+        others: &[Outlet],
         deadline: Deadline,
     ) -> Result<States, DriverError> {
         let answer = self.read(deadline)?;

@@ -10,7 +10,7 @@
 //! a slow network would be taken for a part of the answer).
 
 use super::{RequiredHost, connect};
-use crate::driver::{Driver, DriverError, Outlets, States, outlet_number};
+use crate::driver::{Driver, DriverError, States, outlet_number};
 use crate::request::{Outlet, Proof, State, Switch};
 use crate::settings::{Address, Secret, Settings, SettingsError, keys};
 use crate::transport::tcp::Connection;
@@ -216,7 +216,7 @@ impl Driver for Egpms {
     fn states(
         &mut self,
         outlet: &Outlet,
-        others: &Outlets,
+        others: &[Outlet],
         deadline: Deadline,
     ) -> Result<States, DriverError> {
         let mut session = self.open(deadline)?;

@@ -313,7 +313,7 @@ impl Driver for Tplink {
     fn states(
         &mut self,
         outlet: &Outlet,
-        others: &Outlets,
+        _: &[Outlet],
         deadline: Deadline,
     ) -> Result<States, DriverError> {
         self.sysinfo = None;
@@ -321,7 +321,9 @@ impl Driver for Tplink {
         let own = fresh.relay(outlet)?.state;
         let place = self.known(outlet);
         let outlet = place.as_ref().unwrap_or(outlet);
-        let states = States::listed(outlet, own, others, fresh.by_place());
+        let others = fresh.by_place().into_iter();
+        let others = others.filter(|(place, _)| place != outlet);
+        let states = States::listed(own, others);
         self.sysinfo = Some(fresh);
         Ok(states)
     }

@@ -31,8 +31,7 @@ pub(in crate::listener) fn post(mut exchange: Exchange) {
         Ok(checked) => checked,
         Err(problem) => return exchange.problem(problem),
     };
-    let submit = |target| exchange.submit_permitted(target, action, delay);
-    let tickets: Arc<[Arc<Ticket>]> = targets.into_iter().map(submit).collect();
+    let tickets: Arc<[Arc<Ticket>]> = exchange.submit_all(targets, action, delay).into();
     let left = Arc::new(AtomicUsize::new(tickets.len()));
     let asker = Arc::new(Mutex::new(Some(exchange.asker)));
     for ticket in tickets.iter() {

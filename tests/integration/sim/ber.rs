@@ -179,6 +179,79 @@ fn report(tag: &mut u8, pdu: &mut [Part], counter: u8) {
     pdu[3] = Part::Built(0x30, vec![Part::Built(0x30, binding)]);
 }
 
+/// One object of a request or an answer: its OID, and its value's tag and content.
+pub(crate) type Binding = (Vec<u32>, (u8, Vec<u8>));
+
+/// What an agent answers for which `act` carries requests out: it is told the request's tag (0xa0 is
+/// a GET, 0xa1 a GETNEXT, 0xa3 a SET) and its objects, and gives the error-status and those of the answer.
+pub(crate) fn carried_out(
+    request: &[u8],
+    act: impl FnOnce(u8, Vec<Binding>) -> (u8, Vec<Binding>),
+) -> Vec<u8> {
+    reply(1, request, |tag, pdu| {
+        let Some(Part::Built(0x30, list)) = pdu.get_mut(3) else {
+            return;
+        };
+        let asked = list.iter().filter_map(|binding| match binding {
+            Part::Built(0x30, pair) => match pair.as_slice() {
+                [Part::Plain(6, oid), Part::Plain(tag, value)] => {
+                    Some((arcs(oid), (*tag, value.clone())))
+                }
+                _ => None,
+            },
+            Part::Built(..) | Part::Plain(..) => None,
+        });
+        let (status, answer) = act(*tag, asked.collect());
+        *list = answer
+            .into_iter()
+            .map(|(oid, (tag, value))| {
+                let pair = vec![Part::Plain(6, content(&oid)), Part::Plain(tag, value)];
+                Part::Built(0x30, pair)
+            })
+            .collect();
+        if status != 0 {
+            pdu[1] = Part::Plain(2, vec![status]);
+            pdu[2] = Part::Plain(2, vec![1]);
+        }
+        *tag = 0xa2;
+    })
+}
+
+/// The numbers of an OID, from its content.
+fn arcs(content: &[u8]) -> Vec<u32> {
+    let mut arcs = Vec::new();
+    let mut arc = 0;
+    for byte in content {
+        arc = arc << 7 | u32::from(byte & 0x7f);
+        if byte & 0x80 == 0 {
+            match arcs.is_empty() {
+                true => arcs.extend([arc / 40, arc % 40]),
+                false => arcs.push(arc),
+            }
+            arc = 0;
+        }
+    }
+    arcs
+}
+
+/// The content of an OID.
+fn content(arcs: &[u32]) -> Vec<u8> {
+    let [first, second, rest @ ..] = arcs else {
+        return Vec::new();
+    };
+    let mut bytes = vec![(first * 40 + second) as u8];
+    for arc in rest {
+        let mut groups = vec![(arc & 0x7f) as u8];
+        let mut left = arc >> 7;
+        while left > 0 {
+            groups.push(0x80 | (left & 0x7f) as u8);
+            left >>= 7;
+        }
+        bytes.extend(groups.iter().rev());
+    }
+    bytes
+}
+
 fn respond(tag: &mut u8, pdu: &mut [Part], status: u8, read: u8) {
     *tag = 0xa2;
     if status != 0 {

@@ -1,6 +1,7 @@
 //! Simulators: the PDU's side of a transcript, on a real socket, pty or process. One file per
 //! kind of edge.
 
+pub(crate) mod agent;
 pub(crate) mod apc;
 pub(crate) mod ber;
 pub(crate) mod command;

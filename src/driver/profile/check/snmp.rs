@@ -38,6 +38,10 @@ impl Checker {
             state,
             count,
             names,
+            varbinds: written
+                .limits
+                .varbinds
+                .and_then(|most| most.try_into().ok()),
         })
     }
 
