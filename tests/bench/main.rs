@@ -1,6 +1,6 @@
 //! The daemon's speed, measured beside the Python daemon and beside a bare tiny_http in the same
 //! run, on loopback: `cargo bench --bench bench`, or with ` -- burst snmp` for some of the parts
-//! `http legacy tls start drive burst snmp pollers hostile floods`.
+//! `http legacy tls start drive burst snmp outlets pollers hostile floods`.
 //!
 //! The PDUs have a null command: a `localcmdline` without commands, which both programs carry out by
 //! doing nothing and saying so. What is measured is all that lies around it: connection, request,
@@ -20,12 +20,22 @@
     reason = "a bench stops at the first thing that is wrong, and speaks to the terminal"
 )]
 
+#[path = "../integration/sim/agent.rs"]
+#[allow(dead_code, reason = "tests use more of it")]
+mod agent;
 mod agents;
+#[path = "../integration/sim/ber.rs"]
+#[allow(dead_code, reason = "tests use more of it")]
+mod ber;
 mod floods;
 mod hostile;
 mod legacy;
 mod load;
+mod outlets;
 mod pollers;
+#[path = "../integration/sim/port.rs"]
+#[allow(dead_code, reason = "tests use more of it")]
+mod port;
 mod process;
 mod tls;
 
@@ -89,7 +99,7 @@ fn main() {
         python,
     };
     type Part = (&'static str, fn(&Bench<'_>));
-    let parts: [Part; 10] = [
+    let parts: [Part; 11] = [
         ("http", |bench| bench.http()),
         ("legacy", |bench| {
             legacy::run(bench.folder, bench.python.as_ref());
@@ -99,6 +109,7 @@ fn main() {
         ("drive", |bench| bench.drive()),
         ("burst", |bench| bench.burst()),
         ("snmp", |bench| bench.snmp()),
+        ("outlets", |bench| outlets::run(bench.folder)),
         ("pollers", |bench| bench.pollers()),
         ("hostile", |bench| hostile::run(bench.folder)),
         ("floods", |bench| floods::run(bench.folder)),
