@@ -191,7 +191,7 @@ impl Plan {
     /// Takes a job: into its lane or, if it has a delay, for later.
     pub(super) fn accept(&mut self, mut job: Box<Job>, due: Instant, now: Instant) {
         if self.stopping.is_some() {
-            return self.refuse(job, now);
+            return self.refuse(*job, now);
         }
         // One that is cancelled from now on is cancelled by its number.
         if !job.is_wanted() {
@@ -279,7 +279,7 @@ impl Plan {
         self.held_until = None;
         for mut job in self.queue.remove_unless(|job| job.step == Step::RebootOn) {
             if job.trouble.is_none() {
-                self.refuse(job, now);
+                self.refuse(*job, now);
                 continue;
             }
             if let Some(group) = &job.group {
@@ -355,7 +355,7 @@ impl Plan {
         }
         if !job.is_begun() && job.step != Step::OwedOn && !job.begin() {
             // Everybody who asked has cancelled.
-            self.leave(job, now);
+            self.leave(*job, now);
             return None;
         }
         let call = match job.step {
@@ -395,7 +395,7 @@ impl Plan {
             self.withdraw(&job.outlet);
         }
         // The other member's failure is the answer; this one has nothing to add.
-        self.leave(job, now);
+        self.leave(*job, now);
     }
 
     /// Records that the outlet is owed its on; if that cannot be done, later.
@@ -484,7 +484,7 @@ impl Plan {
                     job.total += 1;
                     self.succeeded(job, Gained::Read(state), now);
                 }
-                false => self.leave(job, now),
+                false => self.leave(*job, now),
             }
         }
     }
@@ -529,7 +529,7 @@ impl Plan {
             proof: job.proof,
         };
         let outcome = job.trouble.take().map_or(Ok(done), Err);
-        self.end(job, &outcome);
+        self.end(*job, &outcome);
     }
 
     fn failed(&mut self, mut job: Box<Job>, trouble: &Trouble, now: Instant) {
@@ -577,7 +577,7 @@ impl Plan {
             Step::Switch(Switch::Off) | Step::State | Step::OwedOn => {}
         }
         let outcome = Err(job.trouble.take().unwrap_or(failure));
-        self.end(job, &outcome);
+        self.end(*job, &outcome);
     }
 
     /// The attempts that a job's step has, and the pause between them.
@@ -619,7 +619,7 @@ impl Plan {
     }
 
     /// Answers the job and lets its lane move on.
-    fn end(&mut self, job: Box<Job>, outcome: &Outcome) {
+    fn end(&mut self, job: Job, outcome: &Outcome) {
         let outlet = job.outlet.clone();
         job.end(outcome);
         self.queue.finish(&outlet);
@@ -627,7 +627,7 @@ impl Plan {
 
     /// A job that is not to begin any more, and has nothing to say: its request is over, or another
     /// member speaks for it.
-    fn leave(&mut self, job: Box<Job>, now: Instant) {
+    fn leave(&mut self, job: Job, now: Instant) {
         if let (Step::RebootOff(_), Some(group)) = (job.step, &job.group) {
             held(group).off_failed(now);
         }
@@ -640,7 +640,7 @@ impl Plan {
     }
 
     /// Answers a job that is not begun because the daemon stops.
-    fn refuse(&mut self, mut job: Box<Job>, now: Instant) {
+    fn refuse(&mut self, mut job: Job, now: Instant) {
         if let Step::RebootOff(_) = job.step {
             if let Some(group) = &job.group {
                 held(group).off_failed(now);

@@ -321,8 +321,7 @@ impl Driver for Tplink {
         let own = fresh.relay(outlet)?.state;
         let place = self.known(outlet);
         let outlet = place.as_ref().unwrap_or(outlet);
-        let others = fresh.by_place().into_iter();
-        let others = others.filter(|(place, _)| place != outlet);
+        let others = fresh.by_place().filter(|(place, _)| place != outlet);
         let states = States::listed(own, others);
         self.sysinfo = Some(fresh);
         Ok(states)

@@ -128,7 +128,8 @@ impl Talk {
                         ..
                     })
                 );
-                if !is_signed && !(is_refusal && authentication.kind == NONE) {
+                let may_be_bare = is_refusal && authentication.kind == NONE;
+                if !is_signed && !may_be_bare {
                     return garbled("its authentication is wrong");
                 }
                 message.to_vec()
