@@ -8,14 +8,16 @@
 )]
 
 use log::LevelFilter;
-use pdudaemon::cli::daemon::{self as cli, Cli, Job};
+use pdudaemon::cli::daemon::{self as cli, Cli, Detect, Job, Try};
 use pdudaemon::cli::health;
-use pdudaemon::config::{Config, Findings};
+use pdudaemon::config::{self, Config, Findings};
 use pdudaemon::daemon;
 use pdudaemon::daemon::logging::{self, Logging, Output};
+use pdudaemon::driver::detect::{self, Ask};
 use pdudaemon::driver::registry;
+use pdudaemon::driver::trial::Trial;
 use pdudaemon::driver::{discover, docs, ways};
-use pdudaemon::request::count;
+use pdudaemon::request::{Outlet, count};
 use std::collections::HashMap;
 use std::path::Path;
 use std::process::ExitCode;
@@ -56,6 +58,8 @@ fn main() -> ExitCode {
                 return ExitCode::FAILURE;
             }
         },
+        Job::Detect(wanted) => return detect(wanted),
+        Job::Try(wanted) => return try_out(wanted),
         Job::Check { .. } | Job::Health | Job::Serve | Job::Drive(_) => return with_config(cli),
     }
     ExitCode::SUCCESS
@@ -68,6 +72,95 @@ fn print(findings: &Findings) {
     }
     for error in &findings.errors {
         eprintln!("ERROR: {error}");
+    }
+}
+
+/// Looks for the profile of a PDU, and prints what was seen.
+fn detect(wanted: &Detect) -> ExitCode {
+    let ask = if wanted.http { Ask::Http } else { Ask::Snmp };
+    let told = |error: &dyn std::fmt::Display| {
+        eprintln!("ERROR: {error}");
+        ExitCode::FAILURE
+    };
+    let mut set = wanted.set.clone();
+    // What is asked only reads.
+    if !wanted.http
+        && !set
+            .iter()
+            .any(|(key, _)| ["community", "username"].contains(&&**key))
+    {
+        set.push(("community".to_owned(), "public".to_owned()));
+    }
+    let settings = match config::settings_of_one(&wanted.host, &set, &ask.keys()) {
+        Ok(settings) => settings,
+        Err(error) => return told(&error),
+    };
+    let folders = [config::DEFAULT_PROFILES.into()];
+    match detect::detect(&wanted.host, ask, &settings, &folders) {
+        Ok(seen) => {
+            print!("{seen}");
+            if seen.is_known() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+        Err(error) => told(&error),
+    }
+}
+
+/// Carries out one action with a profile, and prints what was said.
+fn try_out(wanted: &Try) -> ExitCode {
+    let told = |error: &dyn std::fmt::Display| {
+        eprintln!("ERROR: {error}");
+        ExitCode::FAILURE
+    };
+    let config = match Config::of_one(&wanted.profile, wanted.hostname.as_deref(), &wanted.set) {
+        Ok(config) => config,
+        Err(findings) => {
+            print(&findings);
+            return ExitCode::FAILURE;
+        }
+    };
+    print(&config.findings);
+    for unproved in config.prove() {
+        eprintln!("WARNING: {unproved}");
+    }
+    let Some(Ok(pdu)) = config.pdus.values().next() else {
+        return ExitCode::FAILURE;
+    };
+    let Some(scribe) = pdu.spec.build.scribe() else {
+        let what = format!(
+            "{} is no profile: --drive carries out requests",
+            wanted.profile
+        );
+        return told(&what);
+    };
+    let outlet = match pdu.outlets.parse(&Outlet::new(wanted.outlet.as_str())) {
+        Ok(outlet) => outlet,
+        Err(error) => return told(&error),
+    };
+    let trial = Trial {
+        scribe,
+        settings: &pdu.settings,
+        outlet: &outlet,
+        to: wanted.to,
+        confirm: pdu.confirm,
+        timeout: pdu.timeout,
+    };
+    let tried = match trial.run() {
+        Ok(tried) => tried,
+        Err(error) => return told(&error),
+    };
+    if let Some((test, fails)) = &tried.test {
+        print!("{test}");
+        if let Some(why) = fails {
+            eprintln!("WARNING: this dialogue does not pass as a test: {why}");
+        }
+    }
+    match tried.outcome {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => told(&error),
     }
 }
 
@@ -177,6 +270,8 @@ fn carry_out(job: Job, config: Config, path: &Path, logging: &Logging) -> ExitCo
         | Job::Check { .. }
         | Job::Discover
         | Job::Health
+        | Job::Detect(_)
+        | Job::Try(_)
         | Job::ListDrivers { .. }
         | Job::Help
         | Job::Version => match daemon::run(config, path, logging) {

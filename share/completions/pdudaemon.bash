@@ -54,13 +54,18 @@ _pdudaemon() {
             mapfile -t COMPREPLY < <(compgen -W "$(_pdudaemon_names aliases)" -- "$cur")
             return
             ;;
-        --port | --delay | --retries | --retry-delay)
+        --try)
+            mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+            return
+            ;;
+        --port | --delay | --retries | --retry-delay | --outlet | --set | --detect)
             return
             ;;
     esac
     local options=(
         -c --conf -j --journal --logfile --loglevel --listener
         --check --strict --health --list-drivers --discover
+        --detect --http --try --outlet --set
         --drive --hostname --alias --port --request --delay --retries --retry-delay
         -h --help -V --version
     )

@@ -2,7 +2,7 @@
 
 use crate::cli::options::{self, Opt, UsageError, opt};
 use crate::config::Protocols;
-use crate::request::{Action, Delay};
+use crate::request::{Action, Delay, Switch};
 use lexopt::{Arg, Parser, ValueExt};
 use log::LevelFilter;
 use std::ffi::OsString;
@@ -33,6 +33,10 @@ pub enum Job {
     },
     /// Print the attached devices that a driver knows, as a config.
     Discover,
+    /// Look for the profile of the PDU at an address.
+    Detect(Detect),
+    /// Carry out one action with a profile, and print the dialogue as a test.
+    Try(Try),
     /// Print the help.
     Help,
     /// Print the version.
@@ -56,6 +60,54 @@ pub struct Drive {
     pub retries: Option<u32>,
     /// `--retry-delay`.
     pub retrydelay: Option<Duration>,
+}
+
+/// One action with a profile.
+#[derive(Clone, PartialEq)]
+pub struct Try {
+    /// A profile's file, or its name.
+    pub profile: String,
+    /// `--hostname`: where the PDU is.
+    pub hostname: Option<String>,
+    /// `--outlet`.
+    pub outlet: String,
+    /// What to switch it to; none to read its state.
+    pub to: Option<Switch>,
+    /// `--set`: keys of the PDU and their values.
+    pub set: Vec<(String, String)>,
+}
+
+/// The PDU whose profile is looked for.
+#[derive(Clone, PartialEq)]
+pub struct Detect {
+    /// Where the PDU is.
+    pub host: String,
+    /// `--http`: its web server is asked, not its SNMP agent.
+    pub http: bool,
+    /// `--set`: keys that say how it is reached.
+    pub set: Vec<(String, String)>,
+}
+
+impl std::fmt::Debug for Detect {
+    /// Without the values: some are secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Detect")
+            .field("host", &self.host)
+            .field("http", &self.http)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Try {
+    /// Without the values: some are secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Try")
+            .field("profile", &self.profile)
+            .field("hostname", &self.hostname)
+            .field("outlet", &self.outlet)
+            .field("to", &self.to)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The command line, understood.
@@ -186,17 +238,50 @@ const DRIVE: &[Opt] = &[
     ),
 ];
 
+const PROFILES: &[Opt] = &[
+    opt(
+        None,
+        "detect",
+        Some("HOST"),
+        "look for the profile of the PDU there by SNMP, and print a configuration entry; switches nothing",
+    ),
+    opt(None, "http", None, "with --detect: ask its web server"),
+    opt(
+        None,
+        "try",
+        Some("PROFILE"),
+        "carry out one action with a profile, a file or a name, and print the dialogue as a [[test]] for it",
+    ),
+    opt(
+        None,
+        "outlet",
+        Some("OUTLET"),
+        "the outlet; --hostname is the address of the PDU",
+    ),
+    opt(
+        None,
+        "set",
+        Some("KEY=VALUE"),
+        "a key of the PDU as in the configuration file, as often as wanted, as community=public",
+    ),
+];
+
 /// The help text.
 pub fn help() -> String {
     let mut text = String::from(
         "pdudaemon - switches the outlets of PDUs, one command at a time each\n\n\
          Usage: pdudaemon [--conf FILE] [options]\n       \
          pdudaemon --drive --hostname PDU --port OUTLET --request on|off|reboot|get-status\n       \
-         pdudaemon --check [--strict]\n\nOptions:\n",
+         pdudaemon --check [--strict]\n       \
+         pdudaemon --detect HOST [--http] [--set KEY=VALUE]\n       \
+         pdudaemon --try PROFILE --hostname HOST --outlet OUTLET [--set KEY=VALUE] on|off|state\n\n\
+         Options:\n",
     );
     text.push_str(&options::table(GENERAL));
     text.push_str("\nWithout a daemon:\n");
     text.push_str(&options::table(DRIVE));
+    text.push_str("\nProfiles of PDUs:\n");
+    text.push_str(&options::table(PROFILES));
     text.push_str(
         "\nTry it:\n  \
          curl -fsS 'http://localhost:16421/power/control/reboot?hostname=PDU&port=3&delay=5'\n  \
@@ -234,16 +319,22 @@ impl Cli {
         let (mut drive, mut check, mut strict) = (false, false, false);
         let (mut alias, mut hostname, mut port, mut request) = (None, None, None, None);
         let (mut delay, mut retries, mut retrydelay) = (None, None, None);
+        let (mut profile, mut outlet, mut set, mut act) = (None, None, Vec::new(), None);
+        let (mut host, mut http) = (None, false);
         while let Some(arg) = parser.next()? {
             let name = match arg {
                 Arg::Short(short) => GENERAL
                     .iter()
                     .find(|opt| opt.short == Some(short))
                     .map(|opt| opt.long),
-                Arg::Long(name) => Some(options::find(&[GENERAL, DRIVE], name)?),
+                Arg::Long(name) => Some(options::find(&[GENERAL, DRIVE, PROFILES], name)?),
                 Arg::Value(value) if cli.job == (Job::ListDrivers { word: None }) => {
                     let word = Some(value.to_string_lossy().into_owned());
                     cli.job = Job::ListDrivers { word };
+                    continue;
+                }
+                Arg::Value(ref value) if profile.is_some() && act.is_none() => {
+                    act = Some(value.to_string_lossy().into_owned());
                     continue;
                 }
                 Arg::Value(ref value) => {
@@ -300,6 +391,17 @@ impl Cli {
                 "check" => check = true,
                 "strict" => strict = true,
                 "drive" => drive = true,
+                "detect" => host = Some(value()?),
+                "http" => http = true,
+                "try" => profile = Some(value()?),
+                "outlet" => outlet = Some(value()?),
+                "set" => {
+                    let pair = value()?;
+                    let (key, value) = pair.split_once('=').ok_or_else(|| {
+                        UsageError::new("--set: expected KEY=VALUE, as --set unit=2")
+                    })?;
+                    set.push((key.to_owned(), value.to_owned()));
+                }
                 "alias" => alias = Some(value()?),
                 "hostname" => hostname = Some(value()?),
                 "port" => port = Some(value()?),
@@ -335,8 +437,42 @@ impl Cli {
         if strict && !check {
             return Err(UsageError::new("--strict: only has a meaning with --check"));
         }
+        if profile.is_none() && outlet.is_some() {
+            return Err(UsageError::new("--outlet: only has a meaning with --try"));
+        }
+        if profile.is_none() && host.is_none() && !set.is_empty() {
+            return Err(UsageError::new(
+                "--set: only has a meaning with --try and --detect",
+            ));
+        }
+        if http && host.is_none() {
+            return Err(UsageError::new("--http: only has a meaning with --detect"));
+        }
         if check {
             cli.job = Job::Check { strict };
+        } else if let Some(host) = host {
+            cli.job = Job::Detect(Detect { host, http, set });
+        } else if let Some(profile) = profile {
+            let to = match act.as_deref() {
+                Some("on") => Some(Switch::On),
+                Some("off") => Some(Switch::Off),
+                Some("state") => None,
+                _ => return Err(UsageError::new("--try: expected on, off or state")),
+            };
+            let outlet = outlet.ok_or_else(|| UsageError::new("--try: expected --outlet"))?;
+            let is_way = |key: &str| ["ip", "hostname", "device"].contains(&key);
+            if hostname.is_none() && !set.iter().any(|(key, _)| is_way(key)) {
+                return Err(UsageError::new(
+                    "--try: expected --hostname, or --set device=... for a serial line",
+                ));
+            }
+            cli.job = Job::Try(Try {
+                profile,
+                hostname,
+                outlet,
+                to,
+                set,
+            });
         } else if drive {
             let expected = || UsageError::new(format!("--request: expected {}", Action::COMMANDS));
             let action = request
@@ -423,6 +559,24 @@ mod tests {
             ("--strict", "--strict"),
             ("on", "unexpected argument on"),
             ("--he", "--health, --help"),
+            ("--set unit=1", "only has a meaning with --try"),
+            ("--outlet 1", "only has a meaning with --try"),
+            ("--http", "only has a meaning with --detect"),
+            ("--try p --hostname h --outlet 1", "--try: expected on, off"),
+            (
+                "--try p --hostname h --outlet 1 reboot",
+                "--try: expected on",
+            ),
+            ("--try p --hostname h on", "--try: expected --outlet"),
+            ("--try p --outlet 1 on", "--try: expected --hostname"),
+            (
+                "--try p --hostname h --outlet 1 --set unit on",
+                "--set: expected",
+            ),
+            (
+                "--try p --hostname h --outlet 1 on off",
+                "unexpected argument off",
+            ),
         ] {
             let error = parse(args).map(|cli| cli.job).expect_err(args);
             assert!(error.contains(expected), "{args}: {error}");
@@ -444,7 +598,7 @@ mod tests {
     #[test]
     fn the_help_names_every_option() {
         let help = help();
-        for opt in GENERAL.iter().chain(DRIVE) {
+        for opt in GENERAL.iter().chain(DRIVE).chain(PROFILES) {
             assert!(help.contains(&format!("--{}", opt.long)), "{}", opt.long);
         }
         assert!(

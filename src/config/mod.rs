@@ -5,6 +5,7 @@
 //! | `file` | the sections as they are written, with the place of every value |
 //! | `reader` | reads one file and gathers its errors and warnings |
 //! | `daemon`, `access`, `pdu`, `outlets`, `alias` | a section or key each |
+//! | `one` | a config of one PDU, from the command line |
 //! | `vault` | the secrets that the file only refers to |
 //! | `foreign` | a file that is no config of ours, and what it probably is |
 //!
@@ -19,6 +20,7 @@ mod daemon;
 mod error;
 mod file;
 mod foreign;
+mod one;
 mod outlets;
 mod pdu;
 mod reader;
@@ -30,7 +32,9 @@ pub use certificate::name_of as certificate_name;
 pub use daemon::{DEFAULT_PORT, DaemonConfig, Limits, Listen};
 pub use error::Findings;
 pub use file::Protocols;
+pub use one::settings_of_one;
 pub use pdu::{BrokenPdu, PduConfig};
+pub use reader::DEFAULT_PROFILES;
 pub use tls::{Plain, Tls};
 
 use crate::driver::DriverSpec;

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 /// Where the admin's own profiles are unless the config says otherwise.
-const DEFAULT_PROFILES: &str = "/etc/pdudaemon/profiles";
+pub const DEFAULT_PROFILES: &str = "/etc/pdudaemon/profiles";
 
 /// Reads one file, and gathers errors and warnings on the way.
 pub(super) struct Reader<'a> {

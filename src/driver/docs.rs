@@ -3,6 +3,7 @@
 
 use crate::driver::DriverSpec;
 use crate::settings::{Absent, Key};
+use serde_json::Value;
 use std::fmt::Write;
 
 /// Every driver in full, for a terminal.
@@ -119,22 +120,37 @@ pub fn section(keys: &[Key]) -> String {
     std::iter::once(head.to_owned()).chain(rows).collect()
 }
 
+/// What stands in an entry to paste for a key that the admin must fill in.
+pub(crate) fn example(key: &Key) -> Value {
+    match &*key.kind {
+        "number" => 1.into(),
+        _ => (*key.name).into(),
+    }
+}
+
+/// An entry of the config's `pdus` to paste.
+pub(crate) fn entry(pdu: &str, driver: &str, keys: &[(String, Value)]) -> String {
+    let quoted = |text: &str| Value::from(text).to_string();
+    let mut entry = format!("{}: {{\"driver\": {}", quoted(pdu), quoted(driver));
+    for (key, value) in keys {
+        entry.push_str(&format!(", {}: {value}", quoted(key)));
+    }
+    entry.push('}');
+    entry
+}
+
 /// The page of one profile: a config entry to paste, and everything that its row says.
 pub fn page(spec: &DriverSpec) -> String {
     let name = spec.names.first().copied().unwrap_or_default();
-    let mut entry = format!("\"rack1\": {{\"driver\": \"{name}\", \"ip\": \"192.0.2.10\"");
+    let mut said = vec![("ip".to_owned(), Value::from("192.0.2.10"))];
     if spec.transport == "snmp" {
-        entry.push_str(", \"community\": \"private\"");
+        said.push(("community".to_owned(), "private".into()));
     }
     let keys = spec.build.keys();
-    for key in keys.iter().filter(|key| key.absent == Absent::Refused) {
-        let value = match &*key.kind {
-            "number" => "1".to_owned(),
-            _ => format!("\"{}\"", key.name),
-        };
-        entry.push_str(&format!(", \"{}\": {value}", key.name));
-    }
-    let mut text = format!("# {}\n\n```json\n{entry}}}\n```\n\n", spec.models);
+    let needed = keys.iter().filter(|key| key.absent == Absent::Refused);
+    said.extend(needed.map(|key| (key.name.to_string(), example(key))));
+    let entry = entry("rack1", name, &said);
+    let mut text = format!("# {}\n\n```json\n{entry}\n```\n\n", spec.models);
     if let [_, others @ ..] = spec.names
         && !others.is_empty()
     {

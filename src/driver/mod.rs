@@ -18,6 +18,7 @@
 
 pub mod command;
 pub mod confirm;
+pub mod detect;
 pub mod discover;
 pub mod docs;
 pub mod http;
@@ -34,10 +35,12 @@ mod states;
 mod stream;
 pub mod tcp;
 pub mod telnet;
+pub mod trial;
 pub mod usb;
 pub mod ways;
 
 pub use outlets::{Has, Outlets, Sought, named, outlet_number};
+pub use profile::Tape;
 pub use states::States;
 
 use crate::request::{Outlet, Proof, State, Switch};
@@ -306,6 +309,27 @@ pub trait Build: Sync {
     fn prove(&self) -> Vec<String> {
         Vec::new()
     }
+
+    /// Who can write down what such a driver says to its PDU: a profile alone.
+    fn scribe(&self) -> Option<&dyn Scribe> {
+        None
+    }
+}
+
+/// Writes down what a driver says to its PDU, as a test of the driver's profile.
+pub trait Scribe {
+    /// Builds the driver; what it says to the PDU is written on the `tape`.
+    fn taped(&self, settings: &Settings, tape: &Tape) -> Result<Built, SettingsError>;
+
+    /// The dialogue on the `tape` as a test of the profile, with nothing of its secrets; and why it
+    /// does not pass, where it does not.
+    fn test(
+        &self,
+        settings: &Settings,
+        tape: &Tape,
+        outlet: &Outlet,
+        to: Option<Switch>,
+    ) -> Result<(String, Option<String>), String>;
 }
 
 /// Builds a driver of its keys by a function.

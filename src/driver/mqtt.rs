@@ -7,7 +7,7 @@
 use super::profile::engine::{self, Engine, filled, pattern};
 use super::profile::holes::Fillings;
 use super::profile::script::Stage;
-use super::profile::{Bound, Profile, Publish, Test, Topics, proof};
+use super::profile::{Bound, Profile, Publish, Tape, Test, Topics, proof};
 use super::{Built, DriverError, Host};
 use crate::request::Switch;
 use crate::settings::{Key, Keys, Secret, Settings, SettingsError, TextOrNumber, keys, words};
@@ -148,11 +148,12 @@ struct Subscriber<D> {
     bound: Bound,
 }
 
-/// The driver of a PDU with this profile.
+/// The driver of a PDU with this profile; what it says to the PDU is written on the `tape`.
 pub(super) fn build(
     profile: &Arc<Profile>,
     topics: &Arc<Topics>,
     settings: &Settings,
+    tape: Option<&Tape>,
 ) -> Result<Built, SettingsError> {
     let reach: Reach = settings.keys()?;
     let bound = Bound::read(profile, settings)?;
@@ -162,7 +163,16 @@ pub(super) fn build(
         let names = of_outlet.and_then(|fillings| topics.named(&fillings));
         names.map_err(|error| settings.error("driver", error.to_string()))?;
     }
-    Ok(built(reach.broker(settings)?, topics, bound))
+    let desk = reach.broker(settings)?;
+    Ok(match tape.cloned() {
+        None => built(desk, topics, bound),
+        Some(tape) => built(Taped { desk, tape }, topics, bound),
+    })
+}
+
+/// The same with a broker that plays a dialogue.
+pub(super) fn played(topics: &Arc<Topics>, bound: Bound, stage: Stage) -> Built {
+    built(Scripted(stage), topics, bound)
 }
 
 fn built<D: Desk + 'static>(desk: D, topics: &Arc<Topics>, bound: Bound) -> Built {
@@ -314,6 +324,105 @@ impl<D: Desk> Engine for Kept<Subscriber<D>> {
     }
 }
 
+/// A broker whose dialogue is written down.
+struct Taped<D> {
+    desk: D,
+    tape: Tape,
+}
+
+/// An open connection to it, with the last message of each topic that is written down.
+struct TapedLink<L> {
+    link: L,
+    tape: Tape,
+    seen: BTreeMap<String, Option<(Vec<u8>, bool)>>,
+}
+
+impl<D: Desk> Desk for Taped<D> {
+    type Link = TapedLink<D::Link>;
+
+    fn open(&mut self, deadline: Deadline) -> Result<Self::Link, DriverError> {
+        Ok(TapedLink {
+            link: self.desk.open(deadline)?,
+            tape: self.tape.clone(),
+            seen: BTreeMap::new(),
+        })
+    }
+}
+
+impl<L: Link> TapedLink<L> {
+    /// Writes down what has come.
+    fn heard(&mut self, result: Result<(), DriverError>) -> Result<(), DriverError> {
+        for (topic, seen) in &mut self.seen {
+            let said = self.link.latest(topic);
+            let said = said.map(|said| (said.text.to_vec(), said.is_retained));
+            if said == *seen {
+                continue;
+            }
+            if let Some((text, is_retained)) = &said {
+                let text = String::from_utf8_lossy(text).replace(['\r', '\n'], " ");
+                let retained = if *is_retained { "retained " } else { "" };
+                self.tape.answered(format!("{retained}{topic} {text}"));
+            }
+            *seen = said;
+        }
+        match &result {
+            Err(DriverError::Transport(error)) if error.kind == TransportErrorKind::Closed => {
+                self.tape.answered("closed");
+            }
+            _ => {}
+        }
+        result
+    }
+}
+
+impl<L: Link> Link for TapedLink<L> {
+    fn subscribe(&mut self, topics: &[String], deadline: Deadline) -> Result<(), DriverError> {
+        for topic in topics
+            .iter()
+            .filter(|topic| !self.seen.contains_key(*topic))
+        {
+            self.tape.sent(format!("subscribe {topic}"));
+        }
+        let new = topics.iter().map(|topic| (topic.clone(), None));
+        let known = std::mem::take(&mut self.seen);
+        self.seen = new.chain(known).collect();
+        let result = self.link.subscribe(topics, deadline);
+        self.heard(result)
+    }
+
+    fn publish<T: Timed>(&mut self, topic: &str, text: &str, timed: T) -> Result<(), DriverError> {
+        self.tape
+            .sent(format!("publish {topic} {text}").trim().to_owned());
+        let result = self.link.publish(topic, text, timed);
+        self.heard(result)
+    }
+
+    fn settle(&mut self, deadline: Deadline) -> Result<(), DriverError> {
+        let result = self.link.settle(deadline);
+        self.heard(result)
+    }
+
+    fn wait(&mut self, deadline: Deadline) -> Result<(), DriverError> {
+        let result = self.link.wait(deadline);
+        self.heard(result)
+    }
+
+    fn latest(&self, topic: &str) -> Option<&Message> {
+        self.link.latest(topic)
+    }
+
+    fn forget(&mut self, topic: &str) {
+        self.link.forget(topic);
+        if let Some(seen) = self.seen.get_mut(topic) {
+            *seen = None;
+        }
+    }
+
+    fn leave(self, deadline: Deadline) {
+        self.link.leave(deadline);
+    }
+}
+
 /// A broker that plays a dialogue: `> subscribe TOPIC`, `> publish TOPIC TEXT`; `< TOPIC TEXT`,
 /// `< retained TOPIC TEXT`, `< closed`.
 struct Scripted(Stage);
@@ -426,6 +535,6 @@ pub(super) fn prove(
     test: &Test,
 ) -> Result<(), String> {
     proof::play(profile, test, str::to_owned, |bound, stage| {
-        built(Scripted(stage), topics, bound)
+        played(topics, bound, stage)
     })
 }

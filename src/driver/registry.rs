@@ -5,12 +5,14 @@
 //! name, and what was read of it stays: workers refer to it.
 
 pub use super::profile::INLINE;
+use super::profile::script::{Act, Script, Stage};
 use super::profile::shelf::{self, Source};
-use super::profile::{Auth, How, Over, Profile, Rows, Transport};
+use super::profile::{Auth, Bound, Does, How, Over, Profile, Rows, Tape, Test, Transport, proof};
 use super::{
-    Build, Built, DEVICE_TIMEOUT, DriverSpec, Key, SHOWS_WITHIN, command, http, ipmi, mqtt, serial,
-    simulated, snmp, ssh, stream, tcp, telnet, usb,
+    Build, Built, DEVICE_TIMEOUT, DriverSpec, Key, SHOWS_WITHIN, Scribe, command, http, ipmi, mqtt,
+    serial, simulated, snmp, ssh, stream, tcp, telnet, usb,
 };
+use crate::request::{Outlet, Switch};
 use crate::settings::{Absent, FileError, Settings, SettingsError};
 use command::python::Names;
 use std::borrow::Cow;
@@ -213,30 +215,132 @@ impl Build for Profiled {
     }
 
     fn build(&self, settings: &Settings) -> Result<Built, SettingsError> {
-        let settings = &self.profile.with_defaults(settings);
-        match &self.profile.how {
-            How::Snmp(snmp) => snmp::engine::build(&self.profile, snmp, settings),
-            How::Http(web) => http::engine::build(&self.profile, web, settings),
-            How::Line(talk) => stream::line::build(&self.profile, talk, settings),
-            How::Bytes(raw) => stream::bytes::build(&self.profile, raw, settings),
-            How::Mqtt(topics) => mqtt::build(&self.profile, topics, settings),
-        }
+        self.make(settings, None)
     }
 
     fn prove(&self) -> Vec<String> {
         let tests = self.profile.tests.iter();
         let failed = tests.filter_map(|test| {
-            let proved = match &self.profile.how {
-                How::Snmp(snmp) => snmp::engine::prove(&self.profile, snmp, test),
-                How::Http(web) => http::engine::prove(&self.profile, web, test),
-                How::Line(talk) => stream::line::prove(&self.profile, talk, test),
-                How::Bytes(raw) => stream::bytes::prove(&self.profile, raw, test),
-                How::Mqtt(topics) => mqtt::prove(&self.profile, topics, test),
-            };
-            let why = proved.err()?;
+            let why = self.proves(test).err()?;
             Some(format!("{}: {}: {why}", self.file, test.path))
         });
         failed.collect()
+    }
+
+    fn scribe(&self) -> Option<&dyn Scribe> {
+        Some(self)
+    }
+}
+
+impl Profiled {
+    fn make(&self, settings: &Settings, tape: Option<&Tape>) -> Result<Built, SettingsError> {
+        let settings = &self.profile.with_defaults(settings);
+        match &self.profile.how {
+            How::Snmp(snmp) => snmp::engine::build(&self.profile, snmp, settings, tape),
+            How::Http(web) => http::engine::build(&self.profile, web, settings, tape),
+            How::Line(talk) => stream::line::build(&self.profile, talk, settings, tape),
+            How::Bytes(raw) => stream::bytes::build(&self.profile, raw, settings, tape),
+            How::Mqtt(topics) => mqtt::build(&self.profile, topics, settings, tape),
+        }
+    }
+
+    /// The driver of a PDU that plays a dialogue.
+    fn played(&self, test: &Test, bound: Bound, stage: Stage) -> Built {
+        match &self.profile.how {
+            How::Snmp(snmp) => snmp::engine::played(snmp, bound, stage),
+            How::Http(web) => http::engine::played(web, bound, stage),
+            How::Line(talk) => stream::line::played(talk, test, bound, stage),
+            How::Bytes(raw) => stream::bytes::played(raw, bound, stage),
+            How::Mqtt(topics) => mqtt::played(topics, bound, stage),
+        }
+    }
+
+    /// Does the profile hold this test?
+    fn proves(&self, test: &Test) -> Result<(), String> {
+        match &self.profile.how {
+            How::Snmp(snmp) => snmp::engine::prove(&self.profile, snmp, test),
+            How::Http(web) => http::engine::prove(&self.profile, web, test),
+            How::Line(talk) => stream::line::prove(&self.profile, talk, test),
+            How::Bytes(raw) => stream::bytes::prove(&self.profile, raw, test),
+            How::Mqtt(topics) => mqtt::prove(&self.profile, topics, test),
+        }
+    }
+}
+
+impl Scribe for Profiled {
+    fn taped(&self, settings: &Settings, tape: &Tape) -> Result<Built, SettingsError> {
+        let bound = Bound::read(&self.profile, &self.profile.with_defaults(settings))?;
+        for (secret, stand_in) in bound.stand_ins() {
+            tape.hide(&secret, &stand_in);
+        }
+        self.make(settings, Some(tape))
+    }
+
+    fn test(
+        &self,
+        settings: &Settings,
+        tape: &Tape,
+        outlet: &Outlet,
+        to: Option<Switch>,
+    ) -> Result<(String, Option<String>), String> {
+        let with = |script: Script| Test {
+            path: "the test".to_owned(),
+            keys: self.profile.keys_for_a_test(settings),
+            does: Does::Wire {
+                outlet: outlet.clone(),
+                action: to.map_or(Act::State, Act::Switch),
+                script,
+            },
+        };
+        // With the keys of a test the profile sends the same, but for the secrets.
+        let heard = with(Script {
+            lines: tape.lines(),
+            outcome: String::new(),
+        });
+        let play = |bound, stage| self.played(&heard, bound, stage);
+        let (lines, outcome) = proof::rewritten(&self.profile, &heard, play)?;
+        let script = Script { lines, outcome };
+        let wire = match self.profile.how {
+            How::Snmp(_) => snmp::engine::short(&script.to_string()),
+            _ => script.to_string(),
+        };
+        let test = with(script);
+        let fails = Script::parse(&wire).and_then(|script| self.proves(&with(script)));
+        Ok((test.toml(&wire), fails.err()))
+    }
+}
+
+/// For the fuzzer: profiles that are read, used and forgotten.
+#[cfg(fuzzing)]
+#[allow(missing_docs)]
+pub mod fuzzing {
+    use super::{Arc, Build, Outlet, Profiled, ROWS, Settings, Source};
+    use crate::driver::Driver;
+    use crate::request::PduName;
+    use crate::settings::Position;
+
+    /// The driver of a PDU with this profile, its outlets, and the word of its transport.
+    pub fn driver(text: &str) -> Option<(Box<dyn Driver>, Vec<Outlet>, &'static str)> {
+        let profile = Arc::new(Source::read_text(text, ROWS)?);
+        let mut keys = serde_json::json!({
+            "ip": "127.0.0.1", "community": "private", "version": "2c", "protocol": "http",
+            "device": "socket://127.0.0.1:2000"
+        });
+        for (name, sample) in profile.samples() {
+            if keys.get(&name).is_none() {
+                keys[name] = sample.json();
+            }
+        }
+        let at = Position { line: 1, column: 1 };
+        let settings = Settings::new(PduName::new("pdu"), "profile", keys.to_string(), at);
+        let (outlets, transport) = (profile.ids.all(), profile.how.transport());
+        let build = Profiled {
+            profile,
+            file: String::new(),
+            is_inline: false,
+        };
+        let driver = build.build(&settings).ok()?.driver;
+        Some((driver, outlets, transport))
     }
 }
 

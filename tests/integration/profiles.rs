@@ -39,7 +39,7 @@ fn profiles() -> Vec<(String, toml::Table)> {
 }
 
 /// What is wrong with a profile: its faults, or its tests that fail.
-fn faults(profile: &toml::Table) -> Vec<String> {
+pub(crate) fn faults(profile: &toml::Table) -> Vec<String> {
     let json = serde_json::to_string(profile).expect("JSON");
     match registry::inline(&json) {
         Ok(spec) => spec.build.prove(),
@@ -446,7 +446,7 @@ fn a_gauge_is_written_and_a_text_becomes_numbers_of_an_oid() {
 }
 
 /// A profile of an agent whose objects are told apart by their last arc: 1 is on, 2 is off.
-const OWN: &str = r#"id = "own"
+pub(crate) const OWN: &str = r#"id = "own"
 vendor = "Nobody"
 models = "any"
 transport = "snmp"
@@ -473,7 +473,7 @@ wire = """
 "#;
 
 /// A lab whose folder `profiles` has one of the admin's own, which is `text`.
-fn lab_with(text: &str) -> Lab {
+pub(crate) fn lab_with(text: &str) -> Lab {
     let lab = Lab::new();
     std::fs::create_dir(lab.path("profiles")).expect("a folder");
     lab.write("profiles/own.toml", text);
@@ -582,7 +582,7 @@ fn check_runs_the_tests_of_the_profiles_that_are_named() {
 }
 
 /// A NETIO with KSHELL as a dialogue.
-const KSHELL: &str = r#"id = "own"
+pub(crate) const KSHELL: &str = r#"id = "own"
 vendor = "Netio"
 models = "KSHELL"
 transport = "line"
@@ -617,7 +617,7 @@ map = { 0 = "off", 1 = "on" }
 "#;
 
 /// A Shelly of the second generation.
-const SHELLY: &str = r#"id = "own"
+pub(crate) const SHELLY: &str = r#"id = "own"
 vendor = "Shelly"
 models = "second generation"
 transport = "http"
@@ -665,7 +665,7 @@ map = { true = "on", false = "off" }
 "#;
 
 /// A Devantech ETH008 in bytes.
-const ETH: &str = r#"id = "own"
+pub(crate) const ETH: &str = r#"id = "own"
 vendor = "Devantech"
 models = "ETH008"
 transport = "bytes"

@@ -4,7 +4,7 @@ use super::{BASIC_LOGIN, Way, WebPort};
 use crate::driver::profile::engine::{self, Engine, Pace, filled, pattern};
 use crate::driver::profile::holes::{Filling, Fillings, quoted};
 use crate::driver::profile::script::Stage;
-use crate::driver::profile::{Asking, Auth, Bound, Profile, Source, Test, Web, proof};
+use crate::driver::profile::{Asking, Auth, Bound, Profile, Source, Tape, Test, Web, proof};
 use crate::driver::{Built, DriverError, Host};
 use crate::request::Switch;
 use crate::settings::{Key, Keys, Settings, SettingsError, keys};
@@ -45,6 +45,19 @@ struct Filled<'a> {
     body: String,
 }
 
+impl Filled<'_> {
+    /// As a dialogue has it: the request, each header of the profile's, and the body where it has one.
+    fn lines(&self) -> Vec<String> {
+        let mut lines = vec![format!("{} {}", self.asking.method.name(), self.target)];
+        let headers = self.headers.iter();
+        lines.extend(headers.map(|(name, text)| format!("{name}: {text}")));
+        if self.asking.body.is_some() {
+            lines.push(self.body.replace('\n', "\\n"));
+        }
+        lines
+    }
+}
+
 /// An answer whose status is one that the request wants.
 #[derive(Debug, Default)]
 struct Told {
@@ -53,9 +66,26 @@ struct Told {
     headers: Vec<(String, String)>,
 }
 
+/// An answer, and how a status that the request does not want is told.
+struct Reply {
+    status: u16,
+    told: Told,
+    said: String,
+}
+
+impl Reply {
+    /// The answer if its status is one that the request wants.
+    fn judged(self, asking: &Asking) -> Result<Told, DriverError> {
+        match (200..300).contains(&self.status) || asking.status.contains(&self.status) {
+            true => Ok(self.told),
+            false => Err(super::failure(self.status, self.said)),
+        }
+    }
+}
+
 /// Whoever answers requests: a server, or a test in its place.
 trait Server: Send {
-    fn ask<T: Timed>(&mut self, request: &Filled<'_>, timed: T) -> Result<Told, DriverError>;
+    fn ask<T: Timed>(&mut self, request: &Filled<'_>, timed: T) -> Result<Reply, DriverError>;
     fn rest(&mut self, deadline: Deadline);
 }
 
@@ -66,7 +96,7 @@ struct Site {
 }
 
 impl Server for Site {
-    fn ask<T: Timed>(&mut self, filled: &Filled<'_>, timed: T) -> Result<Told, DriverError> {
+    fn ask<T: Timed>(&mut self, filled: &Filled<'_>, timed: T) -> Result<Reply, DriverError> {
         self.pace.wait(timed.deadline())?;
         let (method, target) = (filled.asking.method, filled.target.as_str());
         let request = match &filled.asking.body {
@@ -76,10 +106,14 @@ impl Server for Site {
         let request = request.with_headers(&filled.headers);
         let answer = self.client.ask(&request, timed);
         self.pace.begin();
-        let answer = super::judged(answer?, &filled.asking.status)?;
-        Ok(Told {
-            text: answer.text().into_owned(),
-            headers: answer.headers,
+        let answer = answer?;
+        Ok(Reply {
+            status: answer.status,
+            said: super::said(&answer),
+            told: Told {
+                text: answer.text().into_owned(),
+                headers: answer.headers,
+            },
         })
     }
 
@@ -95,13 +129,15 @@ struct Pages<S> {
     bound: Bound,
     /// What a login has given: it is a hole of the requests behind it.
     token: Option<String>,
+    tape: Option<Tape>,
 }
 
-/// The driver of a PDU with this profile.
+/// The driver of a PDU with this profile; what it says to the PDU is written on the `tape`.
 pub(crate) fn build(
     profile: &Arc<Profile>,
     web: &Arc<Web>,
     settings: &Settings,
+    tape: Option<&Tape>,
 ) -> Result<Built, SettingsError> {
     let bound = Bound::read(profile, settings)?;
     let text = |key: &str| {
@@ -133,15 +169,26 @@ pub(crate) fn build(
         client.hide(&secret);
     }
     let pace = Pace::new(profile.gap);
-    Ok(built(Site { client, pace }, web, bound))
+    Ok(built(Site { client, pace }, web, bound, tape))
 }
 
-fn built<S: Server + 'static>(server: S, web: &Arc<Web>, bound: Bound) -> Built {
+/// The same with a server that plays a dialogue.
+pub(crate) fn played(web: &Arc<Web>, bound: Bound, stage: Stage) -> Built {
+    built(Scripted(stage), web, bound, None)
+}
+
+fn built<S: Server + 'static>(
+    server: S,
+    web: &Arc<Web>,
+    bound: Bound,
+    tape: Option<&Tape>,
+) -> Built {
     engine::built(Pages {
         server,
         web: Arc::clone(web),
         bound,
         token: None,
+        tape: tape.cloned(),
     })
 }
 
@@ -182,7 +229,11 @@ impl<S: Server> Pages<S> {
             Some(token) => token.clone(),
             None => {
                 let told = self.ask_all(&login.askings, fillings, timed.deadline())?;
-                login.judge.value(&told.part(&login.from)?, fillings)?
+                let token = login.judge.value(&told.part(&login.from)?, fillings)?;
+                if let Some(tape) = &self.tape {
+                    tape.hide(&token, "token");
+                }
+                token
             }
         };
         self.token = Some(token.clone());
@@ -211,7 +262,12 @@ impl<S: Server> Pages<S> {
                 body: body.transpose()?.unwrap_or_default(),
             };
             let told = timed.judge(|| {
-                let told = self.server.ask(&request, timed)?;
+                let reply = self.server.ask(&request, timed);
+                if let Some(tape) = &self.tape {
+                    let from = self.web.login.as_ref().map(|login| &login.from);
+                    write_down(&request, &reply, from, tape);
+                }
+                let told = reply?.judged(asking)?;
                 asking.judge(&told.text, fillings).map(|()| told)
             })?;
             all.text = told.text;
@@ -271,7 +327,7 @@ impl Asking {
     }
 }
 
-fn found(text: &str, within: &str) -> Result<bool, DriverError> {
+pub(crate) fn found(text: &str, within: &str) -> Result<bool, DriverError> {
     Ok(pattern(text)?.is_match(within))
 }
 
@@ -308,29 +364,72 @@ impl<S: Server> Engine for Pages<S> {
     }
 }
 
+/// Writes a request and its answer down as a dialogue has them, with the headers that a login may
+/// take its token `from`.
+fn write_down(
+    request: &Filled<'_>,
+    reply: &Result<Reply, DriverError>,
+    from: Option<&Source>,
+    tape: &Tape,
+) {
+    request.lines().into_iter().for_each(|line| tape.sent(line));
+    let is_wanted = |name: &str| match from {
+        Some(Source::Header(own)) => own.eq_ignore_ascii_case(name),
+        Some(Source::Cookie(_)) => name == "set-cookie",
+        Some(Source::Body) | None => false,
+    };
+    let answer = match reply {
+        Ok(reply) => {
+            let headers = reply.told.headers.iter();
+            for (name, text) in headers.filter(|(name, _)| is_wanted(name)) {
+                tape.answered(format!("header {name}: {text}"));
+            }
+            format!("{} {}", reply.status, reply.told.text)
+        }
+        Err(DriverError::Transport(error)) if error.kind == TransportErrorKind::Closed => {
+            "closed".to_owned()
+        }
+        Err(_) => "silence".to_owned(),
+    };
+    let lines = answer.lines().map(str::trim);
+    let lines = lines.filter(|line| !line.is_empty());
+    lines.for_each(|line| tape.answered(line));
+}
+
+/// Somebody who looks at pages, and logs in nowhere.
+pub(crate) struct Visitor(Client);
+
+impl Visitor {
+    /// Where these settings say that the server is.
+    pub(crate) fn at(settings: &Settings) -> Result<Self, SettingsError> {
+        let reach: Reach = settings.keys()?;
+        let port = reach.port.port;
+        let client = super::client(settings, &reach.host, reach.way, port, Login::Open)?;
+        Ok(Self(client))
+    }
+
+    /// The text of a page, whatever its status.
+    pub(crate) fn page(&mut self, path: &str, deadline: Deadline) -> Result<String, DriverError> {
+        let answer = self.0.ask(&Request::get(path), deadline)?;
+        Ok(answer.text().into_owned())
+    }
+}
+
 /// A server that plays a dialogue: `> GET /path`, then each header of the profile's and the body as
 /// `>` lines; `< header Name: text`, then `< 200 text`, further lines of the text as `<` lines behind
 /// it, `< silence`, `< closed`.
 struct Scripted(Stage);
 
 impl Server for Scripted {
-    fn ask<T: Timed>(&mut self, filled: &Filled<'_>, timed: T) -> Result<Told, DriverError> {
+    fn ask<T: Timed>(&mut self, filled: &Filled<'_>, timed: T) -> Result<Reply, DriverError> {
         let strange = |what: String| DriverError::Unexpected {
             expected: "what the test has".to_owned(),
             got: what,
         };
         timed.sent();
-        let line = format!("{} {}", filled.asking.method.name(), filled.target);
-        let mut answers = self.0.answers(&line).map_err(strange)?;
-        for (name, text) in &filled.headers {
-            answers = self
-                .0
-                .answers(&format!("{name}: {text}"))
-                .map_err(strange)?;
-        }
-        if filled.asking.body.is_some() {
-            let body = filled.body.replace('\n', "\\n");
-            answers = self.0.answers(&body).map_err(strange)?;
+        let mut answers = Vec::new();
+        for line in filled.lines() {
+            answers = self.0.answers(&line).map_err(strange)?;
         }
         let header = |line: &String| {
             let (name, text) = line.strip_prefix("header ")?.split_once(':')?;
@@ -347,14 +446,15 @@ impl Server for Scripted {
         if let Some(kind) = kind {
             return Err(TransportError::new(kind, "the test's server does not answer").into());
         }
-        let status = status.parse().map_err(|_| strange(format!("< {answer}")))?;
-        match filled.asking.status.contains(&status) || (200..300).contains(&status) {
-            true => Ok(Told {
+        let status: u16 = status.parse().map_err(|_| strange(format!("< {answer}")))?;
+        Ok(Reply {
+            status,
+            said: format!("HTTP {status}: {text}"),
+            told: Told {
                 text: text.to_owned(),
                 headers,
-            }),
-            false => Err(super::failure(status, format!("HTTP {status}: {text}"))),
-        }
+            },
+        })
     }
 
     fn rest(&mut self, _: Deadline) {}
@@ -363,6 +463,6 @@ impl Server for Scripted {
 /// Runs one of the profile's tests; says what went another way.
 pub(crate) fn prove(profile: &Arc<Profile>, web: &Arc<Web>, test: &Test) -> Result<(), String> {
     proof::play(profile, test, str::to_owned, |bound, stage| {
-        built(Scripted(stage), web, bound)
+        played(web, bound, stage)
     })
 }

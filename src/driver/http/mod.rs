@@ -204,12 +204,16 @@ fn judged(answer: Answer, also: &[u16]) -> Result<Answer, DriverError> {
     if (200..300).contains(&answer.status) || also.contains(&answer.status) {
         return Ok(answer);
     }
+    Err(failure(answer.status, said(&answer)))
+}
+
+/// An answer in words, for people.
+fn said(answer: &Answer) -> String {
     let before = answer.redirected.as_deref().unwrap_or_default();
-    let said = match &answer.unfollowed {
+    match &answer.unfollowed {
         Some(why) => format!("{before}HTTP {}, a redirect {why}", answer.status),
         None => format!("{before}HTTP {}: {}", answer.status, answer.words()),
-    };
-    Err(failure(answer.status, said))
+    }
 }
 
 /// What a status says that is not the one asked for.

@@ -174,6 +174,51 @@ impl Template {
         })
     }
 
+    /// What the numbers of `oid` fill the holes with; none where it does not begin with this text.
+    pub(crate) fn found_in(&self, oid: &str) -> Option<Fillings> {
+        let (mut found, mut rest) = (Fillings::new(), oid);
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => rest = rest.strip_prefix(text.as_str())?,
+                Part::Hole { name, .. } => {
+                    let end = rest.find(|c: char| !c.is_ascii_digit());
+                    let (number, behind) = rest.split_at(end.unwrap_or(rest.len()));
+                    let number = Filling::Number(number.parse().ok()?);
+                    rest = behind;
+                    if found
+                        .insert(name.clone(), number.clone())
+                        .is_some_and(|old| old != number)
+                    {
+                        return None;
+                    }
+                }
+            }
+        }
+        (rest.is_empty() || rest.starts_with('.')).then_some(found)
+    }
+
+    /// The text up to the first hole that `fillings` lacks, and the name of that hole.
+    pub(crate) fn filled_up_to(
+        &self,
+        fillings: &Fillings,
+    ) -> Result<(String, Option<&str>), String> {
+        let known = |part: &&Part| match part {
+            Part::Text(_) => true,
+            Part::Hole { name, .. } => fillings.contains_key(name),
+        };
+        let begin: Vec<Part> = self.parts.iter().take_while(known).cloned().collect();
+        let next = self.parts.get(begin.len());
+        let next = next.and_then(|part| match part {
+            Part::Text(_) => None,
+            Part::Hole { name, .. } => Some(name.as_str()),
+        });
+        let begin = Self {
+            parts: begin,
+            place: self.place,
+        };
+        Ok((begin.fill(fillings)?, next))
+    }
+
     /// The text with its holes filled.
     pub(crate) fn fill(&self, fillings: &Fillings) -> Result<String, String> {
         let mut text = String::new();
@@ -344,6 +389,30 @@ mod tests {
         ] {
             assert_eq!(filled(text, place).as_deref(), Ok(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn the_numbers_of_an_oid_are_found_for_its_holes() {
+        let template = Template::parse("1.9.{unit}.2.{outlet}", Place::Oid).expect("right");
+        let number = |name: &str, number| (name.to_owned(), Filling::Number(number));
+        let both = Fillings::from([number("unit", 210), number("outlet", 1)]);
+        for (oid, expected) in [
+            ("1.9.210.2.1", Some(&both)),
+            ("1.9.210.2.1.7", Some(&both)),
+            ("1.9.210.2", None),
+            ("1.9.210.3.1", None),
+            ("1.90.210.2.1", None),
+            ("1.9.x.2.1", None),
+        ] {
+            assert_eq!(template.found_in(oid).as_ref(), expected, "{oid}");
+        }
+        let begin = |fillings| template.filled_up_to(&fillings).expect("filled");
+        assert_eq!(begin(Fillings::new()), ("1.9.".to_owned(), Some("unit")));
+        let unit = Fillings::from([number("unit", 3)]);
+        assert_eq!(begin(unit), ("1.9.3.2.".to_owned(), Some("outlet")));
+        assert_eq!(begin(both.clone()), ("1.9.210.2.1".to_owned(), None));
+        let short = Template::parse("1.9.4", Place::Oid).expect("right");
+        assert!(short.found_in("1.9.42").is_none());
     }
 
     #[test]

@@ -19,11 +19,13 @@ pub(crate) mod proof;
 pub(crate) mod script;
 pub(crate) mod shelf;
 mod sums;
+mod tape;
 mod written;
 
 pub(crate) use check::Rows;
 pub(crate) use ids::none;
-pub(crate) use written::{Auth, Failure, Maturity, Over, Transport, whole_oid};
+pub use tape::Tape;
+pub(crate) use written::{Auth, Failure, Maturity, Meaning, Over, Transport, whole_oid};
 
 use super::{DriverError, States};
 use crate::request::{Outlet, Proof};
@@ -70,6 +72,31 @@ pub(crate) struct Profile {
     /// The least pause between two commands.
     pub(crate) gap: Duration,
     pub(crate) tests: Vec<Test>,
+}
+
+/// How a PDU of some kind shows itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Signs {
+    /// What its sysObjectID begins with, and what it does not begin with.
+    pub(crate) ids: Vec<Template>,
+    pub(crate) except: Vec<Template>,
+    /// An object that only one with outlets to switch has.
+    pub(crate) has: Option<Template>,
+    /// A page that everybody may read, and the pattern that only this kind shows there.
+    pub(crate) page: Option<(Template, Template)>,
+}
+
+impl Signs {
+    /// What the sysObjectID `id` says of the keys, where it may be one of this kind.
+    pub(crate) fn of_kind(&self, id: &str) -> Option<Fillings> {
+        let is_other = self.except.iter().any(|begin| begin.found_in(id).is_some());
+        let mut known = self.ids.iter().filter_map(|begin| begin.found_in(id));
+        match (is_other, self.ids.is_empty()) {
+            (true, _) => None,
+            (false, true) => self.has.as_ref().map(|_| Fillings::new()),
+            (false, false) => known.next(),
+        }
+    }
 }
 
 /// What the transport sends.
@@ -407,6 +434,16 @@ impl Bound {
             .collect()
     }
 
+    /// The secrets, each with what stands for it in a test.
+    pub(crate) fn stand_ins(&self) -> Vec<(String, String)> {
+        let rules = self.profile.keys.iter().filter(|rule| rule.is_secret);
+        let pairs = rules.filter_map(|rule| {
+            let secret = self.keys.get(&rule.name)?.to_string();
+            Some((secret, rule.sample().to_string()))
+        });
+        pairs.filter(|(secret, sample)| secret != sample).collect()
+    }
+
     /// What fills the holes where no outlet is meant.
     pub(crate) fn keys(&self) -> &Fillings {
         &self.keys
@@ -461,6 +498,80 @@ impl Profile {
         }
         let text = serde_json::to_string(&keys);
         text.map_or_else(|_| settings.clone(), |text| settings.with_text(text))
+    }
+}
+
+impl Profile {
+    /// A value for each of its keys, where nobody says one.
+    pub(crate) fn samples(&self) -> Fillings {
+        let own = self.keys.iter();
+        own.map(|rule| (rule.name.clone(), rule.sample())).collect()
+    }
+
+    /// What a test must say of a PDU with these settings: the keys that are neither secret nor
+    /// the same as without.
+    pub(crate) fn keys_for_a_test(
+        &self,
+        settings: &Settings,
+    ) -> BTreeMap<String, serde_json::Value> {
+        let written = serde_json::from_str(settings.text());
+        let written: BTreeMap<String, serde_json::Value> = written.unwrap_or_default();
+        let own = self.keys.iter();
+        let own = own.filter(|rule| !rule.is_of_transport && !rule.is_secret);
+        let said = own.filter_map(|rule| {
+            let filling = rule.read(written.get(&rule.name)).ok()?;
+            let is_default = rule.default.as_ref() == Some(&filling);
+            (!is_default).then(|| (rule.name.clone(), filling.json()))
+        });
+        // What is sent may depend on what it travels over.
+        let over = written.get("over").map(|over| ("over".to_owned(), over.clone()));
+        said.chain(over).collect()
+    }
+}
+
+impl Test {
+    /// The test as a profile has it, with the dialogue `wire`; nothing for a walk.
+    pub(crate) fn toml(&self, wire: &str) -> String {
+        let Does::Wire { outlet, action, .. } = &self.does else {
+            return String::new();
+        };
+        let mut text = String::from("[[test]]\n");
+        if !self.keys.is_empty() {
+            // A JSON number or text is one of TOML too.
+            let keys = self
+                .keys
+                .iter()
+                .map(|(key, value)| format!("{key} = {value}"));
+            let keys: Vec<String> = keys.collect();
+            text.push_str(&format!("keys = {{ {} }}\n", keys.join(", ")));
+        }
+        let id = outlet.as_str();
+        match outlet.number() {
+            Some(number) if number.to_string() == id => text.push_str(&format!("outlet = {id}\n")),
+            _ => text.push_str(&format!("outlet = {:?}\n", id)),
+        }
+        let action = match action {
+            script::Act::Switch(to) => to.to_string(),
+            script::Act::State => "state".to_owned(),
+        };
+        text.push_str(&format!("do = \"{action}\"\n"));
+        // Within three single quotes everything stands as it is, but for these.
+        let is_plain = |c: char| c == '\n' || c == '\t' || !c.is_control();
+        match wire.contains("'''") || !wire.chars().all(is_plain) {
+            false => text.push_str(&format!("wire = '''\n{wire}'''\n")),
+            true => {
+                let escaped: String = wire
+                    .chars()
+                    .map(|c| match c {
+                        '"' | '\\' => format!("\\{c}"),
+                        c if is_plain(c) => c.to_string(),
+                        c => format!("\\u{:04x}", u32::from(c)),
+                    })
+                    .collect();
+                text.push_str(&format!("wire = \"\"\"\n{escaped}\"\"\"\n"));
+            }
+        }
+        text
     }
 }
 
@@ -524,8 +635,13 @@ impl KeyRule {
         })
     }
 
+    /// May the config say this?
+    pub(crate) fn allows(&self, value: &serde_json::Value) -> bool {
+        self.read(Some(value)).is_ok()
+    }
+
     /// A value for the checks: the default, or one that the rule allows.
-    fn sample(&self) -> Filling {
+    pub(crate) fn sample(&self) -> Filling {
         if let Some(default) = &self.default {
             return default.clone();
         }

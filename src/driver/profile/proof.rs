@@ -1,7 +1,7 @@
 //! A profile's own tests: the engine talks to a scripted PDU in place of the real one, and what it
 //! sends and makes of the answers is held against the test.
 
-use super::script::{Act, Script, Stage};
+use super::script::{Act, Line, Script, Stage};
 use super::{Bound, Does, Profile, Test};
 use crate::driver::confirm::Confirm;
 use crate::driver::{Built, Driver, DriverError};
@@ -40,6 +40,29 @@ pub(crate) fn play(
     act(driver.as_mut(), outlet, *action, script, &stage)
 }
 
+/// The dialogue of a test as it is with the test's own keys: whatever is sent, the PDU gives the
+/// answers of the test. Also what comes of it.
+pub(crate) fn rewritten(
+    profile: &Arc<Profile>,
+    test: &Test,
+    build: impl FnOnce(Bound, Stage) -> Built,
+) -> Result<(Vec<Line>, String), String> {
+    let Does::Wire {
+        outlet,
+        action,
+        script,
+    } = &test.does
+    else {
+        return Err("a walk has no dialogue".to_owned());
+    };
+    let stage = Stage::rewriting(script.lines.clone());
+    let mut driver = build(bound(profile, test)?, stage.clone()).driver;
+    let result = done(driver.as_mut(), outlet, *action, &stage)?;
+    let outcome = outcome(result);
+    let first_line = outcome.lines().next().unwrap_or_default();
+    Ok((stage.rewritten(), first_line.to_owned()))
+}
+
 /// The settings that a test gives its PDU.
 fn settings(profile: &Profile, test: &Test) -> Settings {
     let mut keys = serde_json::Map::from_iter(test.keys.clone());
@@ -67,19 +90,7 @@ fn act(
     stage: &Stage,
 ) -> Result<(), String> {
     let expected = script.outcome.as_str();
-    let deadline = deadline();
-    let result = match act {
-        Act::State => driver.state(outlet, deadline).map(|state| word(&state)),
-        Act::Switch(to) => {
-            let confirm = Confirm::new(None, driver.proofs(), PATIENCE)?;
-            let attempt = Attempt::new(deadline);
-            confirm.switch(driver, outlet, to, &attempt).map(|_| "ok")
-        }
-    };
-    // A test may go on to the logout.
-    if !stage.is_over() {
-        driver.rest(deadline);
-    }
+    let result = done(driver, outlet, act, stage)?;
     stage.finish()?;
     let is_expected = match (&result, expected.split_once(' ')) {
         (Ok(word), None) => *word == expected,
@@ -96,12 +107,35 @@ fn act(
     }
 }
 
+/// Lets `driver` do it; gives the outcome's word, or the error.
+fn done(
+    driver: &mut dyn Driver,
+    outlet: &Outlet,
+    act: Act,
+    stage: &Stage,
+) -> Result<Result<&'static str, DriverError>, String> {
+    let deadline = deadline();
+    let result = match act {
+        Act::State => driver.state(outlet, deadline).map(|state| word(&state)),
+        Act::Switch(to) => {
+            let confirm = Confirm::new(None, driver.proofs(), PATIENCE)?;
+            let attempt = Attempt::new(deadline);
+            confirm.switch(driver, outlet, to, &attempt).map(|_| "ok")
+        }
+    };
+    // A test may go on to the logout.
+    if !stage.is_over() {
+        driver.rest(deadline);
+    }
+    Ok(result)
+}
+
 fn outcome(result: Result<&str, DriverError>) -> String {
     result.map_or_else(|error| format!("error {error}"), str::to_owned)
 }
 
 /// A state as tests write it.
-fn word(state: &State) -> &'static str {
+pub(crate) fn word(state: &State) -> &'static str {
     match state {
         State::On => "on",
         State::Off => "off",

@@ -3,6 +3,7 @@
 
 use crate::request::Switch;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What a test asks for.
@@ -30,7 +31,7 @@ pub(crate) enum Line {
 
 impl Script {
     /// Reads a dialogue, or says which line of it is wrong.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut lines = Vec::new();
         let mut outcome = None;
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -58,6 +59,19 @@ impl Script {
     }
 }
 
+impl fmt::Display for Script {
+    /// As [`Script::parse`] reads it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.lines {
+            match line {
+                Line::Sent(sent) => writeln!(f, "> {sent}")?,
+                Line::Answer(answer) => writeln!(f, "< {answer}")?,
+            }
+        }
+        writeln!(f, "-- {}", self.outcome)
+    }
+}
+
 /// The PDU's part of a dialogue: the peer asks it, the test looks at how it ended.
 #[derive(Clone, Debug)]
 pub(crate) struct Stage(Arc<Mutex<Played>>);
@@ -66,14 +80,19 @@ pub(crate) struct Stage(Arc<Mutex<Played>>);
 struct Played {
     lines: std::vec::IntoIter<Line>,
     wrong: Option<String>,
+    /// The dialogue with what was really sent, where that is not held against the lines.
+    rewritten: Option<Vec<Line>>,
 }
 
 impl Played {
     /// The answers up to the next line that must be sent.
     fn said(&mut self) -> Vec<String> {
         let mut answers = Vec::new();
-        while let [Line::Answer(line), ..] = self.lines.as_slice() {
-            answers.push(line.clone());
+        while let [line @ Line::Answer(answer), ..] = self.lines.as_slice() {
+            answers.push(answer.clone());
+            self.rewritten
+                .iter_mut()
+                .for_each(|lines| lines.push(line.clone()));
             self.lines.next();
         }
         answers
@@ -88,10 +107,26 @@ impl Stage {
             Line::Answer(answer) => Line::Answer(answer.clone()),
         });
         let lines: Vec<Line> = lines.collect();
+        Self::with(lines, None)
+    }
+
+    /// A PDU that gives the answers of `lines` whatever it is sent.
+    pub(crate) fn rewriting(lines: Vec<Line>) -> Self {
+        Self::with(lines, Some(Vec::new()))
+    }
+
+    fn with(lines: Vec<Line>, rewritten: Option<Vec<Line>>) -> Self {
         Self(Arc::new(Mutex::new(Played {
             lines: lines.into_iter(),
             wrong: None,
+            rewritten,
         })))
+    }
+
+    /// The dialogue with what was really sent.
+    pub(crate) fn rewritten(&self) -> Vec<Line> {
+        let played = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        played.rewritten.clone().unwrap_or_default()
     }
 
     /// What the PDU says before it is asked.
@@ -111,6 +146,7 @@ impl Stage {
         let mut played = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let expected = match played.lines.as_slice() {
             [] => Some("nothing more".to_owned()),
+            [Line::Sent(_), ..] if played.rewritten.is_some() => None,
             [Line::Sent(line), ..] if line == sent => None,
             [Line::Sent(line), ..] => Some(format!("> {line}")),
             [Line::Answer(line), ..] => Some(format!("a `>` line before < {line}")),
@@ -120,6 +156,11 @@ impl Stage {
             return Err(played.wrong.get_or_insert(wrong).clone());
         }
         played.lines.next();
+        let sent = Line::Sent(sent.to_owned());
+        played
+            .rewritten
+            .iter_mut()
+            .for_each(|lines| lines.push(sent.clone()));
         Ok(played.said())
     }
 
@@ -187,6 +228,28 @@ pub(crate) fn hex(text: &str) -> Option<Vec<u8>> {
     pairs.collect()
 }
 
+/// Bytes as [`bytes`] reads them, as much of them as can be as text.
+pub(crate) fn quoted(bytes: &[u8]) -> String {
+    let mut text = String::from("\"");
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '"' | '\\' => text.extend(['\\', c]),
+                '\r' => text.push_str("\\r"),
+                '\n' => text.push_str("\\n"),
+                '\t' => text.push_str("\\t"),
+                c if c.is_ascii_control() => text.push_str(&format!("\\x{:02x}", u32::from(c))),
+                c => text.push(c),
+            }
+        }
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    text.push('"');
+    text
+}
+
 /// Bytes as a dialogue writes them: hexadecimal pairs and quoted texts, in any mixture.
 pub(crate) fn bytes(text: &str) -> Option<Vec<u8>> {
     let (mut bytes, mut rest) = (Vec::new(), text.trim());
@@ -223,4 +286,27 @@ pub(crate) fn bytes(text: &str) -> Option<Vec<u8>> {
         }
     }
     Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_written_as_they_are_read() {
+        for text in [
+            &b""[..],
+            b"a \"b\" \\x41",
+            b"\r\n\t\x00\x1b[2J",
+            "\u{e9}".as_bytes(),
+            b"\xff\xc3(",
+        ] {
+            assert_eq!(
+                bytes(&quoted(text)).as_deref(),
+                Some(text),
+                "{}",
+                quoted(text)
+            );
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Where profiles are: the shipped ones in this program, the admin's own in folders.
 
-use super::Profile;
 use super::check::{self, MOST_BYTES, Rows};
+use super::{Profile, Signs};
 use crate::settings::FileError;
 use crate::transport::regular;
 use std::fs::Metadata;
@@ -51,6 +51,19 @@ impl Source {
         }
     }
 
+    /// The profile in `text`, whatever its id.
+    #[cfg(fuzzing)]
+    pub(crate) fn read_text(text: &str, rows: Rows) -> Option<Profile> {
+        check::read(text, "text", rows).ok()
+    }
+
+    /// The profile's signs, without a look at the rest of it.
+    pub(crate) fn signs(&self, rows: Rows) -> Option<Signs> {
+        // Most have none.
+        let has_signs = self.text.contains("[detect]");
+        has_signs.then(|| check::signs(&self.text, rows)).flatten()
+    }
+
     fn shipped((id, _, text): &(&str, &[&str], &str)) -> Self {
         Self {
             file: format!("{id}.toml"),
@@ -80,6 +93,22 @@ pub(crate) fn find_shipped(name: &str) -> Option<Source> {
             .find(|(_, aliases, _)| aliases.contains(&name))
     });
     found.map(Source::shipped)
+}
+
+/// The most files of a folder that are looked at.
+const MOST_FILES: usize = 1000;
+
+/// The names of the profiles in `folders`.
+pub(crate) fn own_names(folders: &[PathBuf]) -> Vec<String> {
+    let files = folders.iter().filter_map(|folder| folder.read_dir().ok());
+    let files = files.flat_map(|files| files.take(MOST_FILES).filter_map(Result::ok));
+    let names = files.filter_map(|file| {
+        let name = file.file_name().into_string().ok()?;
+        Some(name.strip_suffix(".toml")?.to_owned())
+    });
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
 }
 
 /// The file `NAME.toml` of the first of `folders` that has one; a fault where it cannot be trusted or

@@ -568,6 +568,9 @@ pub(super) struct Detect {
     pub(super) sysobjectid: Vec<String>,
     pub(super) except: Vec<String>,
     pub(super) has: Option<String>,
+    /// A page that everybody may read, and a pattern that only this kind of PDU shows on it.
+    pub(super) page: Option<String>,
+    pub(super) shows: Option<String>,
 }
 
 /// What such a PDU can bear.

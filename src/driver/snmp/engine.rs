@@ -4,9 +4,9 @@ use super::batch::Batch;
 use super::{AnyAgent, named};
 use crate::driver::profile::engine::filled;
 use crate::driver::profile::holes::{Filling, Fillings, Template};
-use crate::driver::profile::script::{Recorded, Stage, Walk, bytes};
+use crate::driver::profile::script::{Recorded, Stage, Walk, bytes, quoted};
 use crate::driver::profile::{
-    Bound, Does, Meter, Profile, Scope, Snmp, Test, Write, proof, whole_oid,
+    Bound, Does, Meter, Profile, Scope, Snmp, Tape, Test, Write, proof, whole_oid,
 };
 use crate::driver::{Built, Driver, DriverError, States};
 use crate::request::{Outlet, Proof, State, Switch};
@@ -30,17 +30,27 @@ struct Profiled<A> {
     has_shown: bool,
 }
 
-/// The driver of a PDU with this profile.
+/// The driver of a PDU with this profile; what it says to the PDU is written on the `tape`.
 pub(crate) fn build(
     profile: &Arc<Profile>,
     snmp: &Arc<Snmp>,
     settings: &Settings,
+    tape: Option<&Tape>,
 ) -> Result<Built, SettingsError> {
     let reach: named::Reach = settings.keys()?;
-    let session = reach.session(settings)?;
+    let agent = reach.session(settings)?;
     let batch = Batch::of(reach.varbinds().or(snmp.varbinds).unwrap_or(1));
     let bound = Bound::read(profile, settings)?;
-    Ok(built(session, batch, snmp, bound))
+    Ok(match tape.cloned() {
+        None => built(agent, batch, snmp, bound),
+        // One object a request, as tests have it.
+        Some(tape) => built(Taped { agent, tape }, Batch::of(1), snmp, bound),
+    })
+}
+
+/// The same with an agent that plays a dialogue.
+pub(crate) fn played(snmp: &Arc<Snmp>, bound: Bound, stage: Stage) -> Built {
+    built(Scripted(stage), Batch::of(1), snmp, bound)
 }
 
 fn built<A: AnyAgent + 'static>(agent: A, batch: Batch, snmp: &Arc<Snmp>, bound: Bound) -> Built {
@@ -351,6 +361,93 @@ impl<A: AnyAgent> Driver for Profiled<A> {
     }
 }
 
+/// A question or command as a dialogue has it.
+fn asked(oid: &Oid, set: Option<&Value>) -> String {
+    match set {
+        None => format!("get {oid}"),
+        Some(Value::Text(text)) => format!("set {oid} s \"{}\"", String::from_utf8_lossy(text)),
+        Some(Value::Unsigned(number)) => format!("set {oid} u {number}"),
+        Some(value) => format!("set {oid} i {value}"),
+    }
+}
+
+/// A dialogue with OIDs as short as profiles write them.
+pub(crate) fn short(wire: &str) -> String {
+    let of_line = |line: &str| line.replacen(" 1.3.6.1.4.1.", " ", 1) + "\n";
+    wire.lines().map(of_line).collect()
+}
+
+/// An agent whose dialogue is written down.
+struct Taped<A> {
+    agent: A,
+    tape: Tape,
+}
+
+impl<A: AnyAgent> AnyAgent for Taped<A> {
+    fn get(&mut self, oid: &Oid, deadline: Deadline) -> Result<Value, SnmpError> {
+        self.tape.sent(asked(oid, None));
+        let answer = self.agent.get(oid, deadline);
+        self.tape.answered(match &answer {
+            Ok(value) => told(value),
+            Err(error) => failed(error),
+        });
+        answer
+    }
+
+    fn get_all(
+        &mut self,
+        oids: &[Oid],
+        deadline: Deadline,
+    ) -> Result<Vec<Option<Value>>, SnmpError> {
+        let answer = self.agent.get_all(oids, deadline);
+        for (at, oid) in oids.iter().enumerate() {
+            self.tape.sent(asked(oid, None));
+            self.tape.answered(match &answer {
+                Ok(values) => values
+                    .get(at)
+                    .and_then(Option::as_ref)
+                    .map_or_else(|| "silence".to_owned(), told),
+                Err(error) => failed(error),
+            });
+        }
+        answer
+    }
+
+    fn set_all(&mut self, bindings: &[(Oid, Value)], attempt: &Attempt) -> Result<(), SnmpError> {
+        let answer = self.agent.set_all(bindings, attempt);
+        for (oid, value) in bindings {
+            self.tape.sent(asked(oid, Some(value)));
+            let written = answer.as_ref().map_or_else(failed, |()| "ok".to_owned());
+            self.tape.answered(written);
+        }
+        answer
+    }
+
+    fn rest(&mut self) {
+        self.agent.rest();
+    }
+}
+
+/// A value as a dialogue has it.
+fn told(value: &Value) -> String {
+    match value {
+        Value::Integer(number) => format!("i {number}"),
+        Value::Unsigned(number) => format!("i {number}"),
+        Value::Text(text) => format!("s {}", quoted(text)),
+        Value::Other(text) => format!("s {}", quoted(text.as_bytes())),
+        Value::Missing(_) => "missing".to_owned(),
+    }
+}
+
+fn failed(error: &SnmpError) -> String {
+    match error {
+        SnmpError::Status(status) => format!("error {status}"),
+        SnmpError::Transport(_) | SnmpError::Login(_) | SnmpError::Strange(_) => {
+            "silence".to_owned()
+        }
+    }
+}
+
 /// An agent that plays a dialogue: `> get OID`, `> set OID i 2`, `< i 2`, `< s "text"`, `< ok`,
 /// `< missing`, `< error 17`, `< silence`.
 struct Scripted(Stage);
@@ -365,8 +462,8 @@ impl Scripted {
         words.join(" ")
     }
 
-    fn ask(&self, asked: &str) -> Result<Value, SnmpError> {
-        let answers = self.0.answers(asked).map_err(SnmpError::Strange)?;
+    fn ask(&self, line: &str) -> Result<Value, SnmpError> {
+        let answers = self.0.answers(line).map_err(SnmpError::Strange)?;
         let answer = answers.first().map_or("silence", String::as_str);
         let (word, rest) = answer.split_once(' ').unwrap_or((answer, ""));
         let value = match word {
@@ -393,24 +490,18 @@ impl Scripted {
 
 impl AnyAgent for Scripted {
     fn get(&mut self, oid: &Oid, _: Deadline) -> Result<Value, SnmpError> {
-        self.ask(&format!("get {oid}"))
+        self.ask(&asked(oid, None))
     }
 
     fn get_all(&mut self, oids: &[Oid], _: Deadline) -> Result<Vec<Option<Value>>, SnmpError> {
-        let values = oids.iter().map(|oid| self.ask(&format!("get {oid}")));
+        let values = oids.iter().map(|oid| self.ask(&asked(oid, None)));
         values.map(|value| value.map(Some)).collect()
     }
 
     fn set_all(&mut self, bindings: &[(Oid, Value)], attempt: &Attempt) -> Result<(), SnmpError> {
         attempt.sent();
-        bindings.iter().try_for_each(|(oid, value)| {
-            let value = match value {
-                Value::Text(text) => format!("s \"{}\"", String::from_utf8_lossy(text)),
-                Value::Unsigned(number) => format!("u {number}"),
-                value => format!("i {value}"),
-            };
-            self.ask(&format!("set {oid} {value}")).map(drop)
-        })
+        let mut bindings = bindings.iter();
+        bindings.try_for_each(|(oid, value)| self.ask(&asked(oid, Some(value))).map(drop))
     }
 
     fn rest(&mut self) {}
@@ -520,7 +611,7 @@ impl Profiled<Walked> {
 pub(crate) fn prove(profile: &Arc<Profile>, snmp: &Arc<Snmp>, test: &Test) -> Result<(), String> {
     match &test.does {
         Does::Wire { .. } => proof::play(profile, test, Scripted::plain, |bound, stage| {
-            built(Scripted(stage), Batch::of(1), snmp, bound)
+            played(snmp, bound, stage)
         }),
         Does::Walk {
             walk,

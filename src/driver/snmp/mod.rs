@@ -5,6 +5,7 @@ mod batch;
 mod control;
 pub(super) mod engine;
 mod fixed;
+pub(super) mod look;
 mod mibs;
 mod named;
 mod objects;

@@ -1,11 +1,12 @@
 //! The engine of byte protocols: writes bytes, and reads an answer of a known length or end.
 
 use super::line::Played;
+use super::taped::Taped;
 use super::{Desk, Way};
 use crate::driver::profile::engine::{self, Engine, filled};
 use crate::driver::profile::holes::{Fillings, quoted};
-use crate::driver::profile::script::bytes;
-use crate::driver::profile::{Bound, Over, Profile, Raw, Swap, Test, Until, proof};
+use crate::driver::profile::script::{Stage, bytes};
+use crate::driver::profile::{Bound, Over, Profile, Raw, Swap, Tape, Test, Until, proof};
 use crate::driver::{Built, DriverError};
 use crate::request::Switch;
 use crate::settings::{Settings, SettingsError};
@@ -25,15 +26,28 @@ struct Board<D> {
     bound: Bound,
 }
 
-/// The driver of a PDU with this profile.
+/// The driver of a PDU with this profile; what it says to the PDU is written on the `tape`.
 pub(crate) fn build(
     profile: &Arc<Profile>,
     raw: &Arc<Raw>,
     settings: &Settings,
+    tape: Option<&Tape>,
 ) -> Result<Built, SettingsError> {
     let bound = Bound::read(profile, settings)?;
-    let way = Way::read(&raw.site, settings, &bound)?;
-    Ok(built(way, raw, bound))
+    let desk = Way::read(&raw.site, settings, &bound)?;
+    Ok(match tape.cloned() {
+        None => built(desk, raw, bound),
+        Some(tape) => {
+            let plain = hex;
+            built(Taped { desk, tape, plain }, raw, bound)
+        }
+    })
+}
+
+/// The same with a board that plays a dialogue.
+pub(crate) fn played(raw: &Arc<Raw>, bound: Bound, stage: Stage) -> Built {
+    let (over, plain) = (Over::Tcp, hex as fn(&[u8]) -> String);
+    built(Played { stage, over, plain }, raw, bound)
 }
 
 fn built<D: Desk + 'static>(desk: D, raw: &Arc<Raw>, bound: Bound) -> Built {
@@ -185,7 +199,6 @@ pub(crate) fn prove(profile: &Arc<Profile>, raw: &Arc<Raw>, test: &Test) -> Resu
     // Hexadecimal pairs and quoted texts mean the same bytes.
     let same = |line: &str| bytes(line).map_or_else(|| line.to_owned(), |bytes| hex(&bytes));
     proof::play(profile, test, same, |bound, stage| {
-        let (over, plain) = (Over::Tcp, hex as fn(&[u8]) -> String);
-        built(Played { stage, over, plain }, raw, bound)
+        played(raw, bound, stage)
     })
 }

@@ -1,10 +1,13 @@
 //! The engine of dialogues: logs in, types what the profile says, and reads what comes back.
 
+use super::taped::Taped;
 use super::{Desk, Way};
 use crate::driver::profile::engine::{self, Engine, filled, pattern};
 use crate::driver::profile::holes::Fillings;
 use crate::driver::profile::script::{Stage, bytes};
-use crate::driver::profile::{Bound, Failure, Over, Profile, Step, Talk, Test, Typed, proof};
+use crate::driver::profile::{
+    Bound, Failure, Over, Profile, Step, Talk, Tape, Test, Typed, proof,
+};
 use crate::driver::{Built, DriverError};
 use crate::request::Switch;
 use crate::settings::{Settings, SettingsError, Value};
@@ -29,15 +32,31 @@ struct Console<D> {
     bound: Bound,
 }
 
-/// The driver of a PDU with this profile.
+/// The driver of a PDU with this profile; what it says to the PDU is written on the `tape`.
 pub(crate) fn build(
     profile: &Arc<Profile>,
     talk: &Arc<Talk>,
     settings: &Settings,
+    tape: Option<&Tape>,
 ) -> Result<Built, SettingsError> {
     let bound = Bound::read(profile, settings)?;
-    let way = Way::read(&talk.site, settings, &bound)?;
-    Ok(built(way, talk, bound))
+    let desk = Way::read(&talk.site, settings, &bound)?;
+    Ok(match tape.cloned() {
+        None => built(desk, talk, bound),
+        Some(tape) => {
+            let plain = typed;
+            built(Taped { desk, tape, plain }, talk, bound)
+        }
+    })
+}
+
+/// The same with a console that plays the dialogue of `test`, which may be about another way than the
+/// usual one.
+pub(crate) fn played(talk: &Arc<Talk>, test: &Test, bound: Bound, stage: Stage) -> Built {
+    let asked = test.keys.get("over").and_then(|over| Over::read(over).ok());
+    let over = asked.or_else(|| talk.site.over.first().copied());
+    let (over, plain) = (over.unwrap_or(Over::Tcp), typed as fn(&[u8]) -> String);
+    built(Played { stage, over, plain }, talk, bound)
 }
 
 fn built<D: Desk + 'static>(desk: D, talk: &Arc<Talk>, bound: Bound) -> Built {
@@ -294,17 +313,13 @@ impl ByteStream for Printing {
 
 /// A line as typed, without its end.
 fn typed(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    text.trim_end_matches(['\r', '\n']).to_owned()
+    String::from_utf8_lossy(bytes).trim().to_owned()
 }
 
 /// Runs one of the profile's tests; says what went another way.
 pub(crate) fn prove(profile: &Arc<Profile>, talk: &Arc<Talk>, test: &Test) -> Result<(), String> {
-    // A test may be about another way than the usual one.
-    let asked = test.keys.get("over").map(Over::read).transpose()?;
-    let over = asked.or_else(|| talk.site.over.first().copied());
+    test.keys.get("over").map(Over::read).transpose()?;
     proof::play(profile, test, str::to_owned, |bound, stage| {
-        let (over, plain) = (over.unwrap_or(Over::Tcp), typed as fn(&[u8]) -> String);
-        built(Played { stage, over, plain }, talk, bound)
+        played(talk, test, bound, stage)
     })
 }

@@ -1,10 +1,11 @@
 //! Profiles of PDUs that speak over a stream of bytes: telnet, TCP or a serial line.
 //!
 //! Here is how such a stream is opened; [`line`] has the engine for dialogues, [`bytes`] the one for
-//! byte protocols.
+//! byte protocols, [`taped`] writes down what either says.
 
 pub(super) mod bytes;
 pub(super) mod line;
+mod taped;
 
 use super::profile::engine::Pace;
 use super::profile::{Bound, Over, Site};

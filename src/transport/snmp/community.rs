@@ -118,6 +118,7 @@ pub(super) fn request(id: i32, command: &Command<'_>) -> Result<Snmp2cPdu, Trans
                 .map(|oid| binding(oid, BindingValue::Unspecified))
                 .collect()
         }
+        Command::Next(oid) => vec![binding(oid, BindingValue::Unspecified)],
         Command::Set(bindings) => {
             let bindings = bindings.iter();
             let written = bindings.map(|(oid, value)| Ok(binding(oid, written(value)?)));
@@ -132,6 +133,7 @@ pub(super) fn request(id: i32, command: &Command<'_>) -> Result<Snmp2cPdu, Trans
     };
     Ok(match command {
         Command::Get(_) => Snmp2cPdu::GetRequest(inner),
+        Command::Next(_) => Snmp2cPdu::GetNextRequest(inner),
         Command::Set(_) => Snmp2cPdu::SetRequest(inner),
     })
 }
@@ -197,10 +199,20 @@ fn answer(pdu: &InnerPdu, command: &Command<'_>) -> Answer {
         let binding = bindings.find(|binding| binding.name == **oid)?;
         Some(value(binding.value.clone()))
     };
-    let oids = command.oids();
+    // The object behind the one that is asked about has another name: it is what is told.
+    let next = || {
+        let binding = pdu.variable_bindings.first()?;
+        Some(match value(binding.value.clone()) {
+            missing @ Value::Missing(_) => missing,
+            _ => Value::Other(binding.name.to_string()),
+        })
+    };
     Answer {
         status: u32::from(u8::from(pdu.error_status)),
-        values: oids.iter().map(told).collect(),
+        values: match command {
+            Command::Next(_) => vec![next()],
+            Command::Get(_) | Command::Set(_) => command.oids().iter().map(told).collect(),
+        },
     }
 }
 

@@ -79,6 +79,8 @@ impl fmt::Display for Value {
 #[derive(Clone, Debug)]
 enum Command<'a> {
     Get(&'a [Oid]),
+    /// The object behind this one: its name is the value of the answer.
+    Next(&'a Oid),
     Set(&'a [(Oid, Value)]),
 }
 
@@ -87,6 +89,7 @@ impl Command<'_> {
     fn oids(&self) -> Vec<&Oid> {
         match self {
             Self::Get(oids) => oids.iter().collect(),
+            Self::Next(oid) => vec![oid],
             Self::Set(bindings) => bindings.iter().map(|(oid, _)| oid).collect(),
         }
     }
@@ -189,7 +192,7 @@ struct Paces {
 impl Paces {
     fn of(&mut self, command: &Command<'_>) -> &mut Pace {
         match command {
-            Command::Get(_) => &mut self.reading,
+            Command::Get(_) | Command::Next(_) => &mut self.reading,
             Command::Set(..) => &mut self.writing,
         }
     }
@@ -389,6 +392,20 @@ impl Agent {
         deadline: Deadline,
     ) -> Result<Vec<Option<Value>>, SnmpError> {
         self.ask(&Command::Get(oids), deadline)
+    }
+
+    /// The name of the object behind `oid`; nothing at the end of all objects.
+    pub fn next(&mut self, oid: &Oid, deadline: Deadline) -> Result<Option<Oid>, SnmpError> {
+        let values = self.ask(&Command::Next(oid), deadline)?;
+        match values.into_iter().flatten().next() {
+            None => Err(strange()),
+            Some(Value::Missing(_)) => Ok(None),
+            Some(Value::Other(name)) => match name.parse() {
+                Ok(name) => Ok(Some(name)),
+                Err(_) => Err(SnmpError::Strange(format!("no OID: {name:?}"))),
+            },
+            Some(value) => Err(SnmpError::Strange(format!("expected a name, got {value}"))),
+        }
     }
 
     /// Writes one object; success is the agent's word for it.

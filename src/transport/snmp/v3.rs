@@ -289,9 +289,19 @@ fn answer(pdu: &Pdu<'_>, command: &Command<'_>) -> Answer {
         let (_, found) = bindings.find(|(name, _)| asked == name.as_bytes())?;
         Some(value(&found))
     };
+    let next = || {
+        let (name, found) = pdu.varbinds.clone().next()?;
+        Some(match value(&found) {
+            missing @ Value::Missing(_) => missing,
+            _ => Value::Other(name.to_string()),
+        })
+    };
     Answer {
         status: pdu.error_status,
-        values: command.oids().into_iter().map(told).collect(),
+        values: match command {
+            Command::Next(_) => vec![next()],
+            Command::Get(_) | Command::Set(_) => command.oids().into_iter().map(told).collect(),
+        },
     }
 }
 
@@ -314,6 +324,7 @@ fn value(value: &snmp2::Value<'_>) -> Value {
         V::NoSuchObject => Value::Missing("noSuchObject"),
         V::NoSuchInstance => Value::Missing("noSuchInstance"),
         V::EndOfMibView => Value::Missing("endOfMibView"),
+        V::ObjectIdentifier(oid) => Value::Other(oid.to_string()),
         V::IpAddress(ip) => Value::Other(std::net::Ipv4Addr::from(*ip).to_string()),
         V::Counter64(number) => Value::Other(number.to_string()),
         V::Null => Value::Other("NULL".into()),

@@ -20,6 +20,7 @@ pub(crate) mod stream;
 mod tcp;
 pub(crate) mod usb;
 pub(crate) mod usb_devices;
+pub(crate) mod walk;
 
 use crate::transcript::Case;
 

@@ -7,9 +7,11 @@
 //! | `outlets` | what is computed from an outlet, and every text filled for every outlet |
 //! | `answers` | what an answer means |
 //! | `snmp`, `http`, `stream`, `mqtt` | what each engine sends |
+//! | `detect` | how a PDU of this kind shows itself |
 //! | `own_tests` | the `[[test]]`s |
 
 mod answers;
+mod detect;
 mod http;
 mod keys;
 mod mqtt;
@@ -21,7 +23,7 @@ mod stream;
 use super::holes::{Place, Template};
 use super::ids::Ids;
 use super::written::{self, File, Transport};
-use super::{How, Profile};
+use super::{How, Profile, Signs};
 use crate::request::Proof;
 use crate::request::hint::did_you_mean;
 use crate::settings::{FileError, Key, Position};
@@ -74,6 +76,17 @@ pub(crate) fn read(text: &str, file: &str, rows: Rows) -> Result<Profile, Vec<Fi
         faults.sort_by_key(|fault| fault.at);
         faults
     })
+}
+
+/// The signs in the TOML `text` of a profile that is right: all of it is read when they are seen.
+pub(super) fn signs(text: &str, rows: Rows) -> Option<Signs> {
+    let written: File = toml::from_str(text).ok()?;
+    let mut checker = Checker::new(rows);
+    checker.keys(&written);
+    let ids = Ids::new(&written.outlets).ok()?;
+    checker.of_outlet.extend(ids.holes());
+    checker.vars(&written.outlets);
+    checker.detect(&written)
 }
 
 /// Reads a profile that stands in the config as the JSON `text`.
@@ -136,13 +149,7 @@ struct Checker {
 
 /// Checks what is written, or tells every fault.
 fn check(written: File, rows: Rows) -> Result<Profile, Vec<Fault>> {
-    let mut checker = Checker {
-        rows,
-        faults: Vec::new(),
-        of_outlet: BTreeSet::new(),
-        of_keys: BTreeSet::new(),
-        texts: Vec::new(),
-    };
+    let mut checker = Checker::new(rows);
     let profile = checker.profile(&written);
     if let (Some(profile), true) = (&profile, checker.faults.is_empty()) {
         checker.every_outlet(profile);
@@ -154,6 +161,16 @@ fn check(written: File, rows: Rows) -> Result<Profile, Vec<Fault>> {
 }
 
 impl Checker {
+    fn new(rows: Rows) -> Self {
+        Self {
+            rows,
+            faults: Vec::new(),
+            of_outlet: BTreeSet::new(),
+            of_keys: BTreeSet::new(),
+            texts: Vec::new(),
+        }
+    }
+
     fn fault(&mut self, path: impl Into<String>, message: impl Into<String>) {
         let (path, message) = (path.into(), message.into());
         self.faults.push(Fault { path, message });
@@ -190,7 +207,9 @@ impl Checker {
             Transport::Bytes => How::Bytes(Arc::new(self.raw(written))),
             Transport::Mqtt => How::Mqtt(Arc::new(self.topics(written)?)),
         };
+        self.speech(written);
         let tells_all = written.state.is_some() && !self.asks_of_outlet();
+        self.detect(written);
         let meters = self.meters(written);
         let tests = self.tests(written, &ids);
         Some(Profile {
@@ -351,6 +370,30 @@ impl Checker {
                     "expected [state], or proof = \"reply\" or \"none\": what proves a switch?";
                 self.fault("", expected);
                 &[]
+            }
+        }
+    }
+
+    /// Does each action say something, and wait for an answer where that is to prove something?
+    fn speech(&mut self, written: &File) {
+        let replied = written.state.is_none() && written.proof == Some(written::Proof::Reply);
+        let actions = [
+            ("on", Some(&written.on), replied),
+            ("off", Some(&written.off), replied),
+            ("state", written.state.as_ref(), true),
+        ];
+        for (path, action, must_hear) in actions {
+            let Some(action) = action else { continue };
+            if must_hear && path != "state" && action.write.is_some() && action.read.is_none() {
+                self.fault(path, "expected read: what is the answer that proves it?");
+            }
+            let Some(steps) = &action.steps else { continue };
+            let says = |step: &written::Step| step.send.is_some() || step.key.is_some();
+            if path != "state" && !steps.iter().any(says) {
+                self.fault(path, "expected a step with send: nothing is sent");
+            }
+            if must_hear && !steps.iter().any(|step| step.expect.is_some()) {
+                self.fault(path, "expected a step with expect: what is the answer?");
             }
         }
     }
@@ -566,6 +609,46 @@ wire = "> get 9.2.1.49\n< i 1\n-- on"
         assert_eq!(profile.proofs, [Proof::Reply]);
         let long = format!("{GOOD}#{}", "x".repeat(MOST_BYTES));
         assert!(faults(&long).join("").contains("at most 65536 bytes"));
+    }
+
+    #[test]
+    fn a_dialogue_says_something_and_waits_for_what_proves_it() {
+        let line = |on: &str, state: &str| {
+            let (before, behind) = GOOD.split_once("[keys.unit]").expect("there");
+            let (_, test) = behind.split_once("[outlets]").expect("there");
+            let (outlets, _) = test.split_once("[on]").expect("there");
+            let before = before.replace("snmp", "line");
+            let states = "map = { 1 = \"on\", other = \"off\" }";
+            format!(
+                "{before}[outlets]{outlets}[on]\nsteps = [{on}]\n[off]\n\
+                 steps = [{{ send = \"off {{outlet}}\" }}]\n[state]\nsteps = [{state}]\n{states}\n"
+            )
+        };
+        let (on, state) = (
+            "{ send = 'on {outlet}' }",
+            "{ send = 'state {outlet}', expect = '[01]' }",
+        );
+        assert!(read(&line(on, state), "x.toml", ROWS).is_ok());
+        for (on, state, expected) in [
+            ("{ expect = '>' }", state, "on: expected a step with send"),
+            (
+                on,
+                "{ send = 'state' }",
+                "state: expected a step with expect",
+            ),
+            (
+                on,
+                "{ send = 'state', expect = '[01]*' }",
+                "state.steps.0.expect: outlet 1: expected a pattern that something",
+            ),
+        ] {
+            let told = faults(&line(on, state)).join("\n");
+            assert!(told.contains(expected), "{expected}: {told}");
+        }
+        let replied = line(on, state).replace("[evidence]", "proof = \"reply\"\n[evidence]");
+        let (replied, _) = replied.split_once("[state]").expect("there");
+        let told = faults(replied).join("\n");
+        assert!(told.contains("on: expected a step with expect"), "{told}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{Checker, Of};
 use crate::driver::profile::answer;
-use crate::driver::profile::holes::{Filling, Fillings, Place};
+use crate::driver::profile::holes::{Filling, Place};
 use crate::driver::profile::script;
 use crate::driver::profile::sums::Sum;
 use crate::driver::profile::{Profile, written};
@@ -38,11 +38,7 @@ impl Checker {
 
     /// Fills every text for every outlet.
     pub(super) fn every_outlet(&mut self, profile: &Profile) {
-        let mut keys: Fillings = profile
-            .keys
-            .iter()
-            .map(|key| (key.name.clone(), key.sample()))
-            .collect();
+        let mut keys = profile.samples();
         if self.of_keys.contains("token") {
             // What a login gives.
             let sample = || Filling::Secret("token".to_owned());
@@ -57,7 +53,9 @@ impl Checker {
                 Of::Pdu => &keys,
                 Of::Outlet => continue,
             };
-            let filled = text.fill(fillings).and_then(|text| fits(&text, *place));
+            let filled = text
+                .fill(fillings)
+                .and_then(|text| fits(&text, *place).and_then(|()| awaits(path, &text)));
             self.told(path, filled);
         }
         // What switches each outlet on, so that no two share it.
@@ -77,7 +75,8 @@ impl Checker {
                 }
                 let filled = text
                     .fill(&fillings)
-                    .and_then(|text| fits(&text, *place).map(|()| text));
+                    .and_then(|text| fits(&text, *place).map(|()| text))
+                    .and_then(|text| awaits(path, &text).map(|()| text));
                 match filled {
                     Ok(filled) if path.starts_with("on.") => switches.extend([&filled, "\n"]),
                     Ok(_) => {}
@@ -93,6 +92,15 @@ impl Checker {
                 return self.fault("on", message);
             }
         }
+    }
+}
+
+/// Is it no pattern of what is waited for, or one that is not satisfied with silence?
+fn awaits(path: &str, text: &str) -> Result<(), String> {
+    let waits = path == "line.prompt" || path.ends_with(".expect") || path.ends_with(".until");
+    match waits && answer::compile(text)?.is_match("") {
+        true => Err("expected a pattern that something must be there for".to_owned()),
+        false => Ok(()),
     }
 }
 

@@ -31,7 +31,6 @@ impl Checker {
         };
         let count = read("count", &written.outlets.count, Of::Pdu);
         let names = read("names", &written.outlets.names, Of::Outlet);
-        self.detect(written);
         Some(Snmp {
             on,
             off,
@@ -106,24 +105,6 @@ impl Checker {
             self.fault(format!("{path}.set"), "expected at least one");
         }
         writes
-    }
-
-    fn detect(&mut self, written: &File) {
-        let Some(detect) = &written.detect else {
-            return;
-        };
-        let lists = [
-            ("sysobjectid", &detect.sysobjectid),
-            ("except", &detect.except),
-        ];
-        for (key, oids) in lists {
-            for (at, oid) in oids.iter().enumerate() {
-                self.oid(&format!("detect.{key}.{at}"), oid, Of::Pdu);
-            }
-        }
-        if let Some(oid) = &detect.has {
-            self.oid("detect.has", oid, Of::Pdu);
-        }
     }
 
     pub(super) fn meters(&mut self, written: &File) -> Vec<Meter> {
