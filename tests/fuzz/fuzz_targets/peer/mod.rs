@@ -18,7 +18,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 /// What one driver call is given.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What it may take beyond that: steps that end a session have some time of their own.
 const SLACK: Duration = Duration::from_secs(5);
@@ -80,7 +80,7 @@ fn build(name: &str, settings: &Value) -> Option<(Box<dyn Driver>, Outlets)> {
     registry::find(name)?.make(&settings).ok()
 }
 
-fn answers(mut input: &[u8]) -> Vec<Answer> {
+pub fn answers(mut input: &[u8]) -> Vec<Answer> {
     let mut answers = Vec::new();
     while let [length, rest @ ..] = input {
         let (answer, length) = match *length {
@@ -207,6 +207,11 @@ fn judge(name: &str, settings: &Value, error: Option<DriverError>, deadline: Dea
         assert!(!has_secret || !text.contains("secret"), "{name}: {text}");
         assert!(text.len() < 4096, "an endless error: {} bytes", text.len());
     }
+    in_time(name, deadline);
+}
+
+/// Is it no later than it may be?
+pub fn in_time(name: &str, deadline: Deadline) {
     let late = fuzzing::now().saturating_duration_since(deadline.moment());
     assert!(late < SLACK, "{name}: {late:?} over the deadline");
 }
