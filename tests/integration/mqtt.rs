@@ -1,7 +1,7 @@
 //! PDUs behind an MQTT broker: Debian's mosquitto with devices that are its own clients, and a broker
 //! of ours where something goes wrong on the line.
 
-use crate::daemon::{Lab, exists, run, stdout, wait_for};
+use crate::daemon::{Lab, exists, run, stderr, stdout, wait_for};
 use crate::faults_tcp::{long, under_fault};
 use crate::pki::Authority;
 use crate::sim::fault::Fault;
@@ -284,6 +284,49 @@ fn a_zigbee_plug_behind_mosquitto_is_switched_over_tls() {
     );
     assert!(device.is_on());
     daemon.stop();
+}
+
+#[test]
+fn the_dialogue_of_a_trial_is_a_test_to_paste() {
+    let lab = Lab::new();
+    let authority = Authority::new(&lab, "ca");
+    let broker = Mosquitto::start(&lab, &authority);
+    let device = Device::start(broker.port, "cmnd/board7/#", "tele/board7/LWT", tasmota);
+    let host = format!("127.0.0.1:{}", broker.port);
+    let profile = include_str!("../../share/profiles/tasmota-mqtt.toml");
+    for (act, ends) in [("on", "-- ok"), ("state", "-- on"), ("off", "-- ok")] {
+        let mut args = vec![
+            "--try",
+            "tasmota-mqtt",
+            "--hostname",
+            &host,
+            "--outlet",
+            "1",
+            act,
+        ];
+        for set in ["topic=board7", "username=lab", "password=secret"] {
+            args.extend(["--set", set]);
+        }
+        let output = lab.run(&args);
+        let (printed, told) = (stdout(&output), stderr(&output));
+        assert!(
+            output.status.success() && told.is_empty(),
+            "{told}{printed}"
+        );
+        assert!(
+            printed.contains("keys = { topic = \"board7\" }\n"),
+            "{printed}"
+        );
+        assert!(printed.contains(&format!("\n{ends}\n")), "{printed}");
+        assert!(!printed.contains("secret"), "{printed}");
+        let pasted = toml::from_str(&format!("{profile}\n{printed}")).expect("TOML");
+        assert_eq!(
+            crate::profiles::faults(&pasted),
+            Vec::<String>::new(),
+            "{printed}"
+        );
+    }
+    assert!(!device.is_on());
 }
 
 /// A broker with a Tasmota behind it, as far as our packets go.

@@ -524,7 +524,9 @@ impl Profile {
             (!is_default).then(|| (rule.name.clone(), filling.json()))
         });
         // What is sent may depend on what it travels over.
-        let over = written.get("over").map(|over| ("over".to_owned(), over.clone()));
+        let over = written
+            .get("over")
+            .map(|over| ("over".to_owned(), over.clone()));
         said.chain(over).collect()
     }
 }

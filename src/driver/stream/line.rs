@@ -5,9 +5,7 @@ use super::{Desk, Way};
 use crate::driver::profile::engine::{self, Engine, filled, pattern};
 use crate::driver::profile::holes::Fillings;
 use crate::driver::profile::script::{Stage, bytes};
-use crate::driver::profile::{
-    Bound, Failure, Over, Profile, Step, Talk, Tape, Test, Typed, proof,
-};
+use crate::driver::profile::{Bound, Failure, Over, Profile, Step, Talk, Tape, Test, Typed, proof};
 use crate::driver::{Built, DriverError};
 use crate::request::Switch;
 use crate::settings::{Settings, SettingsError, Value};

@@ -2,8 +2,8 @@
 
 use super::Desk;
 use crate::driver::DriverError;
-use crate::driver::profile::{Over, Tape};
 use crate::driver::profile::script::quoted;
+use crate::driver::profile::{Over, Tape};
 use crate::transport::expect::ByteStream;
 use crate::transport::{Deadline, TransportError};
 

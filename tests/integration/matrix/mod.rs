@@ -6,6 +6,7 @@
 //! out; that command is never sent twice; the next call over a sound line works; and at the end no
 //! thread and no descriptor is left behind.
 
+mod families;
 mod line;
 mod programs;
 mod usb;
