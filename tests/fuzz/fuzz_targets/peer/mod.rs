@@ -36,7 +36,8 @@ fn settings(transport: &str) -> Vec<Value> {
         "command" => vec![json!({
             "cmd_on": "on %s", "cmd_off": "off %d", "cmd_status": ["status", "%s"],
             "location": "1-2", "uhubctl_exe": "/bin/true",
-            "board": "imx8mpevk", "bcu_exe": "/bin/true", "bootmode": "emmc"
+            "board": "imx8mpevk", "bcu_exe": "/bin/true", "bootmode": "emmc",
+            "command": ["/bin/true"], "class": "lab:Relays", "agent": "/bin/true"
         })],
         "ssh" => vec![json!({"ip": ip, "password": "secret"})],
         "ipmi" => vec![
