@@ -126,7 +126,7 @@ fn a_program_that_fails_again_and_again_is_held_back() {
     let lab = Lab::new();
     let command = ["sh", "-c", "echo no relays >&2; exit 1"];
     let pdu =
-        json!({"driver": "exec", "command": command, "retries": 5, "retrydelay": 0, "timeout": 3});
+        json!({"driver": "exec", "command": command, "retries": 8, "retrydelay": 0, "timeout": 3});
     let daemon = lab.start(json!({"pdu": pdu}));
     let (status, body) = daemon.get("on?hostname=pdu&port=1");
     assert!(

@@ -30,7 +30,7 @@
 
 use crate::sim;
 use pdudaemon::driver::confirm::Confirm;
-use pdudaemon::driver::{Driver, DriverError, Outlets, registry};
+use pdudaemon::driver::{Driver, DriverError, DriverSpec, Outlets, registry};
 use pdudaemon::request::{Outlet, PduName, Proof, State, Switch};
 use pdudaemon::settings::{Position, Settings};
 use pdudaemon::transport::{Attempt, Deadline};
@@ -210,23 +210,39 @@ pub(crate) fn driver(case: &Case, name: &str, overrides: serde_json::Value) -> B
     made(case, name, overrides).0
 }
 
+/// Has the driver find out what it learns only once, and not at the call that a test is about.
+pub(crate) fn prepare(case: &Case, name: &str, overrides: serde_json::Value) {
+    let settings = settings(case, name, overrides);
+    let spec = spec(case, name);
+    let tried = spec.build.try_out(&settings);
+    tried.unwrap_or_else(|why| panic!("{}: {why}", case.at));
+}
+
 fn made(case: &Case, name: &str, overrides: serde_json::Value) -> (Box<dyn Driver>, Outlets) {
+    let settings = settings(case, name, overrides);
+    spec(case, name)
+        .make(&settings)
+        .unwrap_or_else(|error| panic!("{}: {error}", case.at))
+}
+
+fn spec(case: &Case, name: &str) -> &'static DriverSpec {
+    let spec = registry::Registry::default().find(name).expect("right");
+    spec.unwrap_or_else(|| panic!("{}: no driver {name}", case.at))
+}
+
+fn settings(case: &Case, name: &str, overrides: serde_json::Value) -> Settings {
     let mut settings = case.settings.clone();
     settings.insert("driver".into(), name.into());
     if let serde_json::Value::Object(overrides) = overrides {
         settings.extend(overrides);
     }
     let text = serde_json::Value::Object(settings).to_string();
-    let spec = registry::Registry::default().find(name).expect("right");
-    let spec = spec.unwrap_or_else(|| panic!("{}: no driver {name}", case.at));
-    let settings = Settings::new(
+    Settings::new(
         PduName::new("pdu"),
         name,
         text,
         Position { line: 1, column: 1 },
-    );
-    spec.make(&settings)
-        .unwrap_or_else(|error| panic!("{}: {error}", case.at))
+    )
 }
 
 /// A call that failed, and whether its command may have been carried out.

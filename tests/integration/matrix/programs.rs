@@ -50,6 +50,7 @@ fn program_cell(
 ) -> Result<Told, String> {
     let at = format!("{} ({name}), {fault}", case.at);
     let programs = sim::command::start(case);
+    transcript::prepare(case, name, programs.overrides());
     programs.spoil(Some(words));
     let mut driver = transcript::driver(case, name, programs.overrides());
     let began = Instant::now();

@@ -43,6 +43,16 @@ pub(crate) fn start(case: &Case) -> Programs {
         write(dir, "hello.out", format!("{answer}\n").as_bytes());
         lines = rest;
     }
+    // What an agent says of itself, at any time.
+    if let [Line::Sent(metadata), Line::Answer(answer), rest @ ..] = lines
+        && metadata == "metadata"
+    {
+        write(dir, "metadata.out", &bytes(answer));
+        let agent = case.settings["agent"].as_str().expect("a path");
+        let agent = agent.replace("{dir}/", "");
+        std::os::unix::fs::symlink(SCRIPT, dir.join(agent)).expect("a program");
+        lines = rest;
+    }
     for line in lines {
         match line {
             Line::Sent(question) if case.transport == "exec" => calls.push(vec![question.clone()]),
