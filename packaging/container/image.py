@@ -64,7 +64,7 @@ def blob(blobs, media_type, data):
 
 
 def settings(version):
-    """What a runtime needs to know. OCI has no word for a health check; docker and podman read theirs."""
+    """What a runtime needs to know. OCI has no word for a health check; docker reads its own."""
     return {
         "User": f"{USER}:{USER}",
         "WorkingDir": f"/{STATE}",
