@@ -21,14 +21,16 @@ impl Config {
     ) -> Result<Self, Findings> {
         let file = Path::new(name);
         let is_file = name.contains('/') || name.ends_with(".toml");
-        let mut daemon = json!({ "hostname": "localhost" });
+        let mut daemon = Map::new();
+        daemon.insert("hostname".to_owned(), "localhost".into());
         let mut pdu = Map::new();
         let id = match (is_file, file.file_stem()) {
             (true, Some(stem)) => {
                 let folder = file
                     .parent()
                     .filter(|folder| !folder.as_os_str().is_empty());
-                daemon["profiles"] = json!([folder.unwrap_or(Path::new("."))]);
+                let folders = json!([folder.unwrap_or(Path::new("."))]);
+                daemon.insert("profiles".to_owned(), folders);
                 stem.to_string_lossy().into_owned()
             }
             _ => name.to_owned(),
@@ -44,7 +46,7 @@ impl Config {
         let is_known = |key: &str| {
             let mut specs = config.pdus.values().flatten().map(|pdu| pdu.spec);
             let is_own = |spec: &DriverSpec| spec.build.keys().iter().any(|own| own.name == key);
-            PduKeys::has(key) || specs.any(|spec| is_own(spec))
+            PduKeys::has(key) || specs.any(is_own)
         };
         // What a file may say in vain could switch another outlet here.
         if !set.iter().all(|(key, _)| is_known(key)) {

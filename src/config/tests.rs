@@ -661,7 +661,7 @@ fn an_unknown_driver_may_be_a_maker() {
         ("simulatd", ", did you mean simulated?"),
         ("raritan", ", perhaps one of raritan-px1"),
         ("eaton", ", perhaps one of eaton-"),
-        ("shelly", ", perhaps one of shelly_gen2, shelly-gen1 "),
+        ("shelly", ", perhaps one of shelly_gen2, shelly-gen1"),
         ("yepkit", ", perhaps one of YKUSH, YKUSHXS "),
         ("tapo", ", perhaps home-assistant-http for"),
         (

@@ -129,7 +129,8 @@ pub fn detect(
         Ask::Snmp => seen.look_at_agent(&settings, folders)?,
         Ask::Http => seen.look_at_pages(&settings, folders)?,
     }
-    seen.found.sort_by(|one, other| other.rank.cmp(&one.rank));
+    seen.found
+        .sort_by_key(|found| std::cmp::Reverse(found.rank));
     Ok(seen)
 }
 

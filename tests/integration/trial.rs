@@ -21,8 +21,8 @@ fn passes_when_pasted(profile: &str, printed: &str) {
     assert!(printed.starts_with("[[test]]\n"), "{printed}");
     let with = |test: &str| toml::from_str(&format!("{profile}\n{test}")).expect("TOML");
     assert_eq!(faults(&with(printed)), Vec::<String>::new(), "{printed}");
-    let sent = printed.lines().filter(|line| line.starts_with("> "));
-    let last = sent.last().expect("something is sent");
+    let mut sent = printed.lines().filter(|line| line.starts_with("> "));
+    let last = sent.next_back().expect("something is sent");
     let changed = with(&printed.replace(last, &format!("{last}7")));
     assert_eq!(faults(&changed).len(), 1, "{printed}");
 }

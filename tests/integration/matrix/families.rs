@@ -4,7 +4,7 @@
 use super::{
     Case, DEADLINE, Failed, PATIENCE, Proxy, Table, Told, Wrong, class, classes, device, row,
 };
-use crate::sim::ber;
+use crate::sim::ber::{self, Part};
 use crate::sim::fault::Fault;
 use crate::transcript::{Line, bytes};
 use pdudaemon::driver::confirm::Confirm;
@@ -225,7 +225,7 @@ fn text_of(said: &str) -> String {
 /// A `>` line in the words of the simulator.
 fn sent(engine: &str, said: &str, eol: &str) -> String {
     match engine {
-        "snmp" => hex(&ber::message(0, said)),
+        "snmp" => hex(&message(0, said)),
         "bytes" => said.to_owned(),
         "line" => hex(format!("{said}{eol}").as_bytes()),
         _ => {
@@ -257,7 +257,7 @@ fn answer(engine: &str, asked: &str, said: &str) -> Option<String> {
                     .join(" "),
                 said => said.to_owned(),
             };
-            Some(hex(&ber::message(0xa2, &format!("set {oid} {said}"))))
+            Some(hex(&message(0xa2, &format!("set {oid} {said}"))))
         }
         "http" => {
             let (status, text) = said.split_once(' ').unwrap_or((said, ""));
@@ -407,4 +407,55 @@ fn every_profile_holds_on_a_line_that_is_spoilt() {
     table.assert_right();
     // The words of the simulator are those of the profile's tests.
     assert_eq!(bytes(&sent("line", "on 2", "\r\n")), b"on 2\r\n");
+}
+
+/// A message of v2c with the community `private` and the request id 1, from a line of a profile's
+/// test: `get OID`, `set OID i 2`, `set OID s "text"`, `set OID missing`. A `pdu` of 0 is the line's own.
+fn message(pdu: u8, line: &str) -> Vec<u8> {
+    let mut words = line.splitn(4, ' ');
+    let verb = words.next().unwrap_or_default();
+    let oid = words.next().expect("an OID");
+    let whole = match oid.strip_prefix('.') {
+        Some(whole) => whole.to_owned(),
+        None if oid.starts_with("1.3.6.1.") => oid.to_owned(),
+        None => format!("1.3.6.1.4.1.{oid}"),
+    };
+    let arcs: Vec<u32> = whole
+        .split('.')
+        .map(|arc| arc.parse().expect("a number"))
+        .collect();
+    let number = |tag| {
+        let number: i64 = words
+            .clone()
+            .nth(1)
+            .and_then(|number| number.parse().ok())
+            .expect("a number");
+        // The shortest that keeps its sign.
+        let all = number.to_be_bytes();
+        let first = (0..7).find(|at| {
+            let [byte, next] = [all[*at], all[at + 1]];
+            !(byte == 0 && next < 0x80 || byte == 0xff && next >= 0x80)
+        });
+        Part::Plain(tag, all[first.unwrap_or(7)..].to_vec())
+    };
+    let value = match words.clone().next() {
+        None => Part::Plain(5, Vec::new()),
+        Some("i") => number(2),
+        Some("u") => number(0x42),
+        Some("s") => Part::Plain(4, bytes(words.clone().nth(1).expect("a text"))),
+        Some(_) => Part::Plain(0x81, Vec::new()),
+    };
+    let tag = match (pdu, verb) {
+        (0, "get") => 0xa0,
+        (0, _) => 0xa3,
+        (pdu, _) => pdu,
+    };
+    let int = |number| Part::Plain(2, vec![number]);
+    let binding = Part::Built(0x30, vec![Part::Plain(6, ber::content(&arcs)), value]);
+    let pdu = vec![int(1), int(0), int(0), Part::Built(0x30, vec![binding])];
+    let community = Part::Plain(4, b"private".to_vec());
+    ber::build(&[Part::Built(
+        0x30,
+        vec![int(1), community, Part::Built(tag, pdu)],
+    )])
 }

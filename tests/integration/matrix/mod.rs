@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 /// What a call may take while the line is bad.
 const DEADLINE: Duration = Duration::from_millis(600);
 /// What a thread may wait for its turn on a machine that has other things to do.
-const TURN: Duration = Duration::from_millis(100);
+const TURN: Duration = Duration::from_millis(500);
 /// So late is no machine, however busy.
 const HANGING: Duration = Duration::from_secs(4);
 /// How often a cell is done alone before it counts as late.

@@ -1,7 +1,7 @@
 //! SNMP messages as an agent sees them: their ids, and answers that carry requests out.
 
 /// One BER part: its tag and its content, in parts where it is constructed.
-enum Part {
+pub(crate) enum Part {
     Plain(u8, Vec<u8>),
     Built(u8, Vec<Part>),
 }
@@ -31,7 +31,7 @@ fn parts(mut bytes: &[u8]) -> Option<Vec<Part>> {
     Some(found)
 }
 
-fn build(parts: &[Part]) -> Vec<u8> {
+pub(crate) fn build(parts: &[Part]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for part in parts {
         let (tag, content) = match part {
@@ -293,58 +293,4 @@ pub(crate) fn binding(message: &[u8]) -> Option<(Vec<u8>, Option<u8>)> {
         [Part::Plain(6, oid), _] => Some((oid.clone(), None)),
         _ => None,
     }
-}
-
-/// A message of v2c with the community `private` and the request id 1, from a line of a profile's
-/// test: `get OID`, `set OID i 2`, `set OID s "text"`, `set OID missing`. A `pdu` of 0 is the line's own.
-pub(crate) fn message(pdu: u8, line: &str) -> Vec<u8> {
-    let mut words = line.splitn(4, ' ');
-    let verb = words.next().unwrap_or_default();
-    let oid = words.next().expect("an OID");
-    let whole = match oid.strip_prefix('.') {
-        Some(whole) => whole.to_owned(),
-        None if oid.starts_with("1.3.6.1.") => oid.to_owned(),
-        None => format!("1.3.6.1.4.1.{oid}"),
-    };
-    let arcs: Vec<u32> = whole
-        .split('.')
-        .map(|arc| arc.parse().expect("a number"))
-        .collect();
-    let number = |tag| {
-        let number: i64 = words
-            .clone()
-            .nth(1)
-            .and_then(|number| number.parse().ok())
-            .expect("a number");
-        // The shortest that keeps its sign.
-        let bytes = number.to_be_bytes();
-        let first = (0..7).find(|at| {
-            let [byte, next] = [bytes[*at], bytes[at + 1]];
-            !(byte == 0 && next < 0x80 || byte == 0xff && next >= 0x80)
-        });
-        Part::Plain(tag, bytes[first.unwrap_or(7)..].to_vec())
-    };
-    let value = match words.clone().next() {
-        None => Part::Plain(5, Vec::new()),
-        Some("i") => number(2),
-        Some("u") => number(0x42),
-        Some("s") => Part::Plain(
-            4,
-            crate::transcript::bytes(words.clone().nth(1).expect("a text")),
-        ),
-        Some(_) => Part::Plain(0x81, Vec::new()),
-    };
-    let tag = match (pdu, verb) {
-        (0, "get") => 0xa0,
-        (0, _) => 0xa3,
-        (pdu, _) => pdu,
-    };
-    let int = |number| Part::Plain(2, vec![number]);
-    let binding = Part::Built(0x30, vec![Part::Plain(6, content(&arcs)), value]);
-    let pdu = vec![int(1), int(0), int(0), Part::Built(0x30, vec![binding])];
-    let community = Part::Plain(4, b"private".to_vec());
-    build(&[Part::Built(
-        0x30,
-        vec![int(1), community, Part::Built(tag, pdu)],
-    )])
 }
