@@ -243,14 +243,14 @@ const PROFILES: &[Opt] = &[
         None,
         "detect",
         Some("HOST"),
-        "look for the profile of the PDU there by SNMP, and print a configuration entry; switches nothing",
+        "ask a PDU by SNMP which profile it needs, and print an entry; switches nothing",
     ),
     opt(None, "http", None, "with --detect: ask its web server"),
     opt(
         None,
         "try",
         Some("PROFILE"),
-        "carry out one action with a profile, a file or a name, and print the dialogue as a [[test]] for it",
+        "carry out one action with a profile (file or name), and print it as a [[test]]",
     ),
     opt(
         None,
@@ -262,7 +262,7 @@ const PROFILES: &[Opt] = &[
         None,
         "set",
         Some("KEY=VALUE"),
-        "a key of the PDU as in the configuration file, as often as wanted, as community=public",
+        "a key of the PDU, as community=public; as often as wanted",
     ),
 ];
 
