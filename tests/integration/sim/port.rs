@@ -137,9 +137,15 @@ impl<T: Send + 'static> Drop for Served<T> {
 pub(crate) fn free() -> u16 {
     // Not tried by a socket of ours: a program that is just being started would have it, too, for a
     // moment longer. Who has one of ours all the same is a program that outlived its test.
+    // A connection that has ended and is only remembered (state 06) keeps nobody from its port.
     let taken: String = ["tcp", "tcp6", "udp", "udp6"]
         .iter()
         .filter_map(|kind| std::fs::read_to_string(format!("/proc/net/{kind}")).ok())
+        .flat_map(|table| {
+            let lines = table.lines().map(str::to_owned);
+            let lines = lines.filter(|line| line.split_whitespace().nth(3) != Some("06"));
+            lines.collect::<Vec<String>>()
+        })
         .collect();
     next(Ipv4Addr::LOCALHOST.into(), |address| {
         let port = address.port();
@@ -182,7 +188,7 @@ fn next<T>(ip: IpAddr, take: impl Fn(SocketAddr) -> Option<T>) -> T {
 }
 
 /// As many ports are one process's own.
-const BLOCK: u16 = 2_500;
+const BLOCK: u16 = 4_000;
 
 /// The first of this process's own ports, and the name that keeps others away from them.
 static OWN: OnceLock<(u16, Option<UnixDatagram>)> = OnceLock::new();
@@ -190,12 +196,12 @@ static OWN: OnceLock<(u16, Option<UnixDatagram>)> = OnceLock::new();
 /// Takes a block of ports below the system's own range that no other process of these tests has.
 /// The name of its owner goes with the process, however that ends.
 fn claim() -> (u16, Option<UnixDatagram>) {
-    let mut blocks = (20_000..32_500).step_by(usize::from(BLOCK));
+    let mut blocks = (20_000..32_000).step_by(usize::from(BLOCK));
     let claimed = blocks.find_map(|first| {
         let name = format!("ports of a test of pdudaemon from {first}");
         let name = std::os::unix::net::SocketAddr::from_abstract_name(name).expect("a name");
         Some((first, Some(UnixDatagram::bind_addr(&name).ok()?)))
     });
     // So many processes at once have to share.
-    claimed.unwrap_or((20_000 + (std::process::id() % 5) as u16 * BLOCK, None))
+    claimed.unwrap_or((20_000 + (std::process::id() % 3) as u16 * BLOCK, None))
 }
