@@ -420,6 +420,8 @@ fn the_packaged_unit_switches_every_pdu_of_the_machine() {
         .filter(|spec| ["usb", "serial", "command"].contains(&spec.transport))
         .flat_map(|spec| spec.names)
         .copied()
+        // They play other people's programs: the install test tries them below the packaged unit.
+        .filter(|name| !["exec", "fence", "python"].contains(name))
         .collect();
     assert_eq!(names, known, "every driver of local hardware is tried");
 
