@@ -246,9 +246,7 @@ pub(super) fn is_meant_for_rights(path: &str, key: &str) -> bool {
         && (key == "trusted_networks"
             || nearest(
                 key,
-                ["access", "tokens"]
-                    .into_iter()
-                    .chain(DaemonKeys::names().iter().map(|name| &**name)),
+                ["access", "tokens"].into_iter().chain(DaemonKeys::names()),
             )
             .is_some_and(|word| matches!(word, "access" | "tokens" | "tls")))
 }

@@ -63,10 +63,11 @@ impl PduConfig {
 
     /// Would their drivers be the same, so that a state that one has read is true of the other?
     pub fn speaks_like(&self, other: &Self) -> bool {
+        let of_every_pdu = PduKeys::names();
         let of_driver = |pdu: &Self| {
             let text = pdu.settings.text();
             let mut keys = serde_json::from_str::<HashMap<String, serde_json::Value>>(text).ok()?;
-            keys.retain(|key, _| key == "driver" || !PduKeys::has(key));
+            keys.retain(|key, _| key == "driver" || !of_every_pdu.contains(&key.as_str()));
             Some(keys)
         };
         std::ptr::eq(self.spec, other.spec)
@@ -278,11 +279,15 @@ impl<'a> Reader<'a> {
         let common = settings.read_all(&mut wrong, |settings| Common::read(settings, &registry));
         let driver = driver_of(&settings);
         let settings = settings.of_driver(&driver);
-        let spec = spec(&settings, &driver, &registry).ok();
+        let spec = match &common {
+            Some(common) => Some(common.spec),
+            None => spec(&settings, &driver, &registry).ok(),
+        };
         let built = spec.and_then(|spec| {
-            let own = spec.build.keys().into_iter().map(|key| key.name);
-            let known: Vec<_> = PduKeys::names().into_iter().chain(own).collect();
             if !spec.build.takes_any_key() {
+                let own = spec.build.keys();
+                let mut known = PduKeys::names();
+                known.extend(own.iter().map(|key| &*key.name));
                 self.unknown_keys(value, &path, &known);
             }
             settings.read_all(&mut wrong, |settings| spec.make(settings))

@@ -166,18 +166,12 @@ impl<'a> Reader<'a> {
     }
 
     /// Complains of the keys of the object at `value` that are not in `known`.
-    pub(super) fn unknown_keys<S: AsRef<str>>(
-        &mut self,
-        value: &'a RawValue,
-        path: &str,
-        known: &[S],
-    ) {
-        let known: Vec<&str> = known.iter().map(AsRef::as_ref).collect();
+    pub(super) fn unknown_keys(&mut self, value: &'a RawValue, path: &str, known: &[&str]) {
         let start = self.text.position(value);
         for (key, offset) in keys_of(value.get()) {
             if !known.contains(&key.as_str()) {
                 let at = start.plus(Position::of(value.get(), offset));
-                self.unknown_key(at, path, &key, &known);
+                self.unknown_key(at, path, &key, known);
             }
         }
     }

@@ -38,6 +38,18 @@ pub enum Absent {
     Words(Cow<'static, str>),
 }
 
+impl Absent {
+    /// What counts without a key whose value is a `T`; at most one of `json` and `words` tells it.
+    pub fn of<T: Value>(json: Option<&'static str>, words: Option<&'static str>) -> Self {
+        match (json, words) {
+            (Some(json), _) => Self::Json(json.into()),
+            (None, Some(words)) => Self::Words(words.into()),
+            (None, None) if T::absent().is_some() => Self::Nothing,
+            (None, None) => Self::Refused,
+        }
+    }
+}
+
 impl fmt::Display for Absent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -57,17 +69,11 @@ impl Key {
         words: Option<&'static str>,
         about: &'static str,
     ) -> Self {
-        let absent = match (json, words) {
-            (Some(json), _) => Absent::Json(json.into()),
-            (None, Some(words)) => Absent::Words(words.into()),
-            (None, None) if T::absent().is_some() => Absent::Nothing,
-            (None, None) => Absent::Refused,
-        };
         Self {
             name: name.into(),
             kind: T::KIND.into(),
             range: T::range(),
-            absent,
+            absent: Absent::of::<T>(json, words),
             is_secret: T::IS_SECRET,
             about: about.into(),
         }
@@ -110,13 +116,11 @@ pub trait Keys: Sized {
     fn rows() -> Vec<Key>;
 
     /// Their names.
-    fn names() -> Vec<Cow<'static, str>> {
-        Self::rows().into_iter().map(|key| key.name).collect()
-    }
+    fn names() -> Vec<&'static str>;
 
     /// Is this one of them?
     fn has(name: &str) -> bool {
-        Self::rows().iter().any(|key| key.name == name)
+        Self::names().into_iter().any(|own| own == name)
     }
 
     /// Takes its keys out of `values`, and leaves others alone.
@@ -126,6 +130,10 @@ pub trait Keys: Sized {
 /// No keys.
 impl Keys for () {
     fn rows() -> Vec<Key> {
+        Vec::new()
+    }
+
+    fn names() -> Vec<&'static str> {
         Vec::new()
     }
 
@@ -152,21 +160,26 @@ impl<'a> Values<'a> {
         Ok(Self { settings, values })
     }
 
-    /// The value of the key that `row` tells of. A null is none; neither is an empty text a value
-    /// of a key that is required.
-    pub fn get<T: Value>(&self, row: &Key) -> Result<T, SettingsError> {
-        let wrong = |message| self.settings.error(&row.name, message);
+    /// The value of the key `name`, which is for what `about` says. A null is none; neither is an empty
+    /// text a value of a key that is required.
+    pub fn get<T: Value>(
+        &self,
+        name: &str,
+        absent: &Absent,
+        about: &str,
+    ) -> Result<T, SettingsError> {
+        let wrong = |message| self.settings.error(name, message);
         let read = |json: &str| {
             let json = serde_json::from_str(json).map_err(|error| super::explain(&error));
             json.and_then(|json| T::read(&json)).map_err(wrong)
         };
-        let is_required = row.absent == Absent::Refused;
-        let given = self.values.get(&*row.name).map(|value| value.get());
+        let is_required = *absent == Absent::Refused;
+        let given = self.values.get(name).map(|value| value.get());
         let given = given.filter(|json| *json != "null" && !(is_required && *json == "\"\""));
-        match (given, &row.absent) {
+        match (given, absent) {
             (Some(json), _) => read(json),
             (None, Absent::Json(json)) => read(json),
-            (None, _) => T::absent().ok_or_else(|| wrong(format!("required: {}", row.about))),
+            (None, _) => T::absent().ok_or_else(|| wrong(format!("required: {about}"))),
         }
     }
 
@@ -245,12 +258,23 @@ macro_rules! keys {
                 .concat()
             }
 
+            fn names() -> Vec<&'static str> {
+                [
+                    $(<$of as $crate::settings::Keys>::names(),)*
+                    vec![$(stringify!($key),)*],
+                    $(<$of_last as $crate::settings::Keys>::names(),)*
+                ]
+                .concat()
+            }
+
             fn read(
                 values: &$crate::settings::Values<'_>,
             ) -> Result<Self, $crate::settings::SettingsError> {
                 $(let $part = <$of as $crate::settings::Keys>::read(values);)*
                 $(let $key = values.get::<$type>(
-                    &$crate::settings::keys!(@row $key: $type $(= $json)? $(=> $words)?, $about)
+                    stringify!($key),
+                    &$crate::settings::keys!(@absent $type $(= $json)? $(=> $words)?),
+                    $about,
                 );)*
                 $(let $last = <$of_last as $crate::settings::Keys>::read(values);)*
                 values.refuse(&[
@@ -265,6 +289,15 @@ macro_rules! keys {
                 })
             }
         }
+    };
+    (@absent $type:ty) => {
+        $crate::settings::Absent::of::<$type>(None, None)
+    };
+    (@absent $type:ty = $json:tt) => {
+        $crate::settings::Absent::of::<$type>(Some(stringify!($json)), None)
+    };
+    (@absent $type:ty => $words:expr) => {
+        $crate::settings::Absent::of::<$type>(None, Some($words))
     };
     (@row $key:ident: $type:ty, $about:expr) => {
         $crate::settings::Key::of::<$type>(stringify!($key), None, None, $about)
