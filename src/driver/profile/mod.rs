@@ -28,7 +28,7 @@ pub use tape::Tape;
 pub(crate) use written::{Auth, Failure, Maturity, Meaning, Over, Transport, whole_oid};
 
 use super::{DriverError, States};
-use crate::request::{Outlet, Proof};
+use crate::request::{Outlet, Proof, Switch};
 use crate::settings::{Absent, Key, Settings, SettingsError};
 use crate::transport::http::Method;
 use answer::Judge;
@@ -133,6 +133,16 @@ pub(crate) struct Snmp {
     pub(crate) names: Option<Template>,
     /// So many objects in one request.
     pub(crate) varbinds: Option<usize>,
+}
+
+impl Snmp {
+    /// What switches so.
+    pub(crate) fn writes(&self, to: Switch) -> &[Write] {
+        match to {
+            Switch::On => &self.on,
+            Switch::Off => &self.off,
+        }
+    }
 }
 
 /// One SET.

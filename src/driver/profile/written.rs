@@ -192,12 +192,12 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMore<T> {
     }
 }
 
-impl<T> OneOrMore<T> {
-    pub(super) fn list(self) -> Vec<T> {
-        match self {
-            Self::One(one) => vec![one],
-            Self::Several(list) => list,
-        }
+/// All that stand there.
+pub(super) fn each<T>(of: Option<&OneOrMore<T>>) -> &[T] {
+    match of {
+        None => &[],
+        Some(OneOrMore::One(one)) => std::slice::from_ref(one),
+        Some(OneOrMore::Several(list)) => list,
     }
 }
 

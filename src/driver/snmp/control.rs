@@ -2,7 +2,7 @@
 
 use super::objects::{self, Object, Place, Status};
 use crate::driver::{DriverError, Outlets, outlet_number};
-use crate::request::Outlet;
+use crate::request::{Outlet, Switch};
 use crate::transport::snmp::Oid;
 use std::collections::BTreeMap;
 
@@ -65,6 +65,16 @@ pub(super) struct Plan {
     pub(super) readings: Vec<Reading>,
     /// The outlet's place in the objects' values, where these are lists.
     pub(super) item: Option<usize>,
+}
+
+impl Plan {
+    /// The object that switches so, and the value that is written.
+    pub(super) fn write(&self, to: Switch) -> (Oid, i64) {
+        match to {
+            Switch::On => self.on,
+            Switch::Off => self.off,
+        }
+    }
 }
 
 /// An object with the state, and the meaning of its values.

@@ -224,11 +224,7 @@ impl<A: AnyAgent> Driver for Profiled<A> {
     ) -> Result<Proof, DriverError> {
         let fillings = self.bound.fillings(outlet)?;
         let snmp = Arc::clone(&self.snmp);
-        let writes = match to {
-            Switch::On => &snmp.on,
-            Switch::Off => &snmp.off,
-        };
-        for write in writes {
+        for write in snmp.writes(to) {
             let binding = self.binding(write, &fillings, attempt.deadline())?;
             self.agent.set_all(&[binding], attempt)?;
         }
@@ -253,14 +249,10 @@ impl<A: AnyAgent> Driver for Profiled<A> {
         attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
         let snmp = Arc::clone(&self.snmp);
-        let writes = match to {
-            Switch::On => &snmp.on,
-            Switch::Off => &snmp.off,
-        };
         let mut bindings = Vec::new();
         for outlet in outlets {
             let fillings = self.bound.fillings(outlet)?;
-            for write in writes {
+            for write in snmp.writes(to) {
                 bindings.push(self.binding(write, &fillings, attempt.deadline())?);
             }
         }

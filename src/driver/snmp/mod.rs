@@ -166,7 +166,7 @@ impl SnmpPdu {
 impl SnmpPdu {
     /// The states of the outlet, and of as many `others` as one request may ask for; nothing where
     /// each is to be read by itself.
-    fn at_once(
+    fn read_at_once(
         &mut self,
         outlet: &Outlet,
         others: &[Outlet],
@@ -202,10 +202,7 @@ impl Driver for SnmpPdu {
         attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
         let plan = self.control.plan(outlet)?;
-        let (oid, value) = match to {
-            Switch::On => plan.on,
-            Switch::Off => plan.off,
-        };
+        let (oid, value) = plan.write(to);
         let value = match plan.item {
             None => Value::Integer(value),
             Some(item) => {
@@ -233,11 +230,7 @@ impl Driver for SnmpPdu {
         attempt: &Attempt,
     ) -> Result<Proof, DriverError> {
         let binding = |outlet| {
-            let plan = self.control.plan(outlet)?;
-            let (oid, value) = match to {
-                Switch::On => plan.on,
-                Switch::Off => plan.off,
-            };
+            let (oid, value) = self.control.plan(outlet)?.write(to);
             Ok((oid, Value::Integer(value)))
         };
         let bindings: Result<Vec<_>, DriverError> = outlets.iter().map(binding).collect();
@@ -282,7 +275,7 @@ impl Driver for SnmpPdu {
         others: &[Outlet],
         deadline: Deadline,
     ) -> Result<States, DriverError> {
-        if let Some(states) = self.at_once(outlet, others, deadline)? {
+        if let Some(states) = self.read_at_once(outlet, others, deadline)? {
             return Ok(states);
         }
         let state = self.state(outlet, deadline)?;

@@ -7,12 +7,7 @@ use crate::driver::profile::written::{self, Meaning};
 
 impl Checker {
     pub(super) fn judge(&mut self, path: &str, written: &written::Action, of: Of) -> Judge {
-        let takes = written
-            .take
-            .clone()
-            .map(written::OneOrMore::list)
-            .unwrap_or_default();
-        let takes = self.takes(path, &takes, of);
+        let takes = self.takes(path, written::each(written.take.as_ref()), of);
         if let Some(test) = &written.test
             && !self.of_outlet.contains(test)
             && !self.of_keys.contains(test)

@@ -165,8 +165,7 @@ impl Checker {
     }
 
     fn sign_in(&mut self, login: &written::Action) -> SignIn {
-        let first = login.take.clone().map(written::OneOrMore::list);
-        let first = first.and_then(|takes| takes.into_iter().next());
+        let first = written::each(login.take.as_ref()).first().cloned();
         let from = match first.map(|take| (take.header, take.cookie)) {
             Some((None, None)) => Source::Body,
             Some((Some(name), None)) => {

@@ -8,9 +8,9 @@ use crate::driver::profile::{Publish, Topics};
 
 impl Checker {
     pub(super) fn topics(&mut self, written: &File) -> Option<Topics> {
-        let offline = written.mqtt.offline.clone();
-        let offline = offline.map(written::OneOrMore::list).unwrap_or_default();
-        let offline = offline.iter().filter_map(|offline| self.offline(offline));
+        let offline = written::each(written.mqtt.offline.as_ref())
+            .iter()
+            .filter_map(|offline| self.offline(offline));
         let offline: Vec<(Template, String)> = offline.collect();
         let (on, off) = (
             self.publish("on", &written.on),

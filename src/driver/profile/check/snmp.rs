@@ -11,9 +11,9 @@ impl Checker {
     pub(super) fn snmp(&mut self, written: &File) -> Option<Snmp> {
         let on = self.writes("on", &written.on);
         let off = self.writes("off", &written.off);
-        let gets = written.state.as_ref().and_then(|state| state.get.clone());
+        let gets = written.state.as_ref().and_then(|state| state.get.as_ref());
         let is_one = matches!(gets, Some(written::OneOrMore::One(_)));
-        let gets = gets.map(written::OneOrMore::list).unwrap_or_default();
+        let gets = written::each(gets);
         if written.state.is_some() && gets.is_empty() {
             self.fault("state", "expected get: the object that tells the state");
         }
@@ -161,12 +161,7 @@ impl Checker {
             None => None,
             Some(decimals) => Some(self.oid(&format!("{path}.decimals"), decimals, of)?),
         };
-        let takes = written
-            .take
-            .clone()
-            .map(written::OneOrMore::list)
-            .unwrap_or_default();
-        let takes = self.takes(path, &takes, of);
+        let takes = self.takes(path, written::each(written.take.as_ref()), of);
         Some(Meter {
             scope,
             quantity,
