@@ -19,6 +19,7 @@ use pdudaemon::driver::trial::Trial;
 use pdudaemon::driver::{discover, docs, ways};
 use pdudaemon::request::{Outlet, count};
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -53,10 +54,7 @@ fn main() -> ExitCode {
         }
         Job::Discover => match discover::discover() {
             Ok(found) => print!("{found}"),
-            Err(error) => {
-                eprintln!("ERROR: {error}");
-                return ExitCode::FAILURE;
-            }
+            Err(error) => return failed(&error),
         },
         Job::Detect(wanted) => return detect(wanted),
         Job::Try(wanted) => return try_out(wanted),
@@ -75,13 +73,15 @@ fn print(findings: &Findings) {
     }
 }
 
+/// Says why nothing came of it.
+fn failed(error: &dyn Display) -> ExitCode {
+    eprintln!("ERROR: {error}");
+    ExitCode::FAILURE
+}
+
 /// Looks for the profile of a PDU, and prints what was seen.
 fn detect(wanted: &Detect) -> ExitCode {
     let ask = if wanted.http { Ask::Http } else { Ask::Snmp };
-    let told = |error: &dyn std::fmt::Display| {
-        eprintln!("ERROR: {error}");
-        ExitCode::FAILURE
-    };
     let mut set = wanted.set.clone();
     // What is asked only reads.
     if !wanted.http
@@ -93,7 +93,7 @@ fn detect(wanted: &Detect) -> ExitCode {
     }
     let settings = match config::settings_of_one(&wanted.host, &set, &ask.keys()) {
         Ok(settings) => settings,
-        Err(error) => return told(&error),
+        Err(error) => return failed(&error),
     };
     let folders = [config::DEFAULT_PROFILES.into()];
     match detect::detect(&wanted.host, ask, &settings, &folders) {
@@ -105,16 +105,12 @@ fn detect(wanted: &Detect) -> ExitCode {
                 ExitCode::FAILURE
             }
         }
-        Err(error) => told(&error),
+        Err(error) => failed(&error),
     }
 }
 
 /// Carries out one action with a profile, and prints what was said.
 fn try_out(wanted: &Try) -> ExitCode {
-    let told = |error: &dyn std::fmt::Display| {
-        eprintln!("ERROR: {error}");
-        ExitCode::FAILURE
-    };
     let config = match Config::of_one(&wanted.profile, wanted.hostname.as_deref(), &wanted.set) {
         Ok(config) => config,
         Err(findings) => {
@@ -134,11 +130,11 @@ fn try_out(wanted: &Try) -> ExitCode {
             "{} is no profile: --drive carries out requests",
             wanted.profile
         );
-        return told(&what);
+        return failed(&what);
     };
     let outlet = match pdu.outlets.parse(&Outlet::new(wanted.outlet.as_str())) {
         Ok(outlet) => outlet,
-        Err(error) => return told(&error),
+        Err(error) => return failed(&error),
     };
     let trial = Trial {
         scribe,
@@ -150,7 +146,7 @@ fn try_out(wanted: &Try) -> ExitCode {
     };
     let tried = match trial.run() {
         Ok(tried) => tried,
-        Err(error) => return told(&error),
+        Err(error) => return failed(&error),
     };
     if let Some((test, fails)) = &tried.test {
         print!("{test}");
@@ -160,7 +156,7 @@ fn try_out(wanted: &Try) -> ExitCode {
     }
     match tried.outcome {
         Ok(_) => ExitCode::SUCCESS,
-        Err(error) => told(&error),
+        Err(error) => failed(&error),
     }
 }
 
@@ -212,10 +208,7 @@ fn with_config(cli: Cli) -> ExitCode {
                 println!("{status}");
                 ExitCode::SUCCESS
             }
-            Err(error) => {
-                eprintln!("ERROR: {error}");
-                ExitCode::FAILURE
-            }
+            Err(error) => failed(&error),
         };
     }
     let output = match (cli.journal, cli.logfile) {
@@ -235,10 +228,7 @@ fn with_config(cli: Cli) -> ExitCode {
         .unwrap_or(usual);
     let logging = match logging::start(&output, level) {
         Ok(logging) => logging,
-        Err(error) => {
-            eprintln!("ERROR: {error}");
-            return ExitCode::FAILURE;
-        }
+        Err(error) => return failed(&error),
     };
     let code = carry_out(cli.job, config, &cli.conf, &logging);
     log::logger().flush();
@@ -257,14 +247,8 @@ fn carry_out(job: Job, config: Config, path: &Path, logging: &Logging) -> ExitCo
                 }
                 ExitCode::SUCCESS
             }
-            Ok(Err(failure)) => {
-                eprintln!("ERROR: {failure}");
-                ExitCode::FAILURE
-            }
-            Err(error) => {
-                eprintln!("ERROR: {error}");
-                ExitCode::FAILURE
-            }
+            Ok(Err(failure)) => failed(&failure),
+            Err(error) => failed(&error),
         },
         Job::Serve
         | Job::Check { .. }
@@ -278,8 +262,7 @@ fn carry_out(job: Job, config: Config, path: &Path, logging: &Logging) -> ExitCo
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 log::error!("{error}");
-                eprintln!("ERROR: {error}");
-                ExitCode::FAILURE
+                failed(&error)
             }
         },
     }
