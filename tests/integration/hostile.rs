@@ -639,6 +639,18 @@ impl Drop for Network {
     }
 }
 
+/// Runs a test in a network of its own, which only root may make.
+fn in_a_network(test: impl FnOnce() + Send + 'static) {
+    let Some(network) = Network::new() else {
+        return eprintln!("left out: making a network namespace takes root");
+    };
+    let alone = std::thread::spawn(move || {
+        network.enter();
+        test();
+    });
+    alone.join().expect("fine");
+}
+
 fn connect_from(source: impl Into<IpAddr>, address: SocketAddr) -> TcpStream {
     use socket2::{Domain, Socket, Type};
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
@@ -651,11 +663,7 @@ fn connect_from(source: impl Into<IpAddr>, address: SocketAddr) -> TcpStream {
 
 #[test]
 fn each_client_address_has_its_bound_unless_it_is_trusted() {
-    let Some(network) = Network::new() else {
-        return eprintln!("left out: making a network namespace takes root");
-    };
-    let alone = std::thread::spawn(move || {
-        network.enter();
+    in_a_network(|| {
         let (stranger, friend) = ([192, 0, 2, 1], [192, 0, 2, 2]);
         let lab = Lab::new();
         let limits = json!({"daemon": {
@@ -701,16 +709,11 @@ fn each_client_address_has_its_bound_unless_it_is_trusted() {
         drop(held);
         daemon.stop();
     });
-    alone.join().expect("fine");
 }
 
 #[test]
 fn one_client_address_never_takes_all_connections() {
-    let Some(network) = Network::new() else {
-        return eprintln!("left out: making a network namespace takes root");
-    };
-    let alone = std::thread::spawn(move || {
-        network.enter();
+    in_a_network(|| {
         let (stranger, other) = ([192, 0, 2, 1], [192, 0, 2, 2]);
         let lab = Lab::new();
         let limits = json!({"daemon": {"hostname": "0.0.0.0", "max_connections": 8}});
@@ -730,16 +733,11 @@ fn one_client_address_never_takes_all_connections() {
         drop(held);
         daemon.stop();
     });
-    alone.join().expect("fine");
 }
 
 #[test]
 fn from_elsewhere_plain_is_refused_and_each_address_has_its_handshakes() {
-    let Some(network) = Network::new() else {
-        return eprintln!("left out: making a network namespace takes root");
-    };
-    let alone = std::thread::spawn(move || {
-        network.enter();
+    in_a_network(|| {
         let (stranger, other) = ([192, 0, 2, 1], [192, 0, 2, 2]);
         let lab = Lab::new();
         let authority = Authority::new(&lab, "ca");
@@ -779,16 +777,11 @@ fn from_elsewhere_plain_is_refused_and_each_address_has_its_handshakes() {
         assert_eq!(ask(other), (200, OK.into()));
         daemon.stop();
     });
-    alone.join().expect("fine");
 }
 
 #[test]
 fn clients_with_ipv6_share_the_bounds_of_their_64() {
-    let Some(network) = Network::new() else {
-        return eprintln!("left out: making a network namespace takes root");
-    };
-    let alone = std::thread::spawn(move || {
-        network.enter();
+    in_a_network(|| {
         let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
         let [one, neighbour, other] = ["2001:db8:1::1", "2001:db8:1::2", "2001:db8:2::1"].map(ip);
         let lab = Lab::new();
@@ -820,7 +813,6 @@ fn clients_with_ipv6_share_the_bounds_of_their_64() {
         drop(held);
         daemon.stop();
     });
-    alone.join().expect("fine");
 }
 
 /// Is the client served? It stays connected.

@@ -47,6 +47,20 @@ fn first_state(outlet: u8) -> u8 {
     if outlet.is_multiple_of(3) { 1 } else { 2 }
 }
 
+/// The same in a word.
+fn first_word(outlet: u8) -> &'static str {
+    ["off", "on"][usize::from(first_state(outlet) == 1)]
+}
+
+/// The outlets of a PDU as the API lists it, by their numbers.
+fn outlets_of(pdu: &Value) -> impl Iterator<Item = (u8, &Value)> {
+    let outlets = pdu["outlets"].as_array().expect("outlets").iter();
+    outlets.map(|outlet| {
+        let id = outlet["outlet"].as_str().expect("an id");
+        (id.parse().expect("a number"), outlet)
+    })
+}
+
 /// A lab, and a daemon with these agents as PDUs `p`; `keys` are for each.
 fn served(agent: &TableAgent, keys: Value) -> (Lab, Daemon) {
     let lab = Lab::new();
@@ -88,14 +102,8 @@ fn a_look_learns_count_and_names_once_and_reads_24_outlets_in_two_requests() {
     assert_eq!(agent.table().requests, [], "nobody has looked yet");
     let pdu = listed(&daemon, has_states(24));
     assert_eq!(pdu["outlet_count"], 24);
-    for outlet in pdu["outlets"].as_array().expect("outlets") {
-        let id: u8 = outlet["outlet"]
-            .as_str()
-            .expect("an id")
-            .parse()
-            .expect("a number");
-        let state = ["off", "on"][usize::from(first_state(id) == 1)];
-        assert_eq!(outlet["state"], state, "{outlet}");
+    for (id, outlet) in outlets_of(&pdu) {
+        assert_eq!(outlet["state"], first_word(id), "{outlet}");
         let name = match id {
             2 => json!("ab[1m"),
             3 | 4 => Value::Null,
@@ -120,7 +128,7 @@ fn whoever_asks_for_all_states_has_them_in_two_requests() {
     let (lab, daemon) = served(&agent, json!({}));
     let shown = stdout(&lab.client(&["state", "p:1-24", "--daemon", &daemon.address.to_string()]));
     for outlet in 1..=24 {
-        let state = ["off", "on"][usize::from(first_state(outlet) == 1)];
+        let state = first_word(outlet);
         let line = |line: &&str| {
             line.split_whitespace().collect::<Vec<_>>() == [&format!("p:{outlet}"), state]
         };
@@ -143,14 +151,8 @@ fn an_agent_that_cannot_bear_so_many_is_asked_for_fewer() {
         let agent = agent(24, mood);
         let (_lab, daemon) = served(&agent, keys);
         let pdu = listed(&daemon, has_states(24));
-        for outlet in pdu["outlets"].as_array().expect("outlets") {
-            let id: u8 = outlet["outlet"]
-                .as_str()
-                .expect("an id")
-                .parse()
-                .expect("a number");
-            let state = ["off", "on"][usize::from(first_state(id) == 1)];
-            assert_eq!(outlet["state"], state, "{mood:?}: {outlet}");
+        for (id, outlet) in outlets_of(&pdu) {
+            assert_eq!(outlet["state"], first_word(id), "{mood:?}: {outlet}");
         }
         let requests = agent.table().requests.len();
         assert!(requests <= most, "{mood:?}: {requests}");

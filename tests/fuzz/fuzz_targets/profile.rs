@@ -43,14 +43,7 @@ fuzz_target!(|input: &[u8]| {
     let Some(outlet) = outlets.get(usize::from(what >> 2) % outlets.len().max(1)) else {
         return;
     };
-    // 3: a session is used three times.
-    let calls: &[u8] = match what & 3 {
-        0 => &[0],
-        1 => &[1],
-        2 => &[2],
-        _ => &[0, 2, 1],
-    };
-    for call in calls {
+    for call in peer::calls(*what) {
         let deadline = Deadline::after(peer::PATIENCE);
         let attempt = Attempt::new(deadline);
         let has_proof = !driver.proofs().is_empty();

@@ -177,14 +177,7 @@ pub fn replies(transports: &[&str], input: &[u8]) {
     let Some(outlet) = fit.get(usize::from(what >> 2) % fit.len().max(1)) else {
         return;
     };
-    // 3: a session is used three times.
-    let calls: &[u8] = match what & 3 {
-        0 => &[0],
-        1 => &[1],
-        2 => &[2],
-        _ => &[0, 2, 1],
-    };
-    for call in calls {
+    for call in calls(*what) {
         let deadline = Deadline::after(PATIENCE);
         let error = match call {
             0 => driver.switch(outlet, Switch::On, &Attempt::new(deadline)).err(),
@@ -196,6 +189,16 @@ pub fn replies(transports: &[&str], input: &[u8]) {
     let deadline = Deadline::after(PATIENCE);
     driver.rest(deadline);
     judge(name, settings, None, deadline);
+}
+
+/// What the driver is called for: 0 is on, 1 off, 2 the state. 3 uses a session three times.
+pub fn calls(what: u8) -> &'static [u8] {
+    match what & 3 {
+        0 => &[0],
+        1 => &[1],
+        2 => &[2],
+        _ => &[0, 2, 1],
+    }
 }
 
 fn judge(name: &str, settings: &Value, error: Option<DriverError>, deadline: Deadline) {
