@@ -6,6 +6,7 @@
 set -euo pipefail
 
 top=$(cd "$(dirname "$0")/.." && pwd)
+. "$top/packaging/within.sh"
 target=${CARGO_TARGET_DIR:-$top/target}
 readonly WORK=$target/image/test ROOT=$target/image/test/root CONTAINER=$top/packaging/container/run.py
 passed=0
@@ -37,16 +38,6 @@ check() {
     [[ $got == $expected ]] || fail "$text: expected \`$expected\`, got \`$got\`"
     passed=$((passed + 1))
     echo "ok: $text"
-}
-
-# within SECONDS COMMAND...: the command succeeds before long.
-within() {
-    local end=$((SECONDS + $1))
-    shift
-    until "$@" >/dev/null 2>&1; do
-        [ $SECONDS -lt $end ] || return 1
-        sleep 0.1
-    done
 }
 
 ends() { ! kill -0 "$1" 2>/dev/null; }

@@ -5,6 +5,7 @@
 set -euo pipefail
 
 top=$(cd "$(dirname "$0")/.." && pwd)
+. "$top/packaging/within.sh"
 target=${CARGO_TARGET_DIR:-$top/target}
 if [ "$(id -u)" -ne 0 ]; then
     exec sudo CARGO_TARGET_DIR="$target" "$0" "$@"
@@ -47,16 +48,6 @@ same() {
     [ "$got" = "$expected" ] || fail "$text: expected \`$expected\`, got \`$got\`"
     passed=$((passed + 1))
     echo "ok: $text"
-}
-
-# within SECONDS COMMAND...: the command succeeds before long.
-within() {
-    local end=$((SECONDS + $1))
-    shift
-    until "$@" >/dev/null 2>&1; do
-        [ $SECONDS -lt $end ] || return 1
-        sleep 0.1
-    done
 }
 
 # ---- the root ----------------------------------------------------------------------------------
